@@ -1,0 +1,95 @@
+# `make demo` and `make test` do everything on a fresh Debian machine: packages, .venv, build, run.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+JOBS := $(shell nproc)
+BUILD := build/editable
+PY := .venv/bin/python
+SOURCES := $(wildcard csrc/*/*.h csrc/*/*.cc csrc/*/*/*.h csrc/*/*/*.cc tests/*.h tests/*.cc tests/*/*.cc benchmarks/*.cc)
+
+.PHONY: help build demo test slow parity asan tsan bench lint format types clean distclean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+# Packages first, so that a fresh machine has an interpreter to ask. sys.executable looks through launcher scripts.
+.venv/ready: pyproject.toml .ci/debian-packages .ci/requirements.py
+	.ci/debian-packages
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version)'
+	test -x $(PY) || "$$($(PYTHON) -c 'import sys; print(sys.executable)')" -m venv .venv
+	$(PY) .ci/requirements.py dev > .venv/requirements.txt
+	$(PY) -m pip install --disable-pip-version-check -q -r .venv/requirements.txt
+	touch $@
+
+build: .venv/ready ## build and install in .venv, editable; incremental
+	PATH="$(CURDIR)/.venv/bin:$$PATH" $(PY) -m pip install --disable-pip-version-check -v --no-deps --no-build-isolation \
+	  -Cbuild-dir=$(BUILD) -Ccmake.define.DEEPSEEK_TESTS=ON -e .
+
+demo: build ## train a small language model, about two minutes
+	.venv/bin/deepseek demo
+
+test: build ## GoogleTest and pytest
+	ctest --test-dir $(BUILD) --output-on-failure -j $(JOBS) --no-tests=error
+	$(PY) -m pytest -q -m "not slow and not parity"
+
+slow: build ## the long tests
+	$(PY) -m pytest -q -m "slow and not parity"
+
+parity: build ## compare with PyTorch
+	$(PY) -m pip install --disable-pip-version-check -q torch==2.13.0
+	$(PY) -m pytest -q -m parity
+
+# The sanitized build stands beside the editable one. The base interpreter does not read the .pth files of .venv, so the
+# editable package cannot get in the way, while pytest and numpy come from there. libstdc++ has to be preloaded too, or
+# the first C++ exception ends the process.
+SANITIZED_PYTHON = PYTHONPATH="$(CURDIR)/build/$@-site:$$($(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
+  "$$($(PY) -c 'import sys; print(sys._base_executable)')"
+define install_sanitized
+	PATH="$(CURDIR)/.venv/bin:$$PATH" $(PY) -m pip install --disable-pip-version-check -v --no-deps --no-build-isolation \
+	  --upgrade --target build/$@-site -Cbuild-dir=build/$@ -Ccmake.build-type=Debug -Cinstall.strip=false \
+	  -Ccmake.define.DEEPSEEK_TESTS=ON -Ccmake.define.DEEPSEEK_SANITIZE=$(1) .
+endef
+
+asan: export ASAN_OPTIONS := strict_init_order=1:allocator_may_return_null=1
+asan: export UBSAN_OPTIONS := halt_on_error=1:print_stacktrace=1
+asan: .venv/ready ## GoogleTest and pytest under AddressSanitizer and UndefinedBehaviorSanitizer
+	$(call install_sanitized,address$(COMMA)undefined)
+	ctest --test-dir build/asan --output-on-failure -j $(JOBS) --no-tests=error
+	LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" \
+	  ASAN_OPTIONS="$$ASAN_OPTIONS:detect_leaks=0" $(SANITIZED_PYTHON) -m pytest -q -s -p no:cacheprovider \
+	  -m "not slow and not parity and not nosan" --timeout 1800
+
+tsan: export TSAN_OPTIONS := halt_on_error=1
+tsan: .venv/ready ## GoogleTest under ThreadSanitizer
+	$(call install_sanitized,thread)
+	ctest --test-dir build/tsan --output-on-failure -j $(JOBS) --no-tests=error
+
+bench: build ## every program in benchmarks/
+	for program in benchmarks/*.py; do echo "== $$program"; $(PY) "$$program"; done
+
+lint: .venv/ready ## ruff and clang-format
+	.ci/debian-packages clang-format-14
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	clang-format-14 --dry-run -Werror $(SOURCES)
+
+format: .venv/ready ## let ruff and clang-format rewrite the files
+	.ci/debian-packages clang-format-14
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+	clang-format-14 -i $(SOURCES)
+
+types: build ## mypy, and the stub of the C++ module against the module
+	$(PY) -m mypy
+	test -f python/deepseek/_C.pyi  # stubtest passes silently without one
+	$(PY) -m mypy.stubtest deepseek._C
+
+clean: ## remove what was built
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+distclean: clean ## and the virtual environment
+	rm -rf .venv
+
+COMMA := ,

@@ -1,0 +1,89 @@
+// The sink of a leaf, and how views and their bases exchange gradient edges after writes.
+#include "autograd/engine.h"
+#include "core/op_node.h"
+#include "kernels/pointwise.h"
+#include "ops/ops.h"
+
+namespace deepseek {
+namespace {
+
+class AccumulateGrad final : public Node {
+ public:
+  explicit AccumulateGrad(const Tensor& leaf) : leaf_(leaf) { outputs.push_back(leaf.meta()); }
+  ~AccumulateGrad() override { grad_meta(leaf_).accumulator = nullptr; }
+  std::string name() const override { return "AccumulateGrad"; }
+  const Tensor& leaf() const { return leaf_; }
+
+  void run_hooks(TensorList& grads) override {
+    const std::vector<HookEntry> now = grad_meta(leaf_).leaf_hooks;
+    for (const HookEntry& h : now)
+      if (Tensor replaced = h.hook->call(grads[0]); replaced.defined()) grads[0] = replaced;
+  }
+
+  TensorList backward(Inputs grads, bool create_graph) override {
+    if (!grads[0].defined()) return {};
+    accumulate(grads[0], create_graph);
+    const std::vector<HookEntry> now = grad_meta(leaf_).post_accumulate_hooks;
+    for (const HookEntry& h : now) h.hook->call(leaf_);
+    return {};
+  }
+
+ private:
+  void accumulate(const Tensor& g, bool create_graph) {
+    Tensor& target = grad_meta(leaf_).grad;
+    if (create_graph) {
+      target = target.defined() ? add(target, g) : g;
+    } else if (!target.defined()) {
+      const bool ours = g.cell()->use_count() == 1 && g.storage()->use_count() == 1 && g.is_contiguous();
+      if (ours && !g.requires_grad()) {
+        target = g;
+      } else {
+        target = Tensor::empty_strided(g.sizes(), preserved_strides(leaf_.sizes(), leaf_.strides()), g.dtype());
+        copy_(target, g.alias());
+      }
+    } else if (target.requires_grad()) {
+      target = add(target.alias(), g);
+    } else {
+      add_(target, g);  // in place: an optimizer may hold on to .grad
+    }
+  }
+
+  Tensor leaf_;
+};
+
+template <OpStruct Op>
+Edge op_edge(const Op& op, std::initializer_list<Edge> next, std::initializer_list<Tensor> in, const Tensor& out) {
+  const TensorList inputs(in);
+  const TensorList outputs{out};
+  auto* node = new OpNode(op_def<Op>(), &op, inputs, outputs);
+  size_t i = 0;
+  for (const Edge& e : next) node->next[i++] = e;
+  return {Ref<Node>(node), 0};
+}
+
+// Cells that carry geometry only, so that building the node asks nobody for an edge.
+Tensor geometry(const Tensor& t) { return Tensor::meta_only(t.meta(), t.strides()); }
+
+Edge rederive_view(const Tensor& view, const Tensor& base) {
+  const AsStrided op{view.sizes(), view.strides(), Opt<int64_t>(view.offset() - base.offset())};
+  return op_edge(op, {base.edge()}, {geometry(base)}, geometry(view));
+}
+
+Edge scatter_into_base(const Tensor& view, const Tensor& base, Edge base_edge, Edge value, const Meta& value_meta) {
+  const AsStridedScatter op{view.sizes(), view.strides(), view.offset() - base.offset()};
+  const Tensor source = Tensor::meta_only(value_meta, contiguous_strides(value_meta.sizes));
+  return op_edge(op, {std::move(base_edge), std::move(value)}, {geometry(base), source}, geometry(base));
+}
+
+const bool installed = [] {
+  autograd_hooks().make_accumulator = [](const Tensor& leaf) { return Ref<Node>(new AccumulateGrad(leaf)); };
+  autograd_hooks().grad = [](Inputs outputs, Inputs grads, Inputs inputs) {
+    return grad(outputs, grads, inputs, {.retain_graph = mode().grad, .create_graph = mode().grad});
+  };
+  autograd_hooks().rederive_view = rederive_view;
+  autograd_hooks().scatter_into_base = scatter_into_base;
+  return true;
+}();
+
+}  // namespace
+}  // namespace deepseek

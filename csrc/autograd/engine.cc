@@ -1,0 +1,260 @@
+#include "autograd/engine.h"
+
+#include <algorithm>
+#include <atomic>
+#include <deque>
+#include <unordered_map>
+
+#include "core/mode.h"
+#include "ops/ops.h"
+
+namespace deepseek {
+namespace {
+
+struct Slot {
+  Ref<Node> node;
+  TensorList grads;
+  uint64_t owned = 0;     // gradients this engine allocated itself and may add into
+  bool queued = false;
+  bool needed = true;     // leads to a wanted input
+  SmallVector<std::pair<uint32_t, uint32_t>, 1> captures;  // (output index, result index)
+};
+
+std::atomic<int> g_running{0};
+
+// The gradient a node expects: broadcast dims summed, dtype of the forward value.
+Tensor fit(const Tensor& g, const Meta& want, const Node& to) {
+  Tensor out = g;
+  if (out.sizes() != want.sizes) {
+    DS_CHECK(broadcast_sizes("backward", want.sizes, out.sizes()) == out.sizes(), "Function ", to.name(),
+             " received an invalid gradient: got ", out.sizes(), " but expected shape compatible with ", want.sizes);
+    out = sum_to_size(out, want.sizes);
+  }
+  if (out.dtype() != want.dtype) out = to_dtype(out, want.dtype);
+  return out;
+}
+
+class Engine {
+ public:
+  explicit Engine(BackwardOptions options) : options_(options), nested_(g_running.fetch_add(1) > 0) {}
+  ~Engine() {
+    if (!nested_)
+      for (Slot& s : slots_) s.node->engine_slot = nullptr;
+    g_running.fetch_sub(1);
+  }
+
+  void seed(const Tensor& root, const Tensor& g) {
+    const Edge e = root.edge();
+    DS_CHECK(e.node, "element 0 of tensors does not require grad and does not have a grad_fn");
+    deliver(e, g);
+  }
+
+  void want(const Tensor& input, uint32_t result) {
+    const Edge e = input.edge();
+    DS_CHECK(e.node, "One of the differentiated Tensors does not require grad");
+    slot(e.node).captures.push_back({e.index, result});
+  }
+
+  void touch(const Tensor& root) {
+    if (const Edge e = root.edge(); e.node) slot(e.node);
+  }
+
+  // Keeps only nodes on a path to a wanted input.
+  void prune() {
+    selective_ = true;
+    std::vector<Slot*> found;
+    for (Slot& s : slots_) found.push_back(&s);
+    for (size_t i = 0; i < found.size(); ++i) {
+      for (const Edge& e : found[i]->node->next) {
+        if (!e.node) continue;
+        const size_t before = slots_.size();
+        Slot& s = slot(e.node);
+        if (slots_.size() != before) found.push_back(&s);
+      }
+    }
+    std::sort(found.begin(), found.end(), [](Slot* a, Slot* b) { return a->node->sequence < b->node->sequence; });
+    for (Slot* s : found) {
+      s->needed = false;
+      for (const Edge& e : s->node->next) s->needed |= e.node && (slot(e.node).needed || !slot(e.node).captures.empty());
+    }
+  }
+
+  void run(TensorList* results, bool accumulate_captured) {
+    GradGuard guard(options_.create_graph);
+    while (!queue_.empty()) {
+      std::pop_heap(queue_.begin(), queue_.end(), before);
+      Slot& s = *queue_.back();
+      queue_.pop_back();
+      if (host_hooks().check_interrupt) host_hooks().check_interrupt();
+      s.grads.resize(std::max(s.grads.size(), s.node->outputs.size()));
+      s.node->run_hooks(s.grads);
+      for (const auto& [index, result] : s.captures)
+        if (results) (*results)[result] = s.grads[index];
+      const bool execute = !selective_ || s.needed || (accumulate_captured && !s.captures.empty());
+      if (execute) step(s);
+      s.grads.clear();
+    }
+  }
+
+ private:
+  static bool before(const Slot* a, const Slot* b) { return a->node->sequence < b->node->sequence; }
+
+  Slot& slot(const Ref<Node>& node) {
+    if (!nested_) {
+      if (node->engine_slot) return *static_cast<Slot*>(node->engine_slot);
+      node->engine_slot = &slots_.emplace_back();
+      slots_.back().node = node;
+      return slots_.back();
+    }
+    auto [it, fresh] = map_.try_emplace(node.get(), nullptr);
+    if (fresh) {
+      it->second = &slots_.emplace_back();
+      it->second->node = node;
+    }
+    return *it->second;
+  }
+
+  void deliver(const Edge& e, const Tensor& g) {
+    Slot& s = slot(e.node);
+    if (selective_ && !s.needed && s.captures.empty()) return;
+    s.grads.resize(std::max<size_t>(s.grads.size(), std::max<size_t>(e.node->outputs.size(), e.index + 1)));
+    Tensor& have = s.grads[e.index];
+    const Tensor fitted = fit(g, e.node->outputs[e.index], *e.node);
+    if (!have.defined()) {
+      have = fitted;
+    } else if (s.owned >> e.index & 1) {
+      add_(have, fitted);
+    } else {
+      have = add(have, fitted);
+      if (!options_.create_graph && e.index < 64) s.owned |= uint64_t{1} << e.index;
+    }
+    if (!s.queued) {
+      s.queued = true;
+      queue_.push_back(&s);
+      std::push_heap(queue_.begin(), queue_.end(), before);
+    }
+  }
+
+  void step(Slot& s) {
+    bool any = false;
+    for (const Tensor& g : s.grads) any |= g.defined();
+    if (!any) return;
+    Node& node = *s.node;
+    TensorList out = node.backward(s.grads, options_.create_graph);
+    if (!options_.retain_graph) node.release_saved();
+    s.grads.clear();
+    for (size_t i = 0; i < out.size(); ++i) {
+      if (!out[i].defined() || !node.next[i].node) continue;
+      Tensor g = std::move(out[i]);
+      deliver(node.next[i], g);
+    }
+  }
+
+  BackwardOptions options_;
+  bool nested_;
+  bool selective_ = false;
+  std::deque<Slot> slots_;
+  std::unordered_map<Node*, Slot*> map_;
+  std::vector<Slot*> queue_;
+};
+
+void seed_all(Engine& engine, Inputs roots, Inputs grads) {
+  for (size_t i = 0; i < roots.size(); ++i) {
+    const Tensor& root = roots[i];
+    DS_CHECK(root.requires_grad(), "element ", i, " of tensors does not require grad and does not have a grad_fn");
+    if (i < grads.size() && grads[i].defined()) {
+      DS_CHECK(grads[i].sizes() == root.sizes(), "Mismatch in shape: grad_output[", i, "] has a shape of ", grads[i].sizes(),
+               " and output[", i, "] has a shape of ", root.sizes(), ".");
+      engine.seed(root, grads[i]);
+    } else {
+      DS_CHECK(root.numel() == 1, "grad can be implicitly created only for scalar outputs; got shape ", root.sizes(),
+               ", pass gradient= of that shape");
+      engine.seed(root, full(root.sizes(), 1.0, root.dtype()));
+    }
+  }
+}
+
+}  // namespace
+
+void backward(Inputs roots, Inputs grads, Inputs inputs, BackwardOptions options) {
+  Engine engine(options);
+  for (uint32_t i = 0; i < inputs.size(); ++i) {
+    DS_CHECK(inputs[i].is_leaf(), "backward(inputs=...): input ", i, " is not a leaf; call retain_grad() on it, or use autograd.grad");
+    engine.want(inputs[i], i);
+  }
+  // Seeding comes after pruning so that gradients go only where they are wanted.
+  if (!inputs.empty()) {
+    for (const Tensor& r : roots) engine.touch(r);
+    engine.prune();
+  }
+  seed_all(engine, roots, grads);
+  engine.run(nullptr, true);
+}
+
+TensorList grad(Inputs roots, Inputs grads, Inputs inputs, BackwardOptions options) {
+  Engine engine(options);
+  TensorList results(inputs.size());
+  for (uint32_t i = 0; i < inputs.size(); ++i) engine.want(inputs[i], i);
+  for (const Tensor& r : roots) engine.touch(r);
+  engine.prune();
+  seed_all(engine, roots, grads);
+  engine.run(&results, false);
+  return results;
+}
+
+// --- hooks
+
+namespace {
+std::atomic<int64_t> g_next_hook{1};
+
+class RetainGrad final : public Hook {
+ public:
+  explicit RetainGrad(Ref<WeakCell> cell) : cell_(std::move(cell)) {}
+  Tensor call(const Tensor& g) override {
+    if (cell_->cell) cell_->cell->grad_meta->grad = g.requires_grad() ? g : g.alias();
+    return {};
+  }
+
+ private:
+  Ref<WeakCell> cell_;
+};
+
+void erase_hook(std::vector<HookEntry>& hooks, int64_t id) {
+  std::erase_if(hooks, [&](const HookEntry& h) { return h.id == id; });
+}
+}  // namespace
+
+int64_t register_hook(const Tensor& t, Ref<Hook> hook) {
+  DS_CHECK(t.requires_grad(), "cannot register a hook on a tensor that doesn't require gradient");
+  const int64_t id = g_next_hook.fetch_add(1);
+  if (t.is_leaf()) {
+    grad_meta(t).leaf_hooks.push_back({id, 0, std::move(hook)});
+  } else {
+    const Edge e = t.edge();
+    e.node->hooks.push_back({id, e.index, std::move(hook)});
+  }
+  return id;
+}
+
+int64_t register_post_accumulate_hook(const Tensor& leaf, Ref<Hook> hook) {
+  DS_CHECK(leaf.requires_grad() && leaf.is_leaf(), "post accumulate grad hooks cannot be registered on non-leaf tensors");
+  const int64_t id = g_next_hook.fetch_add(1);
+  grad_meta(leaf).post_accumulate_hooks.push_back({id, 0, std::move(hook)});
+  return id;
+}
+
+void remove_hook(const Tensor& t, int64_t id) {
+  GradMeta& m = grad_meta(t);
+  erase_hook(m.leaf_hooks, id);
+  erase_hook(m.post_accumulate_hooks, id);
+  if (m.edge.node) erase_hook(m.edge.node->hooks, id);
+}
+
+void retain_grad(const Tensor& t) {
+  DS_CHECK(t.requires_grad(), "can't retain_grad on Tensor that has requires_grad=False");
+  if (t.is_leaf() || grad_meta(t).retains_grad) return;
+  grad_meta(t).retains_grad = true;
+  register_hook(t, Ref<Hook>(new RetainGrad(weak_cell(t))));
+}
+
+}  // namespace deepseek

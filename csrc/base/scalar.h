@@ -1,0 +1,50 @@
+// A Python number: bool, int64 or double, remembering which.
+#pragma once
+
+#include <concepts>
+#include <ostream>
+
+#include "base/dtype.h"
+
+namespace deepseek {
+
+class Scalar {
+ public:
+  constexpr Scalar() : Scalar(int64_t{0}) {}
+  constexpr Scalar(bool v) : dtype_(DType::kBool), i_(v) {}
+  template <std::integral T>
+  constexpr Scalar(T v) : dtype_(DType::kInt64), i_(static_cast<int64_t>(v)) {}
+  template <std::floating_point T>
+  constexpr Scalar(T v) : dtype_(DType::kFloat64), d_(v) {}
+
+  DType dtype() const { return dtype_; }
+  bool is_float() const { return dtype_ == DType::kFloat64; }
+  double to_double() const { return is_float() ? d_ : static_cast<double>(i_); }
+  int64_t to_int() const { return is_float() ? static_cast<int64_t>(d_) : i_; }
+  bool to_bool() const { return is_float() ? d_ != 0 : i_ != 0; }
+  // Pointer to the value stored as dtype().
+  void store(void* p) const {
+    if (dtype_ == DType::kBool)
+      *static_cast<bool*>(p) = i_ != 0;
+    else if (is_float())
+      *static_cast<double*>(p) = d_;
+    else
+      *static_cast<int64_t*>(p) = i_;
+  }
+  bool operator==(const Scalar& o) const {
+    return dtype_ == o.dtype_ && (is_float() ? std::bit_cast<int64_t>(d_) == std::bit_cast<int64_t>(o.d_) : i_ == o.i_);
+  }
+  friend std::ostream& operator<<(std::ostream& os, const Scalar& s) {
+    if (s.dtype_ == DType::kBool) return os << (s.i_ ? "True" : "False");
+    return s.is_float() ? os << s.d_ : os << s.i_;
+  }
+
+ private:
+  DType dtype_;
+  union {
+    int64_t i_;
+    double d_;
+  };
+};
+
+}  // namespace deepseek

@@ -1,0 +1,294 @@
+// The choke point. Every op call goes: autocast -> infer -> allocate -> eval -> tape node -> record.
+// Nothing else allocates op outputs or creates op nodes.
+#include "core/op.h"
+#include "core/op_node.h"
+#include "kernels/copy.h"
+
+namespace deepseek {
+namespace {
+
+constexpr int64_t kReleaseLockBytes = 1 << 20;  // about 20 us of work
+
+class LockRelease {
+ public:
+  explicit LockRelease(bool worth_it) {
+    if (worth_it && host_hooks().release_lock) state_ = host_hooks().release_lock();
+  }
+  ~LockRelease() {
+    if (state_) host_hooks().retake_lock(state_);
+  }
+
+ private:
+  void* state_ = nullptr;
+};
+
+bool any_requires_grad(Inputs in) {
+  for (const Tensor& t : in)
+    if (t.defined() && t.requires_grad()) return true;
+  return false;
+}
+
+// autocast: matmul-like ops run in the lower dtype, ops that need range in float32.
+bool autocast_inputs(const OpDef& def, Inputs in, TensorList& cast) {
+  const Autocast rule = def.info->autocast;
+  if (rule == Autocast::kNone) return false;
+  DType target = DType::kFloat32;
+  if (rule == Autocast::kLower) target = mode().autocast_dtype;
+  if (rule == Autocast::kPromote) {
+    target = mode().autocast_dtype;
+    for (const Tensor& t : in)
+      if (t.defined() && t.dtype() == DType::kFloat32) target = DType::kFloat32;
+  }
+  const OpDef* to = find_op("_to_dtype");
+  for (const Tensor& t : in) {
+    const bool eligible = t.defined() && is_floating(t.dtype()) && t.dtype() != DType::kFloat64 && t.dtype() != target;
+    if (!eligible) {
+      cast.push_back(t);
+      continue;
+    }
+    alignas(16) char attributes[kMaxOpBytes];
+    to->construct(attributes);
+    *reinterpret_cast<Opt<DType>*>(attributes + to->fields[0].offset) = target;
+    TensorList out;
+    dispatch_op(*to, attributes, {&t, 1}, out);
+    cast.push_back(out[0]);
+  }
+  return true;
+}
+
+void check_finite_ranks(const OpDef& def, Inputs in) {
+  for (const Tensor& t : in)
+    DS_CHECK(!t.defined() || t.has_data(), "internal error: ", def.name(), " needs data its node did not save");
+}
+
+// The node's tape entry; inputs are snapshots, never cells.
+Ref<Node> record_on_tape(const OpDef& def, const void* op, Inputs in, Inputs out) {
+  DS_CHECK(def.vjp || !def.info->differentiable, "internal error: ", def.name(), " has no derivative");
+  return Ref<Node>(new OpNode(def, op, in, out));
+}
+
+Tensor rng_state(const OpDef& def, const Metas& metas) {
+  Generator& g = mode().generator ? *mode().generator : default_generator();
+  const RngState s = g.reserve(std::max<int64_t>(1, metas.empty() ? 1 : numel_of(metas[0].sizes)));
+  Tensor t = Tensor::empty({2}, DType::kInt64);
+  t.data<int64_t>()[0] = static_cast<int64_t>(s.seed);
+  t.data<int64_t>()[1] = static_cast<int64_t>(s.offset);
+  static_cast<void>(def);
+  return t;
+}
+
+// True when in-place writing could not be undone for the graph: the rules for leaves.
+void check_writable(const Tensor& self, const char* op, bool recording) {
+  const GradMeta* m = self.cell()->grad_meta.get();
+  DS_CHECK(!self.storage()->read_only(), op, ": this tensor's memory is read-only (it came from a read-only array); "
+           "write to a clone() of it");
+  DS_CHECK(!may_overlap_itself(self.sizes(), self.strides()), "unsupported operation: more than one element of the "
+           "written-to tensor refers to a single memory location. Please clone() the tensor before performing the operation. (",
+           op, ", size ", self.sizes(), ", strides ", self.strides(), ")");
+  DS_CHECK(!self.cell()->inference || mode().inference, "Inplace update to inference tensor outside InferenceMode is not "
+           "allowed. You can make a clone to get a normal tensor before doing inplace update. (", op, ")");
+  if (!recording) return;
+  DS_CHECK(!(self.is_leaf() && self.cell()->requires_grad),
+           "a leaf Variable that requires grad is being used in an in-place operation. (", op, ")");
+  if (!m || !m->base.defined()) return;
+  DS_CHECK(!(m->base.is_leaf() && m->base.requires_grad()),
+           "a view of a leaf Variable that requires grad is being used in an in-place operation. (", op, ")");
+  DS_CHECK(m->origin != ViewOrigin::kNoGrad, "A view was created in no_grad mode and is being modified inplace with grad "
+           "mode enabled. (", op, ")");
+}
+
+// After `self`'s memory was overwritten by a value with gradient edge `value`: who now gets gradients.
+void rebase_history(const Tensor& self, Edge value, const Meta& value_meta) {
+  GradMeta* m = self.cell()->grad_meta.get();
+  if (m && m->base.defined()) {
+    const Tensor base = m->base;
+    set_edge(base, autograd_hooks().scatter_into_base(self, base, base.edge(), std::move(value), value_meta));
+    m->edge = {};
+    m->view_version = self.version() - 1;  // stale: re-derived from the base when next used
+    return;
+  }
+  set_edge(self, std::move(value));
+}
+
+bool shares_memory(const Tensor& a, const Tensor& b) { return a.defined() && a.has_data() && a.storage() == b.storage(); }
+
+}  // namespace
+
+void dispatch_op(const OpDef& def, const void* op, Inputs in, TensorList& out) {
+  Mode& m = mode();
+  TensorList cast;
+  if (m.autocast && autocast_inputs(def, in, cast)) {
+    m.autocast = false;
+    struct Restore {
+      ~Restore() { mode().autocast = true; }
+    } restore;
+    return dispatch_op(def, op, cast, out);
+  }
+  if (def.body) return def.body(op, in, out);
+
+  if (def.view) {
+    ViewSpecs specs;
+    def.view(op, in[0], specs);
+    for (const ViewSpec& s : specs) out.push_back(in[0].alias(s));
+  } else {
+    Metas metas;
+    def.infer(op, in, metas);
+    TensorList with_rng;
+    if (def.info->random && !in.back().defined()) {
+      for (const Tensor& t : in.first(in.size() - 1)) with_rng.push_back(t);
+      with_rng.push_back(rng_state(def, metas));
+      in = with_rng;
+    }
+    check_finite_ranks(def, in);
+    int64_t bytes = 0;
+    for (const Meta& meta : metas) {
+      const bool strided = meta.strides.size() == meta.sizes.size() && !meta.sizes.empty();
+      out.push_back(strided ? Tensor::empty_strided(meta.sizes, meta.strides, meta.dtype)
+                            : Tensor::empty(meta.sizes, meta.dtype));
+      bytes += static_cast<int64_t>(out.back().storage()->bytes());
+    }
+    for (const Tensor& t : in)
+      if (t.defined()) bytes += t.numel() * size_of(t.dtype());
+    LockRelease unlocked(bytes > kReleaseLockBytes);
+    def.eval(op, in, {out.data(), out.size()});
+    // The tape below touches no Python object, so the lock may stay released.
+    if (m.grad && def.info->differentiable && any_requires_grad(in)) {
+      Ref<Node> node = record_on_tape(def, op, in, out);
+      for (uint32_t i = 0; i < out.size(); ++i)
+        if (is_floating(out[i].dtype())) set_edge(out[i], {node, i});
+    }
+    if (m.recorder) m.recorder->record(def, op, in, out);
+    return;
+  }
+
+  // Views: remember the base so that writes through either side are seen by both.
+  if (!m.inference && def.info->differentiable) {
+    const GradMeta* source = in[0].cell()->grad_meta.get();
+    const Tensor base = source && source->base.defined() ? source->base : in[0];
+    const bool tracked = is_floating(in[0].dtype());
+    Ref<Node> node;
+    if (m.grad && tracked && in[0].requires_grad()) node = record_on_tape(def, op, in, out);
+    for (uint32_t i = 0; tracked && i < out.size(); ++i) {
+      GradMeta& g = grad_meta(out[i]);
+      g.base = base;
+      g.origin = m.grad ? ViewOrigin::kGrad : ViewOrigin::kNoGrad;
+      g.view_version = out[i].version();
+      if (node) g.edge = {node, i};
+    }
+  }
+  if (m.recorder) m.recorder->record(def, op, in, out);
+}
+
+void dispatch_inplace(const OpDef& def, const void* op, Inputs in) {
+  const Tensor& self = in[0];
+  const bool recording = mode().grad && any_requires_grad(in) && is_floating(self.dtype());
+  check_writable(self, def.name(), recording);
+  // Pointwise kernels and indexed writes (which start by copying input to output, here the same memory) may run in place.
+  const bool runs_in_place = def.info->kind == Kind::kPointwise || def.info->kind == Kind::kIndex;
+  if (!recording && def.infer && !def.info->random && runs_in_place) {
+    Metas metas;
+    def.infer(op, in, metas);
+    if (metas[0].dtype == self.dtype() && metas[0].sizes == self.sizes()) {
+      TensorList safe(in);
+      for (size_t i = 1; i < safe.size(); ++i) {  // an input that overlaps the target is read from a copy
+        if (!shares_memory(safe[i], self) || same_geometry(safe[i], self)) continue;
+        Tensor copy = Tensor::empty(safe[i].sizes(), safe[i].dtype());
+        kernels::copy(copy.view(), safe[i].view());
+        copy.cell()->wrapped_number = safe[i].cell()->wrapped_number;
+        safe[i] = copy;
+      }
+      Tensor target = self;
+      LockRelease unlocked(self.nbytes() > kReleaseLockBytes);
+      def.eval(op, safe, {&target, 1});
+      self.storage()->bump_version();
+      if (mode().recorder) mode().recorder->record_inplace(def, op, in, self);
+      return;
+    }
+  }
+  // The general way: the value out of place, then one write. A vjp that needs the old value keeps a copy of it.
+  TensorList inputs(in);
+  if (recording) {
+    uint64_t needs = 0;
+    for (size_t i = 0; i < in.size() && i < 64; ++i)
+      if (in[i].defined() && in[i].requires_grad()) needs |= uint64_t{1} << i;
+    for (size_t i = 0; i < inputs.size(); ++i) {
+      Tensor& t = inputs[i];
+      if (!shares_memory(t, self) || !(def.body || saves_input(def.info->saves, i, needs))) continue;
+      Tensor old = Tensor::empty(t.sizes(), t.dtype());
+      kernels::copy(old.view(), t.view());
+      if (t.requires_grad()) set_edge(old, t.edge());
+      t = old;
+    }
+  }
+  TensorList result;
+  dispatch_op(def, op, inputs, result);
+  DS_CHECK(can_cast(result[0].dtype(), self.dtype()), "result type ", name_of(result[0].dtype()),
+           " can't be cast to the desired output type ", name_of(self.dtype()), " (", def.name(), "_)");
+  write_into(self, result[0], def.name());
+}
+
+void write_into(const Tensor& target, const Tensor& value, const char* op) {
+  const bool recording = mode().grad && is_floating(target.dtype()) && (target.requires_grad() || value.requires_grad());
+  check_writable(target, op, recording);
+  DS_CHECK(broadcast_sizes(op, target.sizes(), value.sizes()) == target.sizes(), op, ": output with shape ", target.sizes(),
+           " doesn't match the broadcast shape ", broadcast_sizes(op, target.sizes(), value.sizes()));
+  if (same_geometry(target, value) && !value.requires_grad()) return;
+  Tensor source = value;
+  if (shares_memory(value, target) && !same_geometry(value, target)) {
+    source = Tensor::empty(value.sizes(), value.dtype());
+    kernels::copy(source.view(), value.view());
+  }
+  if (!same_geometry(source, target)) {
+    LockRelease unlocked(target.nbytes() > kReleaseLockBytes);
+    kernels::copy(target.view(), source.view_as(target.sizes()));
+  }
+  const Edge value_edge = recording ? value.edge() : Edge{};
+  target.storage()->bump_version();
+  if (recording) rebase_history(target, value_edge, value.meta());
+}
+
+// --- shared shape and dtype rules
+
+DType result_type(Inputs in) {
+  DType by_strength[3];
+  bool seen[3] = {};
+  for (const Tensor& t : in) {
+    if (!t.defined()) continue;
+    const int strength = t.cell()->wrapped_number ? 2 : t.dim() == 0 ? 1 : 0;
+    DType d = t.dtype();
+    if (strength == 2 && d == DType::kFloat64) d = default_dtype();
+    by_strength[strength] = seen[strength] ? promote_types(by_strength[strength], d) : d;
+    seen[strength] = true;
+  }
+  // A weaker group matters only when its category is higher.
+  bool have = false;
+  DType result = DType::kBool;
+  for (int s = 0; s < 3; ++s) {
+    if (!seen[s]) continue;
+    if (!have)
+      result = by_strength[s];
+    else if (category(by_strength[s]) > category(result))
+      result = promote_types(result, by_strength[s]);
+    have = true;
+  }
+  return result;
+}
+
+Dims broadcast_sizes(const char* op, const Dims& a, const Dims& b) {
+  if (a == b) return a;
+  const Dims& longer = a.size() >= b.size() ? a : b;
+  const Dims& shorter = a.size() >= b.size() ? b : a;
+  Dims out = longer;
+  const int lead = longer.size() - shorter.size();
+  for (int i = 0; i < shorter.size(); ++i) {
+    int64_t& o = out[i + lead];
+    const int64_t s = shorter[i];
+    if (o == s || s == 1) continue;
+    DS_CHECK(o == 1, op, "(): The size of tensor a (", a[a.size() - (longer.size() - i - lead)], ") must match the size of tensor b (",
+             b[b.size() - (longer.size() - i - lead)], ") at non-singleton dimension ", i + lead, "; got shapes ", a, " and ", b);
+    o = s;
+  }
+  return out;
+}
+
+}  // namespace deepseek

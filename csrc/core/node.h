@@ -1,0 +1,115 @@
+// The tape: nodes, edges, hooks, and what a tensor keeps for autograd.
+#pragma once
+
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "core/tensor.h"
+
+namespace deepseek {
+
+// A function on gradients, registered from C++ or Python.
+class Hook : public Counted {
+ public:
+  virtual ~Hook() = default;
+  // Returns the replacement, or an undefined tensor to keep `grad`.
+  virtual Tensor call(const Tensor& grad) = 0;
+  virtual void* python() const { return nullptr; }  // for the garbage collector
+};
+
+struct HookEntry {
+  int64_t id;
+  uint32_t index;  // which output of the node
+  Ref<Hook> hook;
+};
+
+class Node : public Counted {
+ public:
+  Node() : sequence(next_sequence()) {}
+  virtual ~Node();
+  static void* operator new(size_t n) { return allocate(n); }
+  static void operator delete(void* p, size_t n) { deallocate(p, n); }
+
+  virtual std::string name() const = 0;
+  // grads[i] is the gradient of output i (undefined: zero). Returns one gradient an edge (undefined: none).
+  virtual TensorList backward(Inputs grads, bool create_graph) = 0;
+  virtual void release_saved() {}
+  // Runs the hooks registered on the outputs this node stands for, replacing gradients.
+  virtual void run_hooks(TensorList& grads);
+
+  SmallVector<Edge, 3> next;
+  SmallVector<Meta, 1> outputs;  // shape and dtype a gradient of each output must have
+  std::vector<HookEntry> hooks;  // run on gradients before backward()
+  const uint64_t sequence;       // consumers have larger numbers than their producers
+  void* engine_slot = nullptr;   // the running engine's buffer for this node
+
+ private:
+  static uint64_t next_sequence();
+};
+
+// Deep graphs are freed with a work list instead of recursion.
+template <>
+struct Destroy<Node> {
+  static void run(Node* node);
+};
+
+// A back reference that does not keep the cell alive.
+struct WeakCell : Counted {
+  Cell* cell = nullptr;
+};
+
+enum class ViewOrigin : uint8_t { kGrad, kNoGrad };
+
+struct GradMeta {
+  Edge edge;                    // what made this tensor; empty for leaves
+  Tensor grad;                  // .grad
+  Node* accumulator = nullptr;  // a leaf's sink while some graph uses it
+  Tensor base;                  // the tensor this is a differentiable view of
+  uint32_t view_version = 0;    // storage version at which `edge` was right for a view
+  ViewOrigin origin = ViewOrigin::kGrad;
+  bool retains_grad = false;
+  Ref<WeakCell> weak;
+  std::vector<HookEntry> leaf_hooks;
+  std::vector<HookEntry> post_accumulate_hooks;
+  ~GradMeta() {
+    if (weak) weak->cell = nullptr;
+  }
+};
+
+GradMeta& grad_meta(const Tensor& t);
+void set_edge(const Tensor& t, Edge edge);
+Ref<WeakCell> weak_cell(const Tensor& t);
+
+// What a node keeps of an input or output: geometry, and the memory with its version when the vjp needs values.
+class Snapshot {
+ public:
+  Snapshot() = default;
+  Snapshot(const Tensor& t, bool with_data);
+  // A fresh cell on the saved memory; throws when the memory was written since (naming `op`).
+  Tensor unpack(const char* op) const;
+  void release() { storage_.reset(); }
+
+ private:
+  Ref<Storage> storage_;
+  int64_t offset_ = 0;
+  Dims sizes_, strides_;
+  uint32_t version_ = 0;
+  DType dtype_ = DType::kFloat32;
+  bool defined_ = false, with_data_ = false, wrapped_ = false;
+};
+
+// Installed by autograd/ so that core need not know ops or the engine.
+struct AutogradHooks {
+  Ref<Node> (*make_accumulator)(const Tensor& leaf) = nullptr;
+  // The node as_strided(base) -> view that gives a stale view its gradient edge.
+  Edge (*rederive_view)(const Tensor& view, const Tensor& base) = nullptr;
+  // base's new edge after `view` of it was overwritten by a value with edge `value`.
+  Edge (*scatter_into_base)(const Tensor& view, const Tensor& base, Edge base_edge, Edge value, const Meta& value_meta) =
+      nullptr;
+  // grad(outputs, output_grads, inputs), keeping the graph when gradients are being recorded.
+  TensorList (*grad)(Inputs outputs, Inputs output_grads, Inputs inputs) = nullptr;
+};
+AutogradHooks& autograd_hooks();
+
+}  // namespace deepseek

@@ -1,0 +1,276 @@
+// One op, one definition. An op is a trivially copyable struct whose fields are its attributes in schema order:
+//   info (schema, doc, properties), operator==, and one of
+//     infer + eval   a kernel: infer is the only shape and dtype rule
+//     view / views   results that share the input's memory
+//     body           a composite in public ops
+// plus vjp in public ops, unless info says `.differentiable = false`. Fused ops add `composite`, which defines them.
+#pragma once
+
+#include <array>
+#include <concepts>
+#include <string>
+#include <type_traits>
+
+#include "core/mode.h"
+#include "core/node.h"
+#include "core/schema.h"
+#include "core/tensor.h"
+
+namespace deepseek {
+
+enum class Kind : uint8_t { kPointwise, kReduce, kRow, kView, kShape, kIndex, kMatmul, kCreate, kRandom, kComposite, kFused, kOther };
+enum class Autocast : uint8_t { kNone, kLower, kFloat32, kPromote };
+// Which values the vjp reads. kOthers: input i only for the gradients of other inputs (products). kRest: all but the first.
+enum class Saves : uint8_t { kNone = 0, kInputs = 1, kOutput = 2, kInputsOutput = 3, kOthers = 4, kRest = 8 };
+constexpr bool saves_input(Saves s, size_t i, uint64_t needs) {
+  const auto bits = static_cast<uint8_t>(s);
+  if (bits & static_cast<uint8_t>(Saves::kOthers)) return (needs & ~(uint64_t{1} << i)) != 0;
+  if (bits & static_cast<uint8_t>(Saves::kRest)) return i > 0;
+  return bits & static_cast<uint8_t>(Saves::kInputs);
+}
+enum class Shown : uint8_t { kBoth, kFunction, kMethod, kFunctional, kHidden };  // where Python shows it
+
+struct OpInfo {
+  const char* schema;
+  const char* doc;
+  Kind kind = Kind::kOther;
+  Autocast autocast = Autocast::kNone;
+  Saves saves = Saves::kInputs;
+  bool differentiable = true;
+  bool inplace = false;  // has a name_() form that writes into the first input
+  bool random = false;   // the last input is the generator state int64[2] {seed, offset}
+  Shown shown = Shown::kBoth;
+};
+
+// Optional attribute (std::optional is not an aggregate-friendly conversion target).
+template <class T>
+struct Opt {
+  T value{};
+  bool has = false;
+  Opt() = default;
+  Opt(T v) : value(v), has(true) {}
+  explicit operator bool() const { return has; }
+  const T& operator*() const { return value; }
+  T value_or(T other) const { return has ? value : other; }
+  bool operator==(const Opt& o) const { return has == o.has && (!has || value == o.value); }
+};
+
+// A short string attribute (a mode name).
+struct Str {
+  char s[24] = {};
+  Str() = default;
+  Str(std::string_view v) {
+    if (v.size() >= sizeof(s)) fail<ValueError>("'", v, "' is not an accepted mode");
+    v.copy(s, v.size());
+  }
+  Str(const char* v) : Str(std::string_view(v)) {}
+  std::string_view view() const { return s; }
+  bool operator==(const Str& o) const { return view() == o.view(); }
+  bool operator==(const char* o) const { return view() == o; }
+};
+
+using Metas = SmallVector<Meta, 2>;
+using ViewSpecs = SmallVector<ViewSpec, 2>;
+using Grads = SmallVector<Tensor, 4>;
+
+// What a vjp sees. Inputs and outputs not saved have sizes and dtype but no data.
+struct Vjp {
+  Inputs in;
+  Inputs out;
+  Inputs grad;      // one an output; undefined means zero
+  uint64_t needs;   // bit i: input i wants a gradient
+  bool need(size_t i) const { return i >= 64 || (needs >> i & 1); }
+};
+
+struct Field {
+  ArgType kind;
+  uint16_t offset;
+};
+
+// The type-erased op: everything derived from the struct.
+struct OpDef {
+  const OpInfo* info = nullptr;
+  Schema schema;
+  size_t size = 0;
+  std::vector<Field> fields;
+  void (*construct)(void* op) = nullptr;  // default attributes (before the schema's defaults)
+  bool (*equal)(const void* a, const void* b) = nullptr;
+  void (*infer)(const void* op, Inputs in, Metas& out) = nullptr;
+  void (*eval)(const void* op, Inputs in, std::span<Tensor> out) = nullptr;
+  void (*view)(const void* op, const Tensor& in, ViewSpecs& out) = nullptr;
+  void (*body)(const void* op, Inputs in, TensorList& out) = nullptr;
+  void (*composite)(const void* op, Inputs in, TensorList& out) = nullptr;
+  void (*vjp)(const void* op, const Vjp& c, Grads& out) = nullptr;
+  const char* name() const { return schema.name.c_str(); }
+};
+
+inline constexpr size_t kMaxOpBytes = 320;
+
+// --- the choke point (dispatch.cc)
+void dispatch_op(const OpDef& def, const void* op, Inputs in, TensorList& out);
+// self := op(self, ...) with PyTorch's meaning through every alias and view.
+void dispatch_inplace(const OpDef& def, const void* op, Inputs in);
+// target := value, recorded as a write when gradients are on (copy_).
+void write_into(const Tensor& target, const Tensor& value, const char* op);
+
+// --- the table (op_table.cc)
+void register_op(OpDef& def);
+const std::vector<const OpDef*>& op_table();
+const OpDef* find_op(std::string_view name);
+// Writes the value of a schema default ("None", "True", "1e-05", "[]", "'mean'") into a field.
+void set_default(ArgType kind, void* field, const std::string& text);
+
+namespace detail {
+
+struct AnyField {
+  template <class T>
+  operator T() const;
+};
+template <class T, size_t... I>
+constexpr bool takes(std::index_sequence<I...>) {
+  return requires { T{(static_cast<void>(I), AnyField{})...}; };
+}
+template <class T, size_t N = 9>
+constexpr size_t field_count() {
+  if constexpr (std::is_empty_v<T>)
+    return 0;
+  else if constexpr (takes<T>(std::make_index_sequence<N>{}))
+    return N;
+  else
+    return field_count<T, N - 1>();
+}
+template <class T, class F>
+void for_each_field(T& t, F f) {
+  constexpr size_t n = field_count<T>();
+  if constexpr (n == 1) { auto& [a] = t; f(a); }
+  if constexpr (n == 2) { auto& [a, b] = t; f(a); f(b); }
+  if constexpr (n == 3) { auto& [a, b, c] = t; f(a); f(b); f(c); }
+  if constexpr (n == 4) { auto& [a, b, c, d] = t; f(a); f(b); f(c); f(d); }
+  if constexpr (n == 5) { auto& [a, b, c, d, e] = t; f(a); f(b); f(c); f(d); f(e); }
+  if constexpr (n == 6) { auto& [a, b, c, d, e, g] = t; f(a); f(b); f(c); f(d); f(e); f(g); }
+  if constexpr (n == 7) { auto& [a, b, c, d, e, g, h] = t; f(a); f(b); f(c); f(d); f(e); f(g); f(h); }
+  if constexpr (n == 8) { auto& [a, b, c, d, e, g, h, i] = t; f(a); f(b); f(c); f(d); f(e); f(g); f(h); f(i); }
+  static_assert(n <= 8, "an op has at most 8 attributes");
+}
+
+template <class T> constexpr ArgType field_kind();
+#define DS_FIELD(T, k) template <> constexpr ArgType field_kind<T>() { return ArgType::k; }
+DS_FIELD(int64_t, kInt) DS_FIELD(double, kFloat) DS_FIELD(bool, kBool) DS_FIELD(Scalar, kScalar) DS_FIELD(Dims, kDims)
+DS_FIELD(Str, kStr) DS_FIELD(Opt<int64_t>, kOptInt) DS_FIELD(Opt<double>, kOptFloat) DS_FIELD(Opt<bool>, kOptBool)
+DS_FIELD(Opt<Scalar>, kOptScalar) DS_FIELD(Opt<Dims>, kOptDims) DS_FIELD(Opt<Str>, kOptStr) DS_FIELD(Opt<DType>, kOptDType)
+#undef DS_FIELD
+
+template <class Op>
+concept HasEval = requires(const Op& o, Inputs in, std::span<Tensor> out, Metas& m) {
+  o.infer(in);
+  requires requires(Tensor& t) { o.eval(in, t); } || requires { o.eval(in, out); };
+};
+template <class Op>
+concept HasView = requires(const Op& o, const Tensor& t) { { o.view(t) } -> std::same_as<ViewSpec>; };
+template <class Op>
+concept HasViews = requires(const Op& o, const Tensor& t) { { o.views(t) } -> std::same_as<ViewSpecs>; };
+template <class Op>
+concept HasBody = requires(const Op& o, Inputs in) { o.body(in); };
+template <class Op>
+concept HasVjp = requires(const Op& o, const Vjp& c) { { o.vjp(c) } -> std::convertible_to<Grads>; };
+template <class Op>
+concept HasComposite = requires(const Op& o, Inputs in) { o.composite(in); };
+
+inline void append(TensorList& out, Tensor t) { out.push_back(std::move(t)); }
+template <size_t N>
+void append(TensorList& out, std::array<Tensor, N> ts) {
+  for (Tensor& t : ts) out.push_back(std::move(t));
+}
+inline void append(TensorList& out, TensorList ts) { out = std::move(ts); }
+inline void append(Metas& out, const Meta& m) { out.push_back(m); }
+template <size_t N>
+void append(Metas& out, const std::array<Meta, N>& ms) {
+  for (const Meta& m : ms) out.push_back(m);
+}
+
+}  // namespace detail
+
+template <class Op>
+concept OpStruct = std::is_trivially_copyable_v<Op> && sizeof(Op) <= kMaxOpBytes && std::equality_comparable<Op> &&
+                   requires { { Op::info } -> std::convertible_to<const OpInfo&>; };
+
+// The one OpDef of an op struct.
+template <OpStruct Op>
+const OpDef& op_def() {
+  static OpDef* def = [] {
+    static_assert(detail::HasEval<Op> || detail::HasView<Op> || detail::HasViews<Op> || detail::HasBody<Op>,
+                  "an op needs infer and eval, or view/views, or body");
+    static_assert(detail::HasBody<Op> || detail::HasVjp<Op> || !Op::info.differentiable,
+                  "an op needs a vjp, or must state .differentiable = false");
+    auto* d = new OpDef;
+    d->info = &Op::info;
+    d->size = std::is_empty_v<Op> ? 0 : sizeof(Op);
+    d->construct = [](void* p) { new (p) Op{}; };
+    d->equal = [](const void* a, const void* b) { return *static_cast<const Op*>(a) == *static_cast<const Op*>(b); };
+    Op probe{};
+    detail::for_each_field(probe, [&]<class T>(T& f) {
+      d->fields.push_back({detail::field_kind<T>(),
+                           static_cast<uint16_t>(reinterpret_cast<char*>(&f) - reinterpret_cast<char*>(&probe))});
+    });
+    if constexpr (detail::HasEval<Op>) {
+      d->infer = [](const void* op, Inputs in, Metas& out) { detail::append(out, static_cast<const Op*>(op)->infer(in)); };
+      d->eval = [](const void* op, Inputs in, std::span<Tensor> out) {
+        if constexpr (requires(Tensor& t) { static_cast<const Op*>(op)->eval(in, t); })
+          static_cast<const Op*>(op)->eval(in, out[0]);
+        else
+          static_cast<const Op*>(op)->eval(in, out);
+      };
+    }
+    if constexpr (detail::HasView<Op>)
+      d->view = [](const void* op, const Tensor& in, ViewSpecs& out) { out.push_back(static_cast<const Op*>(op)->view(in)); };
+    if constexpr (detail::HasViews<Op>)
+      d->view = [](const void* op, const Tensor& in, ViewSpecs& out) { out = static_cast<const Op*>(op)->views(in); };
+    if constexpr (detail::HasBody<Op>)
+      d->body = [](const void* op, Inputs in, TensorList& out) { detail::append(out, static_cast<const Op*>(op)->body(in)); };
+    if constexpr (detail::HasComposite<Op>)
+      d->composite = [](const void* op, Inputs in, TensorList& out) {
+        detail::append(out, static_cast<const Op*>(op)->composite(in));
+      };
+    if constexpr (detail::HasVjp<Op>)
+      d->vjp = [](const void* op, const Vjp& c, Grads& out) { out = static_cast<const Op*>(op)->vjp(c); };
+    register_op(*d);
+    return d;
+  }();
+  return *def;
+}
+
+#define DS_OP(Op) [[maybe_unused]] static const ::deepseek::OpDef& ds_op_##Op = ::deepseek::op_def<Op>()
+
+template <OpStruct Op>
+TensorList apply_list(const Op& op, Inputs in) {
+  TensorList out;
+  dispatch_op(op_def<Op>(), &op, in, out);
+  return out;
+}
+template <OpStruct Op, class... T>
+  requires(std::same_as<T, Tensor> && ...)
+Tensor apply(const Op& op, const T&... in) {
+  const std::array<Tensor, sizeof...(T)> inputs{in...};
+  TensorList out;
+  dispatch_op(op_def<Op>(), &op, inputs, out);
+  return std::move(out[0]);
+}
+template <size_t N, OpStruct Op, class... T>
+std::array<Tensor, N> apply_n(const Op& op, const T&... in) {
+  const std::array<Tensor, sizeof...(T)> inputs{in...};
+  TensorList out;
+  dispatch_op(op_def<Op>(), &op, inputs, out);
+  std::array<Tensor, N> result;
+  for (size_t i = 0; i < N; ++i) result[i] = std::move(out[i]);
+  return result;
+}
+
+// The gradients of a fused op, by differentiating the composite that defines it (any order). autograd/ does the work.
+Grads vjp_by_composite(const Vjp& c, TensorList (*composite)(const void* op, Inputs in), const void* op);
+
+// --- shared rules used by infer functions (dispatch.cc)
+// PyTorch's result_type over tensors of three strengths: with dims, 0-d, Python numbers.
+DType result_type(Inputs in);
+Dims broadcast_sizes(const char* op, const Dims& a, const Dims& b);
+
+}  // namespace deepseek

@@ -1,0 +1,95 @@
+#include "core/op_node.h"
+
+namespace deepseek {
+
+OpNode::OpNode(const OpDef& def, const void* op, Inputs in, Inputs out) : def_(def) {
+  std::memcpy(op_, op, def.size);
+  uint64_t needs = 0;
+  for (size_t i = 0; i < in.size(); ++i) {
+    next.push_back(in[i].defined() && is_floating(in[i].dtype()) ? in[i].edge() : Edge{});
+    if (next[i].node && i < 64) needs |= uint64_t{1} << i;
+  }
+  for (size_t i = 0; i < in.size(); ++i) in_.emplace_back(in[i], in[i].defined() && in[i].has_data() && saves_input(def.info->saves, i, needs));
+  for (const Tensor& t : out) {
+    out_.emplace_back(t, static_cast<uint8_t>(def.info->saves) & static_cast<uint8_t>(Saves::kOutput));
+    outputs.push_back(t.meta());
+  }
+}
+
+std::string OpNode::name() const {
+  std::string s = def_.schema.base;
+  s.erase(0, s.find_first_not_of('_'));
+  bool upper = true;
+  std::string camel;
+  for (char c : s) {
+    if (c == '_') {
+      upper = true;
+      continue;
+    }
+    camel += upper ? static_cast<char>(std::toupper(static_cast<unsigned char>(c))) : c;
+    upper = false;
+  }
+  return camel + "Backward0";
+}
+
+TensorList OpNode::backward(Inputs grads, bool create_graph) {
+  TensorList in, out;
+  uint64_t needs = 0;
+  for (size_t i = 0; i < in_.size(); ++i) {
+    in.push_back(in_[i].unpack(def_.name()));
+    if (next[i].node) {
+      if (i < 64) needs |= uint64_t{1} << i;
+      if (create_graph && in[i].has_data()) set_edge(in[i], next[i]);
+    }
+  }
+  for (size_t i = 0; i < out_.size(); ++i) {
+    out.push_back(out_[i].unpack(def_.name()));
+    // A saved output does not own its node; for second derivatives it gets it back here.
+    if (create_graph && out[i].has_data()) set_edge(out[i], {Ref<Node>(this), static_cast<uint32_t>(i)});
+  }
+  DS_CHECK(def_.vjp, def_.name(), " is not differentiable");
+  Grads result;
+  def_.vjp(op_, Vjp{in, out, grads, needs}, result);
+  DS_CHECK(result.size() <= in_.size(), "internal error: ", def_.name(), " returned ", result.size(), " gradients for ",
+           in_.size(), " inputs");
+  TensorList full(in_.size());
+  for (size_t i = 0; i < result.size(); ++i)
+    if (next[i].node) full[i] = std::move(result[i]);
+  return full;
+}
+
+void OpNode::release_saved() {
+  released_ = true;
+  for (Snapshot& s : in_) s.release();
+  for (Snapshot& s : out_) s.release();
+}
+
+Grads vjp_by_composite(const Vjp& c, TensorList (*composite)(const void* op, Inputs in), const void* op) {
+  TensorList inputs(c.in), wanted;
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    if (!c.need(i) || !inputs[i].defined()) continue;
+    if (!inputs[i].requires_grad()) {
+      inputs[i] = inputs[i].alias();
+      inputs[i].cell()->requires_grad = true;
+    }
+    wanted.push_back(inputs[i]);
+  }
+  TensorList outputs;
+  {
+    const GradGuard recording(true);
+    outputs = composite(op, inputs);
+  }
+  TensorList roots, grads;
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    if (i >= c.grad.size() || !c.grad[i].defined() || !outputs[i].requires_grad()) continue;
+    roots.push_back(outputs[i]);
+    grads.push_back(c.grad[i]);
+  }
+  const TensorList found = autograd_hooks().grad(roots, grads, wanted);
+  Grads result(inputs.size());
+  for (size_t i = 0, k = 0; i < inputs.size(); ++i)
+    if (c.need(i) && inputs[i].defined()) result[i] = found[k++];
+  return result;
+}
+
+}  // namespace deepseek

@@ -1,0 +1,295 @@
+#include "core/tensor.h"
+
+#include <atomic>
+
+#include "core/mode.h"
+#include "core/node.h"
+
+namespace deepseek {
+
+Cell::Cell() = default;
+
+Cell::~Cell() {
+  if (python && python_owned && host_hooks().release_object) host_hooks().release_object(python);
+}
+
+namespace {
+
+Tensor make_cell(Ref<Storage> storage, int64_t offset, const Dims& sizes, const Dims& strides, DType dtype) {
+  auto cell = make_ref<Cell>();
+  cell->storage = std::move(storage);
+  cell->offset = offset;
+  cell->sizes = sizes;
+  cell->strides = strides;
+  cell->dtype = dtype;
+  cell->inference = mode().inference;
+  return Tensor(std::move(cell));
+}
+
+size_t checked_bytes(int64_t elements, DType dtype) {
+  int64_t bytes;
+  if (__builtin_mul_overflow(elements, size_of(dtype), &bytes))
+    fail<OutOfMemoryError>("a ", name_of(dtype), " tensor of ", elements, " elements does not fit in memory");
+  return static_cast<size_t>(bytes);
+}
+
+// Elements between the first and the last address a tensor touches, plus one.
+int64_t extent(const Dims& sizes, const Dims& strides) {
+  int64_t last = 0;
+  for (int i = 0; i < sizes.size(); ++i) {
+    if (sizes[i] == 0) return 0;
+    int64_t reach;
+    DS_CHECK(!__builtin_mul_overflow(sizes[i] - 1, strides[i], &reach) && !__builtin_add_overflow(last, reach, &last),
+             "strides ", strides, " of size ", sizes, " overflow int64");
+  }
+  return last + 1;
+}
+
+}  // namespace
+
+Tensor Tensor::empty(const Dims& sizes, DType dtype) {
+  const size_t bytes = checked_bytes(numel_of(sizes), dtype);
+  try {
+    return make_cell(Storage::create(bytes), 0, sizes, contiguous_strides(sizes), dtype);
+  } catch (const OutOfMemoryError& e) {
+    fail<OutOfMemoryError>(e.what(), " (a ", dtype, " tensor of size ", sizes, ")");
+  }
+}
+
+Tensor Tensor::empty_strided(const Dims& sizes, const Dims& strides, DType dtype) {
+  numel_of(sizes);
+  return make_cell(Storage::create(checked_bytes(extent(sizes, strides), dtype)), 0, sizes, strides, dtype);
+}
+
+Tensor Tensor::from_storage(Ref<Storage> storage, const Dims& sizes, const Dims& strides, int64_t offset, DType dtype) {
+  return make_cell(std::move(storage), offset, sizes, strides, dtype);
+}
+
+Tensor Tensor::meta_only(const Meta& meta, const Dims& strides) {
+  return make_cell(nullptr, 0, meta.sizes, strides, meta.dtype);
+}
+
+Tensor Tensor::wrapped(const Scalar& value) {
+  Tensor t = empty({}, value.dtype());
+  value.store(t.data_ptr());
+  t.cell()->wrapped_number = true;
+  return t;
+}
+
+Tensor Tensor::alias(const ViewSpec& spec) const {
+  return make_cell(storage(), offset() + spec.offset, spec.sizes, spec.strides, dtype());
+}
+
+Tensor Tensor::alias() const { return make_cell(storage(), offset(), sizes(), strides(), dtype()); }
+
+View Tensor::view_as(const Dims& target) const {
+  View v = view();
+  if (v.sizes == target) return v;
+  const int lead = target.size() - v.sizes.size();
+  Dims strides = Dims::filled(target.size(), 0);
+  for (int i = 0; i < v.sizes.size(); ++i)
+    if (v.sizes[i] == target[i + lead]) strides[i + lead] = v.sizes[i] == 1 ? 0 : v.strides[i];
+  v.sizes = target;
+  v.strides = strides;
+  return v;
+}
+
+Scalar Tensor::item() const {
+  DS_CHECK(numel() == 1, "a Tensor with ", numel(), " elements cannot be converted to Scalar");
+  return dispatch(dtype(), [&]<class T>() -> Scalar {
+    const T value = *data<T>();
+    if constexpr (is_small_float<T>)
+      return Scalar(static_cast<double>(static_cast<float>(value)));
+    else
+      return Scalar(value);
+  });
+}
+
+bool same_geometry(const Tensor& a, const Tensor& b) {
+  return a.storage() == b.storage() && a.offset() == b.offset() && a.dtype() == b.dtype() && a.sizes() == b.sizes() &&
+         a.strides() == b.strides();
+}
+
+namespace {
+// Dims of size > 1 ordered from the smallest stride up.
+Dims by_stride(const Dims& sizes, const Dims& strides) {
+  Dims order;
+  for (int i = 0; i < sizes.size(); ++i)
+    if (sizes[i] != 1) order.push_back(i);
+  std::stable_sort(order.begin(), order.end(),
+                   [&](int64_t a, int64_t b) { return std::abs(strides[a]) < std::abs(strides[b]); });
+  return order;
+}
+}  // namespace
+
+bool may_overlap_itself(const Dims& sizes, const Dims& strides) {
+  int64_t reach = 0;  // largest offset reachable with the dims seen so far
+  for (int64_t s : sizes)
+    if (s == 0) return false;
+  for (int64_t d : by_stride(sizes, strides)) {
+    if (std::abs(strides[d]) <= reach) return true;
+    reach += (sizes[d] - 1) * std::abs(strides[d]);
+  }
+  return false;
+}
+
+bool is_dense(const Dims& sizes, const Dims& strides) {
+  int64_t expected = 1;
+  for (int64_t s : sizes)
+    if (s == 0) return true;
+  for (int64_t d : by_stride(sizes, strides)) {
+    if (strides[d] != expected) return false;
+    expected *= sizes[d];
+  }
+  return true;
+}
+
+Dims preserved_strides(const Dims& sizes, const Dims& strides) {
+  if (is_contiguous(sizes, strides) || !is_dense(sizes, strides)) return contiguous_strides(sizes);
+  Dims out = contiguous_strides(sizes);
+  int64_t next = 1;
+  for (int64_t d : by_stride(sizes, strides)) {
+    out[d] = next;
+    next *= sizes[d];
+  }
+  return out;
+}
+
+// --- gradient bookkeeping
+
+bool Tensor::is_leaf() const {
+  const GradMeta* m = cell_->grad_meta.get();
+  if (!m) return true;
+  if (m->base.defined()) edge();  // refreshes a stale view
+  return !m->edge.node;
+}
+
+bool Tensor::requires_grad() const {
+  const GradMeta* m = cell_->grad_meta.get();
+  if (!m) return cell_->requires_grad;
+  return cell_->requires_grad || m->edge.node || (m->base.defined() && m->base.requires_grad());
+}
+
+Edge Tensor::edge() const {
+  GradMeta* m = cell_->grad_meta.get();
+  if (m && m->base.defined()) {
+    if (m->view_version != version() && m->base.requires_grad()) {
+      m->edge = autograd_hooks().rederive_view(*this, m->base);
+      m->view_version = version();
+    }
+  }
+  if (m && m->edge.node) return m->edge;
+  if (!cell_->requires_grad) return {};
+  GradMeta& meta = grad_meta(*this);
+  if (!meta.accumulator) {
+    Ref<Node> node = autograd_hooks().make_accumulator(*this);
+    meta.accumulator = node.get();
+    return {std::move(node), 0};
+  }
+  return {Ref<Node>(meta.accumulator), 0};
+}
+
+GradMeta& grad_meta(const Tensor& t) {
+  if (!t.cell()->grad_meta) t.cell()->grad_meta = std::make_unique<GradMeta>();
+  return *t.cell()->grad_meta;
+}
+
+void set_edge(const Tensor& t, Edge edge) {
+  GradMeta& m = grad_meta(t);
+  m.edge = std::move(edge);
+  m.view_version = t.has_data() ? t.version() : 0;
+}
+
+Ref<WeakCell> weak_cell(const Tensor& t) {
+  GradMeta& m = grad_meta(t);
+  if (!m.weak) {
+    m.weak = make_ref<WeakCell>();
+    m.weak->cell = t.cell();
+  }
+  return m.weak;
+}
+
+// --- nodes
+
+uint64_t Node::next_sequence() {
+  static std::atomic<uint64_t> counter{0};
+  return counter.fetch_add(1, std::memory_order_relaxed);
+}
+
+Node::~Node() = default;
+
+void Node::run_hooks(TensorList& grads) {
+  const std::vector<HookEntry> now = hooks;  // a hook may remove itself
+  for (const HookEntry& h : now) {
+    if (h.index >= grads.size() || !grads[h.index].defined()) continue;
+    if (Tensor replaced = h.hook->call(grads[h.index]); replaced.defined()) grads[h.index] = replaced;
+  }
+}
+
+void Destroy<Node>::run(Node* node) {
+  static thread_local std::vector<Node*>* pending = nullptr;
+  if (pending) {
+    pending->push_back(node);
+    return;
+  }
+  std::vector<Node*> work{node};
+  pending = &work;
+  while (!work.empty()) {
+    Node* n = work.back();
+    work.pop_back();
+    delete n;
+  }
+  pending = nullptr;
+}
+
+Snapshot::Snapshot(const Tensor& t, bool with_data) {
+  if (!t.defined()) return;
+  defined_ = true;
+  with_data_ = with_data;
+  offset_ = t.offset();
+  sizes_ = t.sizes();
+  strides_ = t.strides();
+  dtype_ = t.dtype();
+  wrapped_ = t.cell()->wrapped_number;
+  if (with_data) {
+    storage_ = t.storage();
+    version_ = storage_->version();
+  }
+}
+
+Tensor Snapshot::unpack(const char* op) const {
+  if (!defined_) return {};
+  if (!with_data_) return Tensor::meta_only({dtype_, sizes_}, strides_);
+  DS_CHECK(storage_, "Trying to backward through the graph a second time (or directly access saved tensors after they have "
+           "already been freed). Saved intermediate values of the graph are freed when you call .backward() or "
+           "autograd.grad(). Specify retain_graph=True if you need to backward through the graph a second time. (op: ",
+           op, ")");
+  DS_CHECK(storage_->version() == version_,
+           "one of the variables needed for gradient computation has been modified by an inplace operation: [", dtype_,
+           " ", sizes_, "], saved by ", op, ", is at version ", storage_->version(), "; expected version ", version_,
+           " instead. Write to a clone() of it, or after backward().");
+  Tensor t = Tensor::from_storage(storage_, sizes_, strides_, offset_, dtype_);
+  t.cell()->wrapped_number = wrapped_;
+  return t;
+}
+
+AutogradHooks& autograd_hooks() {
+  static AutogradHooks hooks;
+  return hooks;
+}
+HostHooks& host_hooks() {
+  static HostHooks hooks;
+  return hooks;
+}
+
+namespace {
+DType g_default_dtype = DType::kFloat32;
+}
+DType default_dtype() { return g_default_dtype; }
+void set_default_dtype(DType t) {
+  DS_CHECK_AS(TypeError, is_floating(t) && !is_float8(t),
+              "only floating-point types are supported as the default type, got ", name_of(t));
+  g_default_dtype = t;
+}
+
+}  // namespace deepseek

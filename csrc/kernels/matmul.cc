@@ -1,0 +1,276 @@
+#include "kernels/matmul.h"
+
+#include <algorithm>
+#include <type_traits>
+
+#include "kernels/matmul_bf16.h"
+#include "kernels/matmul_plain.h"
+#include "kernels/rows.h"
+#include "runtime/allocator.h"
+#include "runtime/parallel.h"
+
+namespace deepseek::kernels {
+namespace {
+
+struct Steps {
+  int64_t a, b, c, bias;
+};
+
+// What the whole call is: one Gemm per batch index, batch dimensions merged where strides allow.
+struct Problem {
+  Gemm g;  // of batch index 0
+  const void* bias = nullptr;
+  int64_t bias_row = 0, bias_col = 0;
+  int64_t batch = 1;
+  Dims sizes;                  // merged batch sizes, outermost first
+  Steps steps[kMaxDims] = {};  // per merged batch dimension, in elements
+
+  Steps offset(int64_t index) const {
+    Steps o{};
+    for (int d = sizes.size() - 1; d >= 0; --d) {
+      const int64_t i = index % sizes[d];
+      index /= sizes[d];
+      o = {o.a + i * steps[d].a, o.b + i * steps[d].b, o.c + i * steps[d].c, o.bias + i * steps[d].bias};
+    }
+    return o;
+  }
+};
+
+void append_batch_dim(Problem& p, int64_t size, const Steps& s) {
+  if (size == 1) return;
+  if (const int n = p.sizes.size(); n > 0) {
+    Steps& prev = p.steps[n - 1];
+    if (prev.a == s.a * size && prev.b == s.b * size && prev.c == s.c * size && prev.bias == s.bias * size) {
+      p.sizes[n - 1] *= size;
+      prev = s;
+      return;
+    }
+  }
+  p.steps[p.sizes.size()] = s;
+  p.sizes.push_back(size);
+}
+
+// [B, M, K] @ [K, N] is one product of B * M rows: B is then packed once.
+void fold_batch_into_rows(Problem& p) {
+  while (!p.sizes.empty()) {
+    const Steps s = p.steps[p.sizes.size() - 1];
+    Gemm& g = p.g;
+    const bool single = g.m == 1;
+    if (s.b != 0 || !(single || (s.a == g.m * g.a_row && s.c == g.m * g.c_row && s.bias == g.m * p.bias_row))) return;
+    if (single) g.a_row = s.a, g.c_row = s.c, p.bias_row = s.bias;
+    g.m *= p.sizes.back();
+    p.sizes.pop_back();
+  }
+}
+
+Problem plan(const View& out, const View& a, const View& b, const View* bias, bool accumulate) {
+  const int nd = out.ndim();
+  DS_CHECK(nd >= 2 && a.ndim() == nd && b.ndim() == nd, "matmul kernel: operands of ", a.ndim(), ", ", b.ndim(),
+           " and ", nd, " dimensions");
+  DS_CHECK(a.dtype == out.dtype && b.dtype == out.dtype && (!bias || bias->dtype == out.dtype),
+           "matmul kernel: mixed dtypes ", a.dtype, ", ", b.dtype, " into ", out.dtype);
+  const int r = nd - 2, c = nd - 1;
+  const int64_t m = out.sizes[r], n = out.sizes[c], k = a.sizes[c];
+  DS_CHECK(a.sizes[r] == m && b.sizes[c] == n && b.sizes[r] == k, "matmul kernel: ", a.sizes, " x ", b.sizes, " into ",
+           out.sizes);
+  DS_CHECK(n <= 1 || out.strides[c] == 1, "matmul kernel: output rows are not contiguous");
+  Problem p;
+  p.g = {
+      out.dtype,      m,         n, k, a.data, a.strides[r], a.strides[c], b.data, b.strides[r], b.strides[c], out.data,
+      out.strides[r], accumulate};
+  Dims bias_strides = Dims::filled(nd, 0);
+  if (bias) {
+    if (bias->ndim() == 1 && nd != 1)
+      bias_strides[c] = bias->sizes[0] == 1 ? 0 : bias->strides[0];
+    else
+      bias_strides = bias->strides;
+    DS_CHECK(bias->sizes.back() == n || n == 0, "matmul kernel: bias of size ", bias->sizes, " for ", out.sizes);
+    p.bias = bias->data;
+    p.bias_row = bias_strides[r];
+    p.bias_col = bias_strides[c];
+  }
+  for (int d = 0; d < r; ++d) {
+    DS_CHECK(a.sizes[d] == out.sizes[d] && b.sizes[d] == out.sizes[d], "matmul kernel: batch ", a.sizes, " x ",
+             b.sizes);
+    append_batch_dim(p, out.sizes[d], {a.strides[d], b.strides[d], out.strides[d], bias_strides[d]});
+  }
+  fold_batch_into_rows(p);
+  for (int64_t s : p.sizes) p.batch *= s;
+  if (numel_of(out.sizes) == 0) p.batch = 0;
+  return p;
+}
+
+// How one product is cut into m_parts x n_parts. The cut changes no bits.
+struct Cut {
+  int64_t m_parts = 1, n_parts = 1;
+  int64_t m_step, n_step;
+};
+
+constexpr int64_t kRowUnit = 6, kColUnit = 64;  // register tile of the kernels: cuts fall on its borders
+
+Cut cut_for(const Gemm& g, int64_t parts) {
+  const auto steps = [](int64_t size, int64_t n, int64_t unit) {
+    return ((size + n - 1) / n + unit - 1) / unit * unit;
+  };
+  Cut best{1, 1, g.m, g.n};
+  double best_cost = 1e300;
+  for (int64_t mp = 1; mp <= parts; ++mp) {
+    const int64_t np = parts / mp;
+    const int64_t ms = std::max(steps(g.m, mp, kRowUnit), kRowUnit), ns = std::max(steps(g.n, np, kColUnit), kColUnit);
+    // Cycles per k: multiply-adds, packing a stretch of B, reading a column of A.
+    const double m = std::min(ms, g.m), n = std::min(ns, g.n);
+    const double cost = m * n / 16 + n * 0.5 + m * 0.2;
+    if (cost < best_cost) {
+      best_cost = cost;
+      best = {(g.m + ms - 1) / ms, (g.n + ns - 1) / ns, ms, ns};
+    }
+  }
+  return best;
+}
+
+template <class T>
+void fill_with_bias(const Problem& p, const Gemm& g, T* c, const T* bias) {
+  for (int64_t i = 0; i < g.m; ++i)
+    for (int64_t j = 0; j < g.n; ++j) {
+      const T value = bias[i * p.bias_row + j * p.bias_col];
+      T& to = c[i * g.c_row + j];
+      if constexpr (std::is_same_v<T, bool>)
+        to = g.accumulate ? to || value : value;
+      else if constexpr (std::is_integral_v<T>)
+        to = static_cast<T>(g.accumulate ? static_cast<uint64_t>(to) + static_cast<uint64_t>(value) : value);
+      else
+        to = g.accumulate ? to + value : value;
+    }
+}
+
+void gemm(const Gemm& g, int64_t count = 1, int64_t a_step = 0, int64_t b_step = 0, int64_t c_step = 0) {
+  if (g.dtype == DType::kBFloat16 && bf16_kernel_available()) return gemm_bf16(g, count, a_step, b_step, c_step);
+  gemm_plain(g, count, a_step, b_step, c_step);
+}
+
+// bf16 and f16: the sum is made in float, a block at a time, then rounded once. c is the block's first element.
+template <class S>
+void run_small_block(const Problem& p, Gemm g, S* c, const S* bias, float* sums) {
+  const int64_t c_row = g.c_row;
+  g.c = sums;
+  g.c_row = g.n;
+  for (int64_t i = 0; i < g.m && (g.accumulate || bias); ++i) {
+    float* row = sums + i * g.n;
+    if (g.accumulate)
+      load_row(g.dtype, c + i * c_row, 1, g.n, row);
+    else
+      std::fill(row, row + g.n, 0.0f);
+    for (int64_t j = 0; bias && j < g.n; ++j) row[j] += static_cast<float>(bias[i * p.bias_row + j * p.bias_col]);
+  }
+  g.accumulate |= bias != nullptr;
+  gemm(g);
+  if (c_row == g.n) return store_row(g.dtype, c, 1, g.m * g.n, sums);
+  for (int64_t i = 0; i < g.m; ++i) store_row(g.dtype, c + i * c_row, 1, g.n, sums + i * g.n);
+}
+
+template <class S>
+void run_small_float(const Problem& p, const Gemm& g, S* c, const S* bias) {
+  constexpr int64_t kRowBlock = 960, kColBlock = 4096;
+  if (g.m == 0 || g.n == 0) return;
+  Buffer sums(static_cast<size_t>(std::min(g.m, kRowBlock) * std::min(g.n, kColBlock)) * sizeof(float));
+  for (int64_t i0 = 0; i0 < g.m; i0 += kRowBlock)
+    for (int64_t j0 = 0; j0 < g.n; j0 += kColBlock) {
+      Gemm block = g;
+      block.m = std::min(kRowBlock, g.m - i0);
+      block.n = std::min(kColBlock, g.n - j0);
+      block.a = static_cast<const S*>(g.a) + i0 * g.a_row;
+      block.b = static_cast<const S*>(g.b) + j0 * g.b_col;
+      run_small_block(p, block, c + i0 * g.c_row + j0, bias ? bias + i0 * p.bias_row + j0 * p.bias_col : nullptr,
+                      sums.as<float>());
+    }
+}
+
+// One rectangle of one product.
+template <class T>
+void run_part(const Problem& p, const Steps& at, int64_t i0, int64_t m, int64_t j0, int64_t n) {
+  Gemm g = p.g;
+  g.m = m;
+  g.n = n;
+  g.a = static_cast<const T*>(g.a) + at.a + i0 * g.a_row;
+  g.b = static_cast<const T*>(g.b) + at.b + j0 * g.b_col;
+  T* c = static_cast<T*>(g.c) + at.c + i0 * g.c_row + j0;
+  g.c = c;
+  const T* bias = p.bias ? static_cast<const T*>(p.bias) + at.bias + i0 * p.bias_row + j0 * p.bias_col : nullptr;
+  if constexpr (is_small_float<T>) {
+    run_small_float(p, g, c, bias);
+  } else {
+    if (bias) {
+      fill_with_bias(p, g, c, bias);
+      g.accumulate = true;
+    }
+    if constexpr (std::is_floating_point_v<T>)
+      gemm(g);
+    else
+      gemm_integer(g);
+  }
+}
+
+// Whole products [begin, end) of the batch; plain floats without bias go in one kernel call per run of equal steps.
+template <class T>
+void run_batch(const Problem& p, int64_t begin, int64_t end) {
+  if constexpr (std::is_floating_point_v<T>) {
+    if (!p.bias && !p.sizes.empty()) {
+      const int last = p.sizes.size() - 1;
+      while (begin < end) {
+        const int64_t count = std::min(end - begin, p.sizes[last] - begin % p.sizes[last]);
+        const Steps at = p.offset(begin);
+        Gemm g = p.g;
+        g.a = static_cast<const T*>(g.a) + at.a;
+        g.b = static_cast<const T*>(g.b) + at.b;
+        g.c = static_cast<T*>(g.c) + at.c;
+        gemm(g, count, p.steps[last].a, p.steps[last].b, p.steps[last].c);
+        begin += count;
+      }
+      return;
+    }
+  }
+  for (int64_t i = begin; i < end; ++i) run_part<T>(p, p.offset(i), 0, p.g.m, 0, p.g.n);
+}
+
+template <class T>
+void run(const Problem& p) {
+  constexpr double kSerialWork = 64 * 1024;  // multiply-adds that a second thread does not pay for
+  const Gemm& g = p.g;
+  const double work = static_cast<double>(g.m) * g.n * std::max<int64_t>(g.k, 1);
+  const int64_t threads = in_parallel_region() ? 1 : num_threads();
+  if (threads == 1 || p.batch >= 4 * threads || work * p.batch <= kSerialWork) {
+    const int64_t grain = std::max<int64_t>(1, static_cast<int64_t>(kSerialWork / std::max(work, 1.0)));
+    return parallel_for(p.batch, grain, [&](int64_t begin, int64_t end) { run_batch<T>(p, begin, end); });
+  }
+  const int64_t useful = static_cast<int64_t>(std::min<double>(threads, work * p.batch / kSerialWork)) + 1;
+  const Cut cut = cut_for(g, (std::min(useful, threads) + p.batch - 1) / p.batch);
+  const int64_t parts = cut.m_parts * cut.n_parts;
+  parallel_for(p.batch * parts, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t u = begin; u < end; ++u) {
+      const int64_t i0 = u % parts / cut.n_parts * cut.m_step, j0 = u % cut.n_parts * cut.n_step;
+      run_part<T>(p, p.offset(u / parts), i0, std::min(cut.m_step, g.m - i0), j0, std::min(cut.n_step, g.n - j0));
+    }
+  });
+}
+
+}  // namespace
+
+void matmul(const View& out, const View& a, const View& b, const View* bias, bool accumulate) {
+  const Problem p = plan(out, a, b, bias, accumulate);
+  if (p.batch == 0) return;
+  dispatch(out.dtype, [&]<class T>() {
+    if constexpr (std::is_same_v<T, Float8E4M3> || std::is_same_v<T, Float8E5M2>)
+      fail<NotImplementedError>("matmul: not implemented for ", out.dtype, "; convert to bfloat16 or float32 first");
+    else
+      run<T>(p);
+  });
+}
+
+const char* matmul_route(DType dtype) {
+  if (dtype == DType::kBFloat16 && bf16_kernel_available()) return "AVX512_BF16 dot products, float sums";
+  if (is_reduced_float(dtype)) return "read as float32";
+  if (is_float8(dtype)) return "none";
+  return is_floating(dtype) ? "fused multiply-add" : "integer";
+}
+
+}  // namespace deepseek::kernels

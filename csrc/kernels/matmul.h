@@ -1,0 +1,19 @@
+// Batched matrix product. Each element's bits depend only on its row of A, its column of B, K, dtype and bias: not on
+// M, N, the batch, the layout or the thread count (matmul_plain.h states the sum; bf16 on AVX512_BF16 machines:
+// matmul_bf16.h).
+#pragma once
+
+#include "base/view.h"
+
+namespace deepseek::kernels {
+
+// out[..., M, N] = a[..., M, K] b[..., K, N] (+ bias) (+ out when `accumulate`). All have the same ndim (2..8) and
+// dtype; the batch dimensions of a and b equal out's and broadcast by stride 0, their strides are arbitrary; out's rows
+// are contiguous (any row and batch stride). bias: [N], or out's sizes with any strides. Integers wrap; bool is an or
+// of ands.
+void matmul(const View& out, const View& a, const View& b, const View* bias = nullptr, bool accumulate = false);
+
+// Which kernel serves a dtype on this machine, for `deepseek doctor`.
+const char* matmul_route(DType dtype);
+
+}  // namespace deepseek::kernels

@@ -1,0 +1,250 @@
+#include "kernels/pointwise.h"
+
+#include <array>
+
+#include "kernels/cast.h"
+#include "kernels/iter.h"
+#include "runtime/parallel.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/pointwise.cc"
+#include "hwy/foreach_target.h"
+// After foreach_target.h:
+#include "kernels/pointwise_math-inl.h"
+
+#ifndef DEEPSEEK_POINTWISE_TABLE
+#define DEEPSEEK_POINTWISE_TABLE
+namespace deepseek::kernels {
+// Contiguous lanes in, contiguous lanes out; lane type f32, f64, i32, i64 in that order.
+using LaneFn = void (*)(void* out, const void* const* in, size_t n);
+struct LaneFns {
+  uint8_t arity = 0;
+  LaneFn fn[4] = {};
+};
+using LaneTable = std::array<LaneFns, static_cast<size_t>(Pointwise::kCount)>;
+}  // namespace deepseek::kernels
+#endif
+
+HWY_BEFORE_NAMESPACE();
+namespace deepseek::HWY_NAMESPACE {
+
+constexpr unsigned F = 1, I = 2, FI = 3;
+
+template <class Expr, class T>
+void RunFloat(void* out_raw, const void* const* in_raw, size_t n) {
+  const hn::ScalableTag<T> d;
+  const size_t lanes = hn::Lanes(d);
+  T* out = static_cast<T*>(out_raw);
+  const T* in[3] = {};
+  for (int k = 0; k < Expr::kArity; ++k) in[k] = static_cast<const T*>(in_raw[k]);
+  const auto eval = [&](auto load) HWY_ATTR {
+    if constexpr (Expr::kArity == 1) return Expr::Float(d, load(in[0]));
+    if constexpr (Expr::kArity == 2) return Expr::Float(d, load(in[0]), load(in[1]));
+    if constexpr (Expr::kArity == 3) return Expr::Float(d, load(in[0]), load(in[1]), load(in[2]));
+  };
+  size_t i = 0;
+  for (; i + lanes <= n; i += lanes) hn::StoreU(eval([&](const T* p) HWY_ATTR { return hn::LoadU(d, p + i); }), d, out + i);
+  if (i == n) return;
+  const auto mask = hn::FirstN(d, n - i);
+  hn::BlendedStore(eval([&](const T* p) HWY_ATTR { return hn::MaskedLoad(mask, d, p + i); }), mask, d, out + i);
+}
+
+template <class Expr, class T>
+void RunInt(void* out_raw, const void* const* in_raw, size_t n) {
+  T* out = static_cast<T*>(out_raw);
+  const T* a = static_cast<const T*>(in_raw[0]);
+  const T* b = Expr::kArity > 1 ? static_cast<const T*>(in_raw[1]) : nullptr;
+  const T* c = Expr::kArity > 2 ? static_cast<const T*>(in_raw[2]) : nullptr;
+  for (size_t i = 0; i < n; ++i) {
+    if constexpr (Expr::kArity == 1) out[i] = Expr::Int(a[i]);
+    if constexpr (Expr::kArity == 2) out[i] = Expr::Int(a[i], b[i]);
+    if constexpr (Expr::kArity == 3) out[i] = Expr::Int(a[i], b[i], c[i]);
+  }
+}
+
+#define DS_INT_ALIASES using U [[maybe_unused]] = std::make_unsigned_t<T>
+#define DS_UNARY(S, name, rule, kernels, fexpr, iexpr, ...)                                  \
+  struct S##Expr {                                                                           \
+    static constexpr int kArity = 1;                                                         \
+    static constexpr unsigned kKernels = kernels;                                            \
+    template <class D, class V>                                                              \
+    static HWY_INLINE V Float([[maybe_unused]] D d, [[maybe_unused]] V a) { return fexpr; }  \
+    template <class T>                                                                       \
+    static HWY_INLINE T Int([[maybe_unused]] T a) { DS_INT_ALIASES; return iexpr; }          \
+  };
+#define DS_BINARY(S, name, rule, kernels, fexpr, iexpr, ...)                                                        \
+  struct S##Expr {                                                                                                  \
+    static constexpr int kArity = 2;                                                                                \
+    static constexpr unsigned kKernels = kernels;                                                                   \
+    template <class D, class V>                                                                                     \
+    static HWY_INLINE V Float([[maybe_unused]] D d, [[maybe_unused]] V a, [[maybe_unused]] V b) { return fexpr; }   \
+    template <class T>                                                                                              \
+    static HWY_INLINE T Int([[maybe_unused]] T a, [[maybe_unused]] T b) { DS_INT_ALIASES; return iexpr; }           \
+  };
+#define DS_TERNARY(S, name, rule, kernels, fexpr, iexpr, ...)                                                    \
+  struct S##Expr {                                                                                               \
+    static constexpr int kArity = 3;                                                                             \
+    static constexpr unsigned kKernels = kernels;                                                                \
+    template <class D, class V>                                                                                  \
+    static HWY_INLINE V Float([[maybe_unused]] D d, [[maybe_unused]] V a, [[maybe_unused]] V b,                  \
+                              [[maybe_unused]] V c) { return fexpr; }                                            \
+    template <class T>                                                                                           \
+    static HWY_INLINE T Int([[maybe_unused]] T a, [[maybe_unused]] T b, [[maybe_unused]] T c) {                  \
+      DS_INT_ALIASES;                                                                                            \
+      return iexpr;                                                                                              \
+    }                                                                                                            \
+  };
+DS_BINARY(Add, add, kArith, FI, hn::Add(a, b), T(U(a) + U(b)))
+DS_BINARY(Sub, sub, kNumeric, FI, hn::Sub(a, b), T(U(a) - U(b)))
+#include "kernels/pointwise.def"
+#undef DS_UNARY
+#undef DS_BINARY
+#undef DS_TERNARY
+
+template <class Expr>
+kernels::LaneFns MakeLaneFns() {
+  kernels::LaneFns fns;
+  fns.arity = Expr::kArity;
+  if constexpr (Expr::kKernels & F) {
+    fns.fn[0] = RunFloat<Expr, float>;
+    fns.fn[1] = RunFloat<Expr, double>;
+  }
+  if constexpr (Expr::kKernels & I) {
+    fns.fn[2] = RunInt<Expr, int32_t>;
+    fns.fn[3] = RunInt<Expr, int64_t>;
+  }
+  return fns;
+}
+
+void FillLaneTable(kernels::LaneTable& table) {
+  using kernels::Pointwise;
+#define DS_UNARY(S, ...) table[static_cast<size_t>(Pointwise::k##S)] = MakeLaneFns<S##Expr>();
+#define DS_BINARY DS_UNARY
+#define DS_TERNARY DS_UNARY
+  DS_BINARY(Add)
+  DS_BINARY(Sub)
+#include "kernels/pointwise.def"
+#undef DS_UNARY
+#undef DS_BINARY
+#undef DS_TERNARY
+}
+
+}  // namespace deepseek::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace deepseek {
+HWY_EXPORT(FillLaneTable);
+
+namespace kernels {
+namespace {
+
+constexpr int kMaxOperands = 4;
+constexpr int64_t kBlock = 1024;
+constexpr int64_t kGrain = 16 * 1024;
+
+const LaneTable& lane_table() {
+  static const LaneTable table = [] {
+    LaneTable t;
+    HWY_DYNAMIC_DISPATCH(FillLaneTable)(t);
+    return t;
+  }();
+  return table;
+}
+
+int lane_index(DType lane) {
+  switch (lane) {
+    case DType::kFloat32: return 0;
+    case DType::kFloat64: return 1;
+    case DType::kInt32: return 2;
+    default: return 3;
+  }
+}
+
+// What one operand needs to become contiguous lanes.
+struct Lane {
+  bool direct;       // already contiguous lanes of the compute type
+  bool constant;     // stride 0 along the inner dim
+  int64_t stride;
+  int64_t item;
+  CastFn cast;
+  const char* filled = nullptr;  // the constant now in the buffer
+};
+
+void run_blocks(LaneFn fn, int arity, const Loop<kMaxOperands>& loop, const std::array<Lane, kMaxOperands>& shared,
+                int64_t begin, int64_t end) {
+  alignas(64) char buffers[kMaxOperands][kBlock * 8];
+  std::array<Lane, kMaxOperands> lanes = shared;
+  loop.for_range(begin, end, [&](const auto& p, int64_t count) {
+    for (int64_t at = 0; at < count; at += kBlock) {
+      const int64_t n = std::min(kBlock, count - at);
+      const void* in[3];
+      for (int k = 1; k <= arity; ++k) {
+        Lane& lane = lanes[k];
+        char* source = p[k] + at * lane.stride * lane.item;
+        if (lane.direct) {
+          in[k - 1] = source;
+          continue;
+        }
+        in[k - 1] = buffers[k];
+        if (lane.constant && lane.filled == source) continue;
+        const int64_t fill = lane.constant ? kBlock : n;  // a constant is spread once for all blocks
+        lane.cast(buffers[k], 1, source, lane.stride, fill);
+        lane.filled = lane.constant ? source : nullptr;
+      }
+      const Lane& out = lanes[0];
+      char* target = p[0] + at * out.stride * out.item;
+      if (out.direct) {
+        fn(target, in, n);
+      } else {
+        fn(buffers[0], in, n);
+        out.cast(target, out.stride, buffers[0], 1, n);
+      }
+    }
+  });
+}
+
+}  // namespace
+
+void pointwise(Pointwise op, DType compute, const View& out, std::span<const View> inputs) {
+  const LaneFns& fns = lane_table()[static_cast<size_t>(op)];
+  const DType lane = lane_type(compute);
+  const LaneFn fn = fns.fn[lane_index(lane)];
+  DS_CHECK(fn != nullptr && fns.arity == inputs.size(), "internal error: no pointwise kernel for ", name_of(compute));
+  const int64_t n = out.numel();
+  if (n == 0) return;
+
+  bool direct = out.dtype == lane && out.contiguous();
+  for (const View& v : inputs) direct = direct && v.dtype == lane && v.contiguous();
+  if (direct) {
+    const int64_t item = size_of(lane);
+    parallel_for(n, kGrain, [&](int64_t b, int64_t e) {
+      const void* in[3];
+      for (size_t k = 0; k < inputs.size(); ++k) in[k] = static_cast<const char*>(inputs[k].data) + b * item;
+      fn(static_cast<char*>(out.data) + b * item, in, e - b);
+    });
+    return;
+  }
+
+  Loop<kMaxOperands> loop;
+  loop.add(out);
+  for (const View& v : inputs) loop.add(v);
+  loop.collapse();
+  std::array<Lane, kMaxOperands> lanes{};
+  for (int k = 0; k < loop.operands; ++k) {
+    const DType dtype = k == 0 ? out.dtype : inputs[k - 1].dtype;
+    const int64_t stride = loop.inner_stride(k);
+    lanes[k] = {.direct = dtype == lane && stride == 1,
+                .constant = k > 0 && stride == 0,
+                .stride = stride,
+                .item = size_of(dtype),
+                .cast = k == 0 ? cast_function(lane, dtype) : cast_function(dtype, lane)};
+  }
+  parallel_for(n, kGrain, [&](int64_t b, int64_t e) {
+    run_blocks(fn, fns.arity, loop, lanes, b, e);
+  });
+}
+
+}  // namespace kernels
+}  // namespace deepseek
+#endif  // HWY_ONCE

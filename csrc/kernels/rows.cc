@@ -1,0 +1,112 @@
+#include "kernels/rows.h"
+
+#include <immintrin.h>
+
+namespace deepseek::kernels {
+namespace {
+
+constexpr int64_t kUnroll = 16;  // a known trip count lets the compiler vectorise at -O2
+
+template <class C, class T>
+C convert(T value) {
+  if constexpr (std::is_same_v<C, uint8_t>)
+    return static_cast<ComputeType<T>>(value) != ComputeType<T>(0);
+  else
+    return static_cast<C>(static_cast<ComputeType<T>>(value));
+}
+
+template <class T, class C>
+T convert_back(C value) {
+  if constexpr (std::is_same_v<T, bool>)
+    return value != C(0);
+  else
+    return static_cast<T>(value);
+}
+
+template <class T, class C>
+void load_typed(const T* __restrict src, int64_t stride, int64_t n, C* __restrict dst) {
+  int64_t i = 0;
+  if (stride == 1) {
+    if constexpr (std::is_same_v<T, Half> && std::is_same_v<C, float>) {
+      for (; i + 8 <= n; i += 8)
+        _mm256_storeu_ps(dst + i, _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(src + i))));
+    } else {
+      for (; i + kUnroll <= n; i += kUnroll)
+        for (int64_t j = 0; j < kUnroll; ++j) dst[i + j] = convert<C>(src[i + j]);
+    }
+  }
+  for (; i < n; ++i) dst[i] = convert<C>(src[i * stride]);
+}
+
+template <class T, class C>
+void store_typed(T* __restrict dst, int64_t stride, int64_t n, const C* __restrict src) {
+  int64_t i = 0;
+  if (stride == 1) {
+    if constexpr (std::is_same_v<T, Half> && std::is_same_v<C, float>) {
+      for (; i + 8 <= n; i += 8)
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(dst + i),
+                         _mm256_cvtps_ph(_mm256_loadu_ps(src + i), _MM_FROUND_TO_NEAREST_INT));
+    } else if constexpr (std::is_same_v<T, BFloat16> && std::is_same_v<C, float>) {
+      // Branch-free form of BFloat16(float): round to nearest even, NaN keeps its top bits and turns quiet.
+      for (; i + kUnroll <= n; i += kUnroll)
+        for (int64_t j = 0; j < kUnroll; ++j) {
+          const uint32_t u = std::bit_cast<uint32_t>(src[i + j]);
+          const uint32_t rounded = (u + 0x7fffu + ((u >> 16) & 1)) >> 16;
+          const uint32_t nan = (u >> 16) | 0x40;
+          dst[i + j].bits = static_cast<uint16_t>((u & 0x7fffffffu) > 0x7f800000u ? nan : rounded);
+        }
+    } else {
+      for (; i + kUnroll <= n; i += kUnroll)
+        for (int64_t j = 0; j < kUnroll; ++j) dst[i + j] = convert_back<T>(src[i + j]);
+    }
+  }
+  for (; i < n; ++i) dst[i * stride] = convert_back<T>(src[i]);
+}
+
+}  // namespace
+
+template <class C>
+void load_row(DType dtype, const void* src, int64_t stride, int64_t n, C* dst) {
+  dispatch(dtype, [&]<class T>() { load_typed(static_cast<const T*>(src), stride, n, dst); });
+}
+
+template <class C>
+void store_row(DType dtype, void* dst, int64_t stride, int64_t n, const C* src) {
+  dispatch(dtype, [&]<class T>() { store_typed(static_cast<T*>(dst), stride, n, src); });
+}
+
+// Four 8x8 blocks, each by three rounds of interleaving.
+void transpose_16x16(const void* from_tile, void* to_tile) {
+  constexpr int kSide = 16;
+  const float* from = static_cast<const float*>(from_tile);
+  float* to = static_cast<float*>(to_tile);
+  for (int row = 0; row < kSide; row += 8)
+    for (int col = 0; col < kSide; col += 8) {
+      __m256 a[8], b[8];
+      for (int i = 0; i < 8; ++i) a[i] = _mm256_load_ps(from + (row + i) * kSide + col);
+      for (int i = 0; i < 8; i += 2) {
+        b[i] = _mm256_unpacklo_ps(a[i], a[i + 1]);
+        b[i + 1] = _mm256_unpackhi_ps(a[i], a[i + 1]);
+      }
+      for (int i = 0; i < 8; i += 4)
+        for (int j = 0; j < 2; ++j) {
+          a[i + 2 * j] = _mm256_shuffle_ps(b[i + j], b[i + j + 2], 0x44);
+          a[i + 2 * j + 1] = _mm256_shuffle_ps(b[i + j], b[i + j + 2], 0xee);
+        }
+      for (int i = 0; i < 4; ++i) {
+        _mm256_store_ps(to + (col + i) * kSide + row, _mm256_permute2f128_ps(a[i], a[i + 4], 0x20));
+        _mm256_store_ps(to + (col + i + 4) * kSide + row, _mm256_permute2f128_ps(a[i], a[i + 4], 0x31));
+      }
+    }
+}
+
+#define DS_INSTANTIATE(C)                                              \
+  template void load_row<C>(DType, const void*, int64_t, int64_t, C*); \
+  template void store_row<C>(DType, void*, int64_t, int64_t, const C*)
+DS_INSTANTIATE(float);
+DS_INSTANTIATE(double);
+DS_INSTANTIATE(int64_t);
+DS_INSTANTIATE(uint8_t);
+#undef DS_INSTANTIATE
+
+}  // namespace deepseek::kernels

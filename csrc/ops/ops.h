@@ -1,0 +1,149 @@
+// The C++ API: one declaration an op. Semantics are those of the Python function of the same name.
+#pragma once
+
+#include "core/op.h"
+
+namespace deepseek {
+
+// --- pointwise, from the one list in kernels/pointwise.def
+#define DS_UNARY(S, name, ...) Tensor name(const Tensor& input);
+#define DS_BINARY(S, name, ...) Tensor name(const Tensor& input, const Tensor& other);
+#define DS_TERNARY(S, name, ...) Tensor name(const Tensor& a, const Tensor& b, const Tensor& c);
+#include "kernels/pointwise.def"
+#undef DS_UNARY
+#undef DS_BINARY
+#undef DS_TERNARY
+Tensor add(const Tensor& input, const Tensor& other, Scalar alpha = 1);
+Tensor sub(const Tensor& input, const Tensor& other, Scalar alpha = 1);
+Tensor add_(const Tensor& self, const Tensor& other);  // in place
+Tensor copy_(const Tensor& self, const Tensor& source);
+Tensor clamp(const Tensor& input, const Tensor& min, const Tensor& max);
+Tensor masked_fill(const Tensor& input, const Tensor& mask, const Tensor& value);
+
+template <class T>
+concept Number = std::is_arithmetic_v<T>;
+inline Tensor scalar(Scalar v) { return Tensor::wrapped(v); }
+#define DS_OPERATOR(op, fn)                                                                           \
+  inline Tensor operator op(const Tensor& a, const Tensor& b) { return fn(a, b); }                    \
+  template <Number T>                                                                                 \
+  Tensor operator op(const Tensor& a, T b) { return fn(a, scalar(b)); }                               \
+  template <Number T>                                                                                 \
+  Tensor operator op(T a, const Tensor& b) { return fn(scalar(a), b); }
+DS_OPERATOR(+, add)
+DS_OPERATOR(-, sub)
+DS_OPERATOR(*, mul)
+DS_OPERATOR(/, div)
+#undef DS_OPERATOR
+#define DS_WITH_NUMBER(fn) \
+  template <Number T>      \
+  Tensor fn(const Tensor& a, T b) { return fn(a, scalar(b)); }
+DS_WITH_NUMBER(eq)
+DS_WITH_NUMBER(ne)
+DS_WITH_NUMBER(lt)
+DS_WITH_NUMBER(le)
+DS_WITH_NUMBER(gt)
+DS_WITH_NUMBER(ge)
+DS_WITH_NUMBER(pow)
+#undef DS_WITH_NUMBER
+inline Tensor operator-(const Tensor& a) { return neg(a); }
+
+// --- creation
+Tensor full(const Dims& size, Scalar value, DType dtype);
+Tensor zeros(const Dims& size, DType dtype = DType::kFloat32);
+Tensor ones(const Dims& size, DType dtype = DType::kFloat32);
+Tensor zeros_like(const Tensor& input);
+Tensor ones_like(const Tensor& input);
+Tensor full_like(const Tensor& input, Scalar value);
+Tensor arange(int64_t end, DType dtype = DType::kInt64);
+Tensor clone(const Tensor& input);
+Tensor contiguous(const Tensor& input);
+Tensor to_dtype(const Tensor& input, DType dtype);
+Tensor restride(const Tensor& input, const Dims& strides);
+Tensor detach(const Tensor& input);
+Tensor set_requires_grad(Tensor t, bool on = true);
+
+// --- random (default generator)
+Tensor rand(const Dims& size, DType dtype = DType::kFloat32);
+Tensor randn(const Dims& size, DType dtype = DType::kFloat32);
+Tensor dropout(const Tensor& input, double p, bool train);
+
+// --- views and shape. `as_strided_rel` takes its offset relative to the input, with the input's strides as they are.
+struct AsStrided {
+  Dims sizes, strides;
+  Opt<int64_t> offset;
+  static const OpInfo info;
+  bool operator==(const AsStrided&) const = default;
+  ViewSpec view(const Tensor& in) const;
+  Grads vjp(const Vjp& c) const;
+};
+struct AsStridedScatter {  // base with the strided part replaced by src
+  Dims sizes, strides;
+  int64_t offset;
+  static const OpInfo info;
+  bool operator==(const AsStridedScatter&) const = default;
+  Meta infer(Inputs in) const;
+  void eval(Inputs in, Tensor& out) const;
+  Grads vjp(const Vjp& c) const;
+};
+Tensor as_strided_rel(const Tensor& input, const ViewSpec& spec);
+Tensor reshape(const Tensor& input, const Dims& size);
+Tensor view(const Tensor& input, const Dims& size);
+Tensor transpose(const Tensor& input, int64_t dim0, int64_t dim1);
+Tensor permute(const Tensor& input, const Dims& dims);
+Tensor expand(const Tensor& input, const Dims& size);
+Tensor unsqueeze(const Tensor& input, int64_t dim);
+Tensor squeeze(const Tensor& input, int64_t dim);
+Tensor select(const Tensor& input, int64_t dim, int64_t index);
+Tensor slice(const Tensor& input, int64_t dim, Opt<int64_t> start, Opt<int64_t> end, int64_t step = 1);
+Tensor narrow(const Tensor& input, int64_t dim, int64_t start, int64_t length);
+Tensor flatten(const Tensor& input, int64_t start_dim, int64_t end_dim);
+Tensor flip(const Tensor& input, const Dims& dims);
+TensorList unbind(const Tensor& input, int64_t dim);
+TensorList split(const Tensor& input, const Dims& sizes, int64_t dim);
+Tensor cat(Inputs tensors, int64_t dim);
+Tensor stack(Inputs tensors, int64_t dim);
+
+// --- reductions
+Tensor sum(const Tensor& input, Opt<Dims> dim = {}, bool keepdim = false);
+Tensor mean(const Tensor& input, Opt<Dims> dim = {}, bool keepdim = false);
+Tensor amax(const Tensor& input, Dims dim = {}, bool keepdim = false);
+Tensor logsumexp(const Tensor& input, Dims dim, bool keepdim = false);
+Tensor all(const Tensor& input, Opt<Dims> dim = {}, bool keepdim = false);
+Tensor cumsum(const Tensor& input, int64_t dim);
+Tensor cumprod(const Tensor& input, int64_t dim);
+Tensor argmax(const Tensor& input, Opt<int64_t> dim = {}, bool keepdim = false);
+// Sums broadcast dims away until the shape is `size`.
+Tensor sum_to_size(const Tensor& input, const Dims& size);
+// A reduction's gradient back at the input's shape.
+Tensor unreduce(const Tensor& g, const Dims& sizes, const Opt<Dims>& dim, bool keepdim);
+
+// --- indexing
+Tensor gather(const Tensor& input, int64_t dim, const Tensor& index);
+Tensor scatter(const Tensor& input, int64_t dim, const Tensor& index, const Tensor& src);
+Tensor scatter_add(const Tensor& input, int64_t dim, const Tensor& index, const Tensor& src);
+Tensor index_select(const Tensor& input, int64_t dim, const Tensor& index);
+Tensor index_add(const Tensor& input, int64_t dim, const Tensor& index, const Tensor& source);
+// Advanced indexing; an undefined entry keeps its dim whole. Masks are expanded to index lists.
+Tensor index(const Tensor& input, Inputs indices);
+Tensor index_put(const Tensor& input, Inputs indices, const Tensor& values, bool accumulate);
+void index_put_(const Tensor& self, Inputs indices, const Tensor& values, bool accumulate);
+Tensor nonzero(const Tensor& input);
+Tensor embedding(const Tensor& input, const Tensor& weight, int64_t padding_idx = -1);
+
+// --- linear algebra and rows
+Tensor matmul(const Tensor& input, const Tensor& other);
+Tensor bmm(const Tensor& input, const Tensor& mat2);  // [B, M, K] @ [B, K, N]
+Tensor linear(const Tensor& input, const Tensor& weight, const Tensor& bias = {});
+Tensor softmax(const Tensor& input, int64_t dim);
+Tensor log_softmax(const Tensor& input, int64_t dim);
+
+// --- pieces of derivatives shared by several ops
+Tensor pow_vjp_base(const Tensor& g, const Tensor& base, const Tensor& exponent);
+Tensor pow_vjp_exponent(const Tensor& g, const Tensor& base, const Tensor& exponent, const Tensor& result);
+Tensor max_share(const Tensor& a, const Tensor& b);  // 1 where a > b, 1/2 at ties, 0 below
+Tensor min_share(const Tensor& a, const Tensor& b);
+Tensor silu_curvature(const Tensor& x);
+Tensor gelu_erf_curvature(const Tensor& x);
+Tensor gelu_tanh_curvature(const Tensor& x);
+
+}  // namespace deepseek

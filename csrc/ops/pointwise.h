@@ -1,0 +1,14 @@
+// What every pointwise op shares: dtype and shape rules by name, and the call into the kernel.
+#pragma once
+
+#include "kernels/pointwise.h"
+#include "ops/ops.h"
+
+namespace deepseek {
+
+enum class Rule : uint8_t { kArith, kNumeric, kFloat, kFloatOnly, kCompare, kLogical, kBits, kShift, kWhere };
+
+Meta pointwise_meta(const OpInfo& info, Rule rule, Inputs in);
+void pointwise_eval(kernels::Pointwise op, Rule rule, Inputs in, const Tensor& out);
+
+}  // namespace deepseek

@@ -1,0 +1,443 @@
+// Reductions. `dim` None or () means all dims; gradients go back through unreduce().
+#include "kernels/reduce.h"
+
+#include "kernels/arg_reduce.h"
+#include "kernels/copy.h"
+#include "ops/composite.h"
+#include "ops/reduce.h"
+
+namespace deepseek {
+
+unsigned reduced_mask(const char* op, const Opt<Dims>& dim, int ndim) {
+  if (!dim || (*dim).empty()) return ~0u;
+  unsigned mask = 0;
+  for (int64_t d : *dim) {
+    const int w = wrap_dim(op, d, ndim);
+    DS_CHECK(!(mask >> w & 1), "dim ", w, " appears multiple times in the list of dims");
+    mask |= 1u << w;
+  }
+  return mask;
+}
+
+Dims reduced_sizes(const Dims& sizes, unsigned mask, bool keepdim) {
+  Dims out;
+  for (int i = 0; i < sizes.size(); ++i) {
+    if (!(mask >> i & 1)) out.push_back(sizes[i]);
+    else if (keepdim) out.push_back(1);
+  }
+  return out;
+}
+
+View keepdim_view(const Tensor& out, const Dims& sizes, unsigned mask) {
+  View v = out.view();
+  v.sizes = reduced_sizes(sizes, mask, true);
+  v.strides = contiguous_strides(v.sizes);
+  return v;
+}
+
+int64_t reduced_count(const Dims& sizes, unsigned mask) {
+  int64_t n = 1;
+  for (int i = 0; i < sizes.size(); ++i)
+    if (mask >> i & 1) n *= sizes[i];
+  return n;
+}
+
+Tensor unreduce(const Tensor& g, const Dims& sizes, const Opt<Dims>& dim, bool keepdim) {
+  const unsigned mask = reduced_mask("unreduce", dim, sizes.size());
+  return expand(keepdim ? g : reshape(g, reduced_sizes(sizes, mask, true)), sizes);
+}
+
+namespace {
+
+// The reduced value at a shape that broadcasts against the input.
+Tensor kept(const Tensor& y, const Dims& sizes, const Opt<Dims>& dim, bool keepdim) {
+  return keepdim ? y : reshape(y, reduced_sizes(sizes, reduced_mask("reduce", dim, sizes.size()), true));
+}
+
+void check_supported(const char* op, DType t) {
+  if (is_float8(t)) fail<NotImplementedError>("\"", op, "\" not implemented for '", name_of(t), "'; convert to float32 first");
+}
+
+DType sum_dtype(DType in, Opt<DType> asked) { return asked ? *asked : is_floating(in) ? in : DType::kInt64; }
+
+}  // namespace
+
+struct Sum {
+  Opt<Dims> dim;
+  bool keepdim = false;
+  Opt<DType> dtype;
+  static constexpr OpInfo info{.schema = "sum(Tensor input, int[]? dim=None, bool keepdim=False, *, dtype? dtype=None) -> Tensor",
+                               .doc = "Sum over dims; integers and bool add up in int64, 16-bit floats in float32.",
+                               .kind = Kind::kReduce, .saves = Saves::kNone};
+  bool operator==(const Sum&) const = default;
+  Meta infer(Inputs in) const {
+    check_supported("sum", in[0].dtype());
+    return {sum_dtype(in[0].dtype(), dtype), reduced_sizes(in[0].sizes(), reduced_mask("sum", dim, in[0].dim()), keepdim)};
+  }
+  void eval(Inputs in, Tensor& out) const {
+    kernels::reduce(kernels::ReduceOp::kSum, keepdim_view(out, in[0].sizes(), reduced_mask("sum", dim, in[0].dim())), in[0].view());
+  }
+  Grads vjp(const Vjp& c) const { return {unreduce(c.grad[0], c.in[0].sizes(), dim, keepdim)}; }
+};
+DS_OP(Sum);
+Tensor sum(const Tensor& input, Opt<Dims> dim, bool keepdim) { return apply(Sum{dim, keepdim, {}}, input); }
+
+Tensor sum_to_size(const Tensor& input, const Dims& size) {
+  if (input.sizes() == size) return input;
+  const int lead = input.dim() - size.size();
+  Dims dims;
+  for (int i = 0; i < input.dim(); ++i)
+    if (i < lead || (size[i - lead] == 1 && input.sizes()[i] != 1)) dims.push_back(i);
+  DS_CHECK(lead >= 0, "size {", size, "} is not expandable to size {", input.sizes(), "}.");
+  return reshape(dims.empty() ? input : sum(input, dims, true), size);
+}
+DS_BODY(SumToSize, "sum_to_size(Tensor input, int[]* size) -> Tensor", "Broadcast dims summed until the shape is `size`.", false, kMethod,
+        Dims size;) {
+  DS_CHECK(broadcast_sizes("sum_to_size", in[0].sizes(), size) == in[0].sizes(), "size {", size, "} is not expandable to size {",
+           in[0].sizes(), "}.");
+  return sum_to_size(in[0], size);
+}
+
+struct Mean {
+  Opt<Dims> dim;
+  bool keepdim = false;
+  Opt<DType> dtype;
+  static constexpr OpInfo info{.schema = "mean(Tensor input, int[]? dim=None, bool keepdim=False, *, dtype? dtype=None) -> Tensor",
+                               .doc = "Arithmetic mean over dims (floating dtypes); NaN for no elements.", .kind = Kind::kReduce,
+                               .saves = Saves::kNone};
+  bool operator==(const Mean&) const = default;
+  Meta infer(Inputs in) const {
+    check_supported("mean", in[0].dtype());
+    const DType t = dtype.value_or(in[0].dtype());
+    DS_CHECK(is_floating(t), "mean(): could not infer output dtype. Input dtype must be either a floating point or complex dtype. Got: ",
+             name_of(t));
+    return {t, reduced_sizes(in[0].sizes(), reduced_mask("mean", dim, in[0].dim()), keepdim)};
+  }
+  void eval(Inputs in, Tensor& out) const {
+    const unsigned mask = reduced_mask("mean", dim, in[0].dim());
+    const DType compute = is_reduced_float(out.dtype()) ? DType::kFloat32 : out.dtype();
+    const Tensor total = compute == out.dtype() ? out : Tensor::empty(out.sizes(), compute);
+    kernels::reduce(kernels::ReduceOp::kSum, keepdim_view(total, in[0].sizes(), mask), in[0].view());
+    const Tensor pair[] = {total, scalar(static_cast<double>(reduced_count(in[0].sizes(), mask)))};
+    const View views[] = {pair[0].view(), pair[1].view_as(out.sizes())};
+    kernels::pointwise(kernels::Pointwise::kDiv, compute, out.view(), views);
+  }
+  Grads vjp(const Vjp& c) const {
+    const Dims& sizes = c.in[0].sizes();
+    const double n = static_cast<double>(reduced_count(sizes, reduced_mask("mean", dim, sizes.size())));
+    return {unreduce(c.grad[0] / n, sizes, dim, keepdim)};
+  }
+};
+DS_OP(Mean);
+Tensor mean(const Tensor& input, Opt<Dims> dim, bool keepdim) { return apply(Mean{dim, keepdim, {}}, input); }
+
+// --- products
+
+namespace {
+// Product of all other elements along a dim: products from the left times products from the right. Right for zeros, too.
+Tensor product_of_others(const Tensor& x, int64_t dim) {
+  const int64_t n = x.size(dim);
+  if (n == 1) return ones_like(x);
+  const auto before = [&](const Tensor& t) {
+    const Tensor first = slice(t, dim, 0, 1);
+    const Tensor parts[] = {ones_like(first), slice(cumprod(t, dim), dim, 0, n - 1)};
+    return cat(parts, dim);
+  };
+  return before(x) * flip(before(flip(x, {dim})), {dim});
+}
+}  // namespace
+
+struct ProdDim {
+  int64_t dim;
+  bool keepdim = false;
+  Opt<DType> dtype;
+  static constexpr OpInfo info{.schema = "prod.dim(Tensor input, int dim, bool keepdim=False, *, dtype? dtype=None) -> Tensor",
+                               .doc = "Product along a dim.", .kind = Kind::kReduce};
+  bool operator==(const ProdDim&) const = default;
+  Meta infer(Inputs in) const {
+    check_supported("prod", in[0].dtype());
+    return {sum_dtype(in[0].dtype(), dtype), reduced_sizes(in[0].sizes(), reduced_mask("prod", Dims{dim}, in[0].dim()), keepdim)};
+  }
+  void eval(Inputs in, Tensor& out) const {
+    kernels::reduce(kernels::ReduceOp::kProd, keepdim_view(out, in[0].sizes(), reduced_mask("prod", Dims{dim}, in[0].dim())), in[0].view());
+  }
+  Grads vjp(const Vjp& c) const {
+    const Tensor& x = c.in[0];
+    if (x.dim() == 0) return {c.grad[0]};
+    return {unreduce(c.grad[0], x.sizes(), Dims{dim}, keepdim) * product_of_others(to_dtype(x, c.out[0].dtype()), dim)};
+  }
+};
+DS_OP(ProdDim);
+
+DS_BODY(Prod, "prod(Tensor input, *, dtype? dtype=None) -> Tensor", "Product of all elements.", false, kBoth, Opt<DType> dtype;) {
+  return apply(ProdDim{0, false, dtype}, in[0].dim() == 1 ? in[0] : reshape(in[0], {-1}));
+}
+
+// --- extremes: the gradient is shared evenly among equal extremes
+
+template <kernels::ReduceOp kOp>
+struct Extreme {
+  Meta extreme_meta(const char* op, Inputs in, const Opt<Dims>& dim, bool keepdim) const {
+    check_supported(op, in[0].dtype());
+    const unsigned mask = reduced_mask(op, dim, in[0].dim());
+    for (int i = 0; i < in[0].dim(); ++i)
+      DS_CHECK_AS(IndexError, !(mask >> i & 1) || in[0].sizes()[i] != 0, op, "(): Expected reduction dim ", i, " to have non-zero size.");
+    return {in[0].dtype(), reduced_sizes(in[0].sizes(), mask, keepdim)};
+  }
+};
+#define DS_EXTREME(S, name, Name, kop, what)                                                                                     \
+  struct S {                                                                                                                     \
+    Dims dim;                                                                                                                    \
+    bool keepdim = false;                                                                                                        \
+    static constexpr OpInfo info{.schema = #name "(Tensor input, int[] dim=[], bool keepdim=False) -> Tensor",                   \
+                                 .doc = what " over dims; NaN wins. Ties share the gradient.", .kind = Kind::kReduce,            \
+                                 .saves = Saves::kInputsOutput};                                                                 \
+    bool operator==(const S&) const = default;                                                                                   \
+    Meta infer(Inputs in) const { return Extreme<kernels::ReduceOp::kop>{}.extreme_meta(#name, in, dim, keepdim); }              \
+    void eval(Inputs in, Tensor& out) const {                                                                                    \
+      kernels::reduce(kernels::ReduceOp::kop, keepdim_view(out, in[0].sizes(), reduced_mask(#name, dim, in[0].dim())), in[0].view()); \
+    }                                                                                                                            \
+    Grads vjp(const Vjp& c) const {                                                                                              \
+      const Dims& sizes = c.in[0].sizes();                                                                                       \
+      const Tensor hit = to_dtype(eq(c.in[0], kept(c.out[0], sizes, dim, keepdim)), c.grad[0].dtype());                          \
+      return {unreduce(c.grad[0], sizes, dim, keepdim) * (hit / sum(hit, dim, true))};                                           \
+    }                                                                                                                            \
+  };                                                                                                                             \
+  DS_OP(S);                                                                                                                      \
+  DS_BODY(Name##All, #Name "(Tensor input) -> Tensor", what " of all elements.", false, kBoth, ) {                               \
+    DS_CHECK(in[0].numel() > 0, #Name "(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim with the 'dim' argument."); \
+    return apply(S{{}, false}, in[0]);                                                                                           \
+  }                                                                                                                              \
+  struct Name##Dim {                                                                                                             \
+    int64_t dim;                                                                                                                 \
+    bool keepdim = false;                                                                                                        \
+    static constexpr OpInfo info{.schema = #Name ".dim(Tensor input, int dim, bool keepdim=False) -> (Tensor values, Tensor indices)", \
+                                 .doc = what " along a dim and its first position.", .kind = Kind::kReduce,                      \
+                                 .saves = Saves::kOutput};                                                                       \
+    bool operator==(const Name##Dim&) const = default;                                                                           \
+    std::array<Meta, 2> infer(Inputs in) const {                                                                                 \
+      const Meta m = Extreme<kernels::ReduceOp::kop>{}.extreme_meta(#Name, in, Dims{dim}, keepdim);                              \
+      return {m, Meta{DType::kInt64, m.sizes}};                                                                                  \
+    }                                                                                                                            \
+    void eval(Inputs in, std::span<Tensor> out) const { extreme_with_index(in[0], out, dim, kernels::ReduceOp::kop == kernels::ReduceOp::kMax); } \
+    Grads vjp(const Vjp& c) const { return {value_selecting_vjp(c, dim, keepdim)}; }                                             \
+  };                                                                                                                             \
+  DS_OP(Name##Dim);
+
+namespace {
+void extreme_with_index(const Tensor& in, std::span<Tensor> out, int64_t dim, bool is_max) {
+  if (in.dim() == 0) {
+    kernels::copy(out[0].view(), in.view());
+    *out[1].data<int64_t>() = 0;
+    return;
+  }
+  const unsigned mask = reduced_mask("max", Dims{dim}, in.dim());
+  kernels::min_max_with_index(keepdim_view(out[0], in.sizes(), mask), keepdim_view(out[1], in.sizes(), mask), in.view(),
+                              wrap_dim("max", dim, in.dim()), is_max);
+}
+}  // namespace
+
+Tensor value_selecting_vjp(const Vjp& c, int64_t dim, bool keepdim) {
+  const Tensor &x = c.in[0], &indices = c.out[1];
+  if (x.dim() == 0) return c.grad[0];
+  const Tensor g = keepdim ? c.grad[0] : unsqueeze(c.grad[0], dim);
+  return scatter_add(zeros(x.sizes(), g.dtype()), dim, keepdim ? indices : unsqueeze(indices, dim), g);
+}
+
+DS_EXTREME(Amax, amax, max, kMax, "Largest value")
+DS_EXTREME(Amin, amin, min, kMin, "Smallest value")
+Tensor amax(const Tensor& input, Dims dim, bool keepdim) { return apply(Amax{dim, keepdim}, input); }
+
+DS_BODY(MaxOther, "max.other(Tensor input, Tensor other) -> Tensor", "maximum.", false, kBoth, ) { return maximum(in[0], in[1]); }
+DS_BODY(MinOther, "min.other(Tensor input, Tensor other) -> Tensor", "minimum.", false, kBoth, ) { return minimum(in[0], in[1]); }
+
+#define DS_ARG(S, name, is_max, what)                                                                                       \
+  struct S {                                                                                                                \
+    Opt<int64_t> dim;                                                                                                       \
+    bool keepdim = false;                                                                                                   \
+    static constexpr OpInfo info{.schema = #name "(Tensor input, int? dim=None, bool keepdim=False) -> Tensor",             \
+                                 .doc = "First position of the " what " (of the flattened input without dim), int64.",      \
+                                 .kind = Kind::kReduce, .differentiable = false};                                           \
+    bool operator==(const S&) const = default;                                                                              \
+    Meta infer(Inputs in) const {                                                                                           \
+      check_supported(#name, in[0].dtype());                                                                                \
+      DS_CHECK_AS(IndexError, (dim ? in[0].dim() == 0 || in[0].size(*dim) > 0 : in[0].numel() > 0), #name                   \
+                  "(): Expected reduction dim to be specified for input.numel() == 0, or to have non-zero size.");          \
+      const unsigned mask = dim ? reduced_mask(#name, Dims{*dim}, in[0].dim()) : ~0u;                                       \
+      return {DType::kInt64, reduced_sizes(in[0].sizes(), mask, keepdim)};                                                  \
+    }                                                                                                                       \
+    void eval(Inputs in, Tensor& out) const { arg_extreme(in[0], out, dim, is_max); }                                       \
+  };                                                                                                                        \
+  DS_OP(S);
+
+namespace {
+void arg_extreme(const Tensor& in, Tensor& out, const Opt<int64_t>& dim, bool is_max) {
+  if (dim && in.dim() > 0) {
+    const unsigned mask = reduced_mask("argmax", Dims{*dim}, in.dim());
+    return kernels::arg_reduce(keepdim_view(out, in.sizes(), mask), in.view(), wrap_dim("argmax", *dim, in.dim()), is_max);
+  }
+  const Tensor flat = in.is_contiguous() ? in : Tensor::empty(in.sizes(), in.dtype());
+  if (!flat.is(in)) kernels::copy(flat.view(), in.view());
+  kernels::arg_reduce({out.data_ptr(), DType::kInt64, {1}, {1}}, {flat.data_ptr(), in.dtype(), {in.numel()}, {1}}, 0, is_max);
+}
+}  // namespace
+DS_ARG(Argmax, argmax, true, "largest element")
+DS_ARG(Argmin, argmin, false, "smallest element")
+Tensor argmax(const Tensor& input, Opt<int64_t> dim, bool keepdim) { return apply(Argmax{dim, keepdim}, input); }
+
+#define DS_TRUTH(S, name, kop, what)                                                                                        \
+  struct S {                                                                                                                \
+    Opt<Dims> dim;                                                                                                          \
+    bool keepdim = false;                                                                                                   \
+    static constexpr OpInfo info{.schema = #name "(Tensor input, int[]? dim=None, bool keepdim=False) -> Tensor",           \
+                                 .doc = what, .kind = Kind::kReduce, .differentiable = false};                              \
+    bool operator==(const S&) const = default;                                                                              \
+    Meta infer(Inputs in) const {                                                                                           \
+      return {in[0].dtype() == DType::kUInt8 ? DType::kUInt8 : DType::kBool,                                                \
+              reduced_sizes(in[0].sizes(), reduced_mask(#name, dim, in[0].dim()), keepdim)};                                \
+    }                                                                                                                       \
+    void eval(Inputs in, Tensor& out) const {                                                                               \
+      View v = keepdim_view(out, in[0].sizes(), reduced_mask(#name, dim, in[0].dim()));                                     \
+      v.dtype = DType::kBool;                                                                                               \
+      kernels::reduce(kernels::ReduceOp::kop, v, in[0].view());                                                             \
+    }                                                                                                                       \
+  };                                                                                                                        \
+  DS_OP(S);
+DS_TRUTH(Any, any, kAny, "True if any element is non-zero.")
+DS_TRUTH(All, all, kAll, "True if no element is zero.")
+
+Tensor all(const Tensor& input, Opt<Dims> dim, bool keepdim) { return apply(All{dim, keepdim}, input); }
+
+// --- moments
+
+namespace {
+double correction_of(const Opt<Scalar>& correction) { return correction ? (*correction).to_double() : 1.0; }
+
+Tensor var_vjp(const Tensor& g, const Tensor& x, const Opt<Dims>& dim, double correction, bool keepdim) {
+  const double n = static_cast<double>(reduced_count(x.sizes(), reduced_mask("var", dim, x.dim())));
+  const Opt<Dims> dims = dim && (*dim).empty() ? Opt<Dims>() : dim;
+  return unreduce(g, x.sizes(), dim, keepdim) * (x - mean(x, dims, true)) * (2.0 / std::max(n - correction, 0.0));
+}
+}  // namespace
+
+struct Var {
+  Opt<Dims> dim;
+  Opt<Scalar> correction;
+  bool keepdim = false;
+  static constexpr OpInfo info{.schema = "var(Tensor input, int[]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> Tensor",
+                               .doc = "Variance over dims, divided by n - correction (1).", .kind = Kind::kReduce};
+  bool operator==(const Var&) const = default;
+  Meta infer(Inputs in) const {
+    DS_CHECK(is_floating(in[0].dtype()), "std and var only support floating point and complex dtypes, got ", name_of(in[0].dtype()));
+    check_supported("var", in[0].dtype());
+    return {in[0].dtype(), reduced_sizes(in[0].sizes(), reduced_mask("var", dim, in[0].dim()), keepdim)};
+  }
+  void eval(Inputs in, Tensor& out) const {
+    const unsigned mask = reduced_mask("var", dim, in[0].dim());
+    View unused = keepdim_view(out, in[0].sizes(), mask);
+    unused.data = nullptr;
+    kernels::var_mean(keepdim_view(out, in[0].sizes(), mask), unused, in[0].view(), correction_of(correction));
+  }
+  Grads vjp(const Vjp& c) const { return {var_vjp(c.grad[0], c.in[0], dim, correction_of(correction), keepdim)}; }
+};
+DS_OP(Var);
+
+struct Std {
+  Opt<Dims> dim;
+  Opt<Scalar> correction;
+  bool keepdim = false;
+  static constexpr OpInfo info{.schema = "std(Tensor input, int[]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> Tensor",
+                               .doc = "Standard deviation over dims, divided by n - correction (1).", .kind = Kind::kReduce,
+                               .saves = Saves::kInputsOutput};
+  bool operator==(const Std&) const = default;
+  Meta infer(Inputs in) const { return Var{dim, correction, keepdim}.infer(in); }
+  void eval(Inputs in, Tensor& out) const {
+    Var{dim, correction, keepdim}.eval(in, out);
+    const View v = out.view();
+    kernels::pointwise(kernels::Pointwise::kSqrt, out.dtype(), v, {&v, 1});
+  }
+  Grads vjp(const Vjp& c) const {
+    const Tensor &y = c.out[0], &g = c.grad[0];
+    const Tensor g_var = where(eq(y, 0), zeros_like(g), g / (y * 2));  // no spread: gradient zero, not 0 / 0
+    return {var_vjp(g_var, c.in[0], dim, correction_of(correction), keepdim)};
+  }
+};
+DS_OP(Std);
+
+DS_BODY_LIST(VarMean, "var_mean(Tensor input, int[]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> (Tensor var, Tensor mean)",
+             "Variance and mean over dims.", false, kFunction, Opt<Dims> dim; Opt<Scalar> correction; bool keepdim;) {
+  return {apply(Var{dim, correction, keepdim}, in[0]), mean(in[0], dim, keepdim)};
+}
+DS_BODY_LIST(StdMean, "std_mean(Tensor input, int[]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> (Tensor std, Tensor mean)",
+             "Standard deviation and mean over dims.", false, kFunction, Opt<Dims> dim; Opt<Scalar> correction; bool keepdim;) {
+  return {apply(Std{dim, correction, keepdim}, in[0]), mean(in[0], dim, keepdim)};
+}
+
+// --- norms
+
+struct VectorNorm {
+  double ord = 2;
+  Opt<Dims> dim;
+  bool keepdim = false;
+  static constexpr OpInfo info{.schema = "_vector_norm(Tensor input, float ord=2, int[]? dim=None, bool keepdim=False) -> Tensor",
+                               .doc = "(sum |x|^ord)^(1/ord); ord 0 counts, inf and -inf take the extreme of |x|.",
+                               .kind = Kind::kReduce, .saves = Saves::kInputsOutput, .shown = Shown::kHidden};
+  bool operator==(const VectorNorm&) const = default;
+  Meta infer(Inputs in) const {
+    DS_CHECK(is_floating(in[0].dtype()), "linalg.vector_norm: Expected a floating point or complex tensor as input. Got ",
+             name_of(in[0].dtype()));
+    check_supported("norm", in[0].dtype());
+    return {in[0].dtype(), reduced_sizes(in[0].sizes(), reduced_mask("norm", dim, in[0].dim()), keepdim)};
+  }
+  void eval(Inputs in, Tensor& out) const {
+    kernels::norm_p(keepdim_view(out, in[0].sizes(), reduced_mask("norm", dim, in[0].dim())), in[0].view(), ord);
+  }
+  Grads vjp(const Vjp& c) const {
+    const Tensor& x = c.in[0];
+    const Tensor y = kept(c.out[0], x.sizes(), dim, keepdim);
+    const Tensor g = keepdim ? c.grad[0] : kept(c.grad[0], x.sizes(), dim, false);
+    const auto masked = [&](const Tensor& v) { return where(eq(y, 0), scalar(0.0), v); };
+    if (ord == 0) return {zeros_like(x)};
+    if (ord == 1) return {g * sign(x)};
+    if (ord == 2) return {masked(g * (x / y))};
+    if (std::isinf(ord)) {
+      const Tensor hit = to_dtype(eq(abs(x), y), x.dtype());
+      const Opt<Dims> dims = dim && (*dim).empty() ? Opt<Dims>() : dim;
+      return {g * sign(x) * (hit / sum(hit, dims, true))};
+    }
+    if (ord < 2) return {where(logical_or(eq(x, 0), eq(y, 0)), scalar(0.0), g * sign(x) * pow(abs(x) / y, ord - 1))};
+    return {masked(g * x * pow(abs(x), ord - 2) / pow(y, ord - 1))};
+  }
+};
+DS_OP(VectorNorm);
+
+DS_BODY(Norm, "norm(Tensor input, Scalar? p=2, int[]? dim=None, bool keepdim=False, dtype? dtype=None) -> Tensor",
+        "p-norm of the elements over dims.", false, kBoth, Opt<Scalar> p; Opt<Dims> dim; bool keepdim; Opt<DType> dtype;) {
+  const double ord = p ? (*p).to_double() : 2.0;
+  return apply(VectorNorm{ord, dim, keepdim}, dtype ? to_dtype(in[0], *dtype) : in[0]);
+}
+
+struct LogSumExp {
+  Dims dim;
+  bool keepdim = false;
+  static constexpr OpInfo info{.schema = "logsumexp(Tensor input, int[] dim, bool keepdim=False) -> Tensor",
+                               .doc = "log(sum(exp(x))) over dims, without overflow.", .kind = Kind::kReduce, .saves = Saves::kInputsOutput};
+  bool operator==(const LogSumExp&) const = default;
+  Meta infer(Inputs in) const {
+    check_supported("logsumexp", in[0].dtype());
+    DS_CHECK(is_floating(in[0].dtype()), "logsumexp(): Expected floating point type for result tensor, but got: ", name_of(in[0].dtype()));
+    return {in[0].dtype(), reduced_sizes(in[0].sizes(), reduced_mask("logsumexp", dim, in[0].dim()), keepdim)};
+  }
+  void eval(Inputs in, Tensor& out) const {
+    kernels::logsumexp(keepdim_view(out, in[0].sizes(), reduced_mask("logsumexp", dim, in[0].dim())), in[0].view());
+  }
+  Grads vjp(const Vjp& c) const {
+    const Tensor y = kept(c.out[0], c.in[0].sizes(), dim, keepdim);
+    const Tensor shifted = where(eq(y, c.in[0]), scalar(0.0), c.in[0] - y);  // equal infinities differ by nothing
+    return {unreduce(c.grad[0], c.in[0].sizes(), dim, keepdim) * exp(shifted)};
+  }
+};
+DS_OP(LogSumExp);
+Tensor logsumexp(const Tensor& input, Dims dim, bool keepdim) { return apply(LogSumExp{dim, keepdim}, input); }
+
+}  // namespace deepseek

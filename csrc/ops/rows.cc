@@ -1,0 +1,281 @@
+// Row ops: softmax, log_softmax, layer norm, RMS norm. Fused forward and backward; second derivatives through the composite.
+#include "kernels/copy.h"
+#include "kernels/norm.h"
+#include "kernels/softmax.h"
+#include "ops/composite.h"
+
+namespace deepseek {
+namespace {
+
+void check_float(const char* op, DType t) {
+  DS_CHECK_AS(NotImplementedError, is_floating(t) && !is_float8(t), "\"", op, "\" not implemented for '", name_of(t), "'");
+}
+
+// Rows as the norm kernels want them: contiguous [rows, n].
+View rows_of(const Tensor& t, int64_t n, TensorList& keep) {
+  Tensor x = t;
+  if (!x.is_contiguous()) {
+    x = Tensor::empty(t.sizes(), t.dtype());
+    kernels::copy(x.view(), t.view());
+  }
+  keep.push_back(x);
+  return {x.data_ptr(), x.dtype(), {n == 0 ? 0 : x.numel() / n, n}, {n, 1}};
+}
+View vector_of(const Tensor& t, TensorList& keep) {
+  if (!t.defined()) return {};
+  return rows_of(t, std::max<int64_t>(t.numel(), 1), keep).data == nullptr
+             ? View{}
+             : View{keep.back().data_ptr(), t.dtype(), {t.numel()}, {1}};
+}
+View flat(const Tensor& t) { return {t.data_ptr(), t.dtype(), {t.numel()}, {1}}; }
+
+}  // namespace
+
+#define DS_SOFTMAX(S, name, what)                                                                              \
+  struct S##Backward {                                                                                                        \
+    int64_t dim;                                                                                                              \
+    static constexpr OpInfo info{.schema = "_" #name "_backward(Tensor grad, Tensor output, int dim) -> Tensor",              \
+                                 .doc = "Gradient of " #name ".", .kind = Kind::kRow, .shown = Shown::kHidden};               \
+    bool operator==(const S##Backward&) const = default;                                                                      \
+    Meta infer(Inputs in) const { return {in[1].dtype(), in[1].sizes()}; }                                                    \
+    void eval(Inputs in, Tensor& out) const {                                                                                 \
+      if (out.numel() == 0) return;                                                                                           \
+      kernels::name##_backward(out.view(), in[0].view(), in[1].view(), wrap_dim(#name, dim, out.dim()));                      \
+    }                                                                                                                         \
+    Grads vjp(const Vjp& c) const;                                                                                            \
+  };                                                                                                                          \
+  DS_OP(S##Backward);                                                                                                         \
+  struct S {                                                                                                                  \
+    int64_t dim;                                                                                                              \
+    Opt<DType> dtype;                                                                                                         \
+    static constexpr OpInfo info{.schema = #name "(Tensor input, int dim, dtype? dtype=None) -> Tensor", .doc = what,         \
+                                 .kind = Kind::kRow, .autocast = Autocast::kFloat32, .saves = Saves::kOutput};                \
+    bool operator==(const S&) const = default;                                                                                \
+    Meta infer(Inputs in) const {                                                                                             \
+      wrap_dim(#name, dim, in[0].dim());                                                                                      \
+      const DType t = dtype.value_or(in[0].dtype());                                                                          \
+      check_float(#name "_lastdim_kernel_impl", t);                                                                           \
+      return {t, in[0].sizes()};                                                                                              \
+    }                                                                                                                         \
+    void eval(Inputs in, Tensor& out) const {                                                                                 \
+      if (out.numel() == 0) return;                                                                                           \
+      Tensor x = in[0];                                                                                                       \
+      if (x.dtype() != out.dtype()) {                                                                                         \
+        x = Tensor::empty(in[0].sizes(), out.dtype());                                                                        \
+        kernels::copy(x.view(), in[0].view());                                                                                \
+      }                                                                                                                       \
+      View o = out.view(), i = x.view();                                                                                      \
+      if (o.ndim() == 0) {                                                                                                    \
+        o.sizes = o.strides = i.sizes = i.strides = {1};                                                                      \
+      }                                                                                                                       \
+      kernels::name(o, i, wrap_dim(#name, dim, out.dim()));                                                                   \
+    }                                                                                                                         \
+    Grads vjp(const Vjp& c) const {                                                                                           \
+      if (c.out[0].dim() == 0) return {zeros_like(c.grad[0])};                                                                \
+      return {apply(S##Backward{dim}, c.grad[0], c.out[0])};                                                                  \
+    }                                                                                                                         \
+    Tensor composite(Inputs in) const;                                                                                        \
+  };                                                                                                                          \
+  DS_OP(S);                                                                                                                   \
+  Tensor name(const Tensor& input, int64_t dim) { return apply(S{dim, {}}, input); }
+
+DS_SOFTMAX(Softmax, softmax, "exp(x) / sum(exp(x)) along dim.")
+DS_SOFTMAX(LogSoftmax, log_softmax, "log(softmax(x)) along dim.")
+
+Tensor Softmax::composite(Inputs in) const {
+  const Tensor x = to_dtype(in[0], dtype.value_or(in[0].dtype()));
+  const Tensor e = exp(x - detach(amax(x, {dim}, true)));
+  return e / sum(e, Dims{dim}, true);
+}
+Tensor LogSoftmax::composite(Inputs in) const {
+  const Tensor x = to_dtype(in[0], dtype.value_or(in[0].dtype()));
+  return x - logsumexp(x, {dim}, true);
+}
+// dx = y (g - sum(g y))
+Grads SoftmaxBackward::vjp(const Vjp& c) const {
+  const Tensor &gg = c.grad[0], &g = c.in[0], &y = c.in[1];
+  Grads out(2);
+  if (c.need(0)) out[0] = apply(*this, gg, y);
+  if (c.need(1)) out[1] = gg * (g - sum(g * y, Dims{dim}, true)) - g * sum(gg * y, Dims{dim}, true);
+  return out;
+}
+// dx = g - exp(y) sum(g)
+Grads LogSoftmaxBackward::vjp(const Vjp& c) const {
+  const Tensor &gg = c.grad[0], &g = c.in[0], &y = c.in[1];
+  Grads out(2);
+  if (c.need(0)) out[0] = gg - sum(gg * exp(y), Dims{dim}, true);
+  if (c.need(1)) out[1] = neg(gg * exp(y) * sum(g, Dims{dim}, true));
+  return out;
+}
+
+// --- normalisation over the last dim; the public forms flatten normalized_shape into it
+
+namespace {
+DType stat_type(DType t) { return t == DType::kFloat64 ? t : DType::kFloat32; }
+Dims row_sizes(const Tensor& x) { return Dims(std::span(x.sizes().begin(), x.dim() - 1)); }
+
+// Small floats normalise in float32, as the kernels do.
+Tensor lift(const Tensor& t) { return t.defined() && is_reduced_float(t.dtype()) ? to_dtype(t, DType::kFloat32) : t; }
+Tensor scaled(const Tensor& y, const Tensor& weight) { return weight.defined() ? y * lift(weight) : y; }
+
+Tensor layer_norm_composite(const Tensor& x, const Tensor& weight, const Tensor& bias, double eps) {
+  const Tensor f = lift(x);
+  const Tensor centred = f - mean(f, Dims{-1}, true);
+  const Tensor y = scaled(centred * rsqrt(mean(centred * centred, Dims{-1}, true) + eps), weight);
+  return to_dtype(bias.defined() ? y + lift(bias) : y, x.dtype());
+}
+Tensor rms_norm_composite(const Tensor& x, const Tensor& weight, double eps) {
+  const Tensor f = lift(x);
+  return to_dtype(scaled(f * rsqrt(mean(f * f, Dims{-1}, true) + eps), weight), x.dtype());
+}
+}  // namespace
+
+struct LayerNormBackward {
+  double eps;
+  static constexpr OpInfo info{.schema = "_layer_norm_backward(Tensor grad, Tensor input, Tensor mean, Tensor rstd, Tensor? weight, Tensor? bias, float eps) -> (Tensor input, Tensor weight, Tensor bias)",
+                               .doc = "Gradients of layer norm; empty where there is no weight or bias.", .kind = Kind::kFused, .shown = Shown::kHidden};
+  bool operator==(const LayerNormBackward&) const = default;
+  std::array<Meta, 3> infer(Inputs in) const {
+    const Meta none{in[1].dtype(), {0}};
+    return {in[1].meta(), in[4].defined() ? in[4].meta() : none, in[5].defined() ? in[5].meta() : none};
+  }
+  void eval(Inputs in, std::span<Tensor> out) const {
+    TensorList keep;
+    const int64_t n = in[1].sizes().back();
+    const View gw = in[4].defined() ? flat(out[1]) : View{}, gb = in[5].defined() ? flat(out[2]) : View{};
+    const View gx = rows_of(out[0], n, keep), g = rows_of(in[0], n, keep), x = rows_of(in[1], n, keep);
+    kernels::layer_norm_backward(gx, gw, gb, g, x, flat(in[2]), flat(in[3]), vector_of(in[4], keep));
+  }
+  // From x alone: mean and rstd are functions of it, so derivatives of any order are right.
+  TensorList composite(Inputs in) const {
+    const Tensor g = lift(in[0]), x = lift(in[1]);
+    const Tensor centred = x - mean(x, Dims{-1}, true);
+    const Tensor rstd = rsqrt(mean(centred * centred, Dims{-1}, true) + eps);
+    const Tensor xhat = centred * rstd, gx = scaled(g, in[4]);
+    const Tensor dx = rstd * (gx - mean(gx, Dims{-1}, true) - xhat * mean(gx * xhat, Dims{-1}, true));
+    const Tensor none = zeros({0}, in[1].dtype());
+    const auto rows_sum = [&](const Tensor& t, const Tensor& like) { return to_dtype(sum_to_size(t, like.sizes()), like.dtype()); };
+    return {to_dtype(dx, in[1].dtype()), in[4].defined() ? rows_sum(g * xhat, in[4]) : none, in[5].defined() ? rows_sum(g, in[5]) : none};
+  }
+  Grads vjp(const Vjp& c) const {
+    return vjp_by_composite(c, [](const void* op, Inputs in) { return static_cast<const LayerNormBackward*>(op)->composite(in); }, this);
+  }
+};
+DS_OP(LayerNormBackward);
+
+struct LayerNorm {
+  double eps;
+  static constexpr OpInfo info{.schema = "_layer_norm(Tensor input, Tensor? weight, Tensor? bias, float eps) -> (Tensor output, Tensor mean, Tensor rstd)",
+                               .doc = "Layer norm over the last dim, with the statistics its backward uses.", .kind = Kind::kFused,
+                               .saves = Saves::kInputsOutput, .shown = Shown::kHidden};
+  bool operator==(const LayerNorm&) const = default;
+  std::array<Meta, 3> infer(Inputs in) const {
+    check_float("LayerNormKernelImpl", in[0].dtype());
+    const Meta stats{stat_type(in[0].dtype()), row_sizes(in[0])};
+    return {Meta{in[0].dtype(), in[0].sizes()}, stats, stats};
+  }
+  void eval(Inputs in, std::span<Tensor> out) const {
+    TensorList keep;
+    const int64_t n = in[0].sizes().back();
+    const View o = rows_of(out[0], n, keep), x = rows_of(in[0], n, keep), w = vector_of(in[1], keep), b = vector_of(in[2], keep);
+    kernels::layer_norm(o, flat(out[1]), flat(out[2]), x, w, b, eps);
+  }
+  TensorList composite(Inputs in) const {
+    const Tensor x = lift(in[0]), m = mean(x, Dims{-1}, false), v = mean(pow(x - unsqueeze(m, -1), 2), Dims{-1}, false);
+    return {layer_norm_composite(in[0], in[1], in[2], eps), m, rsqrt(v + eps)};
+  }
+  Grads vjp(const Vjp& c) const {
+    if (!c.grad[0].defined()) return {};
+    const auto g = apply_n<3>(LayerNormBackward{eps}, c.grad[0], c.in[0], detach(c.out[1]), detach(c.out[2]), c.in[1], c.in[2]);
+    return {g[0], c.need(1) ? g[1] : Tensor(), c.need(2) ? g[2] : Tensor()};
+  }
+};
+DS_OP(LayerNorm);
+
+namespace {
+// Folds normalized_shape into one last dim; checks that it is the tail of the input's shape.
+Tensor fold_tail(const char* op, const Tensor& x, const Dims& shape, Inputs affine) {
+  DS_CHECK(!shape.empty(), "Expected normalized_shape to be at least 1-dimensional, i.e., containing at least one element, but got normalized_shape = []");
+  bool tail = x.dim() >= shape.size();
+  for (int i = 0; tail && i < shape.size(); ++i) tail = x.sizes()[x.dim() - shape.size() + i] == shape[i];
+  DS_CHECK(tail, op, ": Given normalized_shape=", shape, ", expected input with shape [*, ", shape, "], but got input of size ", x.sizes());
+  for (const Tensor& t : affine)
+    DS_CHECK(!t.defined() || t.sizes() == shape, op, ": Expected weight or bias to be of same shape as normalized_shape, but got ", t.defined() ? t.sizes() : Dims(), " and normalized_shape = ", shape);
+  if (shape.size() == 1) return x;
+  Dims sizes(std::span(x.sizes().begin(), x.dim() - shape.size()));
+  sizes.push_back(numel_of(shape));
+  return reshape(x, sizes);
+}
+Tensor flat_or_none(const Tensor& t) { return t.defined() && t.dim() != 1 ? reshape(t, {-1}) : t; }
+}  // namespace
+
+DS_BODY(LayerNormPublic, "layer_norm(Tensor input, int[] normalized_shape, Tensor? weight=None, Tensor? bias=None, float eps=1e-05) -> Tensor",
+        "(x - mean) / sqrt(var + eps) * weight + bias over the last dims (Ba et al. 2016).", false, kFunctional, Dims normalized_shape; double eps;) {
+  const Tensor x = fold_tail("layer_norm", in[0], normalized_shape, in.subspan(1));
+  if (x.numel() == 0) return in[0] * 1;
+  return reshape(apply_n<3>(LayerNorm{eps}, x, flat_or_none(in[1]), flat_or_none(in[2]))[0], in[0].sizes());
+}
+
+struct RmsNormBackward {
+  double eps;
+  static constexpr OpInfo info{.schema = "_rms_norm_backward(Tensor grad, Tensor input, Tensor rstd, Tensor? weight, float eps) -> (Tensor input, Tensor weight)",
+                               .doc = "Gradients of RMS norm; the second is empty without a weight.", .kind = Kind::kFused, .shown = Shown::kHidden};
+  bool operator==(const RmsNormBackward&) const = default;
+  std::array<Meta, 2> infer(Inputs in) const { return {in[1].meta(), in[3].defined() ? in[3].meta() : Meta{in[1].dtype(), {0}}}; }
+  void eval(Inputs in, std::span<Tensor> out) const {
+    TensorList keep;
+    const int64_t n = in[1].sizes().back();
+    const View gx = rows_of(out[0], n, keep), g = rows_of(in[0], n, keep), x = rows_of(in[1], n, keep);
+    kernels::rms_norm_backward(gx, in[3].defined() ? flat(out[1]) : View{}, g, x, flat(in[2]), vector_of(in[3], keep));
+  }
+  TensorList composite(Inputs in) const {
+    const Tensor g = lift(in[0]), x = lift(in[1]);
+    const Tensor rstd = rsqrt(mean(x * x, Dims{-1}, true) + eps);
+    const Tensor xhat = x * rstd, gx = scaled(g, in[3]);
+    const Tensor dx = rstd * (gx - xhat * mean(gx * xhat, Dims{-1}, true));
+    return {to_dtype(dx, in[1].dtype()), in[3].defined() ? to_dtype(sum_to_size(g * xhat, in[3].sizes()), in[3].dtype()) : zeros({0}, in[1].dtype())};
+  }
+  Grads vjp(const Vjp& c) const {
+    return vjp_by_composite(c, [](const void* op, Inputs in) { return static_cast<const RmsNormBackward*>(op)->composite(in); }, this);
+  }
+};
+DS_OP(RmsNormBackward);
+
+struct RmsNorm {
+  double eps;
+  static constexpr OpInfo info{.schema = "_rms_norm(Tensor input, Tensor? weight, float eps) -> (Tensor output, Tensor rstd)",
+                               .doc = "RMS norm over the last dim, with the statistic its backward uses.", .kind = Kind::kFused,
+                               .saves = Saves::kInputsOutput, .shown = Shown::kHidden};
+  bool operator==(const RmsNorm&) const = default;
+  std::array<Meta, 2> infer(Inputs in) const {
+    check_float("rms_norm", in[0].dtype());
+    return {Meta{in[0].dtype(), in[0].sizes()}, Meta{stat_type(in[0].dtype()), row_sizes(in[0])}};
+  }
+  void eval(Inputs in, std::span<Tensor> out) const {
+    TensorList keep;
+    const int64_t n = in[0].sizes().back();
+    const View o = rows_of(out[0], n, keep), x = rows_of(in[0], n, keep), w = vector_of(in[1], keep);
+    kernels::rms_norm(o, flat(out[1]), x, w, eps);
+  }
+  TensorList composite(Inputs in) const {
+    const Tensor x = lift(in[0]);
+    return {rms_norm_composite(in[0], in[1], eps), rsqrt(mean(x * x, Dims{-1}, false) + eps)};
+  }
+  Grads vjp(const Vjp& c) const {
+    if (!c.grad[0].defined()) return {};
+    const auto g = apply_n<2>(RmsNormBackward{eps}, c.grad[0], c.in[0], detach(c.out[1]), c.in[1]);
+    return {g[0], c.need(1) ? g[1] : Tensor()};
+  }
+};
+DS_OP(RmsNorm);
+
+DS_BODY(RmsNormPublic, "rms_norm(Tensor input, int[] normalized_shape, Tensor? weight=None, float? eps=None) -> Tensor",
+        "x / sqrt(mean(x^2) + eps) * weight over the last dims (Zhang & Sennrich 2019); eps defaults to the dtype's.", false, kFunctional,
+        Dims normalized_shape; Opt<double> eps;) {
+  const Tensor x = fold_tail("rms_norm", in[0], normalized_shape, in.subspan(1));
+  if (x.numel() == 0) return in[0] * 1;
+  const double epsilon = x.dtype() == DType::kFloat64 ? 2.220446049250313e-16 : 1.1920928955078125e-07;
+  return reshape(apply_n<2>(RmsNorm{eps.value_or(epsilon)}, x, flat_or_none(in[1]))[0], in[0].sizes());
+}
+
+}  // namespace deepseek

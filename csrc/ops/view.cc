@@ -1,0 +1,456 @@
+// Views: results that share the input's memory. `view` is the only shape rule; gradients go back by shape or by scatter.
+#include "kernels/copy.h"
+#include "ops/ops.h"
+
+namespace deepseek {
+namespace {
+
+// The gradient of a view that picks elements: zeros with g written where the view reads (added where it reads twice).
+Tensor picked_vjp(const Tensor& in, const ViewSpec& spec, const Dims& in_strides, const Tensor& g) {
+  if (!may_overlap_itself(spec.sizes, spec.strides) && !may_overlap_itself(in.sizes(), in_strides))
+    return apply(AsStridedScatter{spec.sizes, spec.strides, spec.offset}, restride(zeros(in.sizes(), g.dtype()), in_strides), g);
+  int64_t extent = 1;
+  for (int i = 0; i < in.dim(); ++i) extent += std::max<int64_t>(in.sizes()[i] - 1, 0) * in_strides[i];
+  const Tensor positions = reshape(as_strided_rel(arange(extent), spec), {-1});
+  const Tensor flat = index_add(zeros({extent}, g.dtype()), 0, positions, reshape(g, {-1}));
+  return as_strided_rel(flat, {in.sizes(), in_strides, 0});
+}
+
+// For ops whose picking depends on sizes only: pretend the input is contiguous.
+template <class Op>
+Grads contiguous_vjp(const Op& op, const Vjp& c) {
+  const Dims strides = contiguous_strides(c.in[0].sizes());
+  const ViewSpec spec = op.view(Tensor::meta_only(c.in[0].meta(), strides));
+  return {picked_vjp(c.in[0], spec, strides, c.grad[0])};
+}
+
+constexpr OpInfo view_info(const char* schema, const char* doc, Shown shown = Shown::kBoth) {
+  return {.schema = schema, .doc = doc, .kind = Kind::kView, .saves = Saves::kNone, .shown = shown};
+}
+
+// Replaces one -1 by what the element count asks for.
+Dims inferred_size(const char* op, Dims size, int64_t numel) {
+  int unknown = -1;
+  int64_t known = 1;
+  for (int i = 0; i < size.size(); ++i) {
+    if (size[i] == -1) {
+      DS_CHECK(unknown < 0, "only one dimension can be inferred");
+      unknown = i;
+    } else {
+      DS_CHECK(size[i] >= 0, "invalid shape dimension ", size[i]);
+      known *= size[i];
+    }
+  }
+  if (unknown >= 0) {
+    DS_CHECK(known != 0, "cannot reshape tensor of ", numel, " elements into shape ", size,
+             " because the unspecified dimension size -1 can be any value and is ambiguous");
+    if (numel % known == 0) size[unknown] = numel / known;
+  }
+  const bool unresolved = unknown >= 0 && size[unknown] < 0;
+  DS_CHECK(!unresolved && numel_of(size) == numel, "shape '", size, "' is invalid for input of size ", numel, " (", op, ")");
+  return size;
+}
+
+// Strides that show `sizes` elements as `target` without a copy; false when the memory order does not allow it.
+bool view_strides(const Dims& sizes, const Dims& strides, const Dims& target, Dims& out) {
+  out = contiguous_strides(target);
+  for (int64_t s : sizes)
+    if (s == 0) return true;
+  int t = target.size() - 1;
+  int64_t chunk_base = sizes.empty() ? 1 : strides.back(), in_chunk = 1, out_chunk = 1;
+  for (int d = sizes.size() - 1; d >= 0; --d) {
+    in_chunk *= sizes[d];
+    const bool ends = d == 0 || (sizes[d - 1] != 1 && strides[d - 1] != in_chunk * chunk_base);
+    if (!ends) continue;
+    while (t >= 0 && (out_chunk < in_chunk || target[t] == 1)) {
+      out[t] = out_chunk * chunk_base;
+      out_chunk *= target[t--];
+    }
+    if (out_chunk != in_chunk) return false;
+    if (d > 0) {
+      chunk_base = strides[d - 1];
+      in_chunk = out_chunk = 1;
+    }
+  }
+  return t < 0 || sizes.empty();
+}
+
+}  // namespace
+
+constexpr OpInfo AsStrided_info = view_info("_as_strided_rel(Tensor input, int[] size, int[] stride, int? offset=None) -> Tensor",
+                                            "Strided view; the offset counts from the input's own start.", Shown::kHidden);
+const OpInfo AsStrided::info = AsStrided_info;
+
+ViewSpec AsStrided::view(const Tensor& in) const {
+  DS_CHECK(sizes.size() == strides.size(), "mismatch in length of strides and shape: ", sizes, " and ", strides);
+  int64_t first = offset.value_or(0), last = first;
+  bool empty = false;
+  for (int i = 0; i < sizes.size(); ++i) {
+    DS_CHECK(sizes[i] >= 0, "as_strided: negative size ", sizes);
+    empty |= sizes[i] == 0;
+    (strides[i] > 0 ? last : first) += (sizes[i] - 1) * strides[i];
+  }
+  if (in.has_data() && !empty) {
+    const int64_t available = static_cast<int64_t>(in.storage()->bytes()) / size_of(in.dtype());
+    DS_CHECK(in.offset() + first >= 0 && in.offset() + last < available, "setStorage: sizes ", sizes, ", strides ", strides,
+             ", storage offset ", in.offset() + offset.value_or(0), " are out of bounds for storage of ", available, " elements");
+  }
+  return {sizes, strides, offset.value_or(0)};
+}
+Grads AsStrided::vjp(const Vjp& c) const {
+  return {picked_vjp(c.in[0], {sizes, strides, offset.value_or(0)}, c.in[0].strides(), c.grad[0])};
+}
+DS_OP(AsStrided);
+Tensor as_strided_rel(const Tensor& input, const ViewSpec& s) { return apply(AsStrided{s.sizes, s.strides, s.offset}, input); }
+
+constexpr OpInfo AsStridedScatter_info{
+    .schema = "_as_strided_scatter(Tensor input, Tensor src, int[] size, int[] stride, int offset) -> Tensor",
+    .doc = "input (kept in its own memory order) with the strided part replaced by src.",
+    .kind = Kind::kOther, .saves = Saves::kNone, .shown = Shown::kHidden};
+const OpInfo AsStridedScatter::info = AsStridedScatter_info;
+
+Meta AsStridedScatter::infer(Inputs in) const { return {in[0].dtype(), in[0].sizes(), in[0].strides()}; }
+void AsStridedScatter::eval(Inputs in, Tensor& out) const {
+  kernels::copy(out.view(), in[0].view());
+  kernels::copy(out.alias({sizes, strides, offset}).view(), in[1].view_as(sizes));
+}
+Grads AsStridedScatter::vjp(const Vjp& c) const {
+  const Tensor g = restride(c.grad[0], c.in[0].strides());
+  Grads out(2);
+  if (c.need(0)) out[0] = apply(*this, g, zeros(sizes, g.dtype()));
+  if (c.need(1)) out[1] = as_strided_rel(g, {sizes, strides, offset});
+  return out;
+}
+DS_OP(AsStridedScatter);
+
+struct ViewOp {
+  Dims size;
+  static constexpr OpInfo info = view_info("view(Tensor input, int[]* size) -> Tensor",
+                                           "The same memory with another shape; -1 is inferred.", Shown::kMethod);
+  bool operator==(const ViewOp&) const = default;
+  ViewSpec view(const Tensor& in) const {
+    const Dims target = inferred_size("view", size, in.numel());
+    Dims strides;
+    DS_CHECK(view_strides(in.sizes(), in.strides(), target, strides), "view size ", target,
+             " is not compatible with input tensor's size ", in.sizes(), " and stride ", in.strides(),
+             " (at least one dimension spans across two contiguous subspaces). Use .reshape(...) instead.");
+    return {target, strides, 0};
+  }
+  Grads vjp(const Vjp& c) const { return {reshape(c.grad[0], c.in[0].sizes())}; }
+};
+DS_OP(ViewOp);
+Tensor view(const Tensor& input, const Dims& size) { return apply(ViewOp{size}, input); }
+
+struct Reshape {
+  Dims shape;
+  static constexpr OpInfo info{.schema = "reshape(Tensor input, int[]* shape) -> Tensor",
+                               .doc = "A view with another shape, or a copy where the memory order does not allow one.",
+                               .kind = Kind::kComposite};
+  bool operator==(const Reshape&) const = default;
+  Tensor body(Inputs in) const {
+    const Dims target = inferred_size("reshape", shape, in[0].numel());
+    if (target == in[0].sizes()) return apply(ViewOp{target}, in[0]);
+    Dims strides;
+    return view_strides(in[0].sizes(), in[0].strides(), target, strides) ? view(in[0], target) : view(contiguous(in[0]), target);
+  }
+};
+DS_OP(Reshape);
+Tensor reshape(const Tensor& input, const Dims& size) { return Reshape{size}.body({&input, 1}); }
+
+struct Transpose {
+  int64_t dim0, dim1;
+  static constexpr OpInfo info = view_info("transpose(Tensor input, int dim0, int dim1) -> Tensor", "Two dims swapped.");
+  bool operator==(const Transpose&) const = default;
+  ViewSpec view(const Tensor& in) const {
+    const int a = wrap_dim("transpose", dim0, in.dim()), b = wrap_dim("transpose", dim1, in.dim());
+    ViewSpec s{in.sizes(), in.strides(), 0};
+    if (in.dim() > 0) {
+      std::swap(s.sizes[a], s.sizes[b]);
+      std::swap(s.strides[a], s.strides[b]);
+    }
+    return s;
+  }
+  Grads vjp(const Vjp& c) const { return {transpose(c.grad[0], dim0, dim1)}; }
+};
+DS_OP(Transpose);
+Tensor transpose(const Tensor& input, int64_t dim0, int64_t dim1) { return apply(Transpose{dim0, dim1}, input); }
+
+struct Permute {
+  Dims dims;
+  static constexpr OpInfo info = view_info("permute(Tensor input, int[]* dims) -> Tensor", "Dims in a new order.");
+  bool operator==(const Permute&) const = default;
+  Dims order(int ndim) const {
+    DS_CHECK(dims.size() == ndim, "permute(sparse_coo): number of dimensions in the tensor input does not match the length of the "
+             "desired ordering of dimensions i.e. input.dim() = ", ndim, " is not equal to len(dims) = ", dims.size());
+    Dims out;
+    unsigned seen = 0;
+    for (int64_t d : dims) {
+      out.push_back(wrap_dim("permute", d, ndim));
+      DS_CHECK(!(seen >> out.back() & 1), "permute(): duplicate dims are not allowed.");
+      seen |= 1u << out.back();
+    }
+    return out;
+  }
+  ViewSpec view(const Tensor& in) const {
+    ViewSpec s;
+    for (int64_t d : order(in.dim())) {
+      s.sizes.push_back(in.sizes()[d]);
+      s.strides.push_back(in.strides()[d]);
+    }
+    return s;
+  }
+  Grads vjp(const Vjp& c) const {
+    const Dims forward = order(c.in[0].dim());
+    Dims inverse = forward;
+    for (int i = 0; i < forward.size(); ++i) inverse[forward[i]] = i;
+    return {permute(c.grad[0], inverse)};
+  }
+};
+DS_OP(Permute);
+Tensor permute(const Tensor& input, const Dims& dims) { return apply(Permute{dims}, input); }
+
+struct Expand {
+  Dims size;
+  static constexpr OpInfo info = view_info("expand(Tensor input, int[]* size) -> Tensor",
+                                           "Size-1 dims repeated without copying; -1 keeps a dim.", Shown::kMethod);
+  bool operator==(const Expand&) const = default;
+  ViewSpec view(const Tensor& in) const {
+    const int lead = size.size() - in.dim();
+    DS_CHECK(lead >= 0, "expand: the number of sizes provided (", size.size(), ") must be greater or equal to the number of dimensions in the tensor (", in.dim(), ")");
+    ViewSpec s{size, Dims::filled(size.size(), 0), 0};
+    for (int i = 0; i < size.size(); ++i) {
+      if (i < lead) {
+        DS_CHECK(size[i] >= 0, "The expanded size of the tensor (", size[i], ") isn't allowed in a leading, non-existing dimension ", i);
+        continue;
+      }
+      const int64_t have = in.sizes()[i - lead];
+      if (size[i] == -1) s.sizes[i] = have;
+      DS_CHECK(s.sizes[i] == have || have == 1, "The expanded size of the tensor (", size[i], ") must match the existing size (", have,
+               ") at non-singleton dimension ", i, ".  Target sizes: ", size, ".  Tensor sizes: ", in.sizes());
+      if (s.sizes[i] == have) s.strides[i] = in.strides()[i - lead];
+    }
+    return s;
+  }
+  Grads vjp(const Vjp& c) const { return {c.grad[0]}; }  // the engine sums broadcast dims
+};
+DS_OP(Expand);
+Tensor expand(const Tensor& input, const Dims& size) { return apply(Expand{size}, input); }
+
+struct Unsqueeze {
+  int64_t dim;
+  static constexpr OpInfo info = view_info("unsqueeze(Tensor input, int dim) -> Tensor", "A dim of size 1 inserted at `dim`.");
+  bool operator==(const Unsqueeze&) const = default;
+  ViewSpec view(const Tensor& in) const {
+    const int d = wrap_dim("unsqueeze", dim, in.dim() + 1);
+    ViewSpec s{in.sizes(), in.strides(), 0};
+    s.strides.insert(d, d < in.dim() ? in.sizes()[d] * in.strides()[d] : 1);
+    s.sizes.insert(d, 1);
+    return s;
+  }
+  Grads vjp(const Vjp& c) const { return {reshape(c.grad[0], c.in[0].sizes())}; }
+};
+DS_OP(Unsqueeze);
+Tensor unsqueeze(const Tensor& input, int64_t dim) { return apply(Unsqueeze{dim}, input); }
+
+struct Squeeze {
+  Opt<Dims> dim;
+  static constexpr OpInfo info = view_info("squeeze(Tensor input, int[]? dim=None) -> Tensor",
+                                           "Dims of size 1 removed (all, or those listed).");
+  bool operator==(const Squeeze&) const = default;
+  ViewSpec view(const Tensor& in) const {
+    unsigned chosen = dim ? 0 : ~0u;
+    if (dim)
+      for (int64_t d : *dim) chosen |= 1u << wrap_dim("squeeze", d, in.dim());
+    ViewSpec s;
+    for (int i = 0; i < in.dim(); ++i) {
+      if (in.sizes()[i] == 1 && (chosen >> i & 1)) continue;
+      s.sizes.push_back(in.sizes()[i]);
+      s.strides.push_back(in.strides()[i]);
+    }
+    return s;
+  }
+  Grads vjp(const Vjp& c) const { return {reshape(c.grad[0], c.in[0].sizes())}; }
+};
+DS_OP(Squeeze);
+Tensor squeeze(const Tensor& input, int64_t dim) { return apply(Squeeze{Dims{dim}}, input); }
+
+struct Select {
+  int64_t dim, index;
+  static constexpr OpInfo info = view_info("select(Tensor input, int dim, int index) -> Tensor", "One index of a dim, which disappears.");
+  bool operator==(const Select&) const = default;
+  ViewSpec view(const Tensor& in) const {
+    DS_CHECK_AS(IndexError, in.dim() > 0, "select() cannot be applied to a 0-dim tensor.");
+    const int d = wrap_dim("select", dim, in.dim());
+    const int64_t n = in.sizes()[d];
+    DS_CHECK_AS(IndexError, index >= -n && index < n, "index ", index, " is out of bounds for dimension ", d, " with size ", n);
+    ViewSpec s{in.sizes(), in.strides(), (index < 0 ? index + n : index) * in.strides()[d]};
+    s.sizes.erase(d);
+    s.strides.erase(d);
+    return s;
+  }
+  Grads vjp(const Vjp& c) const { return contiguous_vjp(*this, c); }
+};
+DS_OP(Select);
+Tensor select(const Tensor& input, int64_t dim, int64_t index) { return apply(Select{dim, index}, input); }
+
+struct Slice {
+  int64_t dim;
+  Opt<int64_t> start, end;
+  int64_t step;
+  static constexpr OpInfo info = view_info("_slice(Tensor input, int dim=0, int? start=None, int? end=None, int step=1) -> Tensor",
+                                           "start:end:step of one dim, as Python slices.", Shown::kHidden);
+  bool operator==(const Slice&) const = default;
+  ViewSpec view(const Tensor& in) const {
+    DS_CHECK_AS(IndexError, in.dim() > 0, "slice() cannot be applied to a 0-dim tensor.");
+    DS_CHECK_AS(ValueError, step > 0, "step must be greater than zero");
+    const int d = wrap_dim("slice", dim, in.dim());
+    const int64_t n = in.sizes()[d];
+    const auto bound = [n](int64_t v) { return std::clamp<int64_t>(v < 0 ? v + n : v, 0, n); };
+    const int64_t from = bound(start.value_or(0)), to = std::max(from, bound(end.value_or(n)));
+    ViewSpec s{in.sizes(), in.strides(), from * in.strides()[d]};
+    s.sizes[d] = (to - from) / step + ((to - from) % step != 0);
+    s.strides[d] *= step;
+    return s;
+  }
+  Grads vjp(const Vjp& c) const { return contiguous_vjp(*this, c); }
+};
+DS_OP(Slice);
+Tensor slice(const Tensor& input, int64_t dim, Opt<int64_t> start, Opt<int64_t> end, int64_t step) {
+  return apply(Slice{dim, start, end, step}, input);
+}
+
+struct Diagonal {
+  int64_t offset, dim1, dim2;
+  static constexpr OpInfo info = view_info("diagonal(Tensor input, int offset=0, int dim1=0, int dim2=1) -> Tensor",
+                                           "The diagonal of two dims, as a new last dim.");
+  bool operator==(const Diagonal&) const = default;
+  ViewSpec view(const Tensor& in) const {
+    const int a = wrap_dim("diagonal", dim1, in.dim()), b = wrap_dim("diagonal", dim2, in.dim());
+    DS_CHECK(a != b, "diagonal dimensions cannot be identical ", dim1, ", ", dim2);
+    const int64_t rows = in.sizes()[a] - std::max<int64_t>(-offset, 0), cols = in.sizes()[b] - std::max<int64_t>(offset, 0);
+    const int64_t n = std::max<int64_t>(std::min(rows, cols), 0);
+    ViewSpec s{in.sizes(), in.strides(), n == 0 ? 0 : offset >= 0 ? offset * in.strides()[b] : -offset * in.strides()[a]};
+    const int64_t stride = in.strides()[a] + in.strides()[b];
+    for (int d : {std::max(a, b), std::min(a, b)}) {
+      s.sizes.erase(d);
+      s.strides.erase(d);
+    }
+    s.sizes.push_back(n);
+    s.strides.push_back(stride);
+    return s;
+  }
+  Grads vjp(const Vjp& c) const { return contiguous_vjp(*this, c); }
+};
+DS_OP(Diagonal);
+
+struct Unfold {
+  int64_t dimension, size, step;
+  static constexpr OpInfo info = view_info("unfold(Tensor input, int dimension, int size, int step) -> Tensor",
+                                           "Sliding windows of a dim, as a new last dim.", Shown::kMethod);
+  bool operator==(const Unfold&) const = default;
+  ViewSpec view(const Tensor& in) const {
+    const int d = wrap_dim("unfold", dimension, in.dim());
+    const int64_t n = in.dim() == 0 ? 1 : in.sizes()[d];
+    DS_CHECK(size >= 0 && size <= n, "maximum size for tensor at dimension ", d, " is ", n, " but size is ", size);
+    DS_CHECK(step > 0, "step is ", step, " but must be > 0");
+    ViewSpec s{in.sizes(), in.strides(), 0};
+    if (in.dim() == 0) return {{size}, {1}, 0};
+    s.sizes[d] = (n - size) / step + 1;
+    s.strides[d] *= step;
+    s.sizes.push_back(size);
+    s.strides.push_back(in.strides()[d]);
+    return s;
+  }
+  Grads vjp(const Vjp& c) const { return contiguous_vjp(*this, c); }
+};
+DS_OP(Unfold);
+
+// --- several views of one tensor: their gradients are joined once, not summed as full-size zeros
+
+struct Unbind {
+  int64_t dim;
+  static constexpr OpInfo info{.schema = "unbind(Tensor input, int dim=0) -> Tensor[]", .doc = "Every index of a dim, as separate tensors.",
+                               .kind = Kind::kView, .saves = Saves::kNone};
+  bool operator==(const Unbind&) const = default;
+  ViewSpecs views(const Tensor& in) const {
+    DS_CHECK(in.dim() > 0, "unbind: dimension specified as 0 but tensor has no dimensions");
+    ViewSpecs out;
+    const int d = wrap_dim("unbind", dim, in.dim());
+    for (int64_t i = 0; i < in.sizes()[d]; ++i) out.push_back(Select{d, i}.view(in));
+    return out;
+  }
+  Grads vjp(const Vjp& c) const {
+    TensorList parts;
+    for (size_t i = 0; i < c.out.size(); ++i) parts.push_back(c.grad[i].defined() ? c.grad[i] : zeros_like(c.out[i]));
+    return {stack(parts, dim)};
+  }
+};
+DS_OP(Unbind);
+TensorList unbind(const Tensor& input, int64_t dim) { return apply_list(Unbind{dim}, {&input, 1}); }
+
+ViewSpecs split_views(const Tensor& in, int d, std::span<const int64_t> sizes) {
+  ViewSpecs out;
+  int64_t at = 0;
+  for (int64_t n : sizes) {
+    ViewSpec s{in.sizes(), in.strides(), at * in.strides()[d]};
+    s.sizes[d] = n;
+    out.push_back(s);
+    at += n;
+  }
+  return out;
+}
+Grads split_vjp(const Vjp& c, int64_t dim) {
+  TensorList parts;
+  for (size_t i = 0; i < c.out.size(); ++i) parts.push_back(c.grad[i].defined() ? c.grad[i] : zeros_like(c.out[i]));
+  return {cat(parts, dim)};
+}
+
+struct Split {
+  int64_t split_size;
+  int64_t dim;
+  static constexpr OpInfo info{.schema = "split(Tensor input, int split_size, int dim=0) -> Tensor[]",
+                               .doc = "Pieces of `split_size` along a dim; the last may be smaller.", .kind = Kind::kView,
+                               .saves = Saves::kNone};
+  bool operator==(const Split&) const = default;
+  ViewSpecs views(const Tensor& in) const {
+    DS_CHECK(in.dim() > 0, "split expects at least a 1-dimensional tensor");
+    const int d = wrap_dim("split", dim, in.dim());
+    const int64_t n = in.sizes()[d];
+    DS_CHECK(split_size > 0 || (split_size == 0 && n == 0), "split_size can only be 0 if dimension size is 0, but got dimension size of ", n,
+             " and split_size ", split_size);
+    SmallVector<int64_t, 16> sizes;
+    int64_t rest = n;
+    do {
+      sizes.push_back(std::min(split_size, rest));
+      rest -= sizes.back();
+    } while (rest > 0);
+    return split_views(in, d, {sizes.data(), sizes.size()});
+  }
+  Grads vjp(const Vjp& c) const { return split_vjp(c, dim); }
+};
+DS_OP(Split);
+
+struct SplitList {
+  Dims split_size;
+  int64_t dim;
+  static constexpr OpInfo info{.schema = "split.sizes(Tensor input, int[] split_size, int dim=0) -> Tensor[]",
+                               .doc = "Pieces of the listed sizes along a dim.", .kind = Kind::kView, .saves = Saves::kNone};
+  bool operator==(const SplitList&) const = default;
+  ViewSpecs views(const Tensor& in) const {
+    DS_CHECK(in.dim() > 0, "split expects at least a 1-dimensional tensor");
+    const int d = wrap_dim("split", dim, in.dim());
+    int64_t total = 0;
+    for (int64_t s : split_size) {
+      DS_CHECK(s >= 0, "split_with_sizes expects split_sizes have only non-negative entries, but got split_sizes=", split_size);
+      total += s;
+    }
+    DS_CHECK(total == in.sizes()[d], "split_with_sizes expects split_sizes to sum exactly to ", in.sizes()[d],
+             " (input tensor's size at dimension ", d, "), but got split_sizes=", split_size);
+    return split_views(in, d, split_size);
+  }
+  Grads vjp(const Vjp& c) const { return split_vjp(c, dim); }
+};
+DS_OP(SplitList);
+TensorList split(const Tensor& input, const Dims& sizes, int64_t dim) { return apply_list(SplitList{sizes, dim}, {&input, 1}); }
+
+}  // namespace deepseek

@@ -1,0 +1,529 @@
+// Calling ops from Python: one generic FASTCALL over the op table. Arguments are parsed into the op's bytes by its schema.
+#include "python/python.h"
+// After Python.h:
+#include <structmember.h>
+
+#include <algorithm>
+#include <map>
+
+namespace deepseek::python {
+namespace {
+
+// Parsed arguments of one overload.
+struct Call {
+  const OpDef* def;
+  TensorList inputs;
+  alignas(16) char op[kMaxOpBytes];
+  bool requires_grad = false;
+  bool list_result = false;
+  PyObject* out = nullptr;
+  Generator* generator = nullptr;
+};
+
+// Why an overload did not match; the last one is shown to the user.
+struct Mismatch {
+  std::string message;
+};
+
+Generator* generator_of(PyObject* o) {
+  if (o == Py_None) return nullptr;
+  return pybind11::handle(o).cast<Generator*>();
+}
+
+bool parse_tensor(PyObject* o, bool optional, TensorList& inputs) {
+  if (is_tensor(o)) {
+    inputs.push_back(unwrap(o));
+  } else if (o == Py_None && optional) {
+    inputs.push_back(Tensor());
+  } else if (is_number(o)) {
+    inputs.push_back(number_tensor(o));
+  } else {
+    return false;
+  }
+  return true;
+}
+
+bool parse_list(PyObject* o, TensorList& inputs) {
+  if (!PyTuple_Check(o) && !PyList_Check(o)) return false;
+  PyObject** items = PySequence_Fast_ITEMS(o);
+  for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(o); ++i) {
+    if (!is_tensor(items[i]) && items[i] != Py_None) return false;
+    inputs.push_back(items[i] == Py_None ? Tensor() : unwrap(items[i]));  // None: a dim left whole (index_put)
+  }
+  return true;
+}
+
+template <class T>
+bool put(void* field, const T& v) {
+  *static_cast<T*>(field) = v;
+  return true;
+}
+
+bool parse_str(PyObject* o, Str& out) {
+  if (!PyUnicode_Check(o)) return false;
+  Py_ssize_t n;
+  const char* s = PyUnicode_AsUTF8AndSize(o, &n);
+  out = Str(std::string_view(s, n));
+  return true;
+}
+
+// Writes one attribute; false when the object has the wrong type.
+bool parse_field(ArgType kind, PyObject* o, void* field) {
+  const bool none = o == Py_None;
+  int64_t i;
+  Scalar s;
+  Dims d;
+  Str text;
+  switch (kind) {
+    case ArgType::kInt: return to_int(o, i) && !PyBool_Check(o) && put<int64_t>(field, i);
+    case ArgType::kFloat: return is_number(o) && to_scalar(o, s) && put<double>(field, s.to_double());
+    case ArgType::kBool:
+      if (!PyBool_Check(o) && !PyLong_Check(o)) return false;
+      return put<bool>(field, PyObject_IsTrue(o) == 1);
+    case ArgType::kScalar: return to_scalar(o, s) && put(field, s);
+    case ArgType::kDims:
+      if (to_int(o, i) && !PyBool_Check(o)) return put(field, Dims{i});
+      return to_dims(o, d) && put(field, d);
+    case ArgType::kStr: return parse_str(o, text) && put(field, text);
+    case ArgType::kOptInt: return none ? put(field, Opt<int64_t>()) : to_int(o, i) && !PyBool_Check(o) && put(field, Opt<int64_t>(i));
+    case ArgType::kOptFloat:
+      return none ? put(field, Opt<double>()) : is_number(o) && to_scalar(o, s) && put(field, Opt<double>(s.to_double()));
+    case ArgType::kOptBool:
+      return none ? put(field, Opt<bool>()) : PyBool_Check(o) && put(field, Opt<bool>(o == Py_True));
+    case ArgType::kOptScalar: return none ? put(field, Opt<Scalar>()) : to_scalar(o, s) && put(field, Opt<Scalar>(s));
+    case ArgType::kOptDims:
+      if (none) return put(field, Opt<Dims>());
+      if (to_int(o, i) && !PyBool_Check(o)) return put(field, Opt<Dims>(Dims{i}));
+      return to_dims(o, d) && put(field, Opt<Dims>(d));
+    case ArgType::kOptStr: return none ? put(field, Opt<Str>()) : parse_str(o, text) && put(field, Opt<Str>(text));
+    case ArgType::kOptDType:
+      if (none) return put(field, Opt<DType>());
+      if (!is_dtype(o) && !PyType_Check(o)) return false;
+      return put(field, Opt<DType>(unwrap_dtype(o)));
+    default: return false;
+  }
+}
+
+// Old PyTorch names of the same argument (numpy's axis, sum(x, keepdims), …).
+const char* alias_of(const std::string& name) {
+  if (name == "dim") return "axis";
+  if (name == "keepdim") return "keepdims";
+  if (name == "input") return "self";
+  if (name == "size") return "shape";
+  return nullptr;
+}
+
+PyObject* find_keyword(PyObject* kwnames, PyObject* const* values, const char* name, uint64_t& used) {
+  if (!name) return nullptr;
+  const Py_ssize_t n = PyTuple_GET_SIZE(kwnames);
+  for (Py_ssize_t i = 0; i < n; ++i) {
+    if (PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(kwnames, i), name) != 0) continue;
+    used |= uint64_t{1} << i;
+    return values[i];
+  }
+  return nullptr;
+}
+
+bool parse(const OpDef& def, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames, Call& call, Mismatch& why) {
+  const Schema& schema = def.schema;
+  const auto refuse = [&](auto&&... parts) {
+    std::ostringstream os;
+    os << schema.base << "(): ";
+    (os << ... << parts);
+    why.message = os.str();
+    return false;
+  };
+  call.def = &def;
+  call.inputs.clear();
+  call.requires_grad = false;
+  def.construct(call.op);
+  PyObject* const* kwvalues = args + nargs;
+  const Py_ssize_t nkw = kwnames ? PyTuple_GET_SIZE(kwnames) : 0;
+  uint64_t used = 0;
+  Py_ssize_t next = 0;
+  for (const SchemaArg& a : schema.args) {
+    PyObject* value = nullptr;
+    if (!a.keyword_only && next < nargs) {
+      // x.view(2, 3): loose integers stand for the list.
+      if (a.varargs && (nargs - next > 1 || PyIndex_Check(args[next])) && !PyTuple_Check(args[next]) && !PyList_Check(args[next])) {
+        Dims d;
+        while (next < nargs) {
+          int64_t v;
+          if (PyBool_Check(args[next]) || !to_int(args[next], v))
+            return refuse("argument '", a.name, "' must be tuple of ints, but found element of type ", Py_TYPE(args[next])->tp_name);
+          d.push_back(v);
+          ++next;
+        }
+        put(call.op + def.fields[a.slot].offset, d);
+        continue;
+      }
+      value = args[next++];
+    } else if (nkw) {
+      value = find_keyword(kwnames, kwvalues, a.name.c_str(), used);
+      if (!value) value = find_keyword(kwnames, kwvalues, alias_of(a.name), used);
+    }
+    if (!value) {
+      if (a.varargs && next >= nargs && a.kind == ArgType::kDims && !a.has_default && nkw == 0 && schema.args.size() > 1 &&
+          schema.args[0].kind != ArgType::kTensor) {
+        return refuse("missing required argument '", a.name, "'");
+      }
+      if (!a.has_default && a.kind != ArgType::kGenerator && a.kind != ArgType::kDevice && !(a.kind == ArgType::kOptDType))
+        return refuse("missing 1 required positional argument: \"", a.name, "\"");
+      if (a.kind == ArgType::kTensor || a.kind == ArgType::kGenerator)
+        call.inputs.push_back(a.kind == ArgType::kTensor && a.default_text != "None" ? Tensor::wrapped(Scalar(std::stod(a.default_text))) : Tensor());
+      else if (a.slot >= 0 && a.has_default)
+        set_default(a.kind, call.op + def.fields[a.slot].offset, a.default_text);
+      continue;
+    }
+    bool ok = true;
+    switch (a.kind) {
+      case ArgType::kTensor: ok = parse_tensor(value, a.optional_tensor, call.inputs); break;
+      case ArgType::kTensorList: ok = parse_list(value, call.inputs); break;
+      case ArgType::kGenerator:
+        call.generator = generator_of(value);
+        call.inputs.push_back(Tensor());
+        break;
+      case ArgType::kDevice: check_device(value); break;
+      default:
+        if (a.slot < 0)
+          call.requires_grad = PyObject_IsTrue(value) == 1;
+        else
+          ok = parse_field(a.kind, value, call.op + def.fields[a.slot].offset);
+    }
+    if (!ok) return refuse("argument '", a.name, "' must be ", a.type, ", not ", Py_TYPE(value)->tp_name);
+  }
+  if (next < nargs) return refuse("takes ", schema.args.size(), " positional arguments but ", nargs, " were given");
+  for (Py_ssize_t i = 0; i < nkw; ++i) {
+    if (used >> i & 1) continue;
+    PyObject* name = PyTuple_GET_ITEM(kwnames, i);
+    if (PyUnicode_CompareWithASCIIString(name, "out") == 0) {
+      call.out = kwvalues[i];
+      continue;
+    }
+    // Accepted for scripts that pass them; there is one layout and no pinned memory here.
+    if (PyUnicode_CompareWithASCIIString(name, "layout") == 0 || PyUnicode_CompareWithASCIIString(name, "pin_memory") == 0 ||
+        PyUnicode_CompareWithASCIIString(name, "memory_format") == 0 || PyUnicode_CompareWithASCIIString(name, "non_blocking") == 0)
+      continue;
+    return refuse("got an unexpected keyword argument '", PyUnicode_AsUTF8(name), "'; the signature is ", schema.name, def.info->schema + schema.name.size());
+  }
+  return true;
+}
+
+void select_overload(const std::vector<const OpDef*>& overloads, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames, Call& call) {
+  Mismatch why;
+  std::string all;
+  for (const OpDef* def : overloads) {
+    if (parse(*def, args, nargs, kwnames, call, why)) return;
+    if (overloads.size() > 1) all += std::string("\n  ") + def->info->schema + ": " + why.message;
+  }
+  if (overloads.size() == 1) fail<TypeError>(why.message);
+  fail<TypeError>(overloads[0]->schema.base, "() received an invalid combination of arguments. The overloads are:", all);
+}
+
+// A namedtuple-like type for each tuple of result names, as torch.return_types.
+PyTypeObject* result_type_for(const OpDef& def) {
+  static std::map<const OpDef*, PyTypeObject*> types;
+  PyTypeObject*& type = types[&def];
+  if (type) return type;
+  std::vector<PyStructSequence_Field> fields;
+  for (const std::string& name : def.schema.returns) fields.push_back({name.c_str(), ""});
+  fields.push_back({nullptr, nullptr});
+  static std::map<const OpDef*, std::string> names;
+  std::string& name = names[&def];
+  name = "deepseek.return_types." + def.schema.base;
+  PyStructSequence_Desc desc{name.c_str(), "", fields.data(), static_cast<int>(def.schema.returns.size())};
+  return type = PyStructSequence_NewType(&desc);
+}
+
+void write_out(PyObject* out, const Tensor& result) {
+  DS_CHECK_AS(TypeError, is_tensor(out), "argument 'out' must be Tensor, not ", Py_TYPE(out)->tp_name);
+  const Tensor target = unwrap(out);
+  DS_CHECK(!target.requires_grad() && !result.requires_grad(),
+           "functions with out=... arguments don't support automatic differentiation, but one of the arguments requires grad.");
+  DS_CHECK(can_cast(result.dtype(), target.dtype()), "result type ", name_of(result.dtype()), " can't be cast to the desired output type ", name_of(target.dtype()));
+  if (target.sizes() != result.sizes()) {  // an out tensor takes the result's shape, as in PyTorch
+    const Tensor fresh = Tensor::empty(result.sizes(), target.dtype());
+    Cell& c = *target.cell();
+    c.storage = fresh.storage();
+    c.offset = 0;
+    c.sizes = fresh.sizes();
+    c.strides = fresh.strides();
+  }
+  copy_(target, result);
+}
+
+PyObject* finish(const Call& call, TensorList& out) {
+  const Schema& schema = call.def->schema;
+  if (call.requires_grad)
+    for (const Tensor& t : out) set_requires_grad(t);
+  if (call.out) {
+    if (schema.returns.size() == 1) {
+      write_out(call.out, out[0]);
+    } else {
+      DS_CHECK_AS(TypeError, PyTuple_Check(call.out) && PyTuple_GET_SIZE(call.out) == static_cast<Py_ssize_t>(out.size()), "out must be a tuple of ", out.size(), " tensors");
+      for (size_t i = 0; i < out.size(); ++i) write_out(PyTuple_GET_ITEM(call.out, i), out[i]);
+    }
+    Py_INCREF(call.out);
+    return call.out;
+  }
+  if (schema.returns_list) return wrap_list(out, true);
+  if (schema.returns.size() == 1) return wrap(out[0]);
+  PyObject* result = checked(PyStructSequence_New(result_type_for(*call.def)));
+  for (size_t i = 0; i < out.size(); ++i) PyStructSequence_SET_ITEM(result, i, wrap(out[i]));
+  return result;
+}
+
+class GeneratorScope {
+ public:
+  explicit GeneratorScope(Generator* g) : before_(mode().generator) {
+    if (g) mode().generator = g;
+  }
+  ~GeneratorScope() { mode().generator = before_; }
+
+ private:
+  Generator* before_;
+};
+
+// --- the callable objects
+
+struct OpFunction {
+  PyObject_HEAD
+  vectorcallfunc vectorcall;
+  const std::vector<const OpDef*>* overloads;
+  bool inplace;
+  PyObject* name;
+};
+
+PyObject* op_vectorcall(PyObject* self, PyObject* const* args, size_t nargsf, PyObject* kwnames) {
+  auto* f = reinterpret_cast<OpFunction*>(self);
+  return guarded([&] { return call_op(*f->overloads, f->inplace, args, PyVectorcall_NARGS(nargsf), kwnames); });
+}
+void op_dealloc(PyObject* self) {
+  PyTypeObject* type = Py_TYPE(self);
+  Py_XDECREF(reinterpret_cast<OpFunction*>(self)->name);
+  type->tp_free(self);
+  Py_DECREF(type);
+}
+PyObject* op_name(PyObject* self, void*) {
+  PyObject* name = reinterpret_cast<OpFunction*>(self)->name;
+  Py_INCREF(name);
+  return name;
+}
+std::string doc_text(const OpFunction* f) {
+  std::string text;
+  for (const OpDef* def : *f->overloads) text += std::string(text.empty() ? "" : "\n\n") + def->info->schema + "\n\n" + def->info->doc;
+  return text;
+}
+PyObject* op_doc(PyObject* self, void*) { return PyUnicode_FromString(doc_text(reinterpret_cast<OpFunction*>(self)).c_str()); }
+PyObject* op_module(PyObject*, void*) { return PyUnicode_FromString("deepseek"); }
+PyObject* op_text_signature(PyObject* self, void*) {
+  const auto* f = reinterpret_cast<OpFunction*>(self);
+  std::string text = "(";
+  bool star = false;
+  for (const SchemaArg& a : (*f->overloads)[0]->schema.args) {
+    if (text.size() > 1) text += ", ";
+    if (a.keyword_only && !star) {
+      text += "*, ";
+      star = true;
+    }
+    text += a.name;
+    if (a.has_default) text += "=" + a.default_text;
+  }
+  return PyUnicode_FromString((text + ")").c_str());
+}
+PyObject* op_repr(PyObject* self) { return PyUnicode_FromFormat("<op %U>", reinterpret_cast<OpFunction*>(self)->name); }
+PyObject* op_reduce(PyObject* self, PyObject*) {
+  PyObject* name = reinterpret_cast<OpFunction*>(self)->name;
+  Py_INCREF(name);
+  return name;
+}
+PyObject* method_descr_get(PyObject* self, PyObject* instance, PyObject*) {
+  if (!instance || instance == Py_None) {
+    Py_INCREF(self);
+    return self;
+  }
+  return PyMethod_New(self, instance);
+}
+
+PyGetSetDef op_getters[] = {
+    {"__name__", op_name, nullptr, nullptr, nullptr},
+    {"__qualname__", op_name, nullptr, nullptr, nullptr},
+    {"__doc__", op_doc, nullptr, nullptr, nullptr},
+    {"__module__", op_module, nullptr, nullptr, nullptr},
+    {"__text_signature__", op_text_signature, nullptr, nullptr, nullptr},
+    {nullptr, nullptr, nullptr, nullptr, nullptr},
+};
+PyMethodDef op_methods[] = {{"__reduce__", op_reduce, METH_NOARGS, nullptr}, {nullptr, nullptr, 0, nullptr}};
+PyMemberDef op_members[] = {
+    {"__vectorcalloffset__", T_PYSSIZET, offsetof(OpFunction, vectorcall), READONLY, nullptr},
+    {nullptr, 0, 0, 0, nullptr},
+};
+PyType_Slot function_slots[] = {
+    {Py_tp_dealloc, reinterpret_cast<void*>(op_dealloc)}, {Py_tp_call, reinterpret_cast<void*>(PyVectorcall_Call)},
+    {Py_tp_repr, reinterpret_cast<void*>(op_repr)},       {Py_tp_getset, op_getters},
+    {Py_tp_methods, op_methods},                          {Py_tp_members, op_members},
+    {0, nullptr},
+};
+PyType_Slot method_slots[] = {
+    {Py_tp_dealloc, reinterpret_cast<void*>(op_dealloc)}, {Py_tp_call, reinterpret_cast<void*>(PyVectorcall_Call)},
+    {Py_tp_repr, reinterpret_cast<void*>(op_repr)},       {Py_tp_getset, op_getters},
+    {Py_tp_methods, op_methods},                          {Py_tp_members, op_members},
+    {Py_tp_descr_get, reinterpret_cast<void*>(method_descr_get)},
+    {0, nullptr},
+};
+constexpr unsigned kOpFlags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_VECTORCALL;
+PyType_Spec function_spec = {"deepseek.op", sizeof(OpFunction), 0, kOpFlags, function_slots};
+PyType_Spec method_spec = {"deepseek.op_method", sizeof(OpFunction), 0, kOpFlags | Py_TPFLAGS_METHOD_DESCRIPTOR, method_slots};
+PyTypeObject* function_type = nullptr;
+PyTypeObject* method_type = nullptr;
+
+// Public name -> its overloads.
+const std::map<std::string, std::vector<const OpDef*>>& overload_table() {
+  static const auto* table = [] {
+    auto* t = new std::map<std::string, std::vector<const OpDef*>>;
+    for (const OpDef* def : op_table()) (*t)[def->schema.base].push_back(def);
+    // "max(input)" is tried before "max.dim(input, dim)".
+    for (auto& [name, list] : *t)
+      std::stable_sort(list.begin(), list.end(), [](const OpDef* a, const OpDef* b) { return a->schema.name < b->schema.name; });
+    return t;
+  }();
+  return *table;
+}
+
+}  // namespace
+
+PyObject* make_op_function(const std::string& name, bool method, bool inplace) {
+  PyTypeObject* type = method ? method_type : function_type;
+  auto* f = PyObject_New(OpFunction, type);
+  f->vectorcall = op_vectorcall;
+  f->overloads = &overload_table().at(name);
+  f->inplace = inplace;
+  f->name = PyUnicode_FromString((name + (inplace ? "_" : "")).c_str());
+  return reinterpret_cast<PyObject*>(f);
+}
+
+PyObject* call_op(const std::vector<const OpDef*>& overloads, bool inplace, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
+  Call call;
+  select_overload(overloads, args, nargs, kwnames, call);
+  const GeneratorScope scope(call.generator);
+  if (inplace) {
+    DS_CHECK_AS(TypeError, nargs > 0 && is_tensor(args[0]), overloads[0]->schema.base, "_(): the first argument must be a Tensor");
+    dispatch_inplace(*call.def, call.op, call.inputs);
+    Py_INCREF(args[0]);
+    return args[0];
+  }
+  TensorList out;
+  dispatch_op(*call.def, call.op, call.inputs, out);
+  return finish(call, out);
+}
+
+namespace {
+
+namespace py = pybind11;
+
+PyObject* call_by_name(const std::string& name, const py::args& args, const py::kwargs& kwargs,
+                       void (*run)(const Call&, TensorList&)) {
+  std::vector<const OpDef*> overloads;
+  if (const OpDef* def = find_op(name)) overloads = {def};
+  DS_CHECK_AS(ValueError, !overloads.empty(), "there is no op named '", name, "'");
+  std::vector<PyObject*> values;
+  for (py::handle h : args) values.push_back(h.ptr());
+  py::tuple names(kwargs.size());
+  size_t i = 0;
+  for (const auto& [k, v] : kwargs) {
+    names[i++] = k;
+    values.push_back(v.ptr());
+  }
+  Call call;
+  select_overload(overloads, values.data(), static_cast<Py_ssize_t>(args.size()), names.ptr(), call);
+  const GeneratorScope scope(call.generator);
+  TensorList out;
+  run(call, out);
+  return finish(call, out);
+}
+
+const char* kind_name(const OpDef& d) {
+  constexpr const char* names[] = {"pointwise", "reduce", "row", "view", "shape", "index", "matmul", "create", "random", "composite", "fused", "other"};
+  return names[static_cast<int>(d.info->kind)];
+}
+
+}  // namespace
+
+void bind_ops(py::module_& m) {
+  function_type = reinterpret_cast<PyTypeObject*>(checked(PyType_FromSpec(&function_spec)));
+  method_type = reinterpret_cast<PyTypeObject*>(checked(PyType_FromSpec(&method_spec)));
+  auto* type = reinterpret_cast<PyObject*>(tensor_type);
+  py::list functions;
+  for (const auto& [name, overloads] : overload_table()) {
+    const Shown shown = overloads[0]->info->shown;
+    m.add_object(name.c_str(), make_op_function(name, false, false));
+    if (shown == Shown::kBoth || shown == Shown::kFunction) functions.append(name);
+    const auto& args = overloads[0]->schema.args;
+    const bool takes_self = !args.empty() && args[0].kind == ArgType::kTensor;
+    if ((shown == Shown::kBoth || shown == Shown::kMethod) && takes_self)
+      PyObject_SetAttrString(type, name.c_str(), py::reinterpret_steal<py::object>(make_op_function(name, true, false)).ptr());
+    bool inplace = false;
+    for (const OpDef* d : overloads) inplace |= d->info->inplace;
+    if (inplace && takes_self && name[0] != '_') {
+      const std::string iname = name + "_";
+      PyObject_SetAttrString(type, iname.c_str(), py::reinterpret_steal<py::object>(make_op_function(name, true, true)).ptr());
+      if (shown != Shown::kHidden) m.add_object(iname.c_str(), make_op_function(name, false, true));
+      if (shown == Shown::kBoth) functions.append(iname);
+    }
+  }
+  m.attr("_functions") = functions;  // what deepseek/__init__.py shows
+
+  py::class_<OpDef>(m, "OpDef", "An entry of the op table.")
+      .def_property_readonly("name", [](const OpDef& d) { return d.schema.name; })
+      .def_property_readonly("schema", [](const OpDef& d) { return d.info->schema; })
+      .def_property_readonly("doc", [](const OpDef& d) { return d.info->doc; })
+      .def_property_readonly("kind", kind_name)
+      .def_property_readonly("differentiable", [](const OpDef& d) { return d.info->differentiable; })
+      .def_property_readonly("random", [](const OpDef& d) { return d.info->random; })
+      .def_property_readonly("inplace", [](const OpDef& d) { return d.info->inplace; })
+      .def_property_readonly("composite", [](const OpDef& d) { return d.body != nullptr; })
+      .def_property_readonly("has_composite", [](const OpDef& d) { return d.composite != nullptr; })
+      .def_property_readonly("hidden", [](const OpDef& d) { return d.info->shown == Shown::kHidden; })
+      .def_property_readonly("functional", [](const OpDef& d) { return d.info->shown == Shown::kFunctional; })
+      .def_property_readonly("num_outputs", [](const OpDef& d) { return d.schema.returns_list ? -1 : static_cast<int>(d.schema.returns.size()); })
+      .def_property_readonly("arguments", [](const OpDef& d) {
+        py::list out;
+        for (const SchemaArg& a : d.schema.args)
+          out.append(py::make_tuple(a.name, a.type, a.has_default ? py::object(py::str(a.default_text)) : py::none(), a.keyword_only, a.varargs));
+        return out;
+      });
+  m.def("op_table", [] {
+    py::dict out;
+    for (const OpDef* d : op_table()) out[py::str(d->schema.name)] = py::cast(d, py::return_value_policy::reference);
+    return out;
+  }, "Every op: name -> OpDef.");
+  m.def("op_call", [](const std::string& name, const py::args& args, const py::kwargs& kwargs) {
+    return py::reinterpret_steal<py::object>(call_by_name(name, args, kwargs, [](const Call& c, TensorList& out) { dispatch_op(*c.def, c.op, c.inputs, out); }));
+  }, "Calls any op of the table by its full name.");
+  m.def("op_composite", [](const std::string& name, const py::args& args, const py::kwargs& kwargs) {
+    return py::reinterpret_steal<py::object>(call_by_name(name, args, kwargs, [](const Call& c, TensorList& out) {
+      DS_CHECK(c.def->composite, c.def->name(), " has no composite twin");
+      c.def->composite(c.op, c.inputs, out);
+    }));
+  }, "Runs the composite that defines a fused op.");
+  m.def("infer", [](const std::string& name, const py::args& args, const py::kwargs& kwargs) {
+    py::list out;
+    static thread_local py::list* target;
+    target = &out;
+    struct Done {};
+    try {
+      call_by_name(name, args, kwargs, [](const Call& c, TensorList&) {
+        DS_CHECK(c.def->infer, c.def->name(), " is a view or composite: it has no infer");
+        Metas metas;
+        c.def->infer(c.op, c.inputs, metas);
+        for (const Meta& meta : metas)
+          target->append(py::make_tuple(py::reinterpret_steal<py::object>(wrap_dtype(meta.dtype)), py::reinterpret_steal<py::object>(make_size(meta.sizes))));
+        throw Done();
+      });
+    } catch (const Done&) {
+    }
+    return out;
+  }, "(dtype, shape) of each result, without computing it.");
+}
+
+}  // namespace deepseek::python

@@ -1,0 +1,13 @@
+// DLPack exchange (https://dmlc.github.io/dlpack): the C structs of version 1, and conversions.
+#pragma once
+
+#include "python/python.h"
+
+namespace deepseek::python {
+
+// A new capsule "dltensor" (or "dltensor_versioned") that keeps the memory alive.
+PyObject* to_dlpack(const Tensor& t, bool versioned);
+// Takes over a capsule of either kind; BufferError when it was consumed or cannot be shared.
+Tensor from_dlpack_capsule(PyObject* capsule);
+
+}  // namespace deepseek::python

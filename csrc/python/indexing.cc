@@ -1,0 +1,157 @@
+// t[index] and t[index] = value: basic indices become views, tensors and lists become index / index_put.
+#include "python/python.h"
+
+namespace deepseek::python {
+namespace {
+
+struct Indexed {
+  Tensor view;                  // after all basic indices
+  TensorList indices;           // one an indexed dim of `view`, undefined where the dim stays whole
+  bool advanced = false;
+};
+
+// How many dims of the tensor an index entry uses up.
+int consumed_dims(PyObject* o) {
+  if (o == Py_None || o == Py_Ellipsis || PyBool_Check(o)) return 0;
+  if (is_tensor(o)) {
+    const Cell& c = cell_of(o);
+    return c.dtype == DType::kBool || c.dtype == DType::kUInt8 ? c.sizes.size() : 1;
+  }
+  return 1;
+}
+
+bool is_sequence_index(PyObject* o) { return PyList_Check(o) || PyTuple_Check(o); }
+
+// A NumPy array or a list as an index tensor.
+Tensor index_tensor(PyObject* o) {
+  const Tensor t = tensor_from_data(o, {});
+  return t.numel() == 0 && is_floating(t.dtype()) ? to_dtype(t, DType::kInt64) : t;
+}
+
+Opt<int64_t> slice_bound(PyObject* o, const char* what) {
+  if (o == Py_None) return {};
+  int64_t v;
+  DS_CHECK_AS(TypeError, to_int(o, v), "slice indices must be integers or None or have an __index__ method (", what, ")");
+  return v;
+}
+
+Tensor apply_slice(const Tensor& t, int dim, PyObject* o) {
+  auto* s = reinterpret_cast<PySliceObject*>(o);
+  const Opt<int64_t> step = slice_bound(s->step, "step");
+  DS_CHECK_AS(ValueError, step.value_or(1) > 0, "step must be greater than zero");
+  return slice(t, dim, slice_bound(s->start, "start"), slice_bound(s->stop, "stop"), step.value_or(1));
+}
+
+void set_index(Indexed& r, int dim, const Tensor& t) {
+  while (r.indices.size() <= static_cast<size_t>(dim)) r.indices.push_back(Tensor());
+  r.indices[dim] = t;
+  r.advanced = true;
+}
+
+Indexed resolve(const Tensor& self, PyObject* index) {
+  std::vector<PyObject*> entries;
+  if (PyTuple_Check(index)) {
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(index); ++i) entries.push_back(PyTuple_GET_ITEM(index, i));
+  } else {
+    entries.push_back(index);
+  }
+  std::vector<Tensor> converted(entries.size());
+  int used = 0, ellipses = 0;
+  for (size_t i = 0; i < entries.size(); ++i) {
+    PyObject* o = entries[i];
+    if (is_tensor(o)) {
+      converted[i] = unwrap(o);
+    } else if (is_sequence_index(o) || (PyObject_HasAttrString(o, "__array_interface__") && PySequence_Check(o))) {
+      converted[i] = index_tensor(o);
+    }
+    if (converted[i].defined()) {
+      const DType t = converted[i].dtype();
+      DS_CHECK_AS(IndexError, !is_floating(t), "tensors used as indices must be long, int, byte or bool tensors, got ", name_of(t));
+      used += t == DType::kBool || t == DType::kUInt8 ? converted[i].dim() : 1;
+    } else {
+      used += consumed_dims(o);
+    }
+    ellipses += o == Py_Ellipsis;
+  }
+  DS_CHECK_AS(IndexError, used <= self.dim(), "too many indices for tensor of dimension ", self.dim());
+  DS_CHECK_AS(IndexError, ellipses <= 1, "an index can only have a single ellipsis ('...')");
+
+  Indexed r{self, {}, false};
+  int dim = 0;
+  for (size_t i = 0; i < entries.size(); ++i) {
+    PyObject* o = entries[i];
+    int64_t at;
+    if (o == Py_None) {
+      r.view = unsqueeze(r.view, dim++);
+    } else if (o == Py_Ellipsis) {
+      dim += self.dim() - used;
+    } else if (PySlice_Check(o)) {
+      r.view = apply_slice(r.view, dim++, o);
+    } else if (PyBool_Check(o)) {
+      r.view = unsqueeze(r.view, dim);
+      set_index(r, dim++, full({1}, o == Py_True, DType::kBool));
+    } else if (converted[i].defined()) {
+      const Tensor& t = converted[i];
+      const bool mask = t.dtype() == DType::kBool || t.dtype() == DType::kUInt8;
+      if (!mask && t.dim() == 0) {  // a 0-d integer tensor selects, as an int does
+        r.view = select(r.view, dim, t.item().to_int());
+      } else if (mask && t.dim() == 0) {
+        r.view = unsqueeze(r.view, dim);
+        set_index(r, dim++, reshape(to_dtype(t, DType::kBool), {1}));
+      } else {
+        set_index(r, dim, t);
+        dim += mask ? t.dim() : 1;
+      }
+    } else if (to_int(o, at)) {
+      DS_CHECK_AS(IndexError, r.view.dim() > 0, "invalid index of a 0-dim tensor. Use `tensor.item()` to convert it to a Python number");
+      r.view = select(r.view, dim, at);
+    } else {
+      fail<IndexError>("only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid indices (got ",
+                       Py_TYPE(o)->tp_name, ")");
+    }
+  }
+  return r;
+}
+
+}  // namespace
+
+PyObject* tensor_getitem(PyObject* self, PyObject* key) {
+  return guarded([&]() -> PyObject* {
+    const Tensor t = unwrap(self);
+    int64_t at;
+    if (PyLong_CheckExact(key) && to_int(key, at)) {
+      DS_CHECK_AS(IndexError, t.dim() > 0, "invalid index of a 0-dim tensor. Use `tensor.item()` in Python or `tensor.item<T>()` in C++ to convert a 0-dim tensor to a number");
+      return wrap(select(t, 0, at));
+    }
+    const Indexed r = resolve(t, key);
+    if (r.advanced) return wrap(index(r.view, r.indices));
+    return wrap(r.view.is(t) ? slice(t, 0, {}, {}) : r.view);
+  });
+}
+
+int tensor_setitem(PyObject* self, PyObject* key, PyObject* value) {
+  return guarded([&]() -> int {
+    DS_CHECK_AS(TypeError, value != nullptr, "Tensor does not support deleting items");
+    const Tensor t = unwrap(self);
+    Tensor v;
+    if (is_tensor(value)) v = unwrap(value);
+    else if (is_number(value)) v = number_tensor(value);
+    else v = tensor_from_data(value, Opt<DType>(t.dtype()));
+    Indexed r = resolve(t, key);
+    if (r.advanced) {
+      const Tensor source = v.dtype() == t.dtype() && !v.cell()->wrapped_number ? v : to_dtype(v, t.dtype());
+      // One mask over the whole tensor and one value: a select, without listing positions.
+      if (r.indices.size() == 1 && r.indices[0].dtype() == DType::kBool && source.dim() == 0 && r.indices[0].sizes() == r.view.sizes())
+        copy_(r.view, where(r.indices[0], source, r.view));
+      else
+        index_put_(r.view, r.indices, source, false);
+      return 0;
+    }
+    // Leading size-1 dims of the value are dropped, as in PyTorch.
+    while (v.dim() > r.view.dim() && v.sizes()[0] == 1) v = squeeze(v, 0);
+    copy_(r.view, v);
+    return 0;
+  });
+}
+
+}  // namespace deepseek::python

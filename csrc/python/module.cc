@@ -1,0 +1,17 @@
+// deepseek._C
+#include "python/python.h"
+#include "runtime/cpu.h"
+
+PYBIND11_MODULE(_C, m) {
+  using namespace deepseek::python;
+  m.doc() = "The C++ core of deepseek.";
+  if (const std::string reason = deepseek::unsupported_cpu_reason(); !reason.empty()) throw pybind11::import_error(reason);
+  bind_dtypes(m);
+  bind_tensor(m);
+  bind_runtime(m);
+  bind_ops(m);
+  bind_convert(m);
+  bind_autograd(m);
+  bind_optim(m);
+  bind_io(m);
+}

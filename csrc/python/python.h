@@ -1,0 +1,109 @@
+// The binding's shared ground: the Tensor object, conversions both ways, and exception translation.
+#pragma once
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <pybind11/pybind11.h>
+
+#include "ops/ops.h"
+
+namespace deepseek::python {
+
+struct TensorObject {
+  PyObject_HEAD
+  Cell* cell;       // counted, unless the cell owns this object
+  PyObject* dict;
+  PyObject* weakrefs;
+};
+
+extern PyTypeObject* tensor_type;  // deepseek.Tensor's C base
+
+inline bool is_tensor(PyObject* o) { return PyObject_TypeCheck(o, tensor_type); }
+inline bool is_exact_tensor(PyObject* o) { return Py_TYPE(o) == tensor_type; }
+inline Tensor unwrap(PyObject* o) { return Tensor(Ref<Cell>(reinterpret_cast<TensorObject*>(o)->cell)); }
+inline const Cell& cell_of(PyObject* o) { return *reinterpret_cast<TensorObject*>(o)->cell; }
+
+// A new reference to the one Python object of the tensor's cell; None for an undefined tensor.
+PyObject* wrap(const Tensor& t);
+// A new object of a subclass on the cell, which must not have an object yet.
+PyObject* wrap_as(PyTypeObject* type, const Tensor& t);
+PyObject* wrap_list(const TensorList& list, bool as_tuple);
+
+// Thrown when a Python exception is already set.
+struct PythonError {};
+// Turns the exception being handled into a Python one. Call inside catch (...).
+void set_error_from_exception() noexcept;
+
+// Runs f, returning its value or nullptr/-1 with a Python exception set.
+template <class F>
+auto guarded(F&& f) noexcept -> decltype(f()) {
+  try {
+    return f();
+  } catch (...) {
+    set_error_from_exception();
+    if constexpr (std::is_pointer_v<decltype(f())>)
+      return nullptr;
+    else if constexpr (!std::is_void_v<decltype(f())>)
+      return static_cast<decltype(f())>(-1);
+  }
+}
+
+inline PyObject* checked(PyObject* o) {
+  if (!o) throw PythonError();
+  return o;
+}
+
+// --- scalars, sizes, dtypes (convert.cc, dtype.cc)
+PyObject* wrap_dtype(DType t);        // borrowed singleton, new reference
+bool is_dtype(PyObject* o);
+DType unwrap_dtype(PyObject* o);      // TypeError unless a deepseek.dtype
+PyObject* make_size(const Dims& sizes);
+bool is_number(PyObject* o);          // bool, int, float or a NumPy scalar
+bool to_scalar(PyObject* o, Scalar& out);
+bool to_int(PyObject* o, int64_t& out);   // accepts __index__; no error set on false
+bool to_dims(PyObject* o, Dims& out);     // a sequence of ints; no error set on false
+PyObject* scalar_to_python(const Scalar& s);
+PyObject* item(const Tensor& t);
+// A Python number as the weakest operand.
+Tensor number_tensor(PyObject* o);
+// Nested sequences, numbers, arrays, tensors -> a fresh tensor (deepseek.tensor).
+Tensor tensor_from_data(PyObject* data, Opt<DType> dtype);
+
+// --- ops (call.cc)
+PyObject* make_op_function(const std::string& name, bool method, bool inplace);
+PyObject* call_op(const std::vector<const OpDef*>& overloads, bool inplace, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames);
+void check_device(PyObject* o);  // None, "cpu" or device("cpu"); else a RuntimeError saying there is only the CPU
+
+// --- indexing (indexing.cc)
+PyObject* tensor_getitem(PyObject* self, PyObject* index);
+int tensor_setitem(PyObject* self, PyObject* index, PyObject* value);
+
+// --- parts of the module
+void bind_dtypes(pybind11::module_& m);
+void bind_tensor(pybind11::module_& m);
+void bind_ops(pybind11::module_& m);
+void bind_convert(pybind11::module_& m);
+void bind_autograd(pybind11::module_& m);
+void bind_runtime(pybind11::module_& m);
+void bind_optim(pybind11::module_& m);
+void bind_io(pybind11::module_& m);
+
+}  // namespace deepseek::python
+
+// pybind11 functions may take and return Tensor.
+namespace pybind11::detail {
+template <>
+struct type_caster<deepseek::Tensor> {
+  PYBIND11_TYPE_CASTER(deepseek::Tensor, const_name("Tensor"));
+  bool load(handle src, bool) {
+    if (src.is_none()) {
+      value = deepseek::Tensor();
+      return true;
+    }
+    if (!deepseek::python::is_tensor(src.ptr())) return false;
+    value = deepseek::python::unwrap(src.ptr());
+    return true;
+  }
+  static handle cast(const deepseek::Tensor& t, return_value_policy, handle) { return deepseek::python::wrap(t); }
+};
+}  // namespace pybind11::detail

@@ -1,0 +1,523 @@
+// The Tensor type: object life, attributes, operators. One cell is one Python object while that object lives; an object with
+// attributes, weak references or a subclass survives (owned by its cell) as long as the cell does.
+#include "python/python.h"
+// After Python.h:
+#include <structmember.h>
+
+#include "autograd/engine.h"
+
+namespace deepseek::python {
+
+PyTypeObject* tensor_type = nullptr;
+
+namespace {
+
+TensorObject* object(PyObject* self) { return reinterpret_cast<TensorObject*>(self); }
+
+// --- life
+
+bool worth_keeping(TensorObject* t) {
+  return t->dict != nullptr || t->weakrefs != nullptr || Py_TYPE(t) != tensor_type;
+}
+
+// The collector's per-object header, to let an object be finalised more than once.
+struct GcHead {
+  uintptr_t next, prev;
+};
+void clear_finalized(PyObject* self) { (reinterpret_cast<GcHead*>(self) - 1)->prev &= ~uintptr_t{1}; }
+
+// Called when the last Python reference goes: if C++ still holds the cell, the cell takes ownership of the object.
+void tensor_finalize(PyObject* self) {
+  TensorObject* t = object(self);
+  if (!t->cell || t->cell->python_owned || t->cell->use_count() <= 1 || !worth_keeping(t)) return;
+  t->cell->python_owned = true;
+  t->cell->drop();
+  Py_INCREF(self);
+  clear_finalized(self);
+}
+
+void tensor_dealloc(PyObject* self) {
+  TensorObject* t = object(self);
+  if (is_exact_tensor(self) && t->cell && worth_keeping(t) && PyObject_CallFinalizerFromDealloc(self) < 0) return;
+  PyObject_GC_UnTrack(self);
+  if (t->weakrefs) PyObject_ClearWeakRefs(self);
+  Py_CLEAR(t->dict);
+  if (Cell* cell = std::exchange(t->cell, nullptr)) {
+    const bool counted = !cell->python_owned;
+    cell->python = nullptr;
+    cell->python_owned = false;
+    if (counted) Ref<Cell>::adopt(cell).reset();
+  }
+  PyTypeObject* type = Py_TYPE(self);
+  type->tp_free(self);
+  Py_DECREF(type);
+}
+
+// A dying cell drops the object it owns.
+void release_owned_object(void* p) {
+  if (!Py_IsInitialized()) return;
+  const PyGILState_STATE state = PyGILState_Ensure();
+  PyObject* self = static_cast<PyObject*>(p);
+  object(self)->cell = nullptr;
+  Py_DECREF(self);
+  PyGILState_Release(state);
+}
+
+int tensor_traverse(PyObject* self, visitproc visit, void* arg) {
+  Py_VISIT(Py_TYPE(self));
+  TensorObject* t = object(self);
+  Py_VISIT(t->dict);
+  // Hooks belong to this object only if nobody else holds the cell.
+  if (t->cell && t->cell->use_count() == 1 && t->cell->grad_meta) {
+    for (const auto* list : {&t->cell->grad_meta->leaf_hooks, &t->cell->grad_meta->post_accumulate_hooks})
+      for (const HookEntry& h : *list) Py_VISIT(static_cast<PyObject*>(h.hook->python()));
+  }
+  return 0;
+}
+
+int tensor_clear(PyObject* self) {
+  TensorObject* t = object(self);
+  Py_CLEAR(t->dict);
+  if (t->cell && t->cell->grad_meta) {
+    t->cell->grad_meta->leaf_hooks.clear();
+    t->cell->grad_meta->post_accumulate_hooks.clear();
+  }
+  return 0;
+}
+
+// Tensor(data) or Tensor(2, 3): the legacy constructor, float32.
+PyObject* tensor_new(PyTypeObject* type, PyObject* args, PyObject*) {
+  return guarded([&]() -> PyObject* {
+    const Py_ssize_t n = PyTuple_GET_SIZE(args);
+    Dims sizes;
+    Tensor t;
+    if (n == 0) {
+      t = Tensor::empty({0}, default_dtype());
+    } else if (n == 1 && is_tensor(PyTuple_GET_ITEM(args, 0))) {
+      t = detach(unwrap(PyTuple_GET_ITEM(args, 0)));
+    } else if (n >= 1 && PyLong_Check(PyTuple_GET_ITEM(args, 0)) && to_dims(args, sizes)) {
+      t = Tensor::empty(sizes, default_dtype());
+    } else {
+      t = tensor_from_data(PyTuple_GET_ITEM(args, 0), Opt<DType>(default_dtype()));
+    }
+    return wrap_as(type, t);
+  });
+}
+
+// --- attributes
+
+#define DS_GETTER(name) PyObject* name([[maybe_unused]] PyObject* self, void*)
+DS_GETTER(get_shape) { return make_size(cell_of(self).sizes); }
+DS_GETTER(get_dtype) { return wrap_dtype(cell_of(self).dtype); }
+DS_GETTER(get_ndim) { return PyLong_FromLong(cell_of(self).sizes.size()); }
+DS_GETTER(get_requires_grad) { return PyBool_FromLong(unwrap(self).requires_grad()); }
+DS_GETTER(get_is_leaf) {
+  return guarded([&] { return PyBool_FromLong(unwrap(self).is_leaf()); });
+}
+DS_GETTER(get_itemsize) { return PyLong_FromLongLong(size_of(cell_of(self).dtype)); }
+DS_GETTER(get_nbytes) { return PyLong_FromLongLong(unwrap(self).nbytes()); }
+DS_GETTER(get_version) { return PyLong_FromUnsignedLong(unwrap(self).version()); }
+DS_GETTER(get_retains_grad) {
+  const Cell& c = cell_of(self);
+  return PyBool_FromLong(c.grad_meta && c.grad_meta->retains_grad);
+}
+DS_GETTER(get_is_inference) { return PyBool_FromLong(cell_of(self).inference); }
+DS_GETTER(get_base) {
+  const Cell& c = cell_of(self);
+  return wrap(c.grad_meta ? c.grad_meta->base : Tensor());
+}
+DS_GETTER(get_T) {
+  return guarded([&] {
+    const Tensor t = unwrap(self);
+    Dims order;
+    for (int i = t.dim() - 1; i >= 0; --i) order.push_back(i);
+    return wrap(permute(t, order));
+  });
+}
+DS_GETTER(get_mT) {
+  return guarded([&] {
+    const Tensor t = unwrap(self);
+    DS_CHECK(t.dim() >= 2, "tensor.mT is only supported on matrices or batches of matrices. Got ", t.dim(), "-D tensor.");
+    return wrap(transpose(t, -2, -1));
+  });
+}
+DS_GETTER(get_grad) {
+  const Cell& c = cell_of(self);
+  return wrap(c.grad_meta ? c.grad_meta->grad : Tensor());
+}
+DS_GETTER(get_data) {
+  return guarded([&] { return wrap(detach(unwrap(self))); });
+}
+
+int set_grad(PyObject* self, PyObject* value, void*) {
+  return guarded([&]() -> int {
+    const Tensor t = unwrap(self);
+    if (!value || value == Py_None) {
+      if (t.cell()->grad_meta) t.cell()->grad_meta->grad = Tensor();
+      return 0;
+    }
+    DS_CHECK_AS(TypeError, is_tensor(value), "assigned grad expected to be a Tensor or None but got grad of type ", Py_TYPE(value)->tp_name);
+    const Tensor g = unwrap(value);
+    DS_CHECK(!g.is(t), "can't assign Variable as its own grad");
+    DS_CHECK(g.dtype() == t.dtype(), "assigned grad has data of a different type: ", name_of(g.dtype()), " for a tensor of ", name_of(t.dtype()));
+    DS_CHECK(g.sizes() == t.sizes(), "assigned grad has data of a different size: ", g.sizes(), " for a tensor of size ", t.sizes());
+    grad_meta(t).grad = g;
+    return 0;
+  });
+}
+
+int set_data(PyObject* self, PyObject* value, void*) {
+  return guarded([&]() -> int {
+    DS_CHECK_AS(TypeError, value && is_tensor(value), "Variable data has to be a tensor");
+    const Tensor t = unwrap(self), v = unwrap(value);
+    Cell& c = *t.cell();
+    c.storage = v.storage();
+    c.offset = v.offset();
+    c.sizes = v.sizes();
+    c.strides = v.strides();
+    c.dtype = v.dtype();
+    return 0;
+  });
+}
+
+int set_requires_grad_attr(PyObject* self, PyObject* value, void*) {
+  return guarded([&]() -> int {
+    DS_CHECK_AS(TypeError, value && PyBool_Check(value), "requires_grad must be a bool");
+    set_requires_grad(unwrap(self), value == Py_True);
+    return 0;
+  });
+}
+
+PyGetSetDef getters[] = {
+    {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, nullptr, nullptr},
+    {"shape", get_shape, nullptr, "Size of each dimension.", nullptr},
+    {"dtype", get_dtype, nullptr, "Element type.", nullptr},
+    {"ndim", get_ndim, nullptr, "Number of dimensions.", nullptr},
+    {"requires_grad", get_requires_grad, set_requires_grad_attr, "Whether gradients flow to this tensor.", nullptr},
+    {"is_leaf", get_is_leaf, nullptr, "True for tensors not made by a recorded op.", nullptr},
+    {"grad", get_grad, set_grad, "Gradient accumulated by backward(), or None.", nullptr},
+    {"data", get_data, set_data, "The same memory outside the graph; assigning swaps the memory.", nullptr},
+    {"itemsize", get_itemsize, nullptr, "Bytes an element.", nullptr},
+    {"nbytes", get_nbytes, nullptr, "Bytes of all elements.", nullptr},
+    {"_version", get_version, nullptr, "Number of in-place writes to this memory.", nullptr},
+    {"_base", get_base, nullptr, "The tensor this is a differentiable view of, or None.", nullptr},
+    {"retains_grad", get_retains_grad, nullptr, "True after retain_grad() on a non-leaf.", nullptr},
+    {"_is_inference", get_is_inference, nullptr, "Made in inference_mode.", nullptr},
+    {"T", get_T, nullptr, "All dims reversed.", nullptr},
+    {"mT", get_mT, nullptr, "The last two dims swapped.", nullptr},
+    {nullptr, nullptr, nullptr, nullptr, nullptr},
+};
+
+// --- plain methods
+
+#define DS_METHOD(name) PyObject* name([[maybe_unused]] PyObject* self, [[maybe_unused]] PyObject* arg)
+DS_METHOD(m_dim) { return PyLong_FromLong(cell_of(self).sizes.size()); }
+DS_METHOD(m_numel) { return PyLong_FromLongLong(unwrap(self).numel()); }
+DS_METHOD(m_item) {
+  return guarded([&] { return item(unwrap(self)); });
+}
+DS_METHOD(m_data_ptr) { return PyLong_FromVoidPtr(unwrap(self).data_ptr()); }
+DS_METHOD(m_storage_offset) { return PyLong_FromLongLong(cell_of(self).offset); }
+DS_METHOD(m_is_contiguous) { return PyBool_FromLong(unwrap(self).is_contiguous()); }
+DS_METHOD(m_element_size) { return PyLong_FromLongLong(size_of(cell_of(self).dtype)); }
+DS_METHOD(m_storage_ptr) { return PyLong_FromVoidPtr(cell_of(self).storage->data()); }
+DS_METHOD(m_storage_nbytes) { return PyLong_FromSize_t(cell_of(self).storage->bytes()); }
+DS_METHOD(m_is_floating_point) { return PyBool_FromLong(is_floating(cell_of(self).dtype)); }
+DS_METHOD(m_retain_grad) {
+  return guarded([&]() -> PyObject* {
+    retain_grad(unwrap(self));
+    Py_RETURN_NONE;
+  });
+}
+DS_METHOD(m_detach_) {
+  return guarded([&] {
+    const Tensor t = unwrap(self);
+    DS_CHECK(!(t.cell()->grad_meta && t.cell()->grad_meta->base.defined()),
+             "Can't detach views in-place. Use detach() instead.");
+    if (t.cell()->grad_meta) t.cell()->grad_meta->edge = {};
+    t.cell()->requires_grad = false;
+    Py_INCREF(self);
+    return self;
+  });
+}
+
+PyObject* m_size(PyObject* self, PyObject* const* args, Py_ssize_t nargs) {
+  return guarded([&]() -> PyObject* {
+    if (nargs == 0 || args[0] == Py_None) return make_size(cell_of(self).sizes);
+    int64_t d;
+    DS_CHECK_AS(TypeError, to_int(args[0], d), "size(): dim must be an int, got ", Py_TYPE(args[0])->tp_name);
+    const Cell& c = cell_of(self);
+    DS_CHECK_AS(IndexError, c.sizes.size() > 0, "Dimension specified as ", d, " but tensor has no dimensions");
+    return PyLong_FromLongLong(c.sizes[wrap_dim("size", d, c.sizes.size())]);
+  });
+}
+
+PyObject* m_stride(PyObject* self, PyObject* const* args, Py_ssize_t nargs) {
+  return guarded([&]() -> PyObject* {
+    const Cell& c = cell_of(self);
+    if (nargs == 0 || args[0] == Py_None) {
+      PyObject* out = checked(PyTuple_New(c.strides.size()));
+      for (int i = 0; i < c.strides.size(); ++i) PyTuple_SET_ITEM(out, i, PyLong_FromLongLong(c.strides[i]));
+      return out;
+    }
+    int64_t d;
+    DS_CHECK_AS(TypeError, to_int(args[0], d), "stride(): dim must be an int");
+    return PyLong_FromLongLong(c.strides[wrap_dim("stride", d, c.strides.size())]);
+  });
+}
+
+PyObject* m_requires_grad_(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
+  return guarded([&]() -> PyObject* {
+    const Py_ssize_t total = nargs + (kwnames ? PyTuple_GET_SIZE(kwnames) : 0);
+    set_requires_grad(unwrap(self), total == 0 || PyObject_IsTrue(args[0]) == 1);
+    Py_INCREF(self);
+    return self;
+  });
+}
+
+PyObject* m_copy_(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
+  return guarded([&]() -> PyObject* {
+    static_cast<void>(kwnames);
+    DS_CHECK_AS(TypeError, nargs >= 1, "copy_() missing 1 required positional argument: 'src'");
+    const Tensor source = is_tensor(args[0]) ? unwrap(args[0]) : number_tensor(args[0]);
+    copy_(unwrap(self), source);
+    Py_INCREF(self);
+    return self;
+  });
+}
+
+// Tensor._make_subclass(cls, data, require_grad=False)
+PyObject* make_subclass(PyObject*, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
+  return guarded([&]() -> PyObject* {
+    const Py_ssize_t total = nargs + (kwnames ? PyTuple_GET_SIZE(kwnames) : 0);
+    DS_CHECK_AS(TypeError, total >= 2 && PyType_Check(args[0]) && is_tensor(args[1]), "_make_subclass(cls, data, require_grad=False)");
+    const Tensor t = unwrap(args[1]).alias();
+    if (total > 2) set_requires_grad(t, PyObject_IsTrue(args[2]) == 1);
+    return wrap_as(reinterpret_cast<PyTypeObject*>(args[0]), t);
+  });
+}
+
+template <class F>
+PyCFunction as_function(F* f) {
+  return reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(f));
+}
+constexpr int kFast = METH_FASTCALL, kFastKeywords = METH_FASTCALL | METH_KEYWORDS;
+PyMethodDef methods[] = {
+    {"dim", m_dim, METH_NOARGS, "Number of dimensions."},
+    {"ndimension", m_dim, METH_NOARGS, "Number of dimensions."},
+    {"numel", m_numel, METH_NOARGS, "Number of elements."},
+    {"nelement", m_numel, METH_NOARGS, "Number of elements."},
+    {"item", m_item, METH_NOARGS, "The value of a one-element tensor as a Python number."},
+    {"data_ptr", m_data_ptr, METH_NOARGS, "Address of the first element."},
+    {"storage_offset", m_storage_offset, METH_NOARGS, "Offset into the storage, in elements."},
+    {"element_size", m_element_size, METH_NOARGS, "Bytes an element."},
+    {"_storage_ptr", m_storage_ptr, METH_NOARGS, "Address of the storage."},
+    {"_storage_nbytes", m_storage_nbytes, METH_NOARGS, "Bytes of the storage."},
+    {"is_floating_point", m_is_floating_point, METH_NOARGS, "True for floating dtypes."},
+    {"retain_grad", m_retain_grad, METH_NOARGS, "Keep .grad for this non-leaf tensor."},
+    {"detach_", m_detach_, METH_NOARGS, "Cut this tensor from its graph."},
+    {"_is_contiguous", m_is_contiguous, METH_NOARGS, "True for row-major memory without gaps."},
+    {"size", as_function(m_size), kFast, "Sizes, or the size of one dim."},
+    {"stride", as_function(m_stride), kFast, "Strides in elements, or the stride of one dim."},
+    {"requires_grad_", as_function(m_requires_grad_), kFastKeywords, "Set requires_grad in place."},
+    {"copy_", as_function(m_copy_), kFastKeywords, "Overwrite with another tensor's values (broadcast, converted)."},
+    {"_make_subclass", as_function(make_subclass), kFastKeywords | METH_STATIC, "A subclass object on data's memory."},
+    {nullptr, nullptr, 0, nullptr},
+};
+
+// --- operators
+
+// A tensor or a number as a tensor; undefined for anything else.
+Tensor operand(PyObject* o) {
+  if (is_tensor(o)) return unwrap(o);
+  return is_number(o) ? number_tensor(o) : Tensor();
+}
+
+template <class F>
+PyObject* binary(PyObject* a, PyObject* b, F f) {
+  return guarded([&]() -> PyObject* {
+    const Tensor x = operand(a), y = operand(b);
+    if (!x.defined() || !y.defined()) Py_RETURN_NOTIMPLEMENTED;
+    return wrap(f(x, y));
+  });
+}
+
+template <class F>
+PyObject* inplace(PyObject* self, PyObject* b, const OpDef& def, F make_op) {
+  return guarded([&]() -> PyObject* {
+    const Tensor y = operand(b);
+    if (!y.defined()) Py_RETURN_NOTIMPLEMENTED;
+    const Tensor in[] = {unwrap(self), y};
+    alignas(16) char op[kMaxOpBytes];
+    make_op(def, op);
+    dispatch_inplace(def, op, in);
+    Py_INCREF(self);
+    return self;
+  });
+}
+void default_op(const OpDef& def, char* op) { def.construct(op); }
+
+#define DS_NB(slot, fn) \
+  PyObject* nb_##slot(PyObject* a, PyObject* b) { return binary(a, b, [](const Tensor& x, const Tensor& y) { return fn(x, y); }); }
+#define DS_NB_INPLACE(slot, name)                                              \
+  PyObject* nb_i##slot(PyObject* a, PyObject* b) {                             \
+    static const OpDef& def = *find_op(name);                                  \
+    return inplace(a, b, def, default_op);                                     \
+  }
+DS_NB(add, add) DS_NB(sub, sub) DS_NB(mul, mul) DS_NB(div, div) DS_NB(floordiv, floor_divide) DS_NB(mod, remainder)
+DS_NB(and, bitwise_and) DS_NB(or, bitwise_or) DS_NB(xor, bitwise_xor) DS_NB(lshift, bitwise_left_shift)
+DS_NB(rshift, bitwise_right_shift) DS_NB(matmul, matmul)
+DS_NB_INPLACE(add, "add") DS_NB_INPLACE(sub, "sub") DS_NB_INPLACE(mul, "mul") DS_NB_INPLACE(div, "div")
+DS_NB_INPLACE(floordiv, "floor_divide") DS_NB_INPLACE(mod, "remainder") DS_NB_INPLACE(and, "bitwise_and")
+DS_NB_INPLACE(or, "bitwise_or") DS_NB_INPLACE(xor, "bitwise_xor") DS_NB_INPLACE(lshift, "bitwise_left_shift")
+DS_NB_INPLACE(rshift, "bitwise_right_shift") DS_NB_INPLACE(pow2, "pow")
+PyObject* nb_pow(PyObject* a, PyObject* b, PyObject*) {
+  return binary(a, b, [](const Tensor& x, const Tensor& y) { return pow(x, y); });
+}
+PyObject* nb_ipow(PyObject* a, PyObject* b, PyObject*) { return nb_ipow2(a, b); }
+PyObject* nb_neg(PyObject* a) {
+  return guarded([&] { return wrap(neg(unwrap(a))); });
+}
+PyObject* nb_pos(PyObject* a) {
+  Py_INCREF(a);
+  return a;
+}
+PyObject* nb_abs(PyObject* a) {
+  return guarded([&] { return wrap(abs(unwrap(a))); });
+}
+PyObject* nb_invert(PyObject* a) {
+  return guarded([&] { return wrap(bitwise_not(unwrap(a))); });
+}
+int nb_bool(PyObject* self) {
+  return guarded([&]() -> int {
+    const Tensor t = unwrap(self);
+    DS_CHECK(t.numel() != 0, "Boolean value of Tensor with no values is ambiguous");
+    DS_CHECK(t.numel() == 1, "Boolean value of Tensor with more than one value is ambiguous");
+    return t.item().to_bool();
+  });
+}
+PyObject* nb_int(PyObject* self) {
+  return guarded([&]() -> PyObject* {
+    PyObject* value = checked(item(unwrap(self)));
+    PyObject* out = PyNumber_Long(value);
+    Py_DECREF(value);
+    return out;
+  });
+}
+PyObject* nb_float(PyObject* self) {
+  return guarded([&] { return PyFloat_FromDouble(unwrap(self).item().to_double()); });
+}
+PyObject* nb_index(PyObject* self) {
+  return guarded([&] {
+    const Tensor t = unwrap(self);
+    DS_CHECK_AS(TypeError, !is_floating(t.dtype()) && t.numel() == 1,
+                "only integer tensors of a single element can be converted to an index");
+    return PyLong_FromLongLong(t.item().to_int());
+  });
+}
+
+PyObject* richcompare(PyObject* a, PyObject* b, int op) {
+  if (!is_tensor(b) && !is_number(b)) {
+    if (op == Py_EQ) Py_RETURN_FALSE;  // as PyTorch: a tensor equals no other object
+    if (op == Py_NE) Py_RETURN_TRUE;
+    Py_RETURN_NOTIMPLEMENTED;
+  }
+  return binary(a, b, [op](const Tensor& x, const Tensor& y) {
+    switch (op) {
+      case Py_LT: return lt(x, y);
+      case Py_LE: return le(x, y);
+      case Py_EQ: return eq(x, y);
+      case Py_NE: return ne(x, y);
+      case Py_GT: return gt(x, y);
+      default: return ge(x, y);
+    }
+  });
+}
+
+Py_hash_t tensor_hash(PyObject* self) { return _Py_HashPointer(self); }
+
+Py_ssize_t tensor_len(PyObject* self) {
+  return guarded([&]() -> Py_ssize_t {
+    const Cell& c = cell_of(self);
+    DS_CHECK_AS(TypeError, c.sizes.size() > 0, "len() of a 0-d tensor");
+    return c.sizes[0];
+  });
+}
+
+PyMemberDef members[] = {
+    {"__dictoffset__", T_PYSSIZET, offsetof(TensorObject, dict), READONLY, nullptr},
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(TensorObject, weakrefs), READONLY, nullptr},
+    {nullptr, 0, 0, 0, nullptr},
+};
+
+#define DS_SLOT(id, f) {id, reinterpret_cast<void*>(f)}
+PyType_Slot slots[] = {
+    DS_SLOT(Py_tp_new, tensor_new), DS_SLOT(Py_tp_dealloc, tensor_dealloc), DS_SLOT(Py_tp_finalize, tensor_finalize),
+    DS_SLOT(Py_tp_traverse, tensor_traverse), DS_SLOT(Py_tp_clear, tensor_clear), DS_SLOT(Py_tp_getset, getters),
+    DS_SLOT(Py_tp_methods, methods), DS_SLOT(Py_tp_members, members), DS_SLOT(Py_tp_richcompare, richcompare),
+    DS_SLOT(Py_tp_hash, tensor_hash), DS_SLOT(Py_mp_length, tensor_len), DS_SLOT(Py_mp_subscript, tensor_getitem),
+    DS_SLOT(Py_mp_ass_subscript, tensor_setitem), DS_SLOT(Py_nb_add, nb_add), DS_SLOT(Py_nb_subtract, nb_sub),
+    DS_SLOT(Py_nb_multiply, nb_mul), DS_SLOT(Py_nb_true_divide, nb_div), DS_SLOT(Py_nb_floor_divide, nb_floordiv),
+    DS_SLOT(Py_nb_remainder, nb_mod), DS_SLOT(Py_nb_power, nb_pow), DS_SLOT(Py_nb_matrix_multiply, nb_matmul),
+    DS_SLOT(Py_nb_and, nb_and), DS_SLOT(Py_nb_or, nb_or), DS_SLOT(Py_nb_xor, nb_xor), DS_SLOT(Py_nb_lshift, nb_lshift),
+    DS_SLOT(Py_nb_rshift, nb_rshift), DS_SLOT(Py_nb_inplace_add, nb_iadd), DS_SLOT(Py_nb_inplace_subtract, nb_isub),
+    DS_SLOT(Py_nb_inplace_multiply, nb_imul), DS_SLOT(Py_nb_inplace_true_divide, nb_idiv),
+    DS_SLOT(Py_nb_inplace_floor_divide, nb_ifloordiv), DS_SLOT(Py_nb_inplace_remainder, nb_imod),
+    DS_SLOT(Py_nb_inplace_power, nb_ipow), DS_SLOT(Py_nb_inplace_and, nb_iand), DS_SLOT(Py_nb_inplace_or, nb_ior),
+    DS_SLOT(Py_nb_inplace_xor, nb_ixor), DS_SLOT(Py_nb_inplace_lshift, nb_ilshift), DS_SLOT(Py_nb_inplace_rshift, nb_irshift),
+    DS_SLOT(Py_nb_negative, nb_neg), DS_SLOT(Py_nb_positive, nb_pos), DS_SLOT(Py_nb_absolute, nb_abs),
+    DS_SLOT(Py_nb_invert, nb_invert), DS_SLOT(Py_nb_bool, nb_bool), DS_SLOT(Py_nb_int, nb_int), DS_SLOT(Py_nb_float, nb_float),
+    DS_SLOT(Py_nb_index, nb_index),
+    {Py_tp_doc, const_cast<char*>("A multi-dimensional array on the CPU with automatic differentiation.")},
+    {0, nullptr},
+};
+PyType_Spec spec = {"deepseek.Tensor", sizeof(TensorObject), 0,
+                    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC, slots};
+
+}  // namespace
+
+PyObject* wrap_as(PyTypeObject* type, const Tensor& t) {
+  Cell* cell = t.cell();
+  DS_CHECK(!cell->python, "internal error: this tensor already has a Python object");
+  auto* object = reinterpret_cast<TensorObject*>(checked(type->tp_alloc(type, 0)));
+  cell->retain();
+  object->cell = cell;
+  cell->python = object;
+  cell->python_owned = false;
+  cell->wrapped_number = false;  // what Python sees is an ordinary 0-d tensor
+  return reinterpret_cast<PyObject*>(object);
+}
+
+PyObject* wrap(const Tensor& t) {
+  if (!t.defined()) Py_RETURN_NONE;
+  Cell* cell = t.cell();
+  if (!cell->python) return wrap_as(tensor_type, t);
+  auto* object = static_cast<PyObject*>(cell->python);
+  if (cell->python_owned) {  // the cell's reference becomes the caller's, and the object holds the cell again
+    cell->python_owned = false;
+    cell->retain();
+    return object;
+  }
+  Py_INCREF(object);
+  return object;
+}
+
+PyObject* wrap_list(const TensorList& list, bool as_tuple) {
+  const auto n = static_cast<Py_ssize_t>(list.size());
+  PyObject* out = checked(as_tuple ? PyTuple_New(n) : PyList_New(n));
+  for (Py_ssize_t i = 0; i < n; ++i) {
+    if (as_tuple)
+      PyTuple_SET_ITEM(out, i, wrap(list[i]));
+    else
+      PyList_SET_ITEM(out, i, wrap(list[i]));
+  }
+  return out;
+}
+
+void bind_tensor(pybind11::module_& m) {
+  tensor_type = reinterpret_cast<PyTypeObject*>(checked(PyType_FromSpec(&spec)));
+  m.add_object("Tensor", reinterpret_cast<PyObject*>(tensor_type));
+  host_hooks().release_object = release_owned_object;
+}
+
+}  // namespace deepseek::python

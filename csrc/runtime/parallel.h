@@ -1,0 +1,53 @@
+// The one way to run on several threads (OpenMP). A region runs serially inside another, while another thread of the
+// process is in one, and in a forked child until that child calls set_num_threads().
+#pragma once
+
+#include <cstdint>
+#include <type_traits>
+
+namespace deepseek {
+
+// Default: min(CPU affinity, cgroup CPU quota, OMP_NUM_THREADS), unless DEEPSEEK_NUM_THREADS says otherwise.
+int num_threads();
+void set_num_threads(int n);  // n >= 1, for the whole process
+// Why num_threads() is what it is, for `deepseek doctor` ("affinity 2, cgroup quota none, OMP_NUM_THREADS unset").
+const char* num_threads_reason();
+bool in_parallel_region();
+
+namespace detail {
+using RangeFn = void (*)(void* context, int64_t begin, int64_t end);
+using LibraryFn = void (*)(void* context, int threads);
+void parallel_for(int64_t n, int64_t grain, RangeFn fn, void* context);
+void library_region(LibraryFn fn, void* context);
+}  // namespace detail
+
+// Calls f(begin, end) over disjoint ranges covering [0, n). Runs serially when n <= grain. How the range is cut depends
+// on the thread count, so a result may not depend on the cuts. The first exception thrown by f is rethrown to the
+// caller.
+template <class F>
+void parallel_for(int64_t n, int64_t grain, F&& f) {
+  if (n <= 0) return;
+  if (n <= grain) return f(int64_t{0}, n);
+  auto call = [](void* context, int64_t begin, int64_t end) {
+    (*static_cast<std::remove_reference_t<F>*>(context))(begin, end);
+  };
+  detail::parallel_for(n, grain, call, const_cast<void*>(static_cast<const void*>(&f)));
+}
+
+// Calls f(int threads) once, with the OpenMP default set to `threads`: for calls into libraries that open OpenMP
+// regions of their own (OpenBLAS, oneDNN). Such calls follow the rules of parallel_for only in here; anything a library
+// prepares for a thread count (a oneDNN primitive) must be keyed by `threads`. f may run on another thread, while the
+// caller waits.
+template <class F>
+void library_region(F&& f) {
+  auto call = [](void* context, int threads) { (*static_cast<std::remove_reference_t<F>*>(context))(threads); };
+  detail::library_region(call, const_cast<void*>(static_cast<const void*>(&f)));
+}
+
+// Elements per thread below which a second thread costs more than it gives, for work touching `bytes` per element.
+constexpr int64_t grain_for(int64_t bytes_per_element) {
+  constexpr int64_t kBytesPerThread = 64 * 1024;
+  return bytes_per_element >= kBytesPerThread ? 1 : kBytesPerThread / (bytes_per_element > 0 ? bytes_per_element : 1);
+}
+
+}  // namespace deepseek

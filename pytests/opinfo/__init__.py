@@ -1,0 +1,19 @@
+"""Op entries by family. Importing this package fills `core.REGISTRY`."""
+
+from . import (  # noqa: F401
+    comparison,
+    create,
+    index,
+    internal,
+    matmul,
+    nn,
+    pointwise,
+    random,
+    reduce,
+    shape,
+    softmax_norm,
+    sort,
+)
+from .core import REGISTRY, OpInfo, Sample
+
+__all__ = ["REGISTRY", "OpInfo", "Sample"]

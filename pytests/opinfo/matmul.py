@@ -1,0 +1,175 @@
+"""Products of matrices and vectors."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from .core import A, E, S, T, op
+
+SHAPE = r"size|shape|mismatch|inconsistent|dim|expect|matrix|3D"
+MM: dict[str, Any] = {"tol": 4.0, "low_tol": 2.0}
+BIG = S(T(130, 257), T(257, 140))
+
+op(
+    "matmul",
+    np.matmul,
+    S(T(3, 4), T(4, 2)),
+    S(T(4), T(4)),
+    S(T(3, 4), T(4)),
+    S(T(4), T(4, 3)),
+    S(T(2, 3, 4), T(4, 5)),
+    S(T(2, 3, 4), T(2, 4, 2)),
+    S(T(2, 1, 3, 4), T(3, 4, 2)),
+    S(T(2, 3, 4), T(4)),
+    S(T(4), T(2, 4, 3)),
+    S(T(0, 3), T(3, 2)),
+    S(T(2, 0), T(0, 3)),
+    S(T(2, 0, 3), T(2, 3, 4)),
+    S(A([[1.0, math.nan], [0.0, 1.0]]), A([[1.0, 0.0], [0.0, math.inf]])).but(grad=False),
+    **MM,
+    scalar=False,
+    big=[BIG, S(T(3, 65, 70), T(3, 70, 66))],
+    rows=[S(T(37, 96), T(96, 64)), S(T(9, 33), T(33))],
+    errors=[
+        E(RuntimeError, SHAPE, T(3, 4), T(3, 4)),
+        E(RuntimeError, "0-?D|scalar|at least 1|dim", T(), T(3)),
+        E(RuntimeError, SHAPE, T(2, 3, 4), T(3, 4, 5)),
+        E(RuntimeError, "dtype|type", T(2, 2, dtype="float32"), T(2, 2, dtype="float64")),
+    ],
+)
+op(
+    "mm",
+    np.matmul,
+    S(T(3, 4), T(4, 2)),
+    S(T(1, 4), T(4, 1)),
+    S(T(0, 3), T(3, 2)),
+    S(T(2, 0), T(0, 3)),
+    **MM,
+    scalar=False,
+    big=[BIG],
+    rows=[S(T(37, 96), T(96, 64))],
+    errors=[E(RuntimeError, SHAPE, T(3, 4), T(3, 4)), E(RuntimeError, SHAPE, T(4), T(4, 3))],
+)
+op(
+    "bmm",
+    np.matmul,
+    S(T(2, 3, 4), T(2, 4, 5)),
+    S(T(1, 2, 2), T(1, 2, 2)),
+    S(T(0, 3, 4), T(0, 4, 2)),
+    S(T(2, 3, 0), T(2, 0, 2)),
+    **MM,
+    scalar=False,
+    big=[S(T(3, 65, 70), T(3, 70, 66))],
+    errors=[E(RuntimeError, SHAPE, T(2, 3, 4), T(3, 4, 5)), E(RuntimeError, SHAPE, T(3, 4), T(4, 5))],
+)
+op(
+    "mv",
+    np.matmul,
+    S(T(3, 4), T(4)),
+    S(T(0, 4), T(4)),
+    S(T(3, 0), T(0)),
+    **MM,
+    scalar=False,
+    big=[S(T(400, 301), T(301))],
+    errors=[E(RuntimeError, SHAPE, T(3, 4), T(3))],
+)
+op(
+    "dot",
+    np.dot,
+    S(T(4), T(4)),
+    S(T(0), T(0)),
+    S(T(1), T(1)),
+    **MM,
+    scalar=False,
+    big=[S(T(100000), T(100000))],
+    errors=[E(RuntimeError, SHAPE, T(3), T(4)), E(RuntimeError, "1D|1-D|dim", T(3, 1), T(3))],
+)
+op(
+    "outer",
+    np.outer,
+    S(T(3), T(4)),
+    S(T(0), T(4)),
+    S(T(1), T(1)),
+    **MM,
+    scalar=False,
+    big=[S(T(300), T(401))],
+    errors=[E(RuntimeError, "1-?D|dim|vector", T(3, 1), T(3))],
+)
+
+
+def einsum(equation: str, *operands: Any) -> Any:
+    ops = operands[0] if len(operands) == 1 and isinstance(operands[0], (list, tuple)) else operands
+    return np.einsum(equation, *ops)
+
+
+op(
+    "einsum",
+    einsum,
+    S("ij,jk->ik", [T(3, 4), T(4, 2)]),
+    S("bij,bjk->bik", [T(2, 3, 4), T(2, 4, 2)]),
+    S("ij->ji", [T(3, 4)]),
+    S("ii->i", [T(3, 3)]),
+    S("ii", [T(3, 3)]),
+    S("i,j->ij", [T(3), T(4)]),
+    S("bhqd,bhkd->bhqk", [T(1, 2, 3, 4), T(1, 2, 5, 4)]),
+    S("...ij,...jk->...ik", [T(2, 3, 4), T(4, 2)]),
+    S("ij,ij->", [T(3, 4), T(3, 4)]),
+    S("ij,jk,kl->il", [T(2, 3), T(3, 2), T(2, 4)]),
+    S("ij->", [T(3, 4)]),
+    S("ij,jk", [T(0, 4), T(4, 2)]),
+    S(",->", [T(), T()]),
+    S("kji,lj->ikl", [T(2, 3, 4), T(5, 3)]),
+    **MM,
+    errors=[
+        E((RuntimeError, ValueError), "size|dimension|subscript|operand", "ij,jk->ik", [T(3, 4), T(3, 4)]),
+        E((RuntimeError, ValueError), "subscript|dim|operand|number", "ijk->i", [T(3, 4)]),
+        E((RuntimeError, ValueError), "output|subscript", "ij->ik", [T(3, 4)]),
+    ],
+)
+op(
+    "linear",
+    lambda x, w, b=None: x @ w.T + (0 if b is None else b),
+    S(T(3, 4), T(2, 4)),
+    S(T(3, 4), T(2, 4), T(2)),
+    S(T(4), T(2, 4), T(2)),
+    S(T(2, 3, 4), T(5, 4), T(5)),
+    S(T(0, 4), T(2, 4), T(2)),
+    S(T(2, 0), T(3, 0), T(3)),
+    **MM,
+    scalar=False,
+    big=[S(T(130, 257), T(140, 257), T(140))],
+    rows=[S(T(37, 96), T(64, 96), T(64)), S(T(67, 128), T(16, 128))],
+    errors=[E(RuntimeError, SHAPE, T(3, 4), T(2, 5)), E(RuntimeError, SHAPE + "|expand", T(3, 4), T(2, 4), T(3))],
+)
+
+
+def addmm(x: Any, a: Any, b: Any, *, beta: float = 1, alpha: float = 1) -> Any:
+    product = alpha * np.matmul(a, b)
+    return product + np.zeros_like(x) if beta == 0 else beta * x + product
+
+
+op(
+    "addmm",
+    addmm,
+    S(T(3, 2), T(3, 4), T(4, 2)),
+    S(T(2), T(3, 4), T(4, 2), beta=0.5, alpha=2.0),
+    S(T(), T(3, 4), T(4, 2)),
+    S(T(2), T(0, 4), T(4, 2)),
+    S(A([[math.nan]]), T(1, 2), T(2, 1), beta=0).but(grad=False),
+    **MM,
+    big=[S(T(140), T(130, 257), T(257, 140))],
+    errors=[E(RuntimeError, SHAPE, T(3), T(3, 4), T(4, 2)), E(RuntimeError, SHAPE, T(2), T(3, 4), T(3, 2))],
+)
+op(
+    "baddbmm",
+    addmm,
+    S(T(2, 3, 5), T(2, 3, 4), T(2, 4, 5)),
+    S(T(1, 5), T(2, 3, 4), T(2, 4, 5), beta=0.5, alpha=2.0),
+    S(T(0, 3, 5), T(0, 3, 4), T(0, 4, 5)),
+    **MM,
+    scalar=False,
+    errors=[E(RuntimeError, SHAPE, T(2, 3, 5), T(2, 3, 4), T(3, 4, 5))],
+)

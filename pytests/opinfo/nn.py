@@ -1,0 +1,246 @@
+"""Ops behind torch.nn.functional: embedding, dropout, losses, rotary embedding, attention, mixture of experts."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from .core import A, B, E, I, S, T, op
+from .pointwise import silu
+from .softmax_norm import log_softmax, softmax
+
+BIG = (300, 401)
+SHAPE = r"size|shape|mismatch|match|dim"
+
+
+def embedding(index: np.ndarray, weight: np.ndarray, padding_idx: Any = None, **_: Any) -> np.ndarray:
+    return weight[index]
+
+
+op(
+    "embedding",
+    embedding,
+    S(A([0, 2, 2]), T(4, 3)),
+    S(A([[1, 0], [3, 1]]), T(4, 3)),
+    S(A(1), T(4, 3)),
+    S(I(0, hi=1), T(4, 3)),
+    S(I(2, 0, hi=1), T(4, 3)),
+    big=[S(I(500, hi=60), T(60, 301))],
+    errors=[
+        E((IndexError, RuntimeError), "range|bounds", A([4]), T(4, 3)),
+        E((IndexError, RuntimeError), "range|bounds|negative", A([-1]), T(4, 3)),
+        E((RuntimeError, TypeError), "int|index|dtype|type", A([0.0], dtype="float32"), T(4, 3)),
+    ],
+)
+
+
+def reduced(values: np.ndarray, reduction: str) -> Any:
+    if reduction == "none":
+        return values
+    return values.sum() if reduction == "sum" else values.mean()
+
+
+REDUCTION = E((ValueError, RuntimeError), "reduction|none|mean|sum", T(3), T(3), reduction="max")
+op(
+    "mse_loss",
+    lambda x, y, reduction="mean": reduced((x - y) ** 2, reduction),
+    S(T(3, 4), T(3, 4)),
+    S(T(3, 4), T(3, 4), reduction="sum"),
+    S(T(3), T(3), reduction="none"),
+    S(T(), T()),
+    S(T(0, 3), T(0, 3)),
+    S(T(0), T(0), reduction="none"),
+    big=[S(T(*BIG), T(*BIG))],
+    errors=[E(RuntimeError, "size|shape", T(3), T(4)), REDUCTION],
+)
+op(
+    "l1_loss",
+    lambda x, y, reduction="mean": reduced(np.abs(x - y), reduction),
+    S(T(3, 4), T(3, 4)),
+    S(T(3, 4), T(3, 4), reduction="sum"),
+    S(T(), T()),
+    S(T(0, 3), T(0, 3)),
+    big=[S(T(*BIG), T(*BIG))],
+    errors=[E(RuntimeError, "size|shape", T(3), T(4)), REDUCTION],
+)
+
+
+def nll_loss(
+    x: np.ndarray, target: np.ndarray, weight: Any = None, ignore_index: int = -100, reduction: str = "mean"
+) -> Any:
+    """Classes along dim 1 (dim 0 when there is no batch)."""
+    if x.ndim == 1:
+        x, flat = x[None], target.reshape(1)
+        loss = nll_loss(x, flat, weight, ignore_index, reduction)
+        return loss[0] if reduction == "none" else loss
+    w = np.ones(x.shape[1]) if weight is None else weight
+    out, total = np.zeros(target.shape), 0.0
+    for at in np.ndindex(target.shape):
+        c = int(target[at])
+        if c != ignore_index:
+            out[at] = -w[c] * x[(at[0], c, *at[1:])]
+            total += w[c]
+    if reduction == "none":
+        return out
+    return out.sum() if reduction == "sum" else np.float64(out.sum()) / total
+
+
+def cross_entropy(
+    x: np.ndarray,
+    target: np.ndarray,
+    weight: Any = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Any:
+    dim = 0 if x.ndim == 1 else 1
+    logp = log_softmax(x, dim)
+    if target.dtype.kind == "f":  # class probabilities
+        n = x.shape[dim]
+        target = target * (1 - label_smoothing) + label_smoothing / n
+        w = 1 if weight is None else weight.reshape([n if d == dim else 1 for d in range(x.ndim)])
+        loss = -(w * target * logp).sum(axis=dim)
+        if reduction == "none":
+            return loss
+        return loss.sum() / (max(loss.size, 1) if reduction == "mean" else 1)
+    hard = nll_loss(logp, target, weight, ignore_index, reduction)
+    if not label_smoothing:
+        return hard
+    w = np.ones(x.shape[dim]) if weight is None else weight
+    smooth = -(logp * w.reshape([-1 if d == dim else 1 for d in range(x.ndim)])).sum(axis=dim) / x.shape[dim]
+    smooth = np.where(target == ignore_index, 0, smooth)
+    if reduction == "mean":
+        smooth = smooth.sum() / sum(w[int(t)] for t in target.reshape(-1) if t != ignore_index)
+    elif reduction == "sum":
+        smooth = smooth.sum()
+    return (1 - label_smoothing) * hard + label_smoothing * smooth
+
+
+W = T(4, lo=0.3, hi=2.0, grad=False)
+TARGETS = [
+    S(T(3, 4), A([0, 3, 1])),
+    S(T(3, 4), A([0, -100, 1])),
+    S(T(3, 4), A([0, 3, 1]), W),
+    S(T(3, 4), A([0, 2, 1]), ignore_index=2),
+    S(T(3, 4), A([0, 3, 1]), reduction="sum"),
+    S(T(3, 4), A([0, 3, -100]), reduction="none"),
+    S(T(2, 4, 3), I(2, 3, hi=4)),
+    S(T(4), A(2)),
+    S(T(0, 4), I(0, hi=1)).but(grad=False),
+    S(T(0, 4), I(0, hi=1), reduction="sum"),
+    S(T(3, 4), A([0, -100, 1]), W, reduction="mean"),
+]
+TARGET_ERRORS = [
+    E((IndexError, RuntimeError), "range|bounds|class", T(3, 4), A([0, 4, 1])),
+    E((RuntimeError, ValueError), "batch|size|shape", T(3, 4), A([0, 1])),
+]
+op("nll_loss", nll_loss, *TARGETS, big=[S(T(3000, 40), I(3000, hi=40))], errors=TARGET_ERRORS, tol=2)
+op(
+    "cross_entropy",
+    cross_entropy,
+    *TARGETS,
+    S(T(3, 4), A([0, 3, 1]), label_smoothing=0.1),
+    S(T(3, 4), T(3, 4, lo=0, hi=1)),
+    S(T(3, 4), A([0, -100, 1]), W, label_smoothing=0.2),
+    S(A([[1000.0, -1000.0], [0.0, 500.0]]), A([1, 1])).but(grad=False, low=False),
+    big=[S(T(3000, 40), I(3000, hi=40)), S(T(20, 4001), I(20, hi=4001))],
+    errors=TARGET_ERRORS,
+    tol=2,
+    low_tol=2,
+)
+
+
+def check_dropout(result: Any, x: Any, p: float = 0.5, training: bool = True) -> None:
+    """Kept values are scaled by 1/(1-p), the share of zeros is p; identity when not training."""
+    got, given = result.detach().double().numpy(), x.detach().double().numpy()
+    if not training or p == 0:
+        np.testing.assert_array_equal(got, given)
+        return
+    kept = got != 0
+    if p < 1:
+        np.testing.assert_allclose(got[kept], given[kept] / (1 - p), rtol=2e-2 if x.element_size() == 2 else 1e-6)
+    if got.size >= 1000:
+        assert abs((~kept).mean() - p) < 5 * math.sqrt(p * (1 - p) / got.size) + 1e-9
+
+
+op(
+    "dropout",
+    None,
+    S(T(50, 40, lo=0.5), 0.3),
+    S(T(50, 40, lo=0.5), 0.0),
+    S(T(50, 40, lo=0.5), 1.0),
+    S(T(3, 4, lo=0.5), 0.5, False),
+    S(T(3, 4, lo=0.5), 0.4),
+    S(T(0, 3), 0.5),
+    S(T(lo=0.5), 0.5),
+    S(T(40, 30, lo=0.5), p=0.9, training=True),
+    check=check_dropout,
+    random=True,
+    gradgrad=False,
+    big=[S(T(*BIG), 0.3)],
+    errors=[
+        E((ValueError, RuntimeError), "probab|p|between", T(3), 1.5),
+        E((ValueError, RuntimeError), "probab|p|between", T(3), -0.1),
+    ],
+)
+
+
+def attention(
+    q: np.ndarray,
+    k: np.ndarray,
+    v: np.ndarray,
+    attn_mask: Any = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    *,
+    scale: Any = None,
+    enable_gqa: bool = False,
+) -> np.ndarray:
+    """One query at a time. A row with nothing to attend to is zero."""
+    if enable_gqa:
+        k, v = (np.repeat(a, q.shape[-3] // a.shape[-3], axis=-3) for a in (k, v))
+    scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
+    scores = q @ np.swapaxes(k, -1, -2) * scale
+    if is_causal:
+        scores = np.where(np.tril(np.ones(scores.shape[-2:], bool)), scores, -np.inf)
+    if attn_mask is not None:
+        scores = np.where(attn_mask, scores, -np.inf) if attn_mask.dtype == bool else scores + attn_mask
+    dead = np.all(scores == -np.inf, axis=-1, keepdims=True)
+    return np.where(dead, 0, softmax(np.where(dead, 0, scores), -1)) @ v
+
+
+QKV = (T(1, 2, 3, 4), T(1, 2, 5, 4), T(1, 2, 5, 4))
+op(
+    "scaled_dot_product_attention",
+    attention,
+    S(*QKV),
+    S(T(2, 3, 4), T(2, 3, 4), T(2, 3, 4), is_causal=True),
+    S(*QKV, A([[True, False, True, True, False]] * 3)),
+    S(*QKV, T(3, 5)),
+    S(*QKV, scale=0.3),
+    S(T(1, 4, 2, 3), T(1, 2, 2, 3), T(1, 2, 2, 3), enable_gqa=True),
+    S(T(1, 2, 3, 4), T(1, 2, 3, 4), T(1, 2, 3, 6), is_causal=True),
+    S(T(0, 2, 3, 4), T(0, 2, 5, 4), T(0, 2, 5, 4)),
+    tol=4,
+    low_tol=2,
+    scalar=False,
+    big=[S(T(2, 4, 70, 32), T(2, 4, 70, 32), T(2, 4, 70, 32), is_causal=True)],
+    errors=[
+        E(RuntimeError, SHAPE, T(1, 2, 3, 4), T(1, 2, 5, 3), T(1, 2, 5, 4)),
+        E(RuntimeError, SHAPE + "|broadcast|mask", *QKV, B(4, 5)),
+    ],
+)
+op(
+    "swiglu",
+    lambda gate, up: silu(gate) * up,
+    S(T(3, 4), T(3, 4)),
+    S(T(), T()),
+    S(T(0, 3), T(0, 3)),
+    S(T(2, 3, 17), T(2, 3, 17)),
+    special=0,
+    tol=2,
+    big=[S(T(*BIG), T(*BIG))],
+    errors=[E(RuntimeError, "size|shape", T(3, 4), T(3, 5))],
+)

@@ -1,0 +1,5 @@
+"""These tests need PyTorch, the oracle; without it they are not collected."""
+
+import pytest
+
+pytest.importorskip("torch")

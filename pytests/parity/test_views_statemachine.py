@@ -1,0 +1,213 @@
+"""A hypothesis state machine: random views and in-place writes, done in both packages and compared.
+
+Every step does one thing to both packages. Either both succeed and the results are equal, or both raise RuntimeError.
+At the end gradients of everything alive are compared (or both packages refuse, with the version error).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import deepseek
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
+
+torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.parity
+
+VIEWS: dict[str, Callable[[Any, int, int], Any]] = {
+    "transpose": lambda t, a, b: t.transpose(a % t.dim(), b % t.dim()),
+    "select": lambda t, a, b: t.select(a % t.dim(), b % t.shape[a % t.dim()]),
+    "narrow": lambda t, a, b: t.narrow(a % t.dim(), b % t.shape[a % t.dim()], 1),
+    "slice": lambda t, a, b: t[b % t.shape[0] :],
+    "step": lambda t, a, b: t[..., :: 1 + b % 2],
+    "flat": lambda t, a, b: t.view(-1),
+    "reshape": lambda t, a, b: t.reshape(-1),
+    "unsqueeze": lambda t, a, b: t.unsqueeze(a % (t.dim() + 1)),
+    "expand": lambda t, a, b: t.unsqueeze(0).expand(2, *t.shape),
+    "diagonal": lambda t, a, b: t.diagonal(),
+    "detach": lambda t, a, b: t.detach(),
+    "clone": lambda t, a, b: t.clone(),
+    "contiguous": lambda t, a, b: t.contiguous(),
+    "item": lambda t, a, b: t[b % t.shape[0]],
+    "squeeze": lambda t, a, b: t.squeeze(),
+}
+WRITES: dict[str, Callable[[Any, Any, float], Any]] = {
+    "add scalar": lambda t, o, v: t.add_(v),
+    "mul scalar": lambda t, o, v: t.mul_(v),
+    "add": lambda t, o, v: t.add_(o),
+    "mul": lambda t, o, v: t.mul_(o),
+    "copy": lambda t, o, v: t.copy_(o),
+    "zero": lambda t, o, v: t.zero_(),
+    "fill": lambda t, o, v: t.fill_(v),
+    "tanh": lambda t, o, v: t.tanh_(),
+    "set first": lambda t, o, v: t.__setitem__(0, v),
+    "set last": lambda t, o, v: t.__setitem__((..., -1), o),
+    "sub slice": lambda t, o, v: t[..., 0].sub_(v),
+}
+COMBINE: dict[str, Callable[[Any, Any], Any]] = {
+    "add": lambda a, b: a + b,
+    "mul": lambda a, b: a * b,
+    "sin": lambda a, b: a.sin(),
+    "double": lambda a, b: a * 2,
+    "sum": lambda a, b: a.sum().expand(2, 3),
+    "tanh": lambda a, b: a.tanh() - b,
+}
+
+
+class Pair:
+    """One tensor in each package."""
+
+    def __init__(self, ours: Any, theirs: Any) -> None:
+        self.ours, self.theirs = ours, theirs
+
+
+def attempt(f: Callable[[], Any]) -> tuple[Any, str | None]:
+    try:
+        return f(), None
+    except (RuntimeError, IndexError) as error:
+        return None, type(error).__name__ + ": " + str(error)
+
+
+class Views(RuleBasedStateMachine):
+    tensors = Bundle("tensors")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.alive: list[Pair] = []
+        self.inputs: list[Pair] = []
+        self.log: list[str] = []
+
+    def keep(self, ours: Any, theirs: Any) -> Pair:
+        pair = Pair(ours, theirs)
+        self.alive.append(pair)
+        return pair
+
+    def same(self, name: str, ours: Callable[[], Any], theirs: Callable[[], Any]) -> tuple[Any, Any] | None:
+        """Run both; both must succeed or both must refuse."""
+        self.log.append(name)
+        b, their_error = attempt(theirs)
+        a, our_error = attempt(ours)
+        assert (our_error is None) == (their_error is None), (
+            f"after {self.log}:\n  deepseek: {our_error}\n  torch: {their_error}"
+        )
+        return None if their_error else (a, b)
+
+    @initialize(target=tensors, seed=st.integers(0, 99))
+    def start(self, seed: int) -> Pair:
+        return self.new_leaf(seed, True)
+
+    def new_leaf(self, seed: int, grad: bool) -> Pair:
+        values = np.random.default_rng(seed).uniform(-1, 1, (2, 3))
+        pair = self.keep(
+            deepseek.from_numpy(values.copy()).requires_grad_(grad),
+            torch.from_numpy(values.copy()).requires_grad_(grad),
+        )
+        if grad:
+            self.inputs.append(pair)
+        return pair
+
+    @rule(target=tensors, seed=st.integers(0, 99), grad=st.booleans())
+    def leaf(self, seed: int, grad: bool) -> Pair:
+        self.log.append(f"leaf {grad}")
+        return self.new_leaf(seed, grad)
+
+    @rule(target=tensors, x=tensors, name=st.sampled_from(sorted(VIEWS)), a=st.integers(0, 3), b=st.integers(0, 3))
+    def view(self, x: Pair, name: str, a: int, b: int) -> Pair:
+        if x.theirs.dim() > 4 or (
+            x.theirs.dim() == 0 and name in ("transpose", "select", "narrow", "slice", "step", "item", "diagonal")
+        ):
+            return x
+        done = self.same(
+            f"{name}({self.alive.index(x)}, {a}, {b})",
+            lambda: VIEWS[name](x.ours, a, b),
+            lambda: VIEWS[name](x.theirs, a, b),
+        )
+        return self.keep(*done) if done else x
+
+    @rule(target=tensors, x=tensors, y=tensors, name=st.sampled_from(sorted(COMBINE)))
+    def combine(self, x: Pair, y: Pair, name: str) -> Pair:
+        done = self.same(
+            f"{name}({self.alive.index(x)}, {self.alive.index(y)})",
+            lambda: COMBINE[name](x.ours, y.ours),
+            lambda: COMBINE[name](x.theirs, y.theirs),
+        )
+        return self.keep(*done) if done and done[1].numel() < 64 else x
+
+    @rule(
+        x=tensors,
+        y=tensors,
+        name=st.sampled_from(sorted(WRITES)),
+        v=st.sampled_from([0.5, -1.25, 2.0]),
+        record=st.booleans(),
+    )
+    def write(self, x: Pair, y: Pair, name: str, v: float, record: bool) -> None:
+        if overlaps_itself(x.theirs) or share_partly(x.theirs, y.theirs):
+            return  # PyTorch's answer depends on its loop order
+
+        def run(package: Any, t: Any, o: Any) -> None:
+            with package.set_grad_enabled(record):
+                WRITES[name](t, o, v)
+
+        self.same(
+            f"write {name}({self.alive.index(x)}, {self.alive.index(y)}, {v}, record={record})",
+            lambda: run(deepseek, x.ours, y.ours),
+            lambda: run(torch, x.theirs, y.theirs),
+        )
+
+    @invariant()
+    def values_and_flags_agree(self) -> None:
+        for i, pair in enumerate(self.alive):
+            ours, theirs = pair.ours, pair.theirs
+            np.testing.assert_allclose(
+                ours.detach().numpy(),
+                theirs.detach().numpy(),
+                rtol=1e-12,
+                atol=1e-300,
+                err_msg=f"tensor {i} after {self.log}",
+            )
+            flags = [(t.requires_grad, t.is_leaf, t._is_view(), tuple(t.shape)) for t in (ours, theirs)]
+            assert flags[0] == flags[1], f"tensor {i}: {flags} after {self.log}"
+
+    def teardown(self) -> None:
+        """Gradients of a weighted sum of all that is alive, one tensor at a time."""
+        for i, pair in enumerate(self.alive):
+            if not pair.theirs.requires_grad or pair.theirs.is_leaf:
+                continue
+            done = self.same(
+                f"backward({i})",
+                lambda p=pair: self.gradient(deepseek, p.ours, [q.ours for q in self.inputs]),
+                lambda p=pair: self.gradient(torch, p.theirs, [q.theirs for q in self.inputs]),
+            )
+            for a, b in zip(*done, strict=True) if done else ():
+                assert (a is None) == (b is None) or float(abs(b if a is None else a).sum()) == 0, (
+                    f"unused differs after {self.log}"
+                )
+                if a is not None and b is not None:
+                    np.testing.assert_allclose(
+                        a.numpy(), b.numpy(), rtol=1e-9, atol=1e-11, err_msg=f"gradient of tensor {i} after {self.log}"
+                    )
+
+    @staticmethod
+    def gradient(package: Any, out: Any, inputs: list[Any]) -> Any:
+        weight = package.from_numpy((0.5 + np.arange(out.numel()) * 0.37 % 1).reshape(tuple(out.shape)))
+        return package.autograd.grad(out, inputs, weight, retain_graph=True, allow_unused=True)
+
+
+def overlaps_itself(t: Any) -> bool:
+    return any(stride == 0 and size > 1 for stride, size in zip(t.stride(), t.shape, strict=True))
+
+
+def share_partly(a: Any, b: Any) -> bool:
+    same_storage = a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()
+    return same_storage and not (a.data_ptr() == b.data_ptr() and a.stride() == b.stride() and a.shape == b.shape)
+
+
+TestViews = Views.TestCase
+TestViews.settings = settings(
+    max_examples=300, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck)
+)

@@ -1,0 +1,516 @@
+"""Autograd: backward, grad, leaves, modes, hooks, deep graphs, memory."""
+
+from __future__ import annotations
+
+import gc
+import re
+import threading
+import weakref
+from typing import Any
+
+import deepseek
+import numpy as np
+import pytest
+
+F64 = deepseek.float64
+
+
+def leaf(*values: float) -> Any:
+    return deepseek.tensor(list(values), dtype=F64, requires_grad=True)
+
+
+def close(tensor: Any, *values: float) -> None:
+    np.testing.assert_allclose(tensor.detach().numpy(), np.array(values), rtol=1e-12)
+
+
+# --- backward and grad ------------------------------------------------------------------------------------------------
+def test_backward_accumulates_into_leaves_only() -> None:
+    x = leaf(1.0, 2.0)
+    y = x * x
+    y.sum().backward()
+    close(x.grad, 2, 4)
+    (x * 3).sum().backward()
+    close(x.grad, 5, 7)
+    assert x.is_leaf and not y.is_leaf and x.grad_fn is None and not x.grad.requires_grad
+    assert x.grad is x.grad
+
+
+def test_reading_grad_of_a_non_leaf_warns() -> None:
+    y = leaf(1.0) * 2
+    with pytest.warns(UserWarning, match="retain_grad|non-leaf"):
+        assert y.grad is None
+
+
+def test_retain_grad() -> None:
+    x = leaf(1.0, 2.0)
+    y = x * 2
+    y.retain_grad()
+    y.retain_grad()
+    assert y.retains_grad
+    (y * y).sum().backward()
+    close(y.grad, 4, 8)
+    close(x.grad, 8, 16)
+
+
+def test_backward_needs_a_scalar_or_a_gradient() -> None:
+    x = leaf(1.0, 2.0)
+    with pytest.raises(RuntimeError, match="scalar"):
+        (x * 2).backward()
+    (x * 2).backward(deepseek.tensor([1.0, 10.0], dtype=F64))
+    close(x.grad, 2, 20)
+    with pytest.raises(RuntimeError, match="shape|size"):
+        (x * 2).backward(deepseek.ones(3, dtype=F64))
+
+
+def test_backward_without_a_graph() -> None:
+    with pytest.raises(RuntimeError, match="does not require grad"):
+        deepseek.ones(()).backward()
+
+
+def test_backward_twice() -> None:
+    x = leaf(2.0)
+    y = (x * x).sum()
+    y.backward()
+    with pytest.raises(RuntimeError, match="second time|retain_graph"):
+        y.backward()
+    x.grad = None
+    y = (x * x).sum()
+    y.backward(retain_graph=True)
+    y.backward()
+    close(x.grad, 8)
+
+
+def test_backward_twice_is_fine_when_nothing_was_saved() -> None:
+    x = leaf(2.0)
+    y = (x + 1).sum()
+    y.backward()
+    y.backward()
+    close(x.grad, 2)
+
+
+def test_grad_leaves_dot_grad_alone() -> None:
+    x, z = leaf(1.0, 2.0), leaf(3.0, 4.0)
+    gx, gz = deepseek.autograd.grad((x * z).sum(), (x, z))
+    close(gx, 3, 4)
+    close(gz, 1, 2)
+    assert x.grad is None and z.grad is None
+
+
+def test_grad_of_an_intermediate() -> None:
+    x = leaf(1.0, 2.0)
+    y = x * 3
+    (g,) = deepseek.autograd.grad((y * y).sum(), y)
+    close(g, 6, 12)
+
+
+def test_grad_unused() -> None:
+    x, unused = leaf(1.0), leaf(1.0)
+    with pytest.raises(RuntimeError, match="allow_unused|not have been used|unused"):
+        deepseek.autograd.grad((x * 2).sum(), (x, unused))
+    gx, gu = deepseek.autograd.grad((x * 2).sum(), (x, unused), allow_unused=True)
+    assert gu is None
+    close(gx, 2)
+    _, zeros = deepseek.autograd.grad((x * 2).sum(), (x, unused), materialize_grads=True)
+    close(zeros, 0)
+
+
+def test_grad_of_several_outputs_with_weights() -> None:
+    x = leaf(1.0, 2.0)
+    a, b = x * x, x * 3
+    (g,) = deepseek.autograd.grad([a, b], [x], [deepseek.ones(2, dtype=F64), deepseek.tensor([1.0, 2.0], dtype=F64)])
+    close(g, 2 + 3, 4 + 6)
+
+
+def test_create_graph_gives_higher_derivatives() -> None:
+    x = leaf(2.0)
+    y = (x**4).sum()
+    for want in (32.0, 48.0, 48.0, 24.0):
+        (y,) = deepseek.autograd.grad(y, x, create_graph=True)
+        close(y, want)
+        y = y.sum()
+
+
+def test_create_graph_false_gives_constants() -> None:
+    x = leaf(2.0)
+    (g,) = deepseek.autograd.grad((x * x).sum(), x)
+    assert not g.requires_grad
+
+
+def test_gradient_penalty() -> None:
+    w, x = leaf(1.5, -0.5), leaf(0.3, 0.7)
+    loss = deepseek.tanh((w * x).sum())
+    (g,) = deepseek.autograd.grad(loss, x, create_graph=True)
+    (g * g).sum().backward()
+
+    def penalty(v: np.ndarray) -> float:
+        return float(((v * (1 - np.tanh((v * [0.3, 0.7]).sum()) ** 2)) ** 2).sum())
+
+    at, step = np.array([1.5, -0.5]), 1e-6
+    want = [(penalty(at + step * e) - penalty(at - step * e)) / (2 * step) for e in np.eye(2)]
+    np.testing.assert_allclose(w.grad.numpy(), want, rtol=1e-7)
+
+
+def test_backward_with_inputs() -> None:
+    x, z = leaf(1.0), leaf(2.0)
+    (x * z).sum().backward(inputs=[x])
+    close(x.grad, 2)
+    assert z.grad is None
+
+
+def test_the_same_tensor_used_several_times() -> None:
+    x = leaf(3.0)
+    (x * x * x + x).sum().backward()
+    close(x.grad, 28)
+    x.grad = None
+    deepseek.cat([x, x, x]).sum().backward()
+    close(x.grad, 3)
+
+
+def test_broadcast_gradients_are_summed_to_shape() -> None:
+    a = deepseek.ones(3, 1, dtype=F64, requires_grad=True)
+    b = deepseek.ones(1, 4, dtype=F64, requires_grad=True)
+    c = deepseek.ones((), dtype=F64, requires_grad=True)
+    (a * b * c).sum().backward()
+    assert a.grad.tolist() == [[4.0]] * 3 and b.grad.tolist() == [[3.0] * 4] and c.grad.item() == 12.0
+
+
+def test_mixed_dtypes_give_gradients_in_the_input_dtype() -> None:
+    a = deepseek.ones(2, requires_grad=True)
+    b = deepseek.ones(2, dtype=F64, requires_grad=True)
+    (a * b).sum().backward()
+    assert a.grad.dtype == deepseek.float32 and b.grad.dtype == F64
+
+
+def test_gradients_of_an_unused_output() -> None:
+    x = leaf(3.0, 1.0, 2.0)
+    values, _ = deepseek.sort(x)
+    values[0].backward()
+    close(x.grad, 0, 1, 0)
+    x.grad = None
+    _first, second, _third = x.unbind(0)
+    second.backward()
+    close(x.grad, 0, 1, 0)
+
+
+def test_diamond_visits_each_node_once() -> None:
+    x = leaf(1.0)
+    calls = []
+    y = x * 2
+    y.register_hook(lambda g: calls.append(g.item()))
+    (y * 3 + y * 4).sum().backward()
+    assert calls == [7.0]
+
+
+def test_backward_many_tensors() -> None:
+    x = leaf(1.0, 2.0)
+    deepseek.autograd.backward([x.sum(), (x * x).sum()])
+    close(x.grad, 3, 5)
+
+
+# --- leaves -----------------------------------------------------------------------------------------------------------
+def test_requires_grad_rules() -> None:
+    with pytest.raises(RuntimeError, match="floating|Only Tensors"):
+        deepseek.ones(2, dtype=deepseek.int64).requires_grad_()
+    with pytest.raises(RuntimeError, match="floating|Only Tensors"):
+        deepseek.tensor([1, 2], requires_grad=True)
+    y = leaf(1.0) * 2
+    with pytest.raises(RuntimeError, match="leaf"):
+        y.requires_grad = False
+    assert not leaf(1.0).requires_grad_(False).requires_grad
+
+
+def test_grad_assignment_is_checked() -> None:
+    x = leaf(1.0, 2.0)
+    with pytest.raises(RuntimeError, match="size|shape"):
+        x.grad = deepseek.ones(3, dtype=F64)
+    with pytest.raises(RuntimeError, match="dtype|type"):
+        x.grad = deepseek.ones(2)
+    with pytest.raises(TypeError):
+        x.grad = 3
+    x.grad = deepseek.ones(2, dtype=F64)
+    (x * 2).sum().backward()
+    close(x.grad, 3, 3)
+
+
+def test_detach_shares_memory_and_drops_history() -> None:
+    x = leaf(1.0, 2.0)
+    d = (x * 2).detach()
+    assert not d.requires_grad and d.is_leaf and d.grad_fn is None
+    y = x.detach()
+    y[0] = 7.0
+    assert x[0].item() == 7.0
+    (x * x.detach()).sum().backward()
+    close(x.grad, 7, 2)
+
+
+# --- modes ------------------------------------------------------------------------------------------------------------
+def test_no_grad_and_enable_grad() -> None:
+    x = leaf(1.0)
+    assert deepseek.is_grad_enabled()
+    with deepseek.no_grad():
+        assert not deepseek.is_grad_enabled() and not (x * 2).requires_grad
+        with deepseek.enable_grad():
+            assert (x * 2).requires_grad
+        assert not (x * 2).requires_grad
+    assert (x * 2).requires_grad
+
+
+def test_no_grad_restores_after_an_exception() -> None:
+    with pytest.raises(KeyError), deepseek.no_grad():
+        raise KeyError
+    assert deepseek.is_grad_enabled()
+
+
+@pytest.mark.parametrize(
+    "decorate", [lambda f: deepseek.no_grad()(f), lambda f: deepseek.no_grad(f), lambda f: deepseek.inference_mode()(f)]
+)
+def test_modes_as_decorators(decorate: Any) -> None:
+    @decorate
+    def f(x: Any, *, scale: int) -> Any:
+        """A doc."""
+        return x * scale
+
+    assert not f(leaf(1.0), scale=2).requires_grad
+    assert f.__name__ == "f" and f.__doc__ == "A doc."
+
+
+def test_modes_around_generators() -> None:
+    @deepseek.no_grad()
+    def steps(x: Any) -> Any:
+        yield (x * 2).requires_grad
+        yield (x * 3).requires_grad
+
+    found = []
+    for flag in steps(leaf(1.0)):
+        found.append((flag, deepseek.is_grad_enabled()))
+    assert found == [(False, True), (False, True)]
+
+
+def test_set_grad_enabled() -> None:
+    x = leaf(1.0)
+    with deepseek.set_grad_enabled(False):
+        assert not (x * 2).requires_grad
+    deepseek.set_grad_enabled(False)
+    try:
+        assert not (x * 2).requires_grad
+    finally:
+        deepseek.set_grad_enabled(True)
+
+
+def test_inference_mode() -> None:
+    x = leaf(1.0, 2.0)
+    with deepseek.inference_mode():
+        assert deepseek.is_inference_mode_enabled()
+        y = x * 2
+        assert y.is_inference() and not y.requires_grad
+        y.add_(1)
+    assert not deepseek.is_inference_mode_enabled()
+    with pytest.raises(RuntimeError, match="[Ii]nference"):
+        y.add_(1)
+    with pytest.raises(RuntimeError, match="[Ii]nference"):
+        x * y
+    assert (y.clone() * x).requires_grad
+
+
+def test_modes_belong_to_their_thread() -> None:
+    seen = []
+    with deepseek.no_grad():
+        worker = threading.Thread(target=lambda: seen.append(deepseek.is_grad_enabled()))
+        worker.start()
+        worker.join()
+    assert seen == [True]
+
+
+# --- hooks ------------------------------------------------------------------------------------------------------------
+def test_tensor_hook_sees_and_replaces_the_gradient() -> None:
+    x = leaf(1.0, 2.0)
+    y = x * 2
+    seen = []
+    y.register_hook(lambda g: seen.append(g.tolist()))
+    handle = y.register_hook(lambda g: g * 10)
+    y.sum().backward(retain_graph=True)
+    assert seen == [[1.0, 1.0]]
+    close(x.grad, 20, 20)
+    handle.remove()
+    x.grad = None
+    y.sum().backward()
+    close(x.grad, 2, 2)
+
+
+def test_hooks_run_in_order_and_before_accumulation() -> None:
+    x = leaf(1.0)
+    order = []
+    x.register_hook(lambda g: (order.append("a"), g * 2)[1])
+    x.register_hook(lambda g: (order.append("b"), g + 1)[1])
+    x.register_post_accumulate_grad_hook(lambda t: order.append(("after", t.grad.item())))
+    (x * 3).sum().backward()
+    assert order == ["a", "b", ("after", 7.0)]
+
+
+def test_post_accumulate_hook_may_free_the_gradient() -> None:
+    x = leaf(1.0)
+
+    def step(t: Any) -> None:
+        with deepseek.no_grad():
+            t.sub_(t.grad, alpha=0.5)
+        t.grad = None
+
+    handle = x.register_post_accumulate_grad_hook(step)
+    (x * 2).sum().backward()
+    assert x.grad is None
+    close(x, 0)
+    handle.remove()
+    (x * 2).sum().backward()
+    close(x.grad, 2)
+
+
+def test_hook_on_a_tensor_without_grad_is_refused() -> None:
+    with pytest.raises(RuntimeError, match="require"):
+        deepseek.ones(2).register_hook(lambda g: g)
+    with pytest.raises(RuntimeError, match="leaf|require"):
+        (leaf(1.0) * 2).register_post_accumulate_grad_hook(lambda t: None)
+
+
+def test_an_error_in_a_hook_reaches_the_caller() -> None:
+    x = leaf(1.0)
+
+    def bad(_: Any) -> None:
+        raise LookupError("from the hook")
+
+    y = x * 2
+    y.register_hook(bad)
+    with pytest.raises(LookupError, match="from the hook"):
+        y.sum().backward()
+    assert x.grad is None
+    (x * 2).sum().backward()
+    close(x.grad, 2)
+
+
+def test_retain_grad_sees_the_hooked_gradient() -> None:
+    x = leaf(1.0)
+    y = x * 2
+    y.register_hook(lambda g: g * 5)
+    y.retain_grad()
+    y.sum().backward()
+    close(y.grad, 5)
+    close(x.grad, 10)
+
+
+# --- graph objects ----------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("x + x", "AddBackward"),
+        ("x * x", "MulBackward"),
+        ("x.exp()", "ExpBackward"),
+        ("x.sum()", "SumBackward"),
+        ("x.softmax(0)", "SoftmaxBackward"),
+        ("x.view(2, 1)", "ViewBackward"),
+        ("x[0]", "SelectBackward"),
+        ("x @ x", "(Dot|Matmul)Backward"),
+        ("x.mean()", "MeanBackward"),
+    ],
+)
+def test_grad_fn_names(text: str, name: str) -> None:
+    fn = eval(text, {"x": leaf(1.0, 2.0)}).grad_fn
+    assert re.match(name, fn.name()), fn.name()
+    assert re.search(name, repr(fn))
+
+
+def test_next_functions_walk_the_graph() -> None:
+    x = leaf(1.0)
+    fn = (x * 2 + 1).grad_fn
+    names = []
+    while fn is not None:
+        names.append(fn.name())
+        fn = fn.next_functions[0][0] if fn.next_functions else None
+    assert names[0].startswith("Add") and names[1].startswith("Mul") and "AccumulateGrad" in names[2]
+
+
+def test_grad_fn_of_an_integer_result_is_none() -> None:
+    x = leaf(3.0, 1.0)
+    assert x.argmax().grad_fn is None and (x > 0).grad_fn is None and x.long().grad_fn is None
+
+
+# --- depth, memory ----------------------------------------------------------------------------------------------------
+def test_a_chain_of_150000_nodes_runs_and_frees() -> None:
+    x = leaf(1.0)
+    y = x
+    for _ in range(150_000):
+        y = y + 1
+    y.sum().backward()
+    close(x.grad, 1)
+    del y
+    z = x
+    for _ in range(150_000):
+        z = z * 1
+    del z  # freed without having been run
+    gc.collect()
+
+
+def live_bytes() -> int:
+    gc.collect()
+    return deepseek.memory_stats()["allocated_bytes"]
+
+
+def test_saved_tensors_are_freed_by_backward() -> None:
+    x = deepseek.ones(256, 1024, requires_grad=True)
+    before = live_bytes()
+    loss = x.exp().exp().sum()
+    assert live_bytes() - before >= 2 * 256 * 1024 * 4  # two outputs are kept for the backward pass
+    loss.backward()
+    x.grad = None
+    assert live_bytes() - before < 4096
+
+
+def test_dropping_a_graph_frees_it() -> None:
+    x = deepseek.ones(256, 1024, requires_grad=True)
+    before = live_bytes()
+    y = (x.exp() * x).tanh().sum()
+    del y
+    assert live_bytes() == before
+
+
+def test_no_leak_over_many_steps() -> None:
+    w = deepseek.ones(64, 64, requires_grad=True)
+    x = deepseek.ones(8, 64)
+
+    def step() -> None:
+        loss = deepseek.tanh(x @ w).square().mean()
+        loss.backward()
+        with deepseek.no_grad():
+            w.sub_(w.grad, alpha=0.01)
+        w.grad = None
+
+    step()
+    before = live_bytes()
+    for _ in range(2000):
+        step()
+    assert live_bytes() == before
+
+
+def test_create_graph_leaves_no_cycle() -> None:
+    x = leaf(1.0)
+    y = x.exp()
+    ref = weakref.ref(y)
+    (g,) = deepseek.autograd.grad(y.sum(), x, create_graph=True)
+    del y, g
+    assert ref() is None
+
+
+def test_backward_from_several_threads() -> None:
+    results: list[Any] = [None] * 4
+
+    def work(i: int) -> None:
+        x = leaf(float(i), 1.0)
+        for _ in range(20):
+            x.grad = None
+            (x * x).sum().backward()
+        results[i] = x.grad.tolist()
+
+    workers = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for w in workers:
+        w.start()
+    for w in workers:
+        w.join()
+    assert results == [[2.0 * i, 2.0] for i in range(4)]

@@ -1,0 +1,326 @@
+"""The language model: shapes, causality, decoding with a cache, routing, and generation."""
+
+from __future__ import annotations
+
+import deepseek
+import numpy as np
+import pytest
+from deepseek.models import DecodeState, LanguageModel, ModelConfig, stream
+from deepseek.models.generation import choose
+from deepseek.models.layers import NgramMemory, apply_rope, rope_table
+from deepseek.models.moe import MixtureOfExperts, Router
+from deepseek.models.size import model_size
+
+SMALL = {
+    "vocab_size": 50,
+    "dim": 24,
+    "n_layers": 2,
+    "n_heads": 2,
+    "context": 16,
+    "n_routed_experts": 4,
+    "top_k": 2,
+    "expert_dim": 10,
+    "ngram_orders": (2, 4),
+    "ngram_rows": 64,
+    "ngram_dim": 6,
+}
+
+
+def small(**changes) -> ModelConfig:
+    return ModelConfig(**{**SMALL, **changes})
+
+
+def make(seed: int = 0, **changes) -> LanguageModel:
+    deepseek.manual_seed(seed)
+    return LanguageModel(small(**changes))
+
+
+def tokens(batch: int, time: int, seed: int = 0) -> deepseek.Tensor:
+    rng = np.random.default_rng(seed)
+    return deepseek.from_numpy(rng.integers(0, SMALL["vocab_size"], (batch, time), dtype=np.int64))
+
+
+def array(tensor: deepseek.Tensor) -> np.ndarray:
+    return tensor.detach().numpy()
+
+
+VARIANTS = [
+    {},
+    {"n_routed_experts": 0, "top_k": 0},
+    {"n_shared_experts": 0},
+    {"n_shared_experts": 2, "top_k": 1},
+    {"ngram_orders": ()},
+    {"n_heads": 1, "n_layers": 1},
+]
+
+
+@pytest.mark.parametrize("changes", VARIANTS)
+def test_logits_shape_gradients_and_parameter_count(changes):
+    model = make(**changes)
+    ids = tokens(3, 16)
+    logits = model(ids)
+    assert list(logits.shape) == [3, 16, 50]
+    model.loss(ids, ids).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert np.isfinite(array(parameter.grad)).all(), name
+    size = model_size(small(**changes), batch=1)
+    assert size.parameters == sum(p.numel() for p in model.parameters())
+    assert 0 < size.active <= size.parameters
+
+
+@pytest.mark.parametrize("changes", VARIANTS)
+def test_logits_never_depend_on_later_tokens(changes):
+    model = make(**changes)
+    first, second = array(tokens(1, 16)).copy(), array(tokens(1, 16)).copy()
+    second[0, 9:] = (second[0, 9:] + 1) % 50
+    with deepseek.no_grad():
+        a, b = array(model(deepseek.from_numpy(first))), array(model(deepseek.from_numpy(second)))
+    np.testing.assert_allclose(a[:, :9], b[:, :9], rtol=1e-5, atol=1e-6)
+    assert np.abs(a[:, 9:] - b[:, 9:]).max() > 1e-3
+
+
+@pytest.mark.parametrize("changes", VARIANTS)
+@pytest.mark.parametrize("prefill", [1, 2, 7, 15])
+def test_decoding_with_a_cache_gives_the_logits_of_the_full_forward(changes, prefill):
+    model = make(**changes).eval()
+    ids = tokens(2, 16)
+    with deepseek.no_grad():
+        whole = array(model(ids))
+        state = DecodeState(model.config)
+        pieces = [array(model(ids[:, :prefill], state))]
+        pieces += [array(model(ids[:, t : t + 1], state)) for t in range(prefill, 16)]
+    np.testing.assert_allclose(np.concatenate(pieces, axis=1), whole, rtol=1e-4, atol=1e-5)
+
+
+def test_the_cache_keeps_only_the_trained_context():
+    model = make().eval()
+    state = DecodeState(model.config)
+    with deepseek.no_grad():
+        model(tokens(1, 16), state)
+        for _ in range(5):
+            model(tokens(1, 1), state)
+    assert state.position == 21
+    assert [list(cache.keys.shape) for cache in state.caches] == [[1, 2, 16, 12]] * 2
+
+
+def test_rope_rotates_pairs_by_position_and_sees_distances_only():
+    rng = np.random.default_rng(0)
+    q, k = rng.standard_normal((2, 1, 1, 1, 8)).astype(np.float32)
+
+    def score(position_q: int, position_k: int) -> float:
+        rotated_q = array(apply_rope(deepseek.from_numpy(q), rope_table(position_q, 1, 8, 100.0)))
+        rotated_k = array(apply_rope(deepseek.from_numpy(k), rope_table(position_k, 1, 8, 100.0)))
+        return float((rotated_q * rotated_k).sum())
+
+    assert score(7, 3) == pytest.approx(score(104, 100), abs=1e-4)
+    assert abs(score(7, 3) - score(8, 3)) > 1e-3
+    rotated = array(apply_rope(deepseek.from_numpy(q), rope_table(5, 1, 8, 100.0)))[0, 0, 0]
+    angles = 5 * 100.0 ** (-np.arange(0, 8, 2) / 8)
+    turned = (q[0, 0, 0, :4] + 1j * q[0, 0, 0, 4:]) * np.exp(1j * angles)
+    np.testing.assert_allclose(rotated, np.concatenate([turned.real, turned.imag]), rtol=1e-5, atol=1e-5)
+
+
+def _swiglu(x: np.ndarray, gate_up: np.ndarray, down: np.ndarray) -> np.ndarray:
+    gate, up = np.split(gate_up @ x, 2)
+    return down @ (gate / (1 + np.exp(-gate)) * up)
+
+
+def test_mixture_of_experts_equals_its_definition_token_by_token():
+    deepseek.manual_seed(3)
+    layer = LanguageModel(small()).blocks[0].feed_forward
+    assert isinstance(layer, MixtureOfExperts)
+    bias = np.array([0.3, -0.2, 0.0, 0.1], dtype=np.float32)
+    with deepseek.no_grad():
+        layer.router.bias.copy_(deepseek.from_numpy(bias))
+    x = np.random.default_rng(1).standard_normal((2, 5, 24)).astype(np.float32)
+    got = array(layer(deepseek.from_numpy(x)))
+
+    router, gate_up, down = array(layer.router.weight), array(layer.gate_up), array(layer.down)
+    shared_gate_up, shared_down = array(layer.shared.gate_up.weight), array(layer.shared.down.weight)
+    for place in np.ndindex(2, 5):
+        row = x[place].astype(np.float64)
+        affinity = 1 / (1 + np.exp(-(router @ row)))
+        chosen = np.argsort(-(affinity + bias))[:2]
+        expected = _swiglu(row, shared_gate_up, shared_down)
+        for expert in chosen:
+            weight = affinity[expert] / affinity[chosen].sum()
+            expected = expected + weight * _swiglu(row, gate_up[expert], down[expert])
+        np.testing.assert_allclose(got[place], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_an_expert_without_tokens_gets_a_zero_gradient():
+    deepseek.manual_seed(0)
+    layer = LanguageModel(small()).blocks[0].feed_forward
+    with deepseek.no_grad():
+        layer.router.bias.copy_(deepseek.tensor([10.0, 10.0, -10.0, -10.0]))
+    layer(deepseek.randn(1, 6, 24)).sum().backward()
+    gradient = array(layer.gate_up.grad)
+    assert np.abs(gradient[:2]).max() > 0
+    assert np.abs(gradient[2:]).max() == 0
+
+
+def test_the_balancing_bias_moves_against_the_load_and_only_changes_the_choice():
+    router = Router(small(bias_update_rate=0.01))
+    with deepseek.no_grad():
+        router.weight.zero_()
+        router.load.copy_(deepseek.tensor([10.0, 0.0, 5.0, 5.0]))
+    router.rebalance(0.01)
+    np.testing.assert_allclose(array(router.bias), [-0.01, 0.01, 0.0, 0.0], atol=1e-8)
+    assert array(router.load).sum() == 0
+    gates, chosen = router(deepseek.zeros(3, 24))
+    assert (array(chosen)[:, 0] == 1).all()
+    np.testing.assert_allclose(array(gates), 0.5)  # equal affinities: the bias is not in the weights
+
+
+def test_balancing_evens_out_the_experts():
+    deepseek.manual_seed(0)
+    router = Router(small())
+    with deepseek.no_grad():
+        router.weight.copy_(deepseek.randn(4, 24) * 0.3)
+    x = deepseek.randn(512, 24) + 0.5  # a common direction, so that some experts are favoured
+
+    def shares() -> np.ndarray:
+        return np.bincount(array(router(x)[1]).ravel(), minlength=4) / 1024
+
+    before = np.abs(shares() - 0.25).max()
+    for _ in range(300):
+        with deepseek.no_grad():
+            router.load.copy_(deepseek.from_numpy((shares() * 1024).astype(np.float32)))
+        router.rebalance(0.005)
+    assert before > 0.08
+    assert np.abs(shares() - 0.25).max() < 0.03
+
+
+def test_ngram_rows_are_a_hash_of_exactly_the_last_n_tokens():
+    memory = NgramMemory(small())
+    history = [4, 9, 2]
+    sequence = [7, 7, 30, 1]
+    rows = [array(r)[0] for r in memory.hashes(deepseek.tensor([history + sequence], dtype=deepseek.int64))]
+    full = history + sequence
+    for index, order in enumerate((2, 4)):
+        for time in range(len(sequence)):
+            window = full[: 3 + time + 1][-order:]
+            value = window[-1]
+            for older in reversed(window[:-1]):
+                value = (value * 1000003 + older + 1) % 2147483647
+            assert rows[index][time] == value % 64
+
+
+@pytest.mark.parametrize("length", [3, 16, 40])
+def test_greedy_generation_takes_the_likeliest_token_of_the_full_forward(length):
+    model = make(seed=1).eval()
+    prompt = array(tokens(1, length, seed=5))[0].tolist()
+    first = next(iter(stream(model, prompt, 1, temperature=0.0)))
+    with deepseek.no_grad():
+        logits = array(model(deepseek.tensor([prompt[-16:]], dtype=deepseek.int64)))
+    assert first == int(logits[0, -1].argmax())
+
+
+def test_generation_repeats_with_the_seed_and_runs_past_the_context():
+    model = make()
+    prompt = tokens(1, 5)
+    one, two = (array(model.generate(prompt, 40, temperature=1.0, seed=7)) for _ in range(2))
+    other = array(model.generate(prompt, 40, temperature=1.0, seed=8))
+    assert one.shape == (1, 45)
+    np.testing.assert_array_equal(one, two)
+    np.testing.assert_array_equal(one[:, :5], array(prompt))
+    assert (one != other).any()
+
+
+def test_generation_leaves_the_global_random_state_alone():
+    model = make()
+    deepseek.manual_seed(11)
+    expected = array(deepseek.rand(4))
+    deepseek.manual_seed(11)
+    model.generate(tokens(1, 3), 4, temperature=1.0)
+    np.testing.assert_array_equal(array(deepseek.rand(4)), expected)
+
+
+LOGITS = np.log(np.array([0.1, 0.4, 0.3, 0.2], dtype=np.float32))
+
+
+@pytest.mark.parametrize(
+    ("temperature", "top_k", "top_p", "expected"),
+    [
+        (1.0, 0, 1.0, [0.1, 0.4, 0.3, 0.2]),
+        (1.0, 2, 1.0, [0, 4 / 7, 3 / 7, 0]),
+        (1.0, 0, 0.5, [0, 4 / 7, 3 / 7, 0]),
+        (1.0, 0, 0.39, [0, 1, 0, 0]),
+        (1.0, 1, 1.0, [0, 1, 0, 0]),
+        (0.5, 0, 1.0, [1 / 30, 16 / 30, 9 / 30, 4 / 30]),
+        (0.0, 0, 1.0, [0, 1, 0, 0]),
+    ],
+)
+def test_sampling_frequencies(temperature, top_k, top_p, expected):
+    rng = np.random.default_rng(0)
+    draws = [choose(LOGITS, rng, temperature, top_k, top_p) for _ in range(4000)]
+    np.testing.assert_allclose(np.bincount(draws, minlength=4) / 4000, expected, atol=0.03)
+    assert all(expected[token] > 0 for token in draws)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"temperature": -1.0}, "temperature"),
+        ({"temperature": float("nan")}, "temperature"),
+        ({"top_k": -1}, "top_k"),
+        ({"top_p": 0.0}, "top_p"),
+        ({"top_p": 1.5}, "top_p"),
+        ({"prompt": []}, "prompt"),
+        ({"prompt": [50]}, "prompt"),
+    ],
+)
+def test_generation_refuses_what_makes_no_sense(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        list(stream(make(), **{"prompt": [1], "max_new_tokens": 1, **arguments}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"dim": 25}, "even multiple"),
+        ({"dim": 6, "n_heads": 2}, "even multiple"),
+        ({"top_k": 5}, "top_k"),
+        ({"top_k": 0}, "top_k"),
+        ({"n_routed_experts": 0, "n_shared_experts": 0}, "both be 0"),
+        ({"n_layers": 0}, "n_layers"),
+        ({"ngram_orders": (1, 2)}, "ngram_orders"),
+    ],
+)
+def test_configuration_errors_name_the_setting(changes, message):
+    with pytest.raises(ValueError, match=message):
+        small(**changes)
+
+
+def test_configuration_round_trip_and_unknown_names():
+    config = small()
+    assert ModelConfig.from_dict(config.to_dict()) == config
+    with pytest.raises(ValueError, match="unknown model setting 'depth'"):
+        ModelConfig.from_dict({"depth": 3})
+
+
+def test_state_dict_restores_the_model_exactly():
+    one, two = make(seed=0), make(seed=1)
+    two.load_state_dict(one.state_dict())
+    ids = tokens(2, 16)
+    with deepseek.no_grad():
+        np.testing.assert_array_equal(array(one(ids)), array(two(ids)))
+
+
+def test_it_learns_a_pattern():
+    model = make()
+    optimizer = deepseek.optim.AdamW(model.parameters(), lr=1e-2)
+    pattern = np.tile(np.arange(7), 10)
+    inputs = deepseek.from_numpy(np.stack([pattern[s : s + 16] for s in range(8)]).astype(np.int64))
+    targets = deepseek.from_numpy(np.stack([pattern[s + 1 : s + 17] for s in range(8)]).astype(np.int64))
+    losses = []
+    for _ in range(40):
+        optimizer.zero_grad()
+        loss = model.loss(inputs, targets)
+        loss.backward()
+        optimizer.step()
+        model.rebalance_experts()
+        losses.append(loss.item())
+    assert losses[0] == pytest.approx(np.log(50), abs=0.5)  # knows nothing at first
+    assert losses[-1] < 0.1

@@ -1,0 +1,170 @@
+"""deepseek.nn.functional: values at the edges, and first and second derivatives of every function."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import deepseek
+import numpy as np
+import pytest
+from deepseek import nn
+from deepseek.nn import functional as F
+from deepseek.testing import assert_close, gradcheck, gradgradcheck
+from hypothesis import given
+from hypothesis import strategies as st
+
+F64 = deepseek.float64
+
+
+def rand(*shape: int, seed: int = 0, low: float = -2.0, high: float = 2.0, grad: bool = True) -> deepseek.Tensor:
+    values = np.random.default_rng(seed).uniform(low, high, shape)
+    return deepseek.tensor(values.tolist(), dtype=F64).reshape(shape).requires_grad_(grad)
+
+
+# --- functions --------------------------------------------------------------------------------------------------------
+T34 = rand(3, 4, seed=9, low=0.05, high=0.95, grad=False)
+SMOOTH: dict[str, Callable[..., Any]] = {
+    "relu": F.relu,
+    "gelu": F.gelu,
+    "gelu_tanh": lambda x: F.gelu(x, "tanh"),
+    "silu": F.silu,
+    "sigmoid": F.sigmoid,
+    "tanh": F.tanh,
+    "elu": lambda x: F.elu(x, 1.5),
+    "leaky_relu": F.leaky_relu,
+    "softplus": lambda x: F.softplus(x, 2.0),
+    "softplus_over": lambda x: F.softplus(x, threshold=0.5),
+    "logsigmoid": F.logsigmoid,
+    "mish": F.mish,
+    "hardswish": F.hardswish,
+    "hardsigmoid": F.hardsigmoid,
+    "hardtanh": F.hardtanh,
+    "relu6": F.relu6,
+    "softsign": F.softsign,
+    "glu": F.glu,
+    "softmax": lambda x: F.softmax(x, 0),
+    "softmin": lambda x: F.softmin(x, 1),
+    "log_softmax": lambda x: F.log_softmax(x, 1),
+    "swiglu": lambda x: F.swiglu(x, x * 2),
+    "mse": lambda x: F.mse_loss(x, T34),
+    "l1": lambda x: F.l1_loss(x, T34),
+    "huber": lambda x: F.huber_loss(x, T34, delta=0.7),
+    "smooth_l1": lambda x: F.smooth_l1_loss(x, T34, beta=0.5),
+    "bce_logits": lambda x: F.binary_cross_entropy_with_logits(x, T34),
+    "bce_logits_weighted": lambda x: F.binary_cross_entropy_with_logits(x, T34, T34, pos_weight=T34[0] * 3),
+    "bce": lambda x: F.binary_cross_entropy(x.sigmoid(), T34),
+    "bce_target": lambda x: F.binary_cross_entropy(T34, x.sigmoid()),
+    "kl": lambda x: F.kl_div(F.log_softmax(x, 1), T34, reduction="batchmean"),
+    "kl_target": lambda x: F.kl_div(T34, x.exp(), reduction="sum"),
+    "kl_log": lambda x: F.kl_div(x, x * 2, reduction="sum", log_target=True),
+    "cross_entropy": lambda x: F.cross_entropy(x, deepseek.tensor([0, 3, 1])),
+    "nll": lambda x: F.nll_loss(x, deepseek.tensor([0, 3, 1])),
+    "normalize": F.normalize,
+    "cosine": lambda x: F.cosine_similarity(x, T34),
+    "distance": lambda x: F.pairwise_distance(x, T34),
+    "pad": lambda x: F.pad(x, (1, -1, 0, 2), value=3.0),
+    "pad_reflect": lambda x: F.pad(x, (2, 1), "reflect"),
+    "pad_circular": lambda x: F.pad(x, (2, 1, 1, 0), "circular"),
+    "bilinear": lambda x: F.bilinear(x, T34, rand(2, 4, 4, seed=4)),
+    "layer_norm": lambda x: F.layer_norm(x, (4,)),
+    "embedding": lambda x: F.embedding(deepseek.tensor([[0, 2], [2, 2]]), x),
+}
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_functions_differentiate_twice(name: str) -> None:
+    x = rand(3, 4, seed=5)
+    assert gradcheck(SMOOTH[name], x) and gradgradcheck(SMOOTH[name], x)
+
+
+SPECIAL = [0.0, -0.0, 1e3, -1e3, 30.0, -30.0, math.inf, -math.inf]
+
+
+@pytest.mark.parametrize("fn", [F.elu, F.softplus, F.logsigmoid, F.mish, F.hardswish, F.leaky_relu, F.relu6, F.silu])
+def test_activations_stay_finite(fn: Callable[..., Any]) -> None:
+    x = deepseek.tensor(SPECIAL[:6], requires_grad=True)
+    (grad,) = deepseek.autograd.grad(fn(x).sum(), x, create_graph=True)
+    second = [deepseek.autograd.grad(grad.sum(), x)[0]] if grad.requires_grad else []
+    for values in (fn(x), grad, *second):
+        assert bool(deepseek.isfinite(values).all()), values
+
+
+def test_logits_loss_at_zero_and_far_out() -> None:
+    x = deepseek.tensor([0.0, 200.0, -200.0], requires_grad=True)
+    loss = F.binary_cross_entropy_with_logits(x, deepseek.tensor([1.0, 0.0, 1.0]), reduction="none")
+    assert_close(loss, deepseek.tensor([math.log(2), 200.0, 200.0]))
+    loss.sum().backward()
+    assert x.grad.tolist() == [-0.5, 1.0, -1.0]
+
+
+def test_bce_at_the_ends() -> None:
+    p = deepseek.tensor([0.0, 1.0, 0.0, 1.0], requires_grad=True)
+    loss = F.binary_cross_entropy(p, deepseek.tensor([0.0, 1.0, 1.0, 0.0]), reduction="none")
+    assert loss.tolist() == [0.0, 0.0, 100.0, 100.0]
+    loss.sum().backward()
+    assert_close(p.grad, deepseek.tensor([0.0, 0.0, -1e12, 1e12]))
+    with pytest.raises(RuntimeError, match="between 0 and 1"):
+        F.binary_cross_entropy(deepseek.tensor([1.5]), deepseek.tensor([1.0]))
+    with pytest.raises(ValueError, match="size"):
+        F.binary_cross_entropy(deepseek.ones(2), deepseek.ones(3))
+
+
+def test_kl_div_with_zero_target() -> None:
+    log_p = deepseek.tensor([-1.0, -2.0], requires_grad=True)
+    target = deepseek.tensor([0.0, 1.0], requires_grad=True)
+    F.kl_div(log_p, target, reduction="sum").backward()
+    assert log_p.grad.tolist() == [-0.0, -1.0] and math.isfinite(target.grad[0].item())
+
+
+def test_losses_warn_and_refuse() -> None:
+    with pytest.warns(UserWarning, match="broadcasting"):
+        F.mse_loss(deepseek.ones(3, 1), deepseek.ones(3))
+    for loss in (F.mse_loss, F.l1_loss, F.smooth_l1_loss, F.huber_loss):
+        with pytest.raises(ValueError, match="not a valid value for reduction"):
+            loss(deepseek.ones(2), deepseek.ones(2), reduction="average")
+    with pytest.raises(ValueError, match="reduction='mean'"):
+        nn.MSELoss(size_average=True)  # type: ignore[arg-type]
+    with pytest.warns(UserWarning, match="batchmean"):
+        F.kl_div(deepseek.zeros(2, 2), deepseek.ones(2, 2))
+
+
+@pytest.mark.parametrize("loss", [nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss, nn.BCEWithLogitsLoss])
+def test_loss_modules_reduce(loss: Any) -> None:
+    x, y = rand(3, 4), rand(3, 4, seed=1, low=0, high=1, grad=False)
+    parts = loss(reduction="none")(x, y)
+    assert parts.shape == (3, 4)
+    assert_close(loss()(x, y), parts.mean())
+    assert_close(loss(reduction="sum")(x, y), parts.sum())
+
+
+def test_one_hot_and_pad() -> None:
+    assert F.one_hot(deepseek.tensor([[0], [2]])).tolist() == [[[1, 0, 0]], [[0, 0, 1]]]
+    assert F.one_hot(deepseek.tensor([1]), 4).tolist() == [[0, 1, 0, 0]]
+    x = deepseek.arange(4).reshape(2, 2)
+    assert F.pad(x, (1, 0, 0, 1), value=9).tolist() == [[9, 0, 1], [9, 2, 3], [9, 9, 9]]
+    assert F.pad(x, (-1, 1)).tolist() == [[1, 0], [3, 0]]
+    assert F.pad(x, (2, 1), "replicate").tolist() == [[0, 0, 0, 1, 1], [2, 2, 2, 3, 3]]
+    assert F.pad(x, (1, 1), "reflect").tolist() == [[1, 0, 1, 0], [3, 2, 3, 2]]
+    for args, error in (((3,), RuntimeError), ((0, 0) * 3, RuntimeError), ((-2, -1), RuntimeError)):
+        with pytest.raises(error):
+            F.pad(x, args)
+    with pytest.raises(RuntimeError, match="too large"):
+        F.pad(x, (2, 0), "reflect")
+    with pytest.raises(RuntimeError, match="smaller than num_classes"):
+        F.one_hot(deepseek.tensor([3]), 3)
+
+
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=3), st.data())
+def test_pad_agrees_with_numpy(shape: list[int], data: st.DataObject) -> None:
+    mode = data.draw(st.sampled_from(["constant", "reflect", "replicate", "circular"]))
+    widths = []
+    for size in shape:
+        limit = {"constant": 3, "reflect": size - 1, "replicate": 3, "circular": size}[mode]
+        widths.append((data.draw(st.integers(0, limit)), data.draw(st.integers(0, limit))))
+    array = np.arange(math.prod(shape)).reshape(shape)
+    name = {"constant": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}[mode]
+    amounts = [n for pair in reversed(widths) for n in pair]
+    got = F.pad(deepseek.tensor(array.tolist()).reshape(shape), amounts, mode)
+    assert got.tolist() == np.pad(array, widths, mode=name).tolist()

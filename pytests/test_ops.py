@@ -1,0 +1,457 @@
+"""Every op of the live table, every sample, every property. The cases are data in `opinfo/`."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import deepseek
+import numpy as np
+import pytest
+from deepseek import _C
+from deepseek.testing import gradcheck, gradgradcheck
+
+from opinfo import REGISTRY, OpInfo, Sample
+from opinfo.core import FLOATS, assert_close, fill, leaves, outputs, to_numpy, tree_map
+
+# "max" has the overloads "max", "max.dim" and "max.other": one entry of opinfo covers all of a base name.
+TABLE: dict[str, Any] = dict(_C.op_table())
+OVERLOADS: dict[str, list[str]] = {}
+for _full in sorted(TABLE):
+    OVERLOADS.setdefault(_full.split(".")[0], []).append(_full)
+KNOWN = [REGISTRY[name] for name in sorted(REGISTRY) if name in OVERLOADS]
+Tensor = deepseek.Tensor
+
+
+def cases(
+    keep: Callable[[OpInfo], bool] = lambda _: True, which: Callable[[Sample], bool] = lambda _: True
+) -> Iterable[Any]:
+    for info in KNOWN:
+        if keep(info):
+            for index, sample in enumerate(info.samples):
+                if which(sample):
+                    yield pytest.param(info, index, id=f"{info.name}-{index}{sample}")
+
+
+def over(*args: Any, **kwargs: Any) -> Any:
+    return pytest.mark.parametrize(("info", "index"), list(cases(*args, **kwargs)))
+
+
+def each(values: Callable[[OpInfo], Iterable[Any]], name: str) -> Any:
+    params = [
+        pytest.param(info, value, id=f"{info.name}-{i}") for info in KNOWN for i, value in enumerate(values(info))
+    ]
+    return pytest.mark.parametrize(("info", name), params)
+
+
+def run(info: OpInfo, args: tuple, kwargs: dict) -> Any:
+    if info.random:
+        deepseek.manual_seed(1234)
+    return call_op(info.name, args, kwargs)
+
+
+def call_op(name: str, args: tuple, kwargs: dict) -> Any:
+    """By full name where there is one overload, through the overloaded function otherwise."""
+    if OVERLOADS[name] == [name]:
+        return _C.op_call(name, *args, **kwargs)
+    return getattr(_C, name)(*args, **kwargs)
+
+
+def rows_of(info: OpInfo) -> list[Any]:
+    return [TABLE[full] for full in OVERLOADS[info.name]]
+
+
+def reference(info: OpInfo, call: Any) -> list[Any]:
+    args, kwargs = call.for_reference(float_result=info.out == "float")
+    with np.errstate(all="ignore"):
+        result = info.ref(*args, **kwargs)
+    if isinstance(result, (list, tuple)):
+        return list(result)
+    return [result]
+
+
+def grad_outputs(result: Any) -> list[Any]:
+    return [t for t in outputs(result) if isinstance(t, Tensor) and t.dtype.is_floating_point]
+
+
+def gradients(info: OpInfo, call: Any, layout: Callable[[Any], Any] | None = None) -> tuple[Any, list[Any]]:
+    """The result and the gradients of a fixed weighted sum of its floating outputs."""
+    args, kwargs = call.tensors(requires_grad=info.grad, layout=layout)
+    result = run(info, args, kwargs)
+    inputs = [t for t in leaves((args, kwargs), Tensor) if t.requires_grad]
+    outs = [t for t in grad_outputs(result) if t.requires_grad]
+    if not inputs or not outs:
+        return result, []
+    weights = [weight_like(t) for t in outs]
+    return result, list(deepseek.autograd.grad(outs, inputs, weights, allow_unused=True))
+
+
+def weight_like(t: Any) -> Any:
+    """Grad outputs that are all different, so that a permuted gradient cannot pass."""
+    values = 0.5 + (np.arange(math.prod(t.shape)) * 0.37) % 1.0
+    return deepseek.from_numpy(values.reshape(tuple(t.shape))).to(t.dtype)
+
+
+# --- the table ------------------------------------------------------------------------------------------------------
+def test_every_op_has_an_entry() -> None:
+    missing = sorted(set(OVERLOADS) - set(REGISTRY))
+    assert not missing, f"ops without an OpInfo entry in pytests/opinfo/: {missing}"
+
+
+def test_every_entry_has_an_op() -> None:
+    stale = sorted(set(REGISTRY) - set(OVERLOADS))
+    assert not stale, f"OpInfo entries for ops that the table does not have: {stale}"
+
+
+@pytest.mark.parametrize("info", KNOWN, ids=lambda info: info.name)
+def test_entry_is_complete(info: OpInfo) -> None:
+    """An entry says what the op can do: both a reference and cases, and what does not apply is said, not left out."""
+    assert (info.ref is None) != (info.check is None), "exactly one of ref and check"
+    for row in rows_of(info):
+        assert row.composite or row.differentiable == info.grad, f"the table says differentiable={row.differentiable}"
+        assert row.doc.strip() and row.schema.startswith(row.name + "("), row.schema
+    if info.stream:
+        return
+    shapes = [spec.shape for sample in info.samples for spec in sample.specs()]
+    if info.zero_size:
+        assert any(0 in shape for shape in shapes), "no zero-size sample; say zero_size=False if it has no meaning"
+    if info.scalar:
+        assert () in shapes, "no 0-d sample; say scalar=False if it has no meaning"
+
+
+@pytest.mark.parametrize("full", [full for names in OVERLOADS.values() if len(names) > 1 for full in names])
+def test_every_overload_has_a_sample(full: str) -> None:
+    """Some sample binds to each overload: the others refuse its arguments with a TypeError."""
+    info = REGISTRY[full.split(".")[0]]
+    for index in range(len(info.samples)):
+        args, kwargs = fill(info, index, (info.floats or info.ints)[0]).tensors()
+        with contextlib.suppress(TypeError):
+            _C.op_call(full, *args, **kwargs)
+            return
+    pytest.fail(f"no sample of {info.name} fits {TABLE[full].schema}")
+
+
+# --- forward --------------------------------------------------------------------------------------------------------
+def check_forward(info: OpInfo, index: int, dtype: str) -> None:
+    call = fill(info, index, dtype)
+    args, kwargs = call.tensors()
+    result = run(info, args, kwargs)
+    for before, tensor in zip(
+        leaves((call.args, call.kwargs), type_of(call)), leaves((args, kwargs), Tensor), strict=True
+    ):
+        np.testing.assert_array_equal(to_numpy(tensor), before.wide(), err_msg="the op changed its input")
+    if info.check is not None:
+        info.check(result, *args, **kwargs)
+        return
+    expected = reference(info, call)
+    got = outputs(result)
+    assert len(got) == len(expected), f"{len(got)} outputs, expected {len(expected)}"
+    for i, (a, b) in enumerate(zip(got, expected, strict=True)):
+        assert_close(a, b, dtype, info.tol, what=f"{info.name}{info.samples[index]} output {i} [{dtype}]")
+
+
+def type_of(_: Any) -> type:
+    from opinfo.core import Filled
+
+    return Filled
+
+
+@over()
+def test_forward(info: OpInfo, index: int) -> None:
+    for dtype in info.floats:
+        check_forward(info, index, dtype)
+
+
+@over(lambda info: bool(info.ints), Sample.fits_integers)
+def test_integers_and_bool(info: OpInfo, index: int) -> None:
+    for dtype in info.ints:
+        check_forward(info, index, dtype)
+
+
+@pytest.mark.parametrize("info", [info for info in KNOWN if info.out], ids=lambda info: info.name)
+def test_result_dtype(info: OpInfo) -> None:
+    """The dtype rule of the first output, for every dtype the op takes."""
+    plain = [
+        i
+        for i, s in enumerate(info.samples)
+        if "dtype" not in s.kwargs and (info.stream or s.fits_integers()) and first_is_plain(s)
+    ]
+    for dtype in (*info.floats, *info.low, *info.ints):
+        for index in plain[:3]:
+            args, kwargs = fill(info, index, dtype).tensors()
+            got = str(outputs(run(info, args, kwargs))[0].dtype).split(".")[-1]
+            integral = dtype in info.ints
+            rules = {"same": dtype, "float": "float32" if integral else dtype, "sum": "int64" if integral else dtype}
+            assert got == rules.get(info.out, info.out), f"{info.name}{info.samples[index]} of {dtype} gave {got}"
+
+
+def first_is_plain(sample: Sample) -> bool:
+    """No literal or fixed dtype among floating inputs, and the dtype under test appears."""
+    kinds = [spec for spec in sample.specs() if spec.kind == "float"]
+    return (bool(kinds) and all(spec.dtype is None for spec in kinds)) or not list(sample.specs())
+
+
+@over(lambda info: bool(info.low), lambda sample: sample.low)
+def test_low_precision(info: OpInfo, index: int) -> None:
+    """bfloat16 and float16 give what float32 gives on the same numbers, rounded."""
+    for dtype in info.low:
+        call = fill(info, index, dtype)
+        args, kwargs = call.tensors()
+        if not any(str(t.dtype).endswith(dtype) for t in leaves((args, kwargs), Tensor)):
+            continue
+        result = run(info, args, kwargs)
+        if info.check is not None:
+            info.check(result, *args, **kwargs)
+            continue
+        wide = tree_map(lambda t: t.float() if t.dtype.is_floating_point else t, (args, kwargs), Tensor)
+        expected = outputs(run(info, *wide))
+        for a, b in zip(outputs(result), expected, strict=True):
+            kind = str(a.dtype).split(".")[-1]
+            assert kind == dtype or "dtype" in kwargs or not a.dtype.is_floating_point, f"{dtype} gave {kind}"
+            assert_close(a, to_numpy(b), dtype, info.low_tol, what=f"{info.name}{info.samples[index]} [{dtype}]")
+
+
+# --- special values -------------------------------------------------------------------------------------------------
+VALUES = (math.nan, math.inf, -math.inf, 0.0, -0.0, 1.0, -1.0, 0.5, -2.5, 30.0, -30.0, 1e4, -1e4, 1e30, -1e30, 1e-30)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("info", [i for i in KNOWN if i.special], ids=lambda info: info.name)
+def test_nan_inf_and_extremes(info: OpInfo, dtype: str) -> None:
+    """NaN, infinities, signed zeros and huge values, every pair of them for two inputs."""
+    values = [v for v in VALUES if v not in info.special_skip]
+    grid = np.array(list(itertools.product(values, repeat=info.special)), dtype=dtype).T.copy()
+    result = run(info, tuple(deepseek.from_numpy(row.copy()) for row in grid), {})
+    with np.errstate(all="ignore"):
+        expected = info.ref(*(row.astype(np.float64) for row in grid))
+        if dtype == "float32":
+            expected = np.asarray(expected).astype(np.float32) if np.asarray(expected).dtype.kind == "f" else expected
+    got = result.numpy()
+    np.testing.assert_allclose(
+        got,
+        expected,
+        rtol=3e-6 * info.tol if dtype == "float32" else 1e-11,
+        atol=1e-6 if dtype == "float32" else 1e-12,
+        err_msg=f"inputs {grid.tolist()}",
+    )
+
+
+# --- layouts --------------------------------------------------------------------------------------------------------
+def transposed(t: Any) -> Any:
+    return t.transpose(0, -1).contiguous().transpose(0, -1) if t.dim() > 1 else t
+
+
+def stepped(t: Any) -> Any:
+    """Every second element of a larger buffer, with an offset."""
+    if t.dim() == 0:
+        return t
+    wide = deepseek.zeros([*t.shape[:-1], 2 * t.shape[-1] + 1], dtype=t.dtype)
+    wide[..., 1::2] = t
+    return wide[..., 1::2]
+
+
+def expanded(t: Any) -> Any:
+    return t[:1].expand(t.shape) if t.dim() and t.shape[0] > 1 else t
+
+
+@over(lambda info: not info.stream and info.noncontig, lambda sample: sample.noncontig)
+@pytest.mark.parametrize("layout", [transposed, stepped, expanded], ids=lambda f: f.__name__)
+def test_non_contiguous(info: OpInfo, index: int, layout: Callable[[Any], Any]) -> None:
+    """The memory layout of inputs changes neither values nor gradients."""
+    dtype = "float64" if info.floats else info.ints[0]
+    call = fill(info, index, dtype)
+    result, grads = gradients(info, call, layout)
+    plain, plain_grads = gradients(info, call, lambda t: layout(t).contiguous())
+    if info.name.startswith("empty"):
+        return
+    for a, b in zip(outputs(result) + grads, outputs(plain) + plain_grads, strict=True):
+        if a is None or b is None:
+            assert a is b
+        else:
+            assert_close(a, to_numpy(b), dtype, what=f"{info.name}{info.samples[index]} {layout.__name__}")
+
+
+# --- gradients ------------------------------------------------------------------------------------------------------
+def checked(info: OpInfo, index: int) -> tuple[Callable[..., Any], tuple[Any, ...]] | None:
+    """A function of its differentiable inputs alone, in float64."""
+    args, kwargs = fill(info, index, "float64").tensors(requires_grad=True)
+    inputs = tuple(t for t in leaves((args, kwargs), Tensor) if t.requires_grad)
+    if not inputs:
+        return None
+
+    def function(*new: Any) -> Any:
+        supply = iter(new)
+        again = tree_map(lambda t: next(supply) if t.requires_grad else t, (args, kwargs), Tensor)
+        found = [t for t in grad_outputs(run(info, *again)) if t.requires_grad]
+        return tuple(found)
+
+    return (function, inputs) if function(*inputs) else None
+
+
+def differentiable(info: OpInfo) -> bool:
+    return info.grad
+
+
+def has_numbers_to_vary(sample: Sample) -> bool:
+    specs = [spec for spec in sample.specs() if spec.grad]
+    small = sum(math.prod(spec.shape) for spec in specs) <= 200
+    return sample.grad and small and bool(specs) and all(0 not in spec.shape for spec in specs)
+
+
+@over(differentiable, has_numbers_to_vary)
+def test_gradcheck(info: OpInfo, index: int) -> None:
+    found = checked(info, index)
+    assert found is not None, "no output requires grad although the table says differentiable"
+    assert gradcheck(found[0], found[1], atol=1e-6, rtol=1e-5)
+
+
+def second_order_samples() -> Iterable[Any]:
+    """The first two samples of each op that are small and not empty: second differences are quadratic in size."""
+    for info in KNOWN:
+        if differentiable(info) and info.gradgrad:
+            fit = [
+                i
+                for i, s in enumerate(info.samples)
+                if s.grad
+                and s.gradgrad
+                and any(spec.grad for spec in s.specs())
+                and 0 < sum(math.prod(spec.shape) for spec in s.specs()) <= 40
+                and all(0 not in p.shape for p in s.specs())
+            ]
+            keep = fit[:2] + [i for i in fit[2:] if info.samples[i].kwargs][:1]
+            yield from (pytest.param(info, i, id=f"{info.name}-{i}") for i in keep)
+
+
+@pytest.mark.parametrize(("info", "index"), list(second_order_samples()))
+def test_gradgradcheck(info: OpInfo, index: int) -> None:
+    found = checked(info, index)
+    assert found is not None
+    assert gradgradcheck(found[0], found[1], atol=1e-6, rtol=1e-5)
+
+
+@over(differentiable, lambda sample: any(0 in spec.shape or not spec.shape for spec in sample.specs()))
+def test_zero_size_and_scalar_gradients(info: OpInfo, index: int) -> None:
+    """Gradients of empty and 0-d inputs have the input's shape and dtype."""
+    for dtype in info.floats:
+        args, kwargs = fill(info, index, dtype).tensors(requires_grad=True)
+        inputs = [t for t in leaves((args, kwargs), Tensor) if t.requires_grad]
+        outs = [t for t in grad_outputs(run(info, args, kwargs)) if t.requires_grad]
+        if not inputs or not outs:
+            continue
+        for t, g in zip(
+            inputs, deepseek.autograd.grad(outs, inputs, [weight_like(o) for o in outs], allow_unused=True), strict=True
+        ):
+            assert g is None or (tuple(g.shape), g.dtype) == (tuple(t.shape), t.dtype)
+
+
+@pytest.mark.parametrize("info", [i for i in KNOWN if not i.grad and not i.stream], ids=lambda info: info.name)
+def test_not_differentiable_results_do_not_require_grad(info: OpInfo) -> None:
+    for index in range(len(info.samples)):
+        args, kwargs = fill(info, index, (info.floats or info.ints)[0]).tensors(requires_grad=True)
+        assert not any(t.requires_grad for t in outputs(run(info, args, kwargs)) if isinstance(t, Tensor))
+
+
+# --- infer, composites, errors, determinism ---------------------------------------------------------------------------
+def has_infer(row: Any) -> bool:
+    return not row.composite and row.kind != "view"
+
+
+@over(lambda info: any(has_infer(row) for row in rows_of(info)))
+def test_infer_equals_result(info: OpInfo, index: int) -> None:
+    """`infer` promises dtype and shape without running; the result must keep the promise."""
+    for dtype in (*info.floats, *info.low[:1], *(info.ints[:2] if info.samples[index].fits_integers() else ())):
+        args, kwargs = fill(info, index, dtype).tensors()
+        for row in rows_of(info):
+            if has_infer(row):
+                with contextlib.suppress(TypeError):  # the sample is for another overload
+                    promised = _C.infer(row.name, *args, **kwargs)
+                    got = [t for t in outputs(_C.op_call(row.name, *args, **kwargs)) if isinstance(t, Tensor)]
+                    assert [(d, tuple(s)) for d, s in promised] == [(t.dtype, tuple(t.shape)) for t in got]
+
+
+@over(lambda info: any(row.has_composite for row in rows_of(info)))
+def test_fused_equals_composite(info: OpInfo, index: int) -> None:
+    """A fused kernel and its definition in plain ops agree, in values and gradients."""
+    for row, dtype in itertools.product(rows_of(info), info.floats):
+        if row.has_composite:
+            call = fill(info, index, dtype)
+            fused, plain = (values_and_gradients(how, row.name, call) for how in (_C.op_call, _C.op_composite))
+            for a, b in zip(fused, plain, strict=True):
+                if a is None or b is None:
+                    assert a is b
+                else:
+                    assert_close(a, to_numpy(b), dtype, 4 * info.tol, what=f"{row.name}{info.samples[index]} [{dtype}]")
+
+
+def values_and_gradients(how: Callable[..., Any], name: str, call: Any) -> list[Any]:
+    args, kwargs = call.tensors(requires_grad=True)
+    deepseek.manual_seed(7)
+    result = how(name, *args, **kwargs)
+    inputs = [t for t in leaves((args, kwargs), Tensor) if t.requires_grad]
+    outs = [t for t in grad_outputs(result) if t.requires_grad]
+    if not outs or not inputs:
+        return outputs(result)
+    grads = deepseek.autograd.grad(outs, inputs, [weight_like(t) for t in outs], allow_unused=True)
+    return [*outputs(result), *grads]
+
+
+@each(lambda info: info.errors, "case")
+def test_errors(info: OpInfo, case: Any) -> None:
+    """A wrong call raises the class torch raises, with a text that says what is wrong, and the op works afterwards."""
+    args, kwargs = fill(info, 0, "float32", case.sample).tensors()
+    with pytest.raises(case.error) as caught:
+        run(info, args, kwargs)
+    assert re.search(case.match, str(caught.value), re.IGNORECASE), f"{case.match!r} not in {str(caught.value)!r}"
+    assert len(str(caught.value)) > 10
+    again = fill(info, 0, (info.floats or info.ints)[0]).tensors()
+    run(info, *again)
+
+
+def bits(tensor: Any) -> bytes:
+    return to_numpy(tensor).tobytes()
+
+
+@each(lambda info: info.big, "sample")
+def test_same_bits_for_any_thread_count(info: OpInfo, sample: Sample) -> None:
+    dtype = "float32" if "float32" in info.floats else info.ints[0]
+    call = fill(info, 0, dtype, sample)
+    threads = deepseek.get_num_threads()
+    found = []
+    try:
+        for count in (1, 2, 1):
+            deepseek.set_num_threads(count)
+            result, grads = gradients(info, call)
+            found.append([bits(t) for t in [*outputs(result), *grads] if t is not None])
+    finally:
+        deepseek.set_num_threads(threads)
+    assert found[0] == found[2], "two runs with one thread differ"
+    assert found[0] == found[1], "one and two threads differ"
+
+
+@each(lambda info: info.rows, "sample")
+def test_a_row_does_not_depend_on_the_batch(info: OpInfo, sample: Sample) -> None:
+    """The first k rows of a result are the result of the first k rows, bit for bit."""
+    for dtype in ("float32", *[d for d in info.low if d == "bfloat16"]):
+        args, kwargs = fill(info, 0, dtype, sample).tensors()
+        whole = outputs(run(info, args, kwargs))
+        for k in (1, 2, 5, 8, 16, 33):
+            if k < args[0].shape[0]:
+                part = outputs(run(info, (args[0][:k].clone(), *args[1:]), kwargs))
+                for a, b in zip(part, whole, strict=True):
+                    assert bits(a) == bits(b[:k]), f"{k} of {args[0].shape[0]} rows, {dtype}"
+
+
+@pytest.mark.parametrize(
+    "info", [i for i in KNOWN if i.random and not i.name.startswith("empty")], ids=lambda info: info.name
+)
+def test_random_ops_follow_the_seed(info: OpInfo) -> None:
+    args, kwargs = fill(info, 0, "float32").tensors()
+    first, second = (outputs(run(info, args, kwargs))[0] for _ in range(2))
+    assert bits(first) == bits(second)
+    deepseek.manual_seed(99)
+    third = outputs(call_op(info.name, args, kwargs))[0]
+    assert first.numel() < 4 or bits(first) != bits(third)

@@ -1,0 +1,26 @@
+"""The command ``deepseek``: demo, train, generate and doctor.
+
+Results go to stdout, progress and errors to stderr. Exit codes: 0 done, 1 it failed, 2 wrong usage, 130 Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns the exit code.
+
+    Raises:
+        ImportError: typer or rich is missing; the message names the package to install.
+    """
+    try:
+        import rich  # noqa: F401
+        import typer  # noqa: F401
+    except ImportError as error:
+        message = f'the command line needs {error.name}: pip install "deepseek[cli]"'
+        raise ImportError(message, name=error.name) from None
+    from deepseek.cli.app import run
+
+    return run(list(sys.argv[1:] if arguments is None else arguments))

@@ -1,0 +1,7 @@
+"""``python -m deepseek.cli``."""
+
+import sys
+
+from deepseek.cli import main
+
+sys.exit(main())

@@ -1,0 +1,221 @@
+"""``deepseek demo`` and ``deepseek train``."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import deepseek
+from deepseek.cli.generation import decode, sample_bytes
+from deepseek.cli.report import TrainingDisplay, megabytes, note, print_table
+from deepseek.models.size import model_size
+from deepseek.train import (
+    CheckpointError,
+    Corpus,
+    Progress,
+    TrainConfig,
+    Trainer,
+    bits_per_byte,
+    gzip_bits_per_byte,
+    load_config,
+    load_corpus,
+    newest,
+    run_lock,
+    xz_bits_per_byte,
+)
+from deepseek.train.checkpoint import step_folders
+
+_SAMPLE_BYTES = 500
+_NEVER = 10**9  # steps between checkpoints in the demo, which saves at its end
+
+
+class StopSignal:
+    """Remembers Ctrl-C or SIGTERM, so that the step in progress ends and is saved."""
+
+    def __init__(self) -> None:
+        self.received = 0
+
+    def __bool__(self) -> bool:
+        return self.received != 0
+
+    @property
+    def exit_code(self) -> int:
+        """128 + signal number, as shells report it."""
+        return 128 + self.received
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.received:  # the second time: now
+            raise KeyboardInterrupt
+        self.received = number
+        note("\nstopping after this step; press Ctrl-C again to stop without saving")
+
+    @contextmanager
+    def listen(self) -> Iterator[StopSignal]:
+        """Installs the handlers for the length of a with block."""
+        before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield self
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+class Interrupted(Exception):
+    """A signal ended the run after its checkpoint was saved."""
+
+    def __init__(self, message: str, stop: StopSignal) -> None:
+        super().__init__(message)
+        self.exit_code = stop.exit_code
+
+
+def use_threads(threads: int | None) -> None:
+    """Sets the engine's thread count, if one was asked for."""
+    if threads is not None:
+        deepseek.set_num_threads(threads)
+
+
+def run_demo(
+    seconds: float, out: Path | None, prompt: str, seed: int, overrides: list[str], as_json: bool, dry_run: bool
+) -> int:
+    """Trains for ``seconds``, evaluates, samples and saves; returns the exit code."""
+    base = TrainConfig()
+    base = replace(base, run=replace(base.run, steps=0, seconds=seconds, seed=seed, checkpoint_every=_NEVER))
+    config = load_config(None, overrides, base)
+    if dry_run:
+        return _print_size(config, as_json)
+    root = _free_folder(Path("runs/demo")) if out is None else out
+    if step_folders(root):
+        raise CheckpointError(f"{root} already holds a run; choose another --out")
+    return _train(config, root, "demo", prompt, as_json)
+
+
+def run_train(path: Path | None, out: Path, overrides: list[str], as_json: bool, dry_run: bool) -> int:
+    """Trains to the end of the configured run, continuing what is in ``out``; returns the exit code."""
+    found = newest(out)
+    base = TrainConfig.from_dict(found.info["config"]) if found is not None else None
+    config = load_config(path, overrides, base)
+    if dry_run:
+        return _print_size(config, as_json)
+    if found is None and step_folders(out):
+        raise CheckpointError(f"{out} holds checkpoints, but none of them is undamaged; choose another --out")
+    return _train(config, out, "train", None, as_json)
+
+
+def _train(config: TrainConfig, root: Path, command: str, prompt: str | None, as_json: bool) -> int:
+    started = time.perf_counter()
+    corpus = load_corpus(config.data.path or None, config.data.suffix, config.data.held_out)
+    note(
+        f"text: {corpus.name}, {megabytes(len(corpus.train))} in {corpus.n_train_files} files to train on, "
+        f"{megabytes(len(corpus.held_out))} in {corpus.n_held_out_files} held out"
+    )
+    size = model_size(config.model, config.run.batch)
+    note(f"model: {size.parameters:,} parameters, {size.active:,} of them active per byte")
+    with run_lock(root), StopSignal().listen() as stop:
+        trainer = Trainer(config, corpus)
+        resumed = trainer.restore_newest(root)
+        if resumed is not None:
+            note(f"continuing from {resumed.path}")
+        begin_step = trainer.step
+        with TrainingDisplay() as display:
+
+            def on_step(progress: Progress) -> bool:
+                display.update(progress)
+                return bool(stop)
+
+            checkpoint = trainer.run(root, command, on_step)
+    if stop:
+        way_on = "the same command continues it" if command == "train" else "deepseek generate can use it"
+        raise Interrupted(f"stopped at step {trainer.step}; the checkpoint is {checkpoint.path}, {way_on}", stop)
+    note("measuring held-out bits per byte")
+    result: dict[str, Any] = {
+        "steps": trainer.step,
+        "train_seconds": round(trainer.elapsed, 2),
+        "tokens_per_second": round(trainer.step * config.run.batch * config.model.context / trainer.elapsed),
+        "parameters": size.parameters,
+        "resumed_at_step": begin_step if resumed is not None else None,
+        **_held_out(trainer, corpus),
+        "checkpoint": str(checkpoint.path),
+    }
+    if prompt is not None:
+        trainer.model.eval()
+        sample = sample_bytes(trainer.model, prompt.encode(), _SAMPLE_BYTES, 0.7, 0, 0.95, config.run.seed)
+        result["sample"] = decode(prompt.encode() + bytes(sample))
+    result["total_seconds"] = round(time.perf_counter() - started, 2)
+    _print_result(result, root, as_json)
+    return 0
+
+
+def _held_out(trainer: Trainer, corpus: Corpus) -> dict[str, Any]:
+    """Scores the first ``data.eval_bytes`` of the held-out text: the same bytes for model, gzip and xz."""
+    data = corpus.held_out[: trainer.config.data.eval_bytes]
+    raw = data.tobytes()
+    return {
+        "held_out_bytes": len(raw),
+        "held_out_bits_per_byte": round(bits_per_byte(trainer.model, data), 4),
+        "gzip_9_bits_per_byte": round(gzip_bits_per_byte(raw), 4),
+        "xz_9_bits_per_byte": round(xz_bits_per_byte(raw), 4),
+    }
+
+
+def _print_result(result: dict[str, Any], root: Path, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(result))
+        return
+    rows = [
+        ["this model", f"{result['held_out_bits_per_byte']:.3f}"],
+        ["gzip -9", f"{result['gzip_9_bits_per_byte']:.3f}"],
+        ["xz -9", f"{result['xz_9_bits_per_byte']:.3f}"],
+    ]
+    print_table(f"bits per byte of {result['held_out_bytes']:,} held-out bytes", rows)
+    if "sample" in result:
+        print(f"\nsample:\n\n{result['sample']}\n")
+    print(
+        f"{result['steps']} steps in {result['train_seconds']:.0f} s, {result['tokens_per_second']:,} tokens/s, "
+        f"{result['total_seconds']:.0f} s in all"
+    )
+    print(f"checkpoint: {result['checkpoint']}")
+    print(f"try: deepseek generate --checkpoint {shlex.quote(str(root))} --prompt 'class Queue:'")
+
+
+def _print_size(config: TrainConfig, as_json: bool) -> int:
+    size = model_size(config.model, config.run.batch)
+    if as_json:
+        values = {
+            "parameters": size.parameters,
+            "active_parameters": size.active,
+            "weights_bytes": size.weights_bytes,
+            "gradients_bytes": size.weights_bytes,
+            "optimizer_bytes": size.optimizer_bytes,
+            "activation_bytes": size.activation_bytes,
+            "total_bytes": size.total_bytes,
+        }
+        print(json.dumps(values))
+        return 0
+    rows = [
+        ["parameters", f"{size.parameters:,}"],
+        ["active per byte", f"{size.active:,}"],
+        ["weights", megabytes(size.weights_bytes)],
+        ["gradients", megabytes(size.weights_bytes)],
+        ["optimizer", megabytes(size.optimizer_bytes)],
+        ["activations (estimate)", megabytes(size.activation_bytes)],
+        ["memory in all", megabytes(size.total_bytes)],
+    ]
+    print_table("size", rows)
+    return 0
+
+
+def _free_folder(wanted: Path) -> Path:
+    """Returns ``wanted``, or ``wanted-2``, ``wanted-3`` … where a run is already there."""
+    folder, number = wanted, 1
+    while step_folders(folder):
+        number += 1
+        folder = wanted.with_name(f"{wanted.name}-{number}")
+    return folder

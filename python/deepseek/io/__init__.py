@@ -1,0 +1,6 @@
+"""Reading and writing files. `deepseek.io.safetensors` is the interchange format; `deepseek.save` and `deepseek.load`
+build on it. Nothing here unpickles."""
+
+from deepseek.io import safetensors
+
+__all__ = ["safetensors"]

@@ -1,0 +1,83 @@
+"""Mixture-of-experts feed-forward with shared and routed experts, as DeepSeek-V3 routes."""
+
+from __future__ import annotations
+
+from deepseek import Tensor, arange, argsort, cat, empty, nn, no_grad, sigmoid, topk, zeros, zeros_like
+from deepseek.models.config import ModelConfig
+from deepseek.models.layers import FeedForward
+from deepseek.nn import functional as F
+
+
+class Router(nn.Module):
+    """Chooses top-k experts by sigmoid affinity plus a balancing bias.
+
+    The bias only takes part in the choice, not in the gate weight, and no loss term pulls on it: after every training
+    step it moves by a fixed rate, up for experts that had less than their share of tokens, down for the others.
+    """
+
+    bias: Tensor
+    load: Tensor
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.top_k = config.top_k
+        self.scale = config.routed_scale
+        self.weight = nn.Parameter(empty(config.n_routed_experts, config.dim))
+        self.register_buffer("bias", zeros(config.n_routed_experts))
+        self.register_buffer("load", zeros(config.n_routed_experts), persistent=False)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Maps x [tokens, dim] to gate weights and expert numbers, both [tokens, top_k]."""
+        affinity = sigmoid(F.linear(x, self.weight))
+        with no_grad():
+            chosen = topk(affinity + self.bias, self.top_k, dim=-1)[1]
+        gates = affinity.gather(1, chosen)
+        return gates * (self.scale / gates.sum(dim=-1, keepdim=True)), chosen
+
+    def rebalance(self, rate: float) -> None:
+        """Moves the bias by ``rate`` against the load counted since the last call, and clears the count."""
+        with no_grad():
+            self.bias += rate * (self.load.mean() - self.load).sign()
+            self.load.zero_()
+
+
+class MixtureOfExperts(nn.Module):
+    """Shared experts see every token, routed experts the tokens the router sends them."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.n_experts = config.n_routed_experts
+        hidden = config.expert_dim * config.n_shared_experts
+        self.shared = FeedForward(config.dim, hidden) if hidden else None
+        self.router = Router(config)
+        # One tensor per matrix kind, so that a grouped kernel can take them as they are.
+        self.gate_up = nn.Parameter(empty(self.n_experts, 2 * config.expert_dim, config.dim))
+        self.down = nn.Parameter(empty(self.n_experts, config.dim, config.expert_dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps x [batch, time, dim] to the same shape."""
+        flat = x.reshape(-1, x.shape[-1])  # [tokens, dim]
+        gates, chosen = self.router(flat)
+        out = self._routed(flat, gates, chosen)
+        if self.shared is not None:
+            out = out + self.shared(flat)
+        return out.view(*x.shape)
+
+    def _routed(self, flat: Tensor, gates: Tensor, chosen: Tensor) -> Tensor:
+        top_k = chosen.shape[1]
+        experts = chosen.reshape(-1)  # [tokens * top_k], pair p belongs to token p // top_k
+        order = argsort(experts, stable=True)
+        token = order // top_k
+        counts = (experts.unsqueeze(1) == arange(self.n_experts)).sum(dim=0)
+        if self.training:
+            with no_grad():
+                self.router.load += counts
+        gathered = flat.index_select(0, token)  # rows of one expert are neighbours
+        outputs = []
+        groups = gathered.split(counts.tolist())
+        for rows, gate_up, down in zip(groups, self.gate_up.unbind(0), self.down.unbind(0), strict=True):
+            if rows.shape[0]:
+                gate, up = F.linear(rows, gate_up).chunk(2, dim=-1)
+                outputs.append(F.linear(F.silu(gate) * up, down))
+        weighted = cat(outputs) * gates.reshape(-1).index_select(0, order).unsqueeze(1)
+        return zeros_like(flat).index_add(0, token, weighted)

@@ -1,0 +1,159 @@
+"""Activations. What the core has as one op is called there; the rest is composed of ops that differentiate twice."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import deepseek
+from deepseek import _C, Tensor
+
+
+def _maybe_inplace(fn: Callable[[Tensor], Tensor], input: Tensor, inplace: bool) -> Tensor:
+    if not inplace:
+        return fn(input)
+    # The clone keeps what backward needs while the input itself is overwritten.
+    return input.copy_(fn(input.clone()))
+
+
+def _implicit_dim(name: str, ndim: int) -> int:
+    warnings.warn(
+        f"Implicit dimension choice for {name} has been deprecated. Change the call to include dim=X as an argument.",
+        stacklevel=4,
+    )
+    return 0 if ndim in (0, 1, 3) else 1
+
+
+def relu(input: Tensor, inplace: bool = False) -> Tensor:
+    """``max(input, 0)``, any shape."""
+    if inplace and hasattr(input, "relu_"):
+        return input.relu_()
+    return _maybe_inplace(_C.relu, input, inplace)
+
+
+def gelu(input: Tensor, approximate: str = "none") -> Tensor:
+    """``input * Phi(input)``; ``approximate="tanh"`` uses the tanh formula. (Hendrycks and Gimpel, 2016)"""
+    return _C.gelu(input, approximate)
+
+
+def silu(input: Tensor, inplace: bool = False) -> Tensor:
+    """``input * sigmoid(input)``, any shape."""
+    return _maybe_inplace(_C.silu, input, inplace)
+
+
+def swiglu(gate: Tensor, up: Tensor) -> Tensor:
+    """``silu(gate) * up``, both of the same shape: the gate of a SwiGLU feed-forward. (Shazeer, 2020)"""
+    return _C.swiglu(gate, up)
+
+
+def sigmoid(input: Tensor) -> Tensor:
+    """``1 / (1 + exp(-input))``, any shape."""
+    return _C.sigmoid(input)
+
+
+def tanh(input: Tensor) -> Tensor:
+    """Hyperbolic tangent, any shape."""
+    return _C.tanh(input)
+
+
+def softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Tensor:
+    """Softmax along ``dim``; ``dtype`` converts the input first. The shape stays."""
+    if dim is None:
+        dim = _implicit_dim("softmax", input.dim())
+    return _C.softmax(input if dtype is None else input.to(dtype), dim)
+
+
+def softmin(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Tensor:
+    """``softmax(-input)`` along ``dim``."""
+    if dim is None:
+        dim = _implicit_dim("softmin", input.dim())
+    return softmax(-input, dim, dtype=dtype)
+
+
+def log_softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Tensor:
+    """Logarithm of the softmax along ``dim``, computed stably."""
+    if dim is None:
+        dim = _implicit_dim("log_softmax", input.dim())
+    return _C.log_softmax(input if dtype is None else input.to(dtype), dim)
+
+
+def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
+    """``input`` where positive, ``negative_slope * input`` elsewhere."""
+    return _maybe_inplace(lambda x: deepseek.where(x > 0, x, x * negative_slope), input, inplace)
+
+
+def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
+    """``input`` where positive, ``alpha * (exp(input) - 1)`` elsewhere. (Clevert et al., 2015)"""
+    # The clamp keeps exp finite in the branch that is not taken, whose gradient would be 0 * inf = NaN.
+    return _maybe_inplace(lambda x: deepseek.where(x > 0, x, alpha * deepseek.expm1(x.clamp(max=0))), input, inplace)
+
+
+def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:
+    """``input`` limited to [min_val, max_val]; the gradient is 0 at and beyond both limits."""
+    if min_val > max_val:
+        raise ValueError(f"min_val cannot be greater than max_val, got {min_val} > {max_val}")
+
+    def limit(x: Tensor) -> Tensor:
+        inside = (x > min_val) & (x < max_val)
+        return deepseek.where(inside, x, x.detach().clamp(min_val, max_val))
+
+    return _maybe_inplace(limit, input, inplace)
+
+
+def relu6(input: Tensor, inplace: bool = False) -> Tensor:
+    """``min(max(input, 0), 6)``."""
+    return hardtanh(input, 0.0, 6.0, inplace)
+
+
+def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
+    """``input * relu6(input + 3) / 6``. (Howard et al., 2019)"""
+    return _maybe_inplace(lambda x: x * (x + 3).clamp(0, 6) / 6, input, inplace)
+
+
+def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
+    """``relu6(input + 3) / 6``."""
+    return _maybe_inplace(lambda x: relu6(x + 3) / 6, input, inplace)
+
+
+def log1p_exp(input: Tensor) -> Tensor:
+    """``log(1 + exp(input))`` without overflow at any size of ``input``, with exact derivatives also at 0."""
+    positive = input.clamp(min=0)
+    negative = input.clamp(max=0)
+    return deepseek.where(input > 0, input + (-positive).exp().log1p(), negative.exp().log1p())
+
+
+def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
+    """``log(1 + exp(beta * input)) / beta``; the identity where ``beta * input > threshold``."""
+    scaled = input * beta
+    return deepseek.where(scaled > threshold, input, log1p_exp(scaled) / beta)
+
+
+def logsigmoid(input: Tensor) -> Tensor:
+    """``log(sigmoid(input))``, computed stably."""
+    return -log1p_exp(-input)
+
+
+def mish(input: Tensor, inplace: bool = False) -> Tensor:
+    """``input * tanh(softplus(input))``. (Misra, 2019)"""
+    return _maybe_inplace(lambda x: x * _C.tanh(log1p_exp(x)), input, inplace)
+
+
+def softsign(input: Tensor) -> Tensor:
+    """``input / (1 + |input|)``."""
+    return input / (1 + input.abs())
+
+
+def glu(input: Tensor, dim: int = -1) -> Tensor:
+    """``a * sigmoid(b)`` with ``a`` and ``b`` the halves of ``input`` along ``dim``. (Dauphin et al., 2016)
+
+    Raises:
+        RuntimeError: the size of ``dim`` is odd, or ``input`` has no dimensions.
+    """
+    if input.dim() == 0:
+        raise RuntimeError("glu does not support 0-dimensional tensors")
+    size = input.shape[dim]
+    if size % 2:
+        raise RuntimeError(f"Halving dimension must be even, but dimension {dim % input.dim()} is size {size}")
+    value, gate = input.chunk(2, dim)
+    return value * _C.sigmoid(gate)

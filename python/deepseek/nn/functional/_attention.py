@@ -1,0 +1,93 @@
+"""Attention: the fused core op and the projections around it."""
+
+from __future__ import annotations
+
+import math
+
+import deepseek
+from deepseek import _C, Tensor
+from deepseek.nn.functional._basic import dropout, linear
+
+
+def scaled_dot_product_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """``softmax(query @ key^T * scale + mask) @ value``.
+
+    Args:
+        query: (..., heads, L, E).
+        key: (..., heads, S, E).
+        value: (..., heads, S, Ev).
+        attn_mask: broadcastable to (..., heads, L, S); bool (True takes part) or added to the scores.
+        dropout_p: probability of dropping an attention weight, applied whenever it is above 0.
+        is_causal: position i sees positions 0..i only.
+        scale: 1/sqrt(E) when omitted.
+        enable_gqa: key and value may have fewer heads, each shared by a group of query heads.
+
+    Returns:
+        (..., heads, L, Ev).
+    """
+    return _C.scaled_dot_product_attention(query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa)
+
+
+def canonical_mask(mask: Tensor | None, name: str, dtype: object) -> Tensor | None:
+    """A mask as numbers to add to the scores: True of a bool mask becomes -inf (means: leave out)."""
+    if mask is None:
+        return None
+    if mask.dtype == deepseek.bool:
+        return deepseek.zeros(mask.shape, dtype=dtype).masked_fill(mask, -math.inf)
+    if not mask.is_floating_point():
+        raise AssertionError(f"only bool and floating types of {name} are supported, got {mask.dtype}")
+    return mask.to(dtype)
+
+
+def multi_head_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    num_heads: int,
+    in_proj_weights: tuple[Tensor, Tensor, Tensor],
+    in_proj_biases: tuple[Tensor | None, Tensor | None, Tensor | None],
+    out_proj_weight: Tensor,
+    out_proj_bias: Tensor | None,
+    mask: Tensor | None,
+    dropout_p: float,
+    need_weights: bool,
+) -> tuple[Tensor, Tensor | None]:
+    """Multi-head attention of batch-first tensors.
+
+    Args:
+        query: (N, L, E).
+        key: (N, S, Ek).
+        value: (N, S, Ev).
+        mask: None or numbers to add, broadcastable to (N, heads, L, S).
+
+    Returns:
+        output (N, L, E), and the weights (N, heads, L, S) or None.
+    """
+    batch, target_len, embed_dim = query.shape
+    head_dim = embed_dim // num_heads
+
+    def heads(x: Tensor, part: int) -> Tensor:  # (N, T, E?) -> (N, heads, T, head_dim)
+        projected = linear(x, in_proj_weights[part], in_proj_biases[part])
+        return projected.reshape(batch, x.shape[1], num_heads, head_dim).transpose(1, 2)
+
+    q, k, v = heads(query, 0), heads(key, 1), heads(value, 2)
+    weights: Tensor | None = None
+    if need_weights:
+        scores = deepseek.matmul(q * (1.0 / math.sqrt(head_dim)), k.transpose(-2, -1))  # (N, heads, L, S)
+        if mask is not None:
+            scores = scores + mask
+        weights = dropout(_C.softmax(scores, -1), dropout_p, training=dropout_p > 0.0)
+        mixed = deepseek.matmul(weights, v)
+    else:
+        mixed = scaled_dot_product_attention(q, k, v, mask, dropout_p)
+    merged = mixed.transpose(1, 2).reshape(batch, target_len, embed_dim)
+    return linear(merged, out_proj_weight, out_proj_bias), weights

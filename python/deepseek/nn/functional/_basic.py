@@ -1,0 +1,217 @@
+"""Linear, embedding, normalisation, dropout, padding and distances."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import deepseek
+from deepseek import _C, Tensor
+from deepseek.nn.functional._activation import _maybe_inplace
+
+
+def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``input @ weight.T + bias``: input (..., in), weight (out, in), bias (out), result (..., out)."""
+    return _C.linear(input, weight, bias)
+
+
+def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``x1^T W_k x2 + b_k``: input1 (..., i), input2 (..., j), weight (out, i, j), result (..., out)."""
+    left = deepseek.einsum("...i,kij->...kj", input1, weight)
+    result = (left * input2.unsqueeze(-2)).sum(-1)
+    return result if bias is None else result + bias
+
+
+def embedding(
+    input: Tensor,
+    weight: Tensor,
+    padding_idx: int | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2.0,
+    scale_grad_by_freq: bool = False,
+    sparse: bool = False,
+) -> Tensor:
+    """Rows of a table: input (...) of int64 or int32 indices, weight (V, E), result (..., E).
+
+    Args:
+        padding_idx: the row that receives no gradient; may count from the end.
+
+    Raises:
+        NotImplementedError: max_norm, scale_grad_by_freq or sparse is asked for.
+    """
+    check_embedding_options(max_norm, scale_grad_by_freq, sparse)
+    rows = weight.shape[0]
+    if padding_idx is None:
+        padding_idx = -1  # the core's word for none
+    elif not -rows <= padding_idx < rows:
+        raise AssertionError(f"padding_idx must be within num_embeddings = {rows}, got {padding_idx}")
+    elif padding_idx < 0:
+        padding_idx += rows
+    return _C.embedding(input, weight, padding_idx)
+
+
+def check_embedding_options(max_norm: float | None, scale_grad_by_freq: bool, sparse: bool) -> None:
+    """Refuse the options of torch's embedding that do not exist here."""
+    if max_norm is not None:
+        raise NotImplementedError("embedding: max_norm is not supported; renormalise weight under no_grad() instead")
+    if scale_grad_by_freq:
+        raise NotImplementedError("embedding: scale_grad_by_freq is not supported; leave it False")
+    if sparse:
+        raise NotImplementedError("embedding: sparse gradients are not supported; leave sparse False")
+
+
+def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
+    """int64 one-hot vectors: tensor (...) of class indices, result (..., num_classes).
+
+    ``num_classes=-1`` takes the largest index plus one.
+
+    Raises:
+        RuntimeError: not int64, a negative index, or one that is not below num_classes.
+    """
+    if tensor.dtype != deepseek.int64:
+        raise RuntimeError(f"one_hot is only applicable to index tensor of type LongTensor, got {tensor.dtype}")
+    if tensor.numel() == 0:
+        if num_classes <= 0:
+            raise RuntimeError("Can not infer total number of classes from empty tensor.")
+    else:
+        if int(tensor.min()) < 0:
+            raise RuntimeError("Class values must be non-negative.")
+        largest = int(tensor.max())
+        if num_classes == -1:
+            num_classes = largest + 1
+        elif largest >= num_classes:
+            raise RuntimeError(f"Class values must be smaller than num_classes: {largest} is not below {num_classes}.")
+    return (tensor.unsqueeze(-1) == deepseek.arange(num_classes)).to(deepseek.int64)
+
+
+def layer_norm(
+    input: Tensor,
+    normalized_shape: Sequence[int],
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Normalise over the last dimensions, which are ``normalized_shape``. (Ba et al., 2016)"""
+    return _C.layer_norm(input, list(normalized_shape), weight, bias, eps)
+
+
+def rms_norm(
+    input: Tensor, normalized_shape: Sequence[int], weight: Tensor | None = None, eps: float | None = None
+) -> Tensor:
+    """``input / sqrt(mean(input^2) + eps) * weight`` over the last dimensions. (Zhang and Sennrich, 2019)
+
+    ``eps=None`` is the machine epsilon of the input's dtype.
+    """
+    if eps is None:
+        # Half precision is normalised in float32, so its epsilon is float32's.
+        wide = deepseek.float64 if input.dtype == deepseek.float64 else deepseek.float32
+        eps = deepseek.finfo(wide).eps
+    return _C.rms_norm(input, list(normalized_shape), weight, eps)
+
+
+def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    """Zero each element with probability ``p`` and scale the rest by ``1 / (1 - p)``; the identity when not training.
+
+    Raises:
+        ValueError: ``p`` is outside [0, 1].
+    """
+    if not 0.0 <= p <= 1.0:
+        raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
+    return _maybe_inplace(lambda x: _C.dropout(x, p, training), input, inplace)
+
+
+def normalize(
+    input: Tensor, p: float = 2.0, dim: int | tuple[int, ...] = 1, eps: float = 1e-12, out: None = None
+) -> Tensor:
+    """``input / max(norm_p(input), eps)`` with the norm along ``dim``."""
+    if out is not None:
+        raise NotImplementedError("normalize: out= is not supported; assign the result instead")
+    return input / input.norm(p, dim, keepdim=True).clamp(min=eps)
+
+
+def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
+    """``x1 . x2 / (max(|x1|, eps) * max(|x2|, eps))`` along ``dim``, which disappears; the inputs broadcast."""
+    if not (x1.is_floating_point() and x2.is_floating_point()):
+        raise RuntimeError(f"expected common dtype to be floating point, yet common dtype is {x1.dtype}, {x2.dtype}")
+    x1, x2 = deepseek.broadcast_tensors(x1, x2)
+    unit1 = x1 / x1.norm(2, dim, keepdim=True).clamp(min=eps)
+    unit2 = x2 / x2.norm(2, dim, keepdim=True).clamp(min=eps)
+    return (unit1 * unit2).sum(dim)
+
+
+def pairwise_distance(x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> Tensor:
+    """``norm_p(x1 - x2 + eps)`` along the last dimension."""
+    return (x1 - x2 + eps).norm(p, -1, keepdim=keepdim)
+
+
+def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
+    """Make dimensions longer (or shorter, with negative amounts), starting from the last.
+
+    Args:
+        pad: ``(left, right)`` of the last dimension, then of the one before it, and so on.
+        mode: "constant" (filled with ``value``, 0 when omitted), "reflect", "replicate" or "circular".
+
+    Raises:
+        RuntimeError: an odd number of amounts, more than the input has dimensions, or a negative new size.
+        NotImplementedError: an unknown mode.
+    """
+    amounts = list(pad)
+    if len(amounts) % 2:
+        raise RuntimeError(f"Padding length must be divisible by 2, got {len(amounts)} amounts")
+    if len(amounts) // 2 > input.dim():
+        raise RuntimeError(
+            f"Padding length should be less than or equal to two times the input dimension but got padding length "
+            f"{len(amounts)} and input of dimension {input.dim()}"
+        )
+    if mode not in ("constant", "reflect", "replicate", "circular"):
+        raise NotImplementedError(f"Unrecognised padding mode {mode}")
+    if mode != "constant" and value is not None:
+        raise ValueError(f'Padding mode "{mode}" doesn\'t take in value argument')
+    result = input
+    for i in range(0, len(amounts), 2):
+        dim = input.dim() - 1 - i // 2
+        left, right = amounts[i], amounts[i + 1]
+        if left or right:
+            if mode == "constant":
+                result = _pad_constant(result, dim, left, right, 0 if value is None else value)
+            else:
+                index = _border_index(mode, result.shape[dim], left, right)
+                result = result.index_select(dim, deepseek.tensor(index, dtype=deepseek.int64))
+    return result.clone() if result is input else result
+
+
+def _pad_constant(input: Tensor, dim: int, left: int, right: int, value: float) -> Tensor:
+    size = input.shape[dim]
+    if size + left + right < 0:
+        raise RuntimeError(
+            f"The input size {size}, plus negative padding {left} and {right}, resulted in a negative output size, "
+            f"which is invalid. Check dimension {dim} of your input."
+        )
+    start = min(max(-left, 0), size)
+    kept = max(size - start - max(-right, 0), 0)
+    pieces: list[Tensor] = []
+
+    def fill(count: int) -> None:
+        if count > 0:
+            shape = list(input.shape)
+            shape[dim] = count
+            pieces.append(deepseek.full(shape, value, dtype=input.dtype))
+
+    fill(left)
+    pieces.append(input.narrow(dim, start, kept))
+    fill(right)
+    result = deepseek.cat(pieces, dim)
+    # One side may cut more than the input holds; the cut then reaches into the other side's filling.
+    return result.narrow(dim, 0, size + left + right) if result.shape[dim] > size + left + right else result
+
+
+def _border_index(mode: str, size: int, left: int, right: int) -> list[int]:
+    """The source position of every position of the padded dimension."""
+    limit = {"reflect": size - 1, "circular": size, "replicate": max(left, right) if size else 0}[mode]
+    if left > limit or right > limit:
+        raise RuntimeError(f"{mode} padding ({left}, {right}) is too large for a dimension of size {size}")
+    positions = range(-left, size + right)
+    if mode == "replicate":
+        return [min(max(i, 0), size - 1) for i in positions]
+    if mode == "circular":
+        return [i % size for i in positions]
+    return [-i if i < 0 else (2 * (size - 1) - i if i >= size else i) for i in positions]

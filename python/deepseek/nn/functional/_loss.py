@@ -1,0 +1,269 @@
+"""Losses. ``reduction`` is "mean", "sum" or "none" everywhere; shapes are those of torch's functions."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any
+
+import deepseek
+from deepseek import _C, Tensor
+from deepseek.autograd import Function
+from deepseek.nn.functional._activation import log1p_exp
+
+_REDUCTIONS = ("none", "mean", "sum")
+
+
+def check_reduction(reduction: str) -> str:
+    """The reduction itself; ValueError names the ones that exist."""
+    if reduction not in _REDUCTIONS:
+        raise ValueError(f"{reduction} is not a valid value for reduction; choose one of {', '.join(_REDUCTIONS)}")
+    return reduction
+
+
+def _reduce(loss: Tensor, reduction: str) -> Tensor:
+    check_reduction(reduction)
+    if reduction == "mean":
+        return loss.mean()
+    return loss.sum() if reduction == "sum" else loss
+
+
+def _broadcast(name: str, input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Both at their common shape; a difference in shape is nearly always a mistake, so it is said aloud."""
+    if tuple(input.shape) == tuple(target.shape):
+        return input, target
+    warnings.warn(
+        f"{name}: the target size {tuple(target.shape)} differs from the input size {tuple(input.shape)}; "
+        "broadcasting is likely to give a wrong loss. Please ensure they have the same size.",
+        stacklevel=3,
+    )
+    input, target = deepseek.broadcast_tensors(input, target)
+    return input, target
+
+
+def _weighted(loss: Tensor, weight: Tensor | None) -> Tensor:
+    return loss if weight is None else loss * weight
+
+
+def cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: None = None,
+    ignore_index: int = -100,
+    reduce: None = None,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """Cross entropy between logits and targets.
+
+    Args:
+        input: logits, (C), (N, C) or (N, C, d1, ...).
+        target: class indices (int64) without the C dimension, or probabilities of the input's shape.
+        weight: (C) factor per class.
+        ignore_index: targets of this index count nothing.
+        label_smoothing: share of the target spread evenly over all classes, in [0, 1].
+    """
+    refuse_legacy(size_average, reduce)
+    return _C.cross_entropy(input, target, weight, check_reduction(reduction), ignore_index, label_smoothing)
+
+
+def nll_loss(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: None = None,
+    ignore_index: int = -100,
+    reduce: None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """Negative log likelihood of log-probabilities: ``input`` (C), (N, C) or (N, C, d1, ...), ``target`` indices."""
+    refuse_legacy(size_average, reduce)
+    return _C.nll_loss(input, target, weight, check_reduction(reduction), ignore_index)
+
+
+def mse_loss(
+    input: Tensor,
+    target: Tensor,
+    size_average: None = None,
+    reduce: None = None,
+    reduction: str = "mean",
+    weight: Tensor | None = None,
+) -> Tensor:
+    """Squared difference of two tensors of one shape; ``weight`` has that shape too and turns mean into weighted."""
+    refuse_legacy(size_average, reduce)
+    input, target = _broadcast("mse_loss", input, target)
+    if weight is None:
+        return _C.mse_loss(input, target, check_reduction(reduction))
+    difference = input - target
+    return _reduce_weighted(difference * difference, weight, reduction)
+
+
+def l1_loss(
+    input: Tensor,
+    target: Tensor,
+    size_average: None = None,
+    reduce: None = None,
+    reduction: str = "mean",
+    weight: Tensor | None = None,
+) -> Tensor:
+    """Absolute difference of two tensors of one shape."""
+    refuse_legacy(size_average, reduce)
+    input, target = _broadcast("l1_loss", input, target)
+    loss = (input - target).abs()
+    return _reduce(loss, reduction) if weight is None else _reduce_weighted(loss, weight, reduction)
+
+
+def smooth_l1_loss(
+    input: Tensor,
+    target: Tensor,
+    size_average: None = None,
+    reduce: None = None,
+    reduction: str = "mean",
+    beta: float = 1.0,
+) -> Tensor:
+    """``d^2 / (2 beta)`` where the difference ``|d| < beta``, ``|d| - beta / 2`` elsewhere. (Girshick, 2015)"""
+    refuse_legacy(size_average, reduce)
+    if beta < 0:
+        raise ValueError(f"Expected beta to be non-negative, got {beta}")
+    if beta == 0:
+        return l1_loss(input, target, reduction=reduction)
+    input, target = _broadcast("smooth_l1_loss", input, target)
+    d = input - target
+    size = d.abs()
+    # d * d, not |d|^2: its second derivative is right at d = 0 too.
+    return _reduce(deepseek.where(size < beta, d * d * (0.5 / beta), size - 0.5 * beta), reduction)
+
+
+def huber_loss(
+    input: Tensor,
+    target: Tensor,
+    reduction: str = "mean",
+    delta: float = 1.0,
+    weight: Tensor | None = None,
+) -> Tensor:
+    """``d^2 / 2`` where the difference ``|d| < delta``, ``delta (|d| - delta / 2)`` elsewhere. (Huber, 1964)"""
+    if delta <= 0:
+        raise ValueError(f"Expected delta to be positive, got {delta}")
+    input, target = _broadcast("huber_loss", input, target)
+    d = input - target
+    size = d.abs()
+    loss = deepseek.where(size < delta, 0.5 * d * d, delta * (size - 0.5 * delta))
+    return _reduce(loss, reduction) if weight is None else _reduce_weighted(loss, weight, reduction)
+
+
+def _reduce_weighted(loss: Tensor, weight: Tensor, reduction: str) -> Tensor:
+    if tuple(weight.shape) != tuple(loss.shape):
+        raise ValueError(f"weight of shape {tuple(weight.shape)} must have the input's shape {tuple(loss.shape)}")
+    check_reduction(reduction)
+    loss = loss * weight
+    if reduction == "mean":
+        return loss.sum() / weight.sum()
+    return _reduce(loss, reduction)
+
+
+def binary_cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: None = None,
+    reduce: None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """Cross entropy of probabilities in [0, 1] against targets in [0, 1]; logarithms are cut off at -100.
+
+    Raises:
+        ValueError: the shapes differ.
+        RuntimeError: an input is outside [0, 1].
+    """
+    refuse_legacy(size_average, reduce)
+    if tuple(target.shape) != tuple(input.shape):
+        raise ValueError(
+            f"binary_cross_entropy: the target size ({tuple(target.shape)}) is different to the input size "
+            f"({tuple(input.shape)}). Please ensure they have the same size."
+        )
+    if not bool(((input >= 0) & (input <= 1)).all()):
+        raise RuntimeError("binary_cross_entropy: all elements of input should be between 0 and 1")
+    return _reduce(_weighted(_ProbabilityCrossEntropy.apply(input, target), weight), reduction)
+
+
+def _cut_off_logs(p: Tensor) -> tuple[Tensor, Tensor]:
+    return p.log().clamp(min=-100), (-p).log1p().clamp(min=-100)
+
+
+class _ProbabilityCrossEntropy(Function):
+    """Elementwise loss. A user function, because the logarithms' own derivatives are not finite at 0 and 1."""
+
+    @staticmethod
+    def forward(ctx: Any, p: Tensor, t: Tensor) -> Tensor:
+        ctx.save_for_backward(p, t)
+        log_p, log_not_p = _cut_off_logs(p)
+        return (t - 1) * log_not_p - t * log_p
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        p, t = ctx.saved_tensors
+        grad_p = grad * (p - t) / (p * (1 - p)).clamp(min=1e-12)
+        if not ctx.needs_input_grad[1]:
+            return grad_p, None
+        log_p, log_not_p = _cut_off_logs(p)
+        return grad_p, grad * (log_not_p - log_p)
+
+
+def binary_cross_entropy_with_logits(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: None = None,
+    reduce: None = None,
+    reduction: str = "mean",
+    pos_weight: Tensor | None = None,
+) -> Tensor:
+    """Binary cross entropy of logits, computed stably; ``pos_weight`` multiplies the loss of positive targets."""
+    refuse_legacy(size_average, reduce)
+    if tuple(target.shape) != tuple(input.shape):
+        raise ValueError(f"Target size ({tuple(target.shape)}) must be the same as input size ({tuple(input.shape)})")
+    softplus_minus = log1p_exp(-input)  # -log(sigmoid(input))
+    if pos_weight is None:
+        loss = (1 - target) * input + softplus_minus
+    else:
+        loss = (1 - target) * input + (1 + (pos_weight - 1) * target) * softplus_minus
+    return _reduce(_weighted(loss, weight), reduction)
+
+
+def kl_div(
+    input: Tensor,
+    target: Tensor,
+    size_average: None = None,
+    reduce: None = None,
+    reduction: str = "mean",
+    log_target: bool = False,
+) -> Tensor:
+    """Kullback-Leibler divergence ``target * (log(target) - input)`` with ``input`` in log space.
+
+    ``reduction="batchmean"`` divides the sum by the first size: the mathematical definition. "mean" divides by the
+    number of elements.
+    """
+    refuse_legacy(size_average, reduce)
+    if reduction == "mean":
+        warnings.warn(
+            "reduction: 'mean' divides the total loss by both the batch size and the support size."
+            "'batchmean' divides only by the batch size, and aligns with the KL div math definition.",
+            stacklevel=2,
+        )
+    if log_target:
+        loss = target.exp() * (target - input)
+    else:
+        positive = target > 0  # 0 log 0 = 0; the inner where keeps log's gradient finite
+        entropy = target * deepseek.where(positive, target, deepseek.ones_like(target)).log()
+        # log(1) = 0 leaves 0 * 0 where the target is 0; a negative target gives NaN, as it must.
+        entropy = deepseek.where(target < 0, deepseek.full_like(target, math.nan), entropy)
+        loss = entropy - target * input
+    if reduction == "batchmean":
+        return loss.sum() / input.shape[0] if input.dim() else loss.sum()
+    return _reduce(loss, reduction)
+
+
+def refuse_legacy(size_average: Any, reduce: Any) -> None:
+    if size_average is not None or reduce is not None:
+        raise ValueError("size_average and reduce were replaced by reduction='mean', 'sum' or 'none'")

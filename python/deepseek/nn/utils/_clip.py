@@ -1,0 +1,103 @@
+"""Gradient clipping."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import deepseek
+from deepseek import _C, Tensor
+
+
+def _as_list(tensors: Tensor | Iterable[Tensor]) -> list[Tensor]:
+    return [tensors] if isinstance(tensors, Tensor) else list(tensors)
+
+
+def get_total_norm(
+    tensors: Tensor | Iterable[Tensor],
+    norm_type: float = 2.0,
+    error_if_nonfinite: bool = False,
+    foreach: bool | None = None,
+) -> Tensor:
+    """The norm of all tensors together, as if they were one vector: a 0-d tensor.
+
+    Args:
+        norm_type: the order, ``inf`` for the largest absolute value.
+        error_if_nonfinite: raise when the result is NaN or infinite.
+        foreach: accepted for torch's signature; the tensors always go in one pass.
+
+    Raises:
+        RuntimeError: the norm is not finite and ``error_if_nonfinite`` is set.
+    """
+    with deepseek.no_grad():
+        values = _as_list(tensors)
+        norm_type = float(norm_type)
+        if not values:
+            return deepseek.tensor(0.0)
+        if norm_type == 2.0:
+            total = _C._sum_squares(values).sqrt()
+        else:
+            norms = deepseek.stack([_one_norm(value, norm_type) for value in values])
+            total = norms.max() if norm_type == math.inf else _one_norm(norms, norm_type)
+        if error_if_nonfinite and not math.isfinite(float(total)):
+            raise RuntimeError(
+                f"The total norm of order {norm_type} for gradients from `parameters` is non-finite, so it cannot be "
+                "clipped. To disable this error and scale the gradients by the non-finite norm anyway, set "
+                "`error_if_nonfinite=False`"
+            )
+        return total
+
+
+def _one_norm(value: Tensor, norm_type: float) -> Tensor:
+    size = value.detach().abs()
+    if size.dtype != deepseek.float64:
+        size = size.to(deepseek.float32)
+    if norm_type == math.inf:
+        return size.max() if size.numel() else deepseek.zeros((), dtype=size.dtype)
+    return size.pow(norm_type).sum().pow(1.0 / norm_type)
+
+
+def clip_grads_with_norm_(
+    parameters: Tensor | Iterable[Tensor], max_norm: float, total_norm: Tensor, foreach: bool | None = None
+) -> None:
+    """Scale the gradients by ``max_norm / (total_norm + 1e-6)``, at most 1, in place."""
+    with deepseek.no_grad():
+        scale = (float(max_norm) / (total_norm + 1e-6)).clamp(max=1.0)
+        for parameter in _as_list(parameters):
+            if parameter.grad is not None:
+                parameter.grad.mul_(scale)
+
+
+def clip_grad_norm_(
+    parameters: Tensor | Iterable[Tensor],
+    max_norm: float,
+    norm_type: float = 2.0,
+    error_if_nonfinite: bool = False,
+    foreach: bool | None = None,
+) -> Tensor:
+    """Scale the gradients in place so that their norm together is at most ``max_norm``.
+
+    Args:
+        parameters: one tensor or an iterable; those without gradient are skipped.
+        max_norm: the limit.
+        norm_type: the order of the norm, ``inf`` for the largest absolute value.
+        error_if_nonfinite: raise, before anything is changed, when the norm is NaN or infinite.
+        foreach: accepted for torch's signature; the gradients always go in one pass.
+
+    Returns:
+        The norm before clipping, a 0-d tensor.
+    """
+    holders = _as_list(parameters)
+    grads = [p.grad for p in holders if p.grad is not None]
+    total = get_total_norm(grads, norm_type, error_if_nonfinite, foreach)
+    clip_grads_with_norm_(holders, max_norm, total, foreach)
+    return total
+
+
+def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float, foreach: bool | None = None) -> None:
+    """Limit every element of the gradients to ``[-clip_value, clip_value]``, in place."""
+    limit = float(clip_value)
+    with deepseek.no_grad():
+        for parameter in _as_list(parameters):
+            if parameter.grad is not None:
+                parameter.grad.clamp_(-limit, limit)

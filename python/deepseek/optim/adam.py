@@ -1,0 +1,198 @@
+"""Adam and AdamW."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import deepseek
+from deepseek import _C, Tensor
+from deepseek.optim.optimizer import Optimizer, ParamsT, check_options, grads_of, wants_loop
+
+__all__ = ["Adam", "AdamW"]
+
+
+class Adam(Optimizer):
+    """Adam. (Kingma and Ba, 2014; AMSGrad: Reddi et al., 2018)
+
+    Args:
+        params: the parameters or groups of them.
+        lr: learning rate.
+        betas: decay of the running means of the gradient and of its square.
+        eps: added to the denominator.
+        weight_decay: L2 penalty added to the gradient, or a direct shrinking with ``decoupled_weight_decay``.
+        amsgrad: divide by the largest mean square so far.
+        maximize: ascend instead of descend.
+        foreach, fused: one fused pass per group is the default; ``False`` updates op by op (slower, same result).
+        capturable, differentiable: not supported.
+
+    State of a parameter: "step" (int), "exp_avg", "exp_avg_sq" and, with amsgrad, "max_exp_avg_sq".
+
+    Raises:
+        ValueError: an option outside its range.
+    """
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        amsgrad: bool = False,
+        *,
+        foreach: bool | None = None,
+        maximize: bool = False,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+        decoupled_weight_decay: bool = False,
+    ) -> None:
+        # Written as "not x >= 0" so that NaN is refused too.
+        if not lr >= 0.0:
+            raise ValueError(f"Invalid learning rate: {lr}")
+        if not eps >= 0.0:
+            raise ValueError(f"Invalid epsilon value: {eps}")
+        for place, beta in enumerate(betas):
+            if not 0.0 <= beta < 1.0:
+                raise ValueError(f"Invalid beta parameter at index {place}: {beta}")
+        if not weight_decay >= 0.0:
+            raise ValueError(f"Invalid weight_decay value: {weight_decay}")
+        check_options(type(self).__name__, capturable=capturable, differentiable=differentiable)
+        defaults = {
+            "lr": lr,
+            "betas": tuple(betas),
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "amsgrad": amsgrad,
+            "maximize": maximize,
+            "foreach": foreach,
+            "capturable": capturable,
+            "differentiable": differentiable,
+            "fused": fused,
+            "decoupled_weight_decay": decoupled_weight_decay,
+        }
+        super().__init__(params, defaults)
+
+    def _restore(self, state: defaultdict[Any, dict[str, Any]], groups: list[dict[str, Any]]) -> None:
+        for entry in state.values():
+            if "step" in entry:  # PyTorch keeps it in a tensor
+                entry["step"] = int(entry["step"])
+        super()._restore(state, groups)
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update the parameters; returns the closure's loss."""
+        loss = self._loss(closure)
+        with deepseek.no_grad():
+            for group in self.param_groups:
+                params, grads = grads_of(group)
+                for parameter in params:
+                    self._start(parameter, self.state[parameter], group)
+                if wants_loop(group):
+                    for parameter, grad in zip(params, grads, strict=True):
+                        self._single_step(parameter, grad, self.state[parameter], group)
+                else:
+                    self._fused_step(params, grads, group)
+        return loss
+
+    @staticmethod
+    def _start(parameter: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
+        if "step" not in state:
+            state["step"] = 0
+            state["exp_avg"] = deepseek.zeros_like(parameter)
+            state["exp_avg_sq"] = deepseek.zeros_like(parameter)
+        if group["amsgrad"] and "max_exp_avg_sq" not in state:
+            state["max_exp_avg_sq"] = deepseek.zeros_like(parameter)
+
+    def _fused_step(self, params: list[Tensor], grads: list[Tensor], group: dict[str, Any]) -> None:
+        # The bias correction depends on the step, and a parameter without gradient falls behind: one call per step.
+        by_step: dict[int, list[int]] = {}
+        for place, parameter in enumerate(params):
+            state = self.state[parameter]
+            state["step"] += 1
+            by_step.setdefault(state["step"], []).append(place)
+        beta1, beta2 = group["betas"]
+        for step, places in by_step.items():
+            states = [self.state[params[place]] for place in places]
+            _C._adamw_step(
+                [params[place] for place in places],
+                [grads[place] for place in places],
+                [state["exp_avg"] for state in states],
+                [state["exp_avg_sq"] for state in states],
+                [state["max_exp_avg_sq"] for state in states] if group["amsgrad"] else [],
+                float(group["lr"]),
+                float(beta1),
+                float(beta2),
+                float(group["eps"]),
+                float(group["weight_decay"]),
+                step,
+                bool(group["decoupled_weight_decay"]),
+                bool(group["maximize"]),
+            )
+
+    @staticmethod
+    def _single_step(parameter: Tensor, grad: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
+        """The definition of the step, op by op: what the fused pass must agree with."""
+        lr, decay = float(group["lr"]), float(group["weight_decay"])
+        beta1, beta2 = group["betas"]
+        state["step"] += 1
+        step, mean, mean_square = state["step"], state["exp_avg"], state["exp_avg_sq"]
+        if group["maximize"]:
+            grad = -grad
+        if decay != 0:
+            if group["decoupled_weight_decay"]:
+                parameter.mul_(1 - lr * decay)
+            else:
+                grad = grad + parameter * decay
+        mean.mul_(beta1).add_(grad * (1 - beta1))
+        mean_square.mul_(beta2).add_(grad * grad * (1 - beta2))
+        if group["amsgrad"]:
+            largest = state["max_exp_avg_sq"]
+            largest.copy_(deepseek.maximum(largest, mean_square))
+            mean_square = largest
+        denominator = mean_square.sqrt() / math.sqrt(1 - beta2**step) + float(group["eps"])
+        parameter.sub_(mean / denominator * (lr / (1 - beta1**step)))
+
+
+class AdamW(Adam):
+    """Adam whose weight decay shrinks the parameters directly. (Loshchilov and Hutter, 2017)
+
+    The arguments are those of :class:`Adam`; ``weight_decay`` is 0.01 by default.
+    """
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+        amsgrad: bool = False,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None:
+        super().__init__(
+            params,
+            lr,
+            betas,
+            eps,
+            weight_decay,
+            amsgrad,
+            foreach=foreach,
+            maximize=maximize,
+            capturable=capturable,
+            differentiable=differentiable,
+            fused=fused,
+            decoupled_weight_decay=True,
+        )
+
+    def _restore(self, state: defaultdict[Any, dict[str, Any]], groups: list[dict[str, Any]]) -> None:
+        super()._restore(state, groups)
+        for group in self.param_groups:
+            group["decoupled_weight_decay"] = True

@@ -1,0 +1,133 @@
+"""Stochastic gradient descent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import deepseek
+from deepseek import _C, Tensor
+from deepseek.optim.optimizer import Optimizer, ParamsT, check_options, grads_of, wants_loop
+
+__all__ = ["SGD"]
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent with momentum. (Sutskever et al., 2013)
+
+    Args:
+        params: the parameters or groups of them.
+        lr: learning rate.
+        momentum: factor of the running sum of gradients, 0 for none.
+        dampening: how much less than 1 a new gradient counts in that sum.
+        weight_decay: L2 penalty, added to the gradient.
+        nesterov: look ahead along the momentum.
+        maximize: ascend instead of descend.
+        foreach, fused: one fused pass per group is the default; ``False`` updates op by op (slower, same result).
+        differentiable: not supported.
+
+    Raises:
+        ValueError: an option outside its range.
+    """
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-3,
+        momentum: float = 0,
+        dampening: float = 0,
+        weight_decay: float = 0,
+        nesterov: bool = False,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None:
+        if lr < 0.0:
+            raise ValueError(f"Invalid learning rate: {lr}")
+        if momentum < 0.0:
+            raise ValueError(f"Invalid momentum value: {momentum}")
+        if weight_decay < 0.0:
+            raise ValueError(f"Invalid weight_decay value: {weight_decay}")
+        if nesterov and (momentum <= 0 or dampening != 0):
+            raise ValueError("Nesterov momentum requires a momentum and zero dampening")
+        check_options("SGD", differentiable=differentiable)
+        defaults = {
+            "lr": lr,
+            "momentum": momentum,
+            "dampening": dampening,
+            "weight_decay": weight_decay,
+            "nesterov": nesterov,
+            "maximize": maximize,
+            "foreach": foreach,
+            "differentiable": differentiable,
+            "fused": fused,
+        }
+        super().__init__(params, defaults)
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update the parameters; returns the closure's loss."""
+        loss = self._loss(closure)
+        with deepseek.no_grad():
+            for group in self.param_groups:
+                params, grads = grads_of(group)
+                if not params:
+                    continue
+                if wants_loop(group):
+                    for parameter, grad in zip(params, grads, strict=True):
+                        self._single_step(parameter, grad, self.state[parameter], group)
+                else:
+                    self._fused_step(params, grads, group)
+        return loss
+
+    def _fused_step(self, params: list[Tensor], grads: list[Tensor], group: dict[str, Any]) -> None:
+        if group["momentum"] == 0:
+            self._call([], False, params, grads, group)
+            return
+        # Parameters that meet their first gradient start their sum with it, the others go on.
+        fresh = [self.state[parameter].get("momentum_buffer") is None for parameter in params]
+        for first in (True, False):
+            places = [place for place, is_fresh in enumerate(fresh) if is_fresh is first]
+            if not places:
+                continue
+            chosen = [params[place] for place in places]
+            if first:
+                for parameter in chosen:
+                    self.state[parameter]["momentum_buffer"] = deepseek.zeros_like(parameter)
+            sums = [self.state[parameter]["momentum_buffer"] for parameter in chosen]
+            self._call(sums, first, chosen, [grads[place] for place in places], group)
+
+    @staticmethod
+    def _call(
+        sums: list[Tensor], first: bool, params: list[Tensor], grads: list[Tensor], group: dict[str, Any]
+    ) -> None:
+        _C._sgd_step(
+            params,
+            grads,
+            sums,
+            float(group["lr"]),
+            float(group["momentum"]),
+            float(group["dampening"]),
+            float(group["weight_decay"]),
+            bool(group["nesterov"]),
+            first,
+            bool(group["maximize"]),
+        )
+
+    @staticmethod
+    def _single_step(parameter: Tensor, grad: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
+        """The definition of the step, op by op: what the fused pass must agree with."""
+        if group["maximize"]:
+            grad = -grad
+        if group["weight_decay"] != 0:
+            grad = grad + parameter * float(group["weight_decay"])
+        if group["momentum"] != 0:
+            momentum = float(group["momentum"])
+            total = state.get("momentum_buffer")
+            if total is None:
+                total = state["momentum_buffer"] = grad.detach().clone()
+            else:
+                total.mul_(momentum).add_(grad * (1 - group["dampening"]))
+            grad = grad + total * momentum if group["nesterov"] else total
+        parameter.sub_(grad * float(group["lr"]))

@@ -1,0 +1,223 @@
+"""Settings of a training run: TOML file, then ``--set`` overrides, checked before anything else happens."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from deepseek.models import ModelConfig
+
+
+class ConfigError(ValueError):
+    """A setting is unknown, has the wrong type or lies outside its range."""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where the text comes from: see :func:`deepseek.train.load_corpus`."""
+
+    path: str = ""  # empty: Python's standard library
+    suffix: str = ".py"
+    held_out: float = 0.08  # share of the files
+    eval_bytes: int = 262144  # held-out bytes that are scored
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """AdamW and its schedule: linear warm-up, then linear decay to zero."""
+
+    lr: float = 3e-3
+    table_lr: float = 9e-3  # the n-gram tables: a row sees few gradients
+    beta1: float = 0.9
+    beta2: float = 0.97
+    weight_decay: float = 0.1  # matrices only
+    warmup: float = 0.03  # share of the run
+    clip: float = 1.0  # norm of all gradients
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Length and housekeeping. The run ends at ``steps`` or after ``seconds``, whichever is first; 0 means no limit."""
+
+    steps: int = 1500
+    seconds: float = 0.0
+    batch: int = 8
+    seed: int = 0
+    checkpoint_every: int = 250
+    keep: int = 2
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """All settings of a run."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+    def __post_init__(self) -> None:
+        rules = [
+            (
+                self.model.vocab_size >= 256,
+                "model.vocab_size must be at least 256 to hold bytes",
+                self.model.vocab_size,
+            ),
+            (self.run.steps >= 0, "run.steps must not be negative", self.run.steps),
+            (self.run.seconds >= 0, "run.seconds must not be negative", self.run.seconds),
+            (self.run.steps > 0 or self.run.seconds > 0, "one of run.steps and run.seconds must be above 0", 0),
+            (self.run.batch >= 1, "run.batch must be at least 1", self.run.batch),
+            (0 <= self.run.seed < 2**63, "run.seed must be between 0 and 2^63 - 1", self.run.seed),
+            (self.run.checkpoint_every >= 1, "run.checkpoint_every must be at least 1", self.run.checkpoint_every),
+            (self.run.keep >= 2, "run.keep must be at least 2 (one could be lost with the disk)", self.run.keep),
+            (0 < self.data.held_out < 1, "data.held_out must lie between 0 and 1", self.data.held_out),
+            (self.data.eval_bytes >= 1, "data.eval_bytes must be at least 1", self.data.eval_bytes),
+            (self.optim.lr > 0, "optim.lr must be above 0", self.optim.lr),
+            (self.optim.table_lr > 0, "optim.table_lr must be above 0", self.optim.table_lr),
+            (0 <= self.optim.beta1 < 1, "optim.beta1 must be at least 0 and below 1", self.optim.beta1),
+            (0 <= self.optim.beta2 < 1, "optim.beta2 must be at least 0 and below 1", self.optim.beta2),
+            (self.optim.weight_decay >= 0, "optim.weight_decay must not be negative", self.optim.weight_decay),
+            (0 <= self.optim.warmup < 1, "optim.warmup must be at least 0 and below 1", self.optim.warmup),
+            (self.optim.clip > 0, "optim.clip must be above 0", self.optim.clip),
+        ]
+        for holds, rule, value in rules:
+            if not holds:
+                raise ConfigError(f"{rule}, got {value}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns nested plain values."""
+        return {
+            "model": self.model.to_dict(),
+            "data": asdict(self.data),
+            "optim": asdict(self.optim),
+            "run": asdict(self.run),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
+        """Builds a config from nested values; raises ConfigError naming the setting that is wrong."""
+        sections = {"model": ModelConfig, "data": DataConfig, "optim": OptimConfig, "run": RunConfig}
+        unknown = sorted(set(values) - set(sections))
+        if unknown:
+            raise ConfigError(f"unknown section {unknown[0]!r}; known: {', '.join(sections)}")
+        built: dict[str, Any] = {}
+        for section, kind in sections.items():
+            given = values.get(section, {})
+            if not isinstance(given, Mapping):
+                raise ConfigError(f"{section} must be a table of settings, got {given!r}")
+            checked = {name: _typed(f"{section}.{name}", value, kind) for name, value in given.items()}
+            try:
+                built[section] = kind(**checked)
+            except ConfigError:
+                raise
+            except ValueError as error:
+                raise ConfigError(str(error)) from None
+        return cls(**built)
+
+
+def _typed(path: str, value: Any, kind: Any) -> Any:
+    """Checks one value against the type of its default; a whole number is accepted where a float is expected."""
+    name = path.split(".", 1)[1]
+    defaults = {item.name: item.default for item in fields(kind)}
+    if name not in defaults:
+        raise ConfigError(f"unknown setting {path!r}; known in this section: {', '.join(defaults)}")
+    default = defaults[name]
+    if isinstance(default, tuple):
+        if not isinstance(value, list | tuple) or not all(type(item) is int for item in value):
+            raise ConfigError(f"{path} must be a list of integers, got {value!r}")
+        return tuple(value)
+    if type(default) is float and type(value) is int:
+        return float(value)
+    if type(value) is not type(default):
+        raise ConfigError(f"{path} must be {_type_name(default)}, got {value!r}")
+    return value
+
+
+def _type_name(default: object) -> str:
+    return {int: "an integer", float: "a number", str: "a string", bool: "true or false"}[type(default)]
+
+
+def load_config(path: str | Path | None, overrides: Iterable[str] = (), base: TrainConfig | None = None) -> TrainConfig:
+    """Reads a TOML or JSON file over the defaults and applies overrides like ``optim.lr=0.002``.
+
+    Args:
+        path: File ending in .toml or .json (.yaml when PyYAML is installed); None takes the base alone.
+        overrides: ``section.name=value`` with a TOML value; a word that is not TOML is taken as a string.
+        base: Where values not given come from; None takes the defaults.
+
+    Raises:
+        ConfigError: The file cannot be read or a setting is wrong.
+    """
+    values = (base or TrainConfig()).to_dict()
+    if path is not None:
+        _merge(values, _read(Path(path)))
+    for override in overrides:
+        name, sign, text = override.partition("=")
+        section, dot, key = name.strip().partition(".")
+        if not (sign and dot and section and key):
+            raise ConfigError(f"--set needs section.name=value, got {override!r}")
+        _merge(values, {section: {key: _parse_value(text.strip())}})
+    return TrainConfig.from_dict(values)
+
+
+def _merge(values: dict[str, Any], update: Mapping[str, Any]) -> None:
+    for section, settings in update.items():
+        if isinstance(settings, Mapping) and isinstance(values.get(section), dict):
+            values[section].update(settings)
+        else:
+            values[section] = settings  # from_dict names what is wrong with it
+
+
+def _parse_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is not UTF-8 text") from None
+    try:
+        values = _parsers(path)(text)
+    except ConfigError:
+        raise
+    except ValueError as error:  # both TOML and JSON errors are ValueErrors
+        raise ConfigError(f"{path} cannot be read: {error}") from None
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{path} must hold tables of settings")
+    return values
+
+
+def _parsers(path: Path) -> Any:
+    suffix = path.suffix.lower()
+    if suffix == ".toml":
+        return tomllib.loads
+    if suffix == ".json":
+        return json.loads
+    if suffix in (".yaml", ".yml"):
+        return _yaml_loads(path)
+    raise ConfigError(f"{path} must end in .toml or .json")
+
+
+def _yaml_loads(path: Path) -> Any:
+    try:
+        import yaml
+    except ImportError:
+        raise ConfigError(f"{path} is YAML, which needs the package pyyaml; TOML and JSON need nothing") from None
+
+    def loads(text: str) -> Any:
+        try:
+            return yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ValueError(" ".join(str(error).split())) from None
+
+    return loads

@@ -1,0 +1,210 @@
+"""The training loop: model, optimizer, schedule, data order and everything needed to resume bit for bit."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import deepseek
+from deepseek import nn, optim
+from deepseek.models import LanguageModel
+from deepseek.train.checkpoint import Checkpoint, CheckpointError, newest, prune, save_checkpoint
+from deepseek.train.config import OptimConfig, TrainConfig
+from deepseek.train.data import Corpus, WindowSampler
+
+# Settings that may differ between a run and its continuation, because no number of the training depends on them.
+_FREE_SETTINGS = frozenset({("run", "checkpoint_every"), ("run", "keep"), ("data", "eval_bytes"), ("data", "path")})
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What happened in one step.
+
+    Attributes:
+        step: Steps done since the start of the run.
+        fraction: Done share of the run, 0 to 1.
+        bits_per_byte: Training loss of this step.
+        tokens: Bytes trained on in this step.
+        seconds: Duration of this step.
+        seconds_left: Estimate for the rest of the run.
+    """
+
+    step: int
+    fraction: float
+    bits_per_byte: float
+    tokens: int
+    seconds: float
+    seconds_left: float
+
+
+def learning_rate_scale(fraction: float, warmup: float) -> float:
+    """Factor on the learning rate at ``fraction`` of the run: up during warm-up, then linearly down to 0."""
+    rising = fraction / warmup if warmup > 0 else 1.0
+    return max(0.0, min(rising, (1.0 - fraction) / (1.0 - warmup)))
+
+
+def make_optimizer(model: LanguageModel, config: OptimConfig) -> optim.AdamW:
+    """AdamW in three groups: matrices (decayed), n-gram tables (own rate), norms and embedding (not decayed)."""
+    matrices, tables, others = [], [], []
+    for name, parameter in model.named_parameters():
+        if ".tables." in name:
+            tables.append(parameter)
+        elif parameter.dim() > 1 and "embedding" not in name:
+            matrices.append(parameter)
+        else:
+            others.append(parameter)
+    groups: list[dict[str, Any]] = [
+        {"params": matrices, "peak_lr": config.lr, "weight_decay": config.weight_decay},
+        {"params": others, "peak_lr": config.lr, "weight_decay": 0.0},
+    ]
+    if tables:
+        groups.append({"params": tables, "peak_lr": config.table_lr, "weight_decay": 0.0})
+    return optim.AdamW(groups, lr=config.lr, betas=(config.beta1, config.beta2))
+
+
+class Trainer:
+    """One training run. A trainer restored from a checkpoint goes on exactly as the one that wrote it."""
+
+    def __init__(self, config: TrainConfig, corpus: Corpus) -> None:
+        self.config = config
+        self.corpus = corpus
+        deepseek.manual_seed(config.run.seed)
+        self.model = LanguageModel(config.model)
+        self.optimizer = make_optimizer(self.model, config.optim)
+        self.sampler = WindowSampler(corpus.train, config.model.context, config.run.seed)
+        self.step = 0
+        self.elapsed = 0.0  # seconds spent in steps, over all parts of the run
+
+    @property
+    def fraction(self) -> float:
+        """Done share of the run, by steps or by time, whichever is further."""
+        run = self.config.run
+        by_steps = self.step / run.steps if run.steps else 0.0
+        by_time = self.elapsed / run.seconds if run.seconds else 0.0
+        return min(1.0, max(by_steps, by_time))
+
+    def train_step(self) -> float:
+        """Does one optimizer step; returns the loss in bits per byte.
+
+        Raises:
+            FloatingPointError: The loss is not finite.
+        """
+        scale = learning_rate_scale(self.fraction, self.config.optim.warmup)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak_lr"] * scale
+        inputs, targets = self.sampler.next_batch(self.config.run.batch)
+        loss = self.model.loss(inputs, targets)
+        value = float(loss.item())
+        if not math.isfinite(value):
+            raise FloatingPointError(f"the loss became {value} at step {self.step + 1}; lower optim.lr")
+        self.optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optim.clip)
+        self.optimizer.step()
+        self.model.rebalance_experts()
+        self.step += 1
+        return value / math.log(2.0)
+
+    def steps(self) -> Iterator[Progress]:
+        """Trains to the end of the run, yielding after every step."""
+        self.model.train()
+        tokens = self.config.run.batch * self.config.model.context
+        first_fraction, first_elapsed = self.fraction, self.elapsed
+        while self.fraction < 1.0:
+            begin = time.perf_counter()
+            bits = self.train_step()
+            seconds = time.perf_counter() - begin
+            self.elapsed += seconds
+            gained = self.fraction - first_fraction
+            rate = (self.elapsed - first_elapsed) / gained if gained > 0 else 0.0
+            yield Progress(self.step, self.fraction, bits, tokens, seconds, rate * (1.0 - self.fraction))
+
+    # --- checkpoints ----------------------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """Everything besides the weights that decides how training goes on."""
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "elapsed": self.elapsed,
+            "position": self.sampler.position,
+            "rng": deepseek.get_rng_state(),
+        }
+
+    def save(self, root: Path, command: str) -> Checkpoint:
+        """Writes ``root/step-N`` and removes older checkpoints beyond ``run.keep``."""
+        info = {
+            "command": command,
+            "version": deepseek.__version__,
+            "config": self.config.to_dict(),
+            "data": {"name": self.corpus.name, "digest": self.corpus.digest},
+        }
+        parts = {"model": self.model.state_dict(), "training": self.state()}
+        saved = save_checkpoint(root, self.step, parts, info)
+        prune(root, self.config.run.keep)
+        return saved
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Continues from ``checkpoint``.
+
+        Raises:
+            CheckpointError: It was made with other settings or other data.
+        """
+        _check_same_run(self.config, self.corpus, checkpoint)
+        self.model.load_state_dict(checkpoint.load("model"))
+        training = checkpoint.load("training")
+        self.optimizer.load_state_dict(training["optimizer"])
+        self.step = training["step"]
+        self.elapsed = training["elapsed"]
+        self.sampler.position = training["position"]
+        deepseek.set_rng_state(training["rng"])
+
+    def restore_newest(self, root: Path) -> Checkpoint | None:
+        """Continues from the newest verified checkpoint below ``root``; None if there is none."""
+        checkpoint = newest(root)
+        if checkpoint is not None:
+            self.restore(checkpoint)
+        return checkpoint
+
+    def run(self, root: Path, command: str, on_step: Callable[[Progress], bool]) -> Checkpoint:
+        """Trains to the end with regular checkpoints; returns the last one.
+
+        Args:
+            root: Folder of the run.
+            command: Stored in the manifest.
+            on_step: Called after every step; True stops the run after a checkpoint.
+        """
+        for progress in self.steps():
+            stop = on_step(progress)
+            if stop:
+                break
+            if self.step % self.config.run.checkpoint_every == 0 and progress.fraction < 1.0:
+                self.save(root, command)
+        return self.save(root, command)
+
+
+def _check_same_run(config: TrainConfig, corpus: Corpus, checkpoint: Checkpoint) -> None:
+    stored = checkpoint.info.get("config", {})
+    for section, settings in config.to_dict().items():
+        for name, value in settings.items():
+            before = stored.get(section, {}).get(name)
+            if before != value and (section, name) not in _FREE_SETTINGS:
+                raise CheckpointError(
+                    f"{checkpoint.path} was trained with {section}.{name} = {before!r}, not {value!r}; "
+                    "use the same settings or another --out"
+                )
+    if checkpoint.info.get("data", {}).get("digest") != corpus.digest:
+        raise CheckpointError(f"{checkpoint.path} was trained on other text than {corpus.name} holds now")
+
+
+def load_model(checkpoint: Checkpoint) -> LanguageModel:
+    """Returns the checkpoint's model, ready to generate (in eval mode)."""
+    config = TrainConfig.from_dict(checkpoint.info["config"])
+    model = LanguageModel(config.model)
+    model.load_state_dict(checkpoint.load("model"))
+    model.eval()
+    return model
