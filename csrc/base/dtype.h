@@ -36,8 +36,8 @@ struct SmallFloat {
   static constexpr uint32_t kManMask = (1u << M) - 1;
   static constexpr uint32_t kInf = kExpMask << M;                      // also e4m3fn's largest exponent
   static constexpr uint32_t kNan = kFinite ? kInf | kManMask : kInf | (1u << (M - 1));
-  // e4m3fn overflows to NaN, as the OCP format, ml_dtypes and older PyTorch have it; PyTorch 2.13 gives +-448.
-  static constexpr uint32_t kOverflow = kFinite ? kNan : kInf;
+  // e4m3fn saturates at +-448, infinities too, as PyTorch 2.13 (ml_dtypes gives NaN).
+  static constexpr uint32_t kOverflow = kFinite ? kNan - 1 : kInf;
 
   static constexpr Bits from_float(float value) {
     const uint32_t u = std::bit_cast<uint32_t>(value);

@@ -1,5 +1,5 @@
-# Finds OpenMP, OpenBLAS, Highway and oneDNN and collects them in the target deepseek::dependencies.
-# Used by the build and by the installed deepseek-config.cmake, under the variables DEEPSEEK_BLAS and DEEPSEEK_DNNL.
+# deepseek::dependencies: OpenMP and Highway, what the library links. Also used by the installed deepseek-config.cmake.
+# deepseek::oracles: OpenBLAS and (DEEPSEEK_DNNL) oneDNN, what the GoogleTests compare our matrix products with.
 
 # OpenBLAS with its own pthread pool beside OpenMP costs 1.4 to 2 times the run time, so only the OpenMP build will do.
 function(deepseek_check_openblas_is_openmp)
@@ -22,13 +22,31 @@ function(deepseek_check_openblas_is_openmp)
   set(DEEPSEEK_OPENBLAS_CHECKED ${DEEPSEEK_OPENBLAS_LIBRARY} CACHE INTERNAL "The OpenBLAS that passed the check")
 endfunction()
 
+function(deepseek_missing packages)
+  if(packages)
+    string(REPLACE ";" " " list "${packages}")
+    message(FATAL_ERROR "Libraries that deepseek needs are missing. Run:\n  apt-get install ${list}\n${ARGN}")
+  endif()
+endfunction()
+
 function(deepseek_find_dependencies)
+  find_package(OpenMP REQUIRED COMPONENTS CXX)
+  set(missing "")
+  find_library(DEEPSEEK_HWY_LIBRARY NAMES hwy)
+  find_path(DEEPSEEK_HWY_INCLUDE_DIR hwy/highway.h)
+  if(NOT DEEPSEEK_HWY_LIBRARY OR NOT DEEPSEEK_HWY_INCLUDE_DIR)
+    list(APPEND missing libhwy-dev)
+  endif()
+  deepseek_missing("${missing}")
+  add_library(deepseek::dependencies INTERFACE IMPORTED GLOBAL)
+  target_link_libraries(deepseek::dependencies INTERFACE ${DEEPSEEK_HWY_LIBRARY} OpenMP::OpenMP_CXX m)
+endfunction()
+
+function(deepseek_find_oracles)
   if(NOT DEEPSEEK_BLAS MATCHES "^(static|shared)$")
     message(FATAL_ERROR "DEEPSEEK_BLAS must be static or shared, got '${DEEPSEEK_BLAS}'.")
   endif()
-  find_package(OpenMP REQUIRED COMPONENTS CXX)
   set(missing "")
-
   # Debian keeps each flavour of OpenBLAS in its own folder; the plain name may resolve to the pthread one.
   set(blas_name libopenblas.a)
   if(DEEPSEEK_BLAS STREQUAL "shared")
@@ -43,7 +61,6 @@ function(deepseek_find_dependencies)
   if(NOT DEEPSEEK_OPENBLAS_LIBRARY OR NOT DEEPSEEK_OPENBLAS_INCLUDE_DIR)
     list(APPEND missing libopenblas-openmp-dev)
   endif()
-
   # LAPACK inside the archive is Fortran. Its run-time comes with OpenBLAS, the development link with gfortran.
   set(fortran "")
   if(DEEPSEEK_BLAS STREQUAL "static")
@@ -53,13 +70,6 @@ function(deepseek_find_dependencies)
     endif()
     set(fortran ${DEEPSEEK_GFORTRAN_LIBRARY})
   endif()
-
-  find_library(DEEPSEEK_HWY_LIBRARY NAMES hwy)
-  find_path(DEEPSEEK_HWY_INCLUDE_DIR hwy/highway.h)
-  if(NOT DEEPSEEK_HWY_LIBRARY OR NOT DEEPSEEK_HWY_INCLUDE_DIR)
-    list(APPEND missing libhwy-dev)
-  endif()
-
   set(dnnl "")
   if(DEEPSEEK_DNNL)
     find_library(DEEPSEEK_DNNL_LIBRARY NAMES dnnl)
@@ -69,19 +79,9 @@ function(deepseek_find_dependencies)
     endif()
     set(dnnl ${DEEPSEEK_DNNL_LIBRARY})
   endif()
-
-  if(missing)
-    string(REPLACE ";" " " packages "${missing}")
-    set(hint "")
-    if("libdnnl-dev" IN_LIST missing)
-      set(hint "or, with slower matrix products, configure with -DDEEPSEEK_DNNL=OFF.")
-    endif()
-    message(FATAL_ERROR "Libraries that deepseek needs are missing. Run:\n  apt-get install ${packages}\n${hint}")
-  endif()
+  deepseek_missing("${missing}" "or configure with -DDEEPSEEK_TESTS=OFF (only oneDNN missing: -DDEEPSEEK_DNNL=OFF).")
   deepseek_check_openblas_is_openmp(${fortran} m)
-
-  add_library(deepseek::dependencies INTERFACE IMPORTED GLOBAL)
-  target_include_directories(deepseek::dependencies SYSTEM INTERFACE ${DEEPSEEK_OPENBLAS_INCLUDE_DIR})
-  target_link_libraries(deepseek::dependencies INTERFACE ${DEEPSEEK_OPENBLAS_LIBRARY} ${fortran} ${DEEPSEEK_HWY_LIBRARY}
-                                                         ${dnnl} OpenMP::OpenMP_CXX m)
+  add_library(deepseek::oracles INTERFACE IMPORTED GLOBAL)
+  target_include_directories(deepseek::oracles SYSTEM INTERFACE ${DEEPSEEK_OPENBLAS_INCLUDE_DIR})
+  target_link_libraries(deepseek::oracles INTERFACE ${DEEPSEEK_OPENBLAS_LIBRARY} ${fortran} ${dnnl} OpenMP::OpenMP_CXX m)
 endfunction()

@@ -67,13 +67,14 @@ Ref<Node> record_on_tape(const OpDef& def, const void* op, Inputs in, Inputs out
   return Ref<Node>(new OpNode(def, op, in, out));
 }
 
-Tensor rng_state(const OpDef& def, const Metas& metas) {
+// One draw for every element of the result or of the first input (weights drawn from), whichever has more.
+Tensor rng_state(Inputs in, const Metas& metas) {
   Generator& g = mode().generator ? *mode().generator : default_generator();
-  const RngState s = g.reserve(std::max<int64_t>(1, metas.empty() ? 1 : numel_of(metas[0].sizes)));
+  const int64_t drawn_from = in[0].defined() ? in[0].numel() : 1;
+  const RngState s = g.reserve(std::max(drawn_from, metas.empty() ? 1 : numel_of(metas[0].sizes)));
   Tensor t = Tensor::empty({2}, DType::kInt64);
   t.data<int64_t>()[0] = static_cast<int64_t>(s.seed);
   t.data<int64_t>()[1] = static_cast<int64_t>(s.offset);
-  static_cast<void>(def);
   return t;
 }
 
@@ -136,7 +137,7 @@ void dispatch_op(const OpDef& def, const void* op, Inputs in, TensorList& out) {
     TensorList with_rng;
     if (def.info->random && !in.back().defined()) {
       for (const Tensor& t : in.first(in.size() - 1)) with_rng.push_back(t);
-      with_rng.push_back(rng_state(def, metas));
+      with_rng.push_back(rng_state(in, metas));
       in = with_rng;
     }
     check_finite_ranks(def, in);

@@ -1,15 +1,14 @@
-// What the numerical libraries in this build are, for `deepseek doctor`.
+// Which SIMD targets the kernels choose from.
 #pragma once
 
 #include <string>
 
-#include "base/dtype.h"
-
 namespace deepseek::kernels {
 
-std::string openblas_info();
-std::string onednn_info();
-std::string highway_info();
-std::string gemm_route(DType dtype);
+// Usable on this CPU, best first: "AVX3 AVX2".
+std::string simd_targets();
+
+// Honours DEEPSEEK_ISA=avx2. Call before the first kernel runs.
+void cap_simd_targets(const std::string& isa);
 
 }  // namespace deepseek::kernels

@@ -1,4 +1,5 @@
 // deepseek._C
+#include "kernels/build_info.h"
 #include "python/python.h"
 #include "runtime/cpu.h"
 
@@ -6,6 +7,7 @@ PYBIND11_MODULE(_C, m) {
   using namespace deepseek::python;
   m.doc() = "The C++ core of deepseek.";
   if (const std::string reason = deepseek::unsupported_cpu_reason(); !reason.empty()) throw pybind11::import_error(reason);
+  deepseek::kernels::cap_simd_targets(deepseek::isa_name());
   bind_dtypes(m);
   bind_tensor(m);
   bind_runtime(m);

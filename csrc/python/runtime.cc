@@ -1,6 +1,7 @@
 // Random generators, threads, memory counters, default dtype, and what this build is made of.
 #include "base/version.h"
 #include "kernels/build_info.h"
+#include "kernels/matmul.h"
 #include "python/python.h"
 #include "runtime/cpu.h"
 #include "runtime/parallel.h"
@@ -88,15 +89,13 @@ void bind_runtime(py::module_& m) {
     d["compiler"] = kCompiler;
     d["build_type"] = kBuildType;
     d["isa"] = isa_name();
-    d["openblas"] = kernels::openblas_info();
-    d["onednn"] = kernels::onednn_info();
-    d["highway"] = kernels::highway_info();
+    d["simd_targets"] = kernels::simd_targets();
     d["openmp"] = static_cast<int>(_OPENMP);
     d["num_threads"] = num_threads();
     d["num_threads_reason"] = num_threads_reason();
     py::dict gemm;
     for (const DType t : {DType::kFloat32, DType::kBFloat16, DType::kFloat16, DType::kFloat64, DType::kInt8, DType::kInt64})
-      gemm[name_of(t)] = kernels::gemm_route(t);
+      gemm[name_of(t)] = kernels::matmul_route(t);
     d["matmul"] = gemm;
     return d;
   }, "Compiler, instruction set, libraries and threads of this build.");

@@ -1,0 +1,43 @@
+"""The memory behind a tensor, as far as Python needs to see it: address, size and identity."""
+
+from __future__ import annotations
+
+from deepseek._device import CPU, device
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from deepseek import Tensor
+
+__all__ = ["UntypedStorage"]
+
+
+class UntypedStorage:
+    """A block of bytes that one or more tensors show. Equal when it is the same block."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._keep = tensor  # keeps the memory alive
+
+    def data_ptr(self) -> int:
+        """Address of the first byte."""
+        return self._keep._storage_ptr()
+
+    def nbytes(self) -> int:
+        """Bytes."""
+        return self._keep._storage_nbytes()
+
+    size = nbytes
+    __len__ = nbytes
+
+    @property
+    def device(self) -> device:
+        """Always the CPU."""
+        return CPU
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, UntypedStorage) and self.data_ptr() == other.data_ptr()
+
+    def __hash__(self) -> int:
+        return hash(self.data_ptr())
+
+    def __repr__(self) -> str:
+        return f"<deepseek.UntypedStorage of {self.nbytes()} bytes at {self.data_ptr():#x}>"

@@ -1,0 +1,145 @@
+"""Derivatives: ``backward``, ``grad``, user-defined ``Function`` and the modes that switch recording."""
+
+from __future__ import annotations
+
+from deepseek import _C
+from deepseek._C import Tensor
+from deepseek.autograd.function import Function
+from deepseek.autograd.grad_mode import enable_grad, inference_mode, no_grad, set_grad_enabled
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    Tensors = Tensor | Sequence[Tensor]
+    OptionalTensors = Tensor | Sequence[Tensor | None] | None
+
+__all__ = [
+    "Function",
+    "backward",
+    "enable_grad",
+    "functional",
+    "grad",
+    "inference_mode",
+    "no_grad",
+    "set_grad_enabled",
+]
+
+
+def _as_list(what: str, value: Any) -> list[Tensor]:
+    found = [value] if isinstance(value, Tensor) else list(value)
+    for t in found:
+        if not isinstance(t, Tensor):
+            raise TypeError(f"{what} must be Tensors, got {type(t).__name__}")
+    return found
+
+
+def _gradients(roots: list[Tensor], given: Any) -> list[Tensor | None]:
+    """One gradient (or None for a scalar root) for each root."""
+    grads: list[Any]
+    if given is None:
+        grads = [None] * len(roots)
+    else:
+        grads = [given] if isinstance(given, Tensor) else list(given)
+    if len(grads) != len(roots):
+        raise RuntimeError(f"got {len(roots)} tensors and {len(grads)} gradients")
+    for g in grads:
+        if g is not None and not isinstance(g, Tensor):
+            raise TypeError(f"gradients can be either Tensors or None, but got {type(g).__name__}")
+    return grads
+
+
+def backward(
+    tensors: Tensors,
+    grad_tensors: OptionalTensors = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    grad_variables: OptionalTensors = None,
+    inputs: Tensors | None = None,
+) -> None:
+    """Add the gradients of ``tensors`` to ``.grad`` of the leaves they depend on.
+
+    Args:
+        tensors: what to differentiate.
+        grad_tensors: a weight of each tensor's shape; may be None for tensors of one element.
+        retain_graph: keep saved values so that the graph can be run again (default: ``create_graph``).
+        create_graph: record the backward pass itself, for higher derivatives.
+        grad_variables: old name of ``grad_tensors``.
+        inputs: only these leaves get gradients.
+
+    Raises:
+        RuntimeError: no graph, a missing weight, a freed graph, an empty ``inputs``.
+    """
+    if grad_variables is not None:
+        if grad_tensors is not None:
+            raise RuntimeError("backward(): give `grad_tensors` or its old name `grad_variables`, not both")
+        grad_tensors = grad_variables
+    roots = _as_list("tensors", tensors)
+    wanted: list[Tensor] = []
+    if inputs is not None:
+        wanted = _as_list("inputs", inputs)
+        if not wanted:
+            raise RuntimeError("`inputs` argument to `backward()` cannot be empty.")
+    retain = create_graph if retain_graph is None else retain_graph
+    _C._backward(roots, _gradients(roots, grad_tensors), wanted, retain, create_graph)
+
+
+def grad(
+    outputs: Tensors,
+    inputs: Tensors,
+    grad_outputs: OptionalTensors = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    only_inputs: bool = True,
+    allow_unused: bool | None = None,
+    is_grads_batched: bool = False,
+    materialize_grads: bool = False,
+) -> tuple[Tensor, ...]:
+    """Gradients of ``outputs`` with respect to ``inputs``, leaving every ``.grad`` alone.
+
+    Args:
+        outputs: what to differentiate.
+        inputs: with respect to what; also non-leaf tensors.
+        grad_outputs: a weight of each output's shape; may be None for outputs of one element.
+        retain_graph: keep saved values so that the graph can be run again (default: ``create_graph``).
+        create_graph: record the backward pass itself, for higher derivatives.
+        only_inputs: always True.
+        allow_unused: None as the gradient of an input that was not used, instead of an error.
+        is_grads_batched: not supported.
+        materialize_grads: zeros instead of None for unused inputs.
+
+    Returns:
+        One gradient of each input's shape.
+
+    Raises:
+        RuntimeError: no graph, a freed graph, an unused input.
+        ValueError: ``materialize_grads`` with ``allow_unused=False``.
+    """
+    if is_grads_batched:
+        raise NotImplementedError("grad(is_grads_batched=True) is not supported; call grad() for each row")
+    if materialize_grads and allow_unused is False:
+        raise ValueError("Expected allow_unused to be True or not passed when materialize_grads=True")
+    roots, wanted = _as_list("outputs", outputs), _as_list("inputs", inputs)
+    if not wanted:
+        raise RuntimeError("`inputs` argument to `grad()` cannot be empty.")
+    retain = create_graph if retain_graph is None else retain_graph
+    found = _C._grad(roots, _gradients(roots, grad_outputs), wanted, retain, create_graph)
+    if materialize_grads:
+        return tuple(_C.zeros_like(x) if g is None else g for g, x in zip(found, wanted, strict=True))
+    if not allow_unused and any(g is None for g in found):
+        raise RuntimeError(
+            "One of the differentiated Tensors appears to not have been used in the graph. Set allow_unused=True if "
+            "this is the desired behavior."
+        )
+    return tuple(found)
+
+
+def __getattr__(name: str) -> Any:
+    import importlib
+
+    if name == "functional":
+        return importlib.import_module("deepseek.autograd.functional")
+    from deepseek.utils._nearest import missing_attribute
+
+    raise missing_attribute(__name__, name, __all__)
