@@ -25,6 +25,11 @@ template <class D>
 HWY_INLINE hn::Vec<D> Infinity(D d) {
   return hn::Set(d, std::numeric_limits<hn::TFromD<D>>::infinity());
 }
+// True where the lanes differ or either is NaN (hn::Ne is false for NaN on AVX-512).
+template <class V>
+HWY_INLINE auto NotEq(V a, V b) {
+  return hn::Not(hn::Eq(a, b));
+}
 // Masks become lanes of 0 and 1, converted to bool when stored.
 template <class D, class M>
 HWY_INLINE hn::Vec<D> Bool(D d, M mask) {
@@ -32,7 +37,7 @@ HWY_INLINE hn::Vec<D> Bool(D d, M mask) {
 }
 template <class D, class V>
 HWY_INLINE auto Truth(D d, V a) {
-  return hn::Ne(a, hn::Zero(d));
+  return NotEq(a, hn::Zero(d));
 }
 
 template <class D, class V>
@@ -92,7 +97,7 @@ HWY_INLINE V LogAddExp(D d, V a, V b) {
   const V sum = hn::Add(high, VLog1p(d, VExp(d, hn::Neg(hn::Abs(hn::Sub(a, b))))));
   // Equal infinities have no difference; NaN in either input wins.
   const V safe = hn::IfThenElse(hn::And(hn::Eq(a, b), hn::Eq(hn::Abs(a), Infinity(d))), a, sum);
-  return hn::IfThenElse(hn::Ne(a, a), a, hn::IfThenElse(hn::Ne(b, b), b, safe));
+  return hn::IfThenElse(NotEq(a, a), a, hn::IfThenElse(NotEq(b, b), b, safe));
 }
 // Interpolates from the nearer end, so that weight 1 gives `end` exactly.
 template <class D, class V>
@@ -104,19 +109,19 @@ HWY_INLINE V Lerp(D d, V start, V end, V weight) {
 
 template <class V>
 HWY_INLINE V MaxNan(V a, V b) {
-  return hn::IfThenElse(hn::Ne(a, a), a, hn::IfThenElse(hn::Ne(b, b), b, hn::Max(a, b)));
+  return hn::IfThenElse(NotEq(a, a), a, hn::IfThenElse(NotEq(b, b), b, hn::Max(a, b)));
 }
 template <class V>
 HWY_INLINE V MinNan(V a, V b) {
-  return hn::IfThenElse(hn::Ne(a, a), a, hn::IfThenElse(hn::Ne(b, b), b, hn::Min(a, b)));
+  return hn::IfThenElse(NotEq(a, a), a, hn::IfThenElse(NotEq(b, b), b, hn::Min(a, b)));
 }
 template <class V>
 HWY_INLINE V MaxNum(V a, V b) {
-  return hn::IfThenElse(hn::Ne(a, a), b, hn::IfThenElse(hn::Ne(b, b), a, hn::Max(a, b)));
+  return hn::IfThenElse(NotEq(a, a), b, hn::IfThenElse(NotEq(b, b), a, hn::Max(a, b)));
 }
 template <class V>
 HWY_INLINE V MinNum(V a, V b) {
-  return hn::IfThenElse(hn::Ne(a, a), b, hn::IfThenElse(hn::Ne(b, b), a, hn::Min(a, b)));
+  return hn::IfThenElse(NotEq(a, a), b, hn::IfThenElse(NotEq(b, b), a, hn::Min(a, b)));
 }
 
 // Lane by lane through a scalar function, where exactness matters more than speed.

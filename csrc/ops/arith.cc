@@ -139,7 +139,7 @@ DS_BODY(NanToNum, "nan_to_num(Tensor input, float? nan=None, float? posinf=None,
   return where(isneginf(x), constant(neginf.value_or(-limit)), y);
 }
 
-DS_BODY(Gelu, "gelu(Tensor input, *, str approximate='none') -> Tensor",
+DS_BODY(Gelu, "gelu(Tensor input, str approximate='none') -> Tensor",
         "x * Phi(x) (Hendrycks & Gimpel 2016); approximate='tanh' uses the tanh form.", false, kFunctional, Str approximate;) {
   if (approximate == "tanh") return _gelu_tanh(in[0]);
   DS_CHECK(approximate == "none", "approximate argument must be either none or tanh, got '", approximate.view(), "'");

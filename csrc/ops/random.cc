@@ -231,13 +231,14 @@ Tensor probability(double p) {
 }
 }  // namespace
 
-DS_BODY(Bernoulli, "bernoulli(Tensor input, *, Generator? generator=None) -> Tensor", "1 with the probability an element of input gives, else 0.",
+DS_BODY(Bernoulli, "bernoulli(Tensor input, *, Generator? generator=None) -> Tensor", "1 with the probability an element of input gives, else 0; no gradient flows to input.",
         false, kBoth, ) {
-  return apply(BernoulliFill{}, in[0], in[0], in[1]);
+  const Tensor p = detach(in[0]);
+  return apply(BernoulliFill{}, p, p, in[1]);
 }
 DS_BODY(BernoulliP, "bernoulli.p(Tensor input, float p, *, Generator? generator=None) -> Tensor",
         "1 with probability p, else 0, of input's size and dtype.", false, kBoth, double p;) {
-  return apply(BernoulliFill{}, in[0], probability(p), in[1]);
+  return apply(BernoulliFill{}, detach(in[0]), probability(p), in[1]);
 }
 // Not the in-place form of bernoulli(input), whose probabilities are input itself.
 DS_BODY(BernoulliInPlace, "bernoulli_(Tensor input, Tensor p=0.5, *, Generator? generator=None) -> Tensor",

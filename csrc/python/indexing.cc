@@ -125,7 +125,7 @@ PyObject* tensor_getitem(PyObject* self, PyObject* key) {
     }
     const Indexed r = resolve(t, key);
     if (r.advanced) return wrap(index(r.view, r.indices));
-    return wrap(r.view.is(t) ? slice(t, 0, {}, {}) : r.view);
+    return wrap(r.view.is(t) ? expand(t, t.sizes()) : r.view);
   });
 }
 

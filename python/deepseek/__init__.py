@@ -78,7 +78,9 @@ globals().update(_shown)
 
 
 def __getattr__(name: str) -> object:
-    from deepseek import _lazy
+    import importlib
+
+    _lazy = importlib.import_module("deepseek._lazy")  # `from deepseek import` would ask this function again
 
     value = _lazy.load(name, globals())
     globals()[name] = value
@@ -86,6 +88,8 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    from deepseek import _lazy
+    import importlib
+
+    _lazy = importlib.import_module("deepseek._lazy")  # `from deepseek import` would ask this function again
 
     return _lazy.names(globals())
