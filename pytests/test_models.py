@@ -121,9 +121,9 @@ def test_rope_rotates_pairs_by_position_and_sees_distances_only():
     np.testing.assert_allclose(rotated, np.concatenate([turned.real, turned.imag]), rtol=1e-5, atol=1e-5)
 
 
-def _swiglu(x: np.ndarray, gate_up: np.ndarray, down: np.ndarray) -> np.ndarray:
-    gate, up = np.split(gate_up @ x, 2)
-    return down @ (gate / (1 + np.exp(-gate)) * up)
+def _swiglu(x: np.ndarray, gate: np.ndarray, up: np.ndarray, down: np.ndarray) -> np.ndarray:
+    opened = gate @ x
+    return down @ (opened / (1 + np.exp(-opened)) * (up @ x))
 
 
 def test_mixture_of_experts_equals_its_definition_token_by_token():
@@ -136,16 +136,16 @@ def test_mixture_of_experts_equals_its_definition_token_by_token():
     x = np.random.default_rng(1).standard_normal((2, 5, 24)).astype(np.float32)
     got = array(layer(deepseek.from_numpy(x)))
 
-    router, gate_up, down = array(layer.router.weight), array(layer.gate_up), array(layer.down)
-    shared_gate_up, shared_down = array(layer.shared.gate_up.weight), array(layer.shared.down.weight)
+    router, experts = array(layer.router.weight), [array(p) for p in (layer.gate, layer.up, layer.down)]
+    shared = [array(linear.weight) for linear in (layer.shared.gate, layer.shared.up, layer.shared.down)]
     for place in np.ndindex(2, 5):
         row = x[place].astype(np.float64)
         affinity = 1 / (1 + np.exp(-(router @ row)))
         chosen = np.argsort(-(affinity + bias))[:2]
-        expected = _swiglu(row, shared_gate_up, shared_down)
+        expected = _swiglu(row, *shared)
         for expert in chosen:
             weight = affinity[expert] / affinity[chosen].sum()
-            expected = expected + weight * _swiglu(row, gate_up[expert], down[expert])
+            expected = expected + weight * _swiglu(row, *(part[expert] for part in experts))
         np.testing.assert_allclose(got[place], expected, rtol=1e-4, atol=1e-5)
 
 
@@ -155,7 +155,7 @@ def test_an_expert_without_tokens_gets_a_zero_gradient():
     with deepseek.no_grad():
         layer.router.bias.copy_(deepseek.tensor([10.0, 10.0, -10.0, -10.0]))
     layer(deepseek.randn(1, 6, 24)).sum().backward()
-    gradient = array(layer.gate_up.grad)
+    gradient = array(layer.gate.grad)
     assert np.abs(gradient[:2]).max() > 0
     assert np.abs(gradient[2:]).max() == 0
 

@@ -283,13 +283,15 @@ def checked(info: OpInfo, index: int) -> tuple[Callable[..., Any], tuple[Any, ..
     if not inputs:
         return None
 
+    # Decided once: gradcheck also calls the function without recording, where no result requires a gradient.
+    kept = [t.requires_grad for t in grad_outputs(run(info, args, kwargs))]
+
     def function(*new: Any) -> Any:
         supply = iter(new)
         again = tree_map(lambda t: next(supply) if t.requires_grad else t, (args, kwargs), Tensor)
-        found = [t for t in grad_outputs(run(info, *again)) if t.requires_grad]
-        return tuple(found)
+        return tuple(itertools.compress(grad_outputs(run(info, *again)), kept))
 
-    return (function, inputs) if function(*inputs) else None
+    return (function, inputs) if any(kept) else None
 
 
 def differentiable(info: OpInfo) -> bool:

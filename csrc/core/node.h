@@ -38,13 +38,20 @@ class Node : public Counted {
   // Runs the hooks registered on the outputs this node stands for, replacing gradients.
   virtual void run_hooks(TensorList& grads);
 
+  // Adds an edge to a producer. A leaf's sink may be made by asking for the edge, after this node: keep the order.
+  void add_next(Edge edge) {
+    if (edge.node && edge.node->sequence > sequence) sequence = next_sequence();
+    next.push_back(std::move(edge));
+  }
+
   SmallVector<Edge, 3> next;
   SmallVector<Meta, 1> outputs;  // shape and dtype a gradient of each output must have
   std::vector<HookEntry> hooks;  // run on gradients before backward()
-  const uint64_t sequence;       // consumers have larger numbers than their producers
+  uint64_t sequence;             // consumers have larger numbers than their producers
   void* engine_slot = nullptr;   // the running engine's buffer for this node
 
- private:
+ protected:
+  // To be called again once `next` is filled: asking for an edge may create nodes that must come earlier.
   static uint64_t next_sequence();
 };
 

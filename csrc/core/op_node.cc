@@ -6,7 +6,7 @@ OpNode::OpNode(const OpDef& def, const void* op, Inputs in, Inputs out) : def_(d
   std::memcpy(op_, op, def.size);
   uint64_t needs = 0;
   for (size_t i = 0; i < in.size(); ++i) {
-    next.push_back(in[i].defined() && is_floating(in[i].dtype()) ? in[i].edge() : Edge{});
+    add_next(in[i].defined() && is_floating(in[i].dtype()) ? in[i].edge() : Edge{});
     if (next[i].node && i < 64) needs |= uint64_t{1} << i;
   }
   for (size_t i = 0; i < in.size(); ++i) in_.emplace_back(in[i], in[i].defined() && in[i].has_data() && saves_input(def.info->saves, i, needs));
@@ -14,6 +14,7 @@ OpNode::OpNode(const OpDef& def, const void* op, Inputs in, Inputs out) : def_(d
     out_.emplace_back(t, static_cast<uint8_t>(def.info->saves) & static_cast<uint8_t>(Saves::kOutput));
     outputs.push_back(t.meta());
   }
+  sequence = next_sequence();
 }
 
 std::string OpNode::name() const {

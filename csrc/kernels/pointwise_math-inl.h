@@ -159,14 +159,18 @@ HWY_INLINE V FloorDivide(D d, V a, V b) {
     return q - floored > T(0.5) ? floored + T(1) : floored;
   });
 }
-// Small integer exponents are exact products; the rest is libmvec's pow.
+// Exponents with a short exact form skip libmvec's pow. Chosen lane by lane, so that an element's bits do not depend on its
+// neighbours or on padding (0).
 template <class D, class V>
 HWY_INLINE V Pow(D d, V a, V b) {
-  if (hn::AllTrue(d, hn::Eq(b, K(d, 2)))) return hn::Mul(a, a);
-  if (hn::AllTrue(d, hn::Eq(b, K(d, 3)))) return hn::Mul(hn::Mul(a, a), a);
-  if (hn::AllTrue(d, hn::Eq(b, K(d, 0.5)))) return hn::Sqrt(a);
-  if (hn::AllTrue(d, hn::Eq(b, K(d, -1)))) return hn::Div(K(d, 1), a);
-  return VPow(d, a, b);
+  const auto two = hn::Eq(b, K(d, 2)), three = hn::Eq(b, K(d, 3)), half = hn::Eq(b, K(d, 0.5)), inverse = hn::Eq(b, K(d, -1));
+  const auto simple = hn::Or(hn::Or(hn::Or(two, three), hn::Or(half, inverse)), hn::Eq(b, K(d, 0)));
+  const V square = hn::Mul(a, a);
+  V result = hn::IfThenElse(two, square, hn::IfThenElse(three, hn::Mul(square, a), K(d, 1)));
+  // pow gives +0 and +inf where sqrt gives -0 and NaN.
+  const V root = hn::IfThenElse(hn::Eq(a, hn::Neg(Infinity(d))), Infinity(d), hn::Add(hn::Sqrt(a), K(d, 0)));
+  result = hn::IfThenElse(half, root, hn::IfThenElse(inverse, hn::Div(K(d, 1), a), result));
+  return hn::AllTrue(d, simple) ? result : hn::IfThenElse(simple, result, VPow(d, a, b));
 }
 
 // --- integers

@@ -32,7 +32,7 @@ Tensor safe_softmax(const Tensor& scores) {
 }  // namespace
 
 DS_BODY(ScaledDotProductAttention,
-        "scaled_dot_product_attention(Tensor query, Tensor key, Tensor value, Tensor? attn_mask=None, float dropout_p=0.0, bool is_causal=False, *, float? scale=None, bool enable_gqa=False) -> Tensor",
+        "scaled_dot_product_attention(Tensor query, Tensor key, Tensor value, Tensor? attn_mask=None, float dropout_p=0.0, bool is_causal=False, float? scale=None, bool enable_gqa=False) -> Tensor",
         "softmax(query @ key^T * scale + mask) @ value; query [.., L, E], key [.., S, E], value [.., S, V]; scale defaults to 1/sqrt(E).", false, kFunctional,
         double dropout_p; bool is_causal; Opt<double> scale; bool enable_gqa;) {
   const Tensor &q = in[0], &mask = in[3];

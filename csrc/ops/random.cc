@@ -15,27 +15,46 @@ RngState state_of(Inputs in) {
 }
 
 constexpr OpInfo create_info(const char* schema, const char* doc) {
-  return {.schema = schema, .doc = doc, .kind = Kind::kRandom, .saves = Saves::kNone, .differentiable = false, .random = true,
+  return {.schema = schema,
+          .doc = doc,
+          .kind = Kind::kRandom,
+          .saves = Saves::kNone,
+          .differentiable = false,
+          .random = true,
           .shown = Shown::kFunction};
 }
 // The value of an in-place fill: the tensor's size and dtype, nothing of its values, so its gradient is zero.
 constexpr OpInfo fill_info(const char* schema, const char* doc, bool inplace = true) {
-  return {.schema = schema, .doc = doc, .kind = Kind::kRandom, .saves = Saves::kNone, .inplace = inplace, .random = true,
+  return {.schema = schema,
+          .doc = doc,
+          .kind = Kind::kRandom,
+          .saves = Saves::kNone,
+          .inplace = inplace,
+          .random = true,
           .shown = Shown::kHidden};
 }
 
 // Bits that hold every integer up to 2^bits (floating) or 2^bits - 1 exactly.
 int integer_bits(DType t) {
   switch (t) {
-    case DType::kBool: return 1;
-    case DType::kFloat8E4M3: return 4;
-    case DType::kFloat8E5M2: return 3;
-    case DType::kFloat16: return 11;
-    case DType::kBFloat16: return 8;
-    case DType::kFloat32: return 24;
-    case DType::kFloat64: return 53;
-    case DType::kUInt8: return 8;
-    default: return static_cast<int>(8 * size_of(t)) - 1;
+    case DType::kBool:
+      return 1;
+    case DType::kFloat8E4M3:
+      return 4;
+    case DType::kFloat8E5M2:
+      return 3;
+    case DType::kFloat16:
+      return 11;
+    case DType::kBFloat16:
+      return 8;
+    case DType::kFloat32:
+      return 24;
+    case DType::kFloat64:
+      return 53;
+    case DType::kUInt8:
+      return 8;
+    default:
+      return static_cast<int>(8 * size_of(t)) - 1;
   }
 }
 
@@ -68,16 +87,18 @@ struct IntegerRange {
   IntegerRange(DType t, int64_t from, int64_t to) : low(from), high(to) {
     DS_CHECK(low < high, "random_ expects 'from' to be less than 'to', but got from=", low, " >= to=", high);
     DS_CHECK(low >= smallest_integer(t) && low <= largest_integer(t), "from is out of bounds for ", name_of(t));
-    DS_CHECK(high - 1 >= smallest_integer(t) && high - 1 <= largest_integer(t), "to - 1 is out of bounds for ", name_of(t));
+    DS_CHECK(high - 1 >= smallest_integer(t) && high - 1 <= largest_integer(t), "to - 1 is out of bounds for ",
+             name_of(t));
     if (!is_floating(t)) return;
     low = representable(low, integer_bits(t), false);  // rounding may not leave the range
     high = representable(high - 1, integer_bits(t), true);
-    DS_CHECK(low <= high, "random_ expects 'from' casted to dtype to be less than 'to' casted to dtype, but got from=", from,
+    DS_CHECK(low <= high,
+             "random_ expects 'from' casted to dtype to be less than 'to' casted to dtype, but got from=", from,
              ", to=", to, " for ", name_of(t));
     if (high < std::numeric_limits<int64_t>::max()) ++high;
   }
-  // The end of random_() and random_(from): all of an integer dtype, the exact integers of a floating one. One value short
-  // for int64, whose end has no int64.
+  // The end of random_() and random_(from): all of an integer dtype, the exact integers of a floating one. One value
+  // short for int64, whose end has no int64.
   static int64_t full_end(DType t) {
     if (is_floating(t)) return (int64_t{1} << integer_bits(t)) + 1;
     return t == DType::kInt64 ? largest_integer(t) : largest_integer(t) + 1;
@@ -93,29 +114,30 @@ void check_std(double std) { DS_CHECK(std >= 0, "normal expects std >= 0.0, but 
 
 }  // namespace
 
-#define DS_RANDOM_OPTIONS "*, dtype? dtype=None, device? device=None, bool requires_grad=False, Generator? generator=None"
+#define DS_RANDOM_OPTIONS \
+  "*, dtype? dtype=None, device? device=None, bool requires_grad=False, Generator? generator=None"
 
 // --- uniform and normal numbers of a given size
 
-#define DS_RANDOM_CREATE(S, name, what, fill)                                                                         \
-  struct S {                                                                                                          \
-    Dims size;                                                                                                        \
-    Opt<DType> dtype;                                                                                                 \
-    static constexpr OpInfo info = create_info(#name "(int[]* size, " DS_RANDOM_OPTIONS ") -> Tensor", what);         \
-    bool operator==(const S&) const = default;                                                                        \
-    Meta infer(Inputs) const { return {dtype.value_or(default_dtype()), size}; }                                      \
-    void eval(Inputs in, Tensor& out) const { fill; }                                                                 \
-  };                                                                                                                  \
-  DS_OP(S);                                                                                                           \
-  Tensor name(const Dims& size, DType dtype) { return apply(S{size, dtype}, Tensor()); }                              \
-  struct S##Like {                                                                                                    \
-    Opt<DType> dtype;                                                                                                 \
-    static constexpr OpInfo info = create_info(#name "_like(Tensor input, " DS_RANDOM_OPTIONS ") -> Tensor",          \
-                                               what " Of input's size and dtype.");                                   \
-    bool operator==(const S##Like&) const = default;                                                                  \
-    Meta infer(Inputs in) const { return {dtype.value_or(in[0].dtype()), in[0].sizes()}; }                            \
-    void eval(Inputs in, Tensor& out) const { fill; }                                                                 \
-  };                                                                                                                  \
+#define DS_RANDOM_CREATE(S, name, what, fill)                                                                          \
+  struct S {                                                                                                           \
+    Dims size;                                                                                                         \
+    Opt<DType> dtype;                                                                                                  \
+    static constexpr OpInfo info = create_info(#name "(int[]* size, " DS_RANDOM_OPTIONS ") -> Tensor", what);          \
+    bool operator==(const S&) const = default;                                                                         \
+    Meta infer(Inputs) const { return {dtype.value_or(default_dtype()), size}; }                                       \
+    void eval(Inputs in, Tensor& out) const { fill; }                                                                  \
+  };                                                                                                                   \
+  DS_OP(S);                                                                                                            \
+  Tensor name(const Dims& size, DType dtype) { return apply(S{size, dtype}, Tensor()); }                               \
+  struct S##Like {                                                                                                     \
+    Opt<DType> dtype;                                                                                                  \
+    static constexpr OpInfo info =                                                                                     \
+        create_info(#name "_like(Tensor input, " DS_RANDOM_OPTIONS ") -> Tensor", what " Of input's size and dtype."); \
+    bool operator==(const S##Like&) const = default;                                                                   \
+    Meta infer(Inputs in) const { return {dtype.value_or(in[0].dtype()), in[0].sizes()}; }                             \
+    void eval(Inputs in, Tensor& out) const { fill; }                                                                  \
+  };                                                                                                                   \
   DS_OP(S##Like);
 DS_RANDOM_CREATE(Rand, rand, "Uniform on [0, 1).", kernels::uniform(out.view(), state_of(in), 0, 1))
 DS_RANDOM_CREATE(Randn, randn, "Standard normal.", kernels::normal(out.view(), state_of(in), 0, 1))
@@ -125,8 +147,9 @@ struct NormalOfSize {
   double mean, std;
   Dims size;
   Opt<DType> dtype;
-  static constexpr OpInfo info = create_info("normal(float mean, float std, int[] size, " DS_RANDOM_OPTIONS ") -> Tensor",
-                                             "Normal with one mean and standard deviation.");
+  static constexpr OpInfo info =
+      create_info("normal(float mean, float std, int[] size, " DS_RANDOM_OPTIONS ") -> Tensor",
+                  "Normal with one mean and standard deviation.");
   bool operator==(const NormalOfSize&) const = default;
   Meta infer(Inputs) const {
     check_std(std);
@@ -151,7 +174,8 @@ DS_BODY(NormalOfTensors, "normal.Tensor(Tensor mean, Tensor std=1, *, Generator?
         "Normal with a mean and standard deviation for every element; no gradient flows to them.", false, kFunction, ) {
   const bool number_mean = in[0].cell()->wrapped_number, number_std = in[1].cell()->wrapped_number;
   const Tensor mean = number_mean ? in[0] : detach(in[0]), std = number_std ? in[1] : detach(in[1]);
-  DS_CHECK_AS(TypeError, !number_mean || !number_std, "normal(): the argument 'size' is required when mean and std are numbers");
+  DS_CHECK_AS(TypeError, !number_mean || !number_std,
+              "normal(): the argument 'size' is required when mean and std are numbers");
   check_std(std);
   const Dims sizes = broadcast_sizes("normal", mean.sizes(), std.sizes());
   const DType dtype = number_mean ? std.dtype() : mean.dtype();
@@ -165,37 +189,42 @@ struct RandintLow {
   int64_t low, high;
   Dims size;
   Opt<DType> dtype;
-  static constexpr OpInfo info = create_info("randint.low(int low, int high, int[] size, " DS_RANDOM_OPTIONS ") -> Tensor",
-                                             "Uniform integers of [low, high), int64 by default.");
+  static constexpr OpInfo info =
+      create_info("randint.low(int low, int high, int[] size, " DS_RANDOM_OPTIONS ") -> Tensor",
+                  "Uniform integers of [low, high), int64 by default.");
   bool operator==(const RandintLow&) const = default;
   Meta infer(Inputs) const { return {dtype.value_or(DType::kInt64), size}; }
   void eval(Inputs in, Tensor& out) const { fill_integers(low, high, in, out); }
 };
 DS_OP(RandintLow);
 
-DS_BODY(Randint, "randint(int high, int[] size, " DS_RANDOM_OPTIONS ") -> Tensor", "Uniform integers of [0, high), int64 by default.", false,
-        kFunction, int64_t high; Dims size; Opt<DType> dtype;) {
+DS_BODY(Randint, "randint(int high, int[] size, " DS_RANDOM_OPTIONS ") -> Tensor",
+        "Uniform integers of [0, high), int64 by default.", false, kFunction, int64_t high;
+        Dims size; Opt<DType> dtype;) {
   return apply(RandintLow{0, high, size, dtype}, in[0]);
 }
 DS_BODY(RandintLikeLow, "randint_like.low(Tensor input, int low, int high, " DS_RANDOM_OPTIONS ") -> Tensor",
-        "Uniform integers of [low, high), of input's size and dtype.", false, kFunction, int64_t low; int64_t high; Opt<DType> dtype;) {
+        "Uniform integers of [low, high), of input's size and dtype.", false, kFunction, int64_t low;
+        int64_t high; Opt<DType> dtype;) {
   return apply(RandintLow{low, high, in[0].sizes(), dtype.value_or(in[0].dtype())}, in[1]);
 }
 DS_BODY(RandintLike, "randint_like(Tensor input, int high, " DS_RANDOM_OPTIONS ") -> Tensor",
-        "Uniform integers of [0, high), of input's size and dtype.", false, kFunction, int64_t high; Opt<DType> dtype;) {
+        "Uniform integers of [0, high), of input's size and dtype.", false, kFunction, int64_t high;
+        Opt<DType> dtype;) {
   return apply(RandintLow{0, high, in[0].sizes(), dtype.value_or(in[0].dtype())}, in[1]);
 }
 
 struct Randperm {
   int64_t n;
   Opt<DType> dtype;
-  static constexpr OpInfo info = create_info("randperm(int n, " DS_RANDOM_OPTIONS ") -> Tensor",
-                                             "A random order of 0 … n - 1, int64 by default.");
+  static constexpr OpInfo info =
+      create_info("randperm(int n, " DS_RANDOM_OPTIONS ") -> Tensor", "A random order of 0 … n - 1, int64 by default.");
   bool operator==(const Randperm&) const = default;
   Meta infer(Inputs) const {
     const DType t = dtype.value_or(DType::kInt64);
     DS_CHECK(n >= 0, "Trying to create tensor with negative dimension ", n, ": [", n, "]");
-    DS_CHECK(n <= IntegerRange::full_end(t), "n cannot be greater than ", IntegerRange::full_end(t), " for ", name_of(t), " type.");
+    DS_CHECK(n <= IntegerRange::full_end(t), "n cannot be greater than ", IntegerRange::full_end(t), " for ",
+             name_of(t), " type.");
     return {t, {n}};
   }
   void eval(Inputs in, Tensor& out) const {
@@ -209,14 +238,16 @@ DS_OP(Randperm);
 // --- draws with given probabilities
 
 struct BernoulliFill {
-  static constexpr OpInfo info = fill_info("_bernoulli_fill(Tensor input, Tensor p, *, Generator? generator=None) -> Tensor",
-                                           "1 with probability p, else 0, of input's size and dtype.", false);
+  static constexpr OpInfo info =
+      fill_info("_bernoulli_fill(Tensor input, Tensor p, *, Generator? generator=None) -> Tensor",
+                "1 with probability p, else 0, of input's size and dtype.", false);
   bool operator==(const BernoulliFill&) const = default;
   Meta infer(Inputs in) const {
     const Tensor& p = in[1];
-    if (!is_floating(p.dtype())) fail<NotImplementedError>("\"bernoulli\" not implemented for '", name_of(p.dtype()), "' probabilities");
-    DS_CHECK(broadcast_sizes("bernoulli_", in[0].sizes(), p.sizes()) == in[0].sizes(), "bernoulli_: probabilities of shape ", p.sizes(),
-             " do not broadcast to ", in[0].sizes());
+    if (!is_floating(p.dtype()))
+      fail<NotImplementedError>("\"bernoulli\" not implemented for '", name_of(p.dtype()), "' probabilities");
+    DS_CHECK(broadcast_sizes("bernoulli_", in[0].sizes(), p.sizes()) == in[0].sizes(),
+             "bernoulli_: probabilities of shape ", p.sizes(), " do not broadcast to ", in[0].sizes());
     return in[0].meta();
   }
   void eval(Inputs in, Tensor& out) const { kernels::bernoulli(out.view(), in[1].view_as(out.sizes()), state_of(in)); }
@@ -231,8 +262,8 @@ Tensor probability(double p) {
 }
 }  // namespace
 
-DS_BODY(Bernoulli, "bernoulli(Tensor input, *, Generator? generator=None) -> Tensor", "1 with the probability an element of input gives, else 0; no gradient flows to input.",
-        false, kBoth, ) {
+DS_BODY(Bernoulli, "bernoulli(Tensor input, *, Generator? generator=None) -> Tensor",
+        "1 with the probability an element of input gives, else 0; no gradient flows to input.", false, kBoth, ) {
   const Tensor p = detach(in[0]);
   return apply(BernoulliFill{}, p, p, in[1]);
 }
@@ -252,16 +283,23 @@ DS_BODY(BernoulliInPlace, "bernoulli_(Tensor input, Tensor p=0.5, *, Generator? 
 struct Multinomial {
   int64_t num_samples;
   bool replacement = false;
-  static constexpr OpInfo info{.schema = "multinomial(Tensor input, int num_samples, bool replacement=False, *, Generator? generator=None) -> Tensor",
-                               .doc = "Indices drawn with the weights of each row, int64.", .kind = Kind::kRandom, .saves = Saves::kNone,
-                               .differentiable = false, .random = true};
+  static constexpr OpInfo info{
+      .schema =
+          "multinomial(Tensor input, int num_samples, bool replacement=False, *, Generator? generator=None) -> Tensor",
+      .doc = "Indices drawn with the weights of each row, int64.",
+      .kind = Kind::kRandom,
+      .saves = Saves::kNone,
+      .differentiable = false,
+      .random = true};
   bool operator==(const Multinomial&) const = default;
   Meta infer(Inputs in) const {
     const Tensor& w = in[0];
     DS_CHECK(w.dim() == 1 || w.dim() == 2, "prob_dist must be 1 or 2 dim");
-    DS_CHECK(is_floating(w.dtype()), "multinomial only supports floating-point dtypes for input, got: ", name_of(w.dtype()));
+    DS_CHECK(is_floating(w.dtype()),
+             "multinomial only supports floating-point dtypes for input, got: ", name_of(w.dtype()));
     DS_CHECK(num_samples > 0, "cannot sample n_sample <= 0 samples");
-    DS_CHECK(replacement || num_samples <= w.size(-1), "cannot sample n_sample > prob_dist.size(-1) samples without replacement");
+    DS_CHECK(replacement || num_samples <= w.size(-1),
+             "cannot sample n_sample > prob_dist.size(-1) samples without replacement");
     Dims sizes = w.sizes();
     sizes.back() = num_samples;
     return {DType::kInt64, sizes};
@@ -285,8 +323,12 @@ DS_OP(Multinomial);
 struct DropoutMask {
   double p;
   static constexpr OpInfo info{.schema = "_dropout_mask(Tensor input, float p, *, Generator? generator=None) -> Tensor",
-                               .doc = "0 with probability p, else 1 / (1 - p), of input's size and dtype.", .kind = Kind::kRandom,
-                               .saves = Saves::kNone, .differentiable = false, .random = true, .shown = Shown::kHidden};
+                               .doc = "0 with probability p, else 1 / (1 - p), of input's size and dtype.",
+                               .kind = Kind::kRandom,
+                               .saves = Saves::kNone,
+                               .differentiable = false,
+                               .random = true,
+                               .shown = Shown::kHidden};
   bool operator==(const DropoutMask&) const = default;
   Meta infer(Inputs in) const {
     DS_CHECK(p >= 0 && p < 1, "_dropout_mask: p must be in [0, 1), got ", p);
@@ -303,8 +345,10 @@ struct DropoutMask {
 DS_OP(DropoutMask);
 
 DS_BODY(DropoutOp, "dropout(Tensor input, float p=0.5, bool train=True) -> Tensor",
-        "Elements zeroed with probability p, the others scaled by 1 / (1 - p); input itself outside training (Srivastava et al. 2014).",
-        false, kFunctional, double p; bool train;) {
+        "Elements zeroed with probability p, the others scaled by 1 / (1 - p); input itself outside training "
+        "(Srivastava et al. 2014).",
+        false, kFunctional, double p;
+        bool train;) {
   DS_CHECK(p >= 0 && p <= 1, "dropout probability has to be between 0 and 1, but got ", p);
   if (p == 0 || !train || in[0].numel() == 0) return in[0];
   if (p == 1) return in[0] * 0.0;
@@ -316,16 +360,18 @@ Tensor dropout(const Tensor& input, double p, bool train) { return DropoutOp{p, 
 
 struct Uniform {
   double from = 0, to = 1;
-  static constexpr OpInfo info = fill_info("uniform(Tensor input, float from=0, float to=1, *, Generator? generator=None) -> Tensor",
-                                           "Uniform on [from, to).");
+  static constexpr OpInfo info =
+      fill_info("uniform(Tensor input, float from=0, float to=1, *, Generator? generator=None) -> Tensor",
+                "Uniform on [from, to).");
   bool operator==(const Uniform&) const = default;
   Meta infer(Inputs in) const {
     DS_CHECK(from <= to, "uniform_ expects to return a [from, to) range, but found from=", from, " > to=", to);
     const double limit = in[0].dtype() == DType::kFloat16   ? 65504.0
                          : in[0].dtype() == DType::kFloat64 ? std::numeric_limits<double>::max()
                                                             : static_cast<double>(std::numeric_limits<float>::max());
-    DS_CHECK(to - from <= limit && std::abs(from) <= limit && std::abs(to) <= limit, "uniform_ expects from, to and to - from within the range of ",
-             name_of(in[0].dtype()), ", but found from=", from, " and to=", to);
+    DS_CHECK(to - from <= limit && std::abs(from) <= limit && std::abs(to) <= limit,
+             "uniform_ expects from, to and to - from within the range of ", name_of(in[0].dtype()),
+             ", but found from=", from, " and to=", to);
     return in[0].meta();
   }
   void eval(Inputs in, Tensor& out) const { kernels::uniform(out.view(), state_of(in), from, to); }
@@ -335,8 +381,9 @@ DS_OP(Uniform);
 
 struct NormalFill {
   double mean = 0, std = 1;
-  static constexpr OpInfo info = fill_info("_normal_fill(Tensor input, float mean=0, float std=1, *, Generator? generator=None) -> Tensor",
-                                           "Normal, of input's size and dtype.", false);
+  static constexpr OpInfo info =
+      fill_info("_normal_fill(Tensor input, float mean=0, float std=1, *, Generator? generator=None) -> Tensor",
+                "Normal, of input's size and dtype.", false);
   bool operator==(const NormalFill&) const = default;
   Meta infer(Inputs in) const {
     check_std(std);
@@ -348,7 +395,8 @@ struct NormalFill {
 DS_OP(NormalFill);
 // Not the in-place form of normal(mean, std), whose first argument is the mean.
 DS_BODY(NormalInPlace, "normal_(Tensor input, float mean=0, float std=1, *, Generator? generator=None) -> Tensor",
-        "Fills the tensor with normal numbers.", false, kMethod, double mean; double std;) {
+        "Fills the tensor with normal numbers.", false, kMethod, double mean;
+        double std;) {
   const NormalFill op{mean, std};
   dispatch_inplace(op_def<NormalFill>(), &op, in);
   return in[0];
@@ -356,12 +404,15 @@ DS_BODY(NormalInPlace, "normal_(Tensor input, float mean=0, float std=1, *, Gene
 
 struct Exponential {
   double lambd = 1;
-  static constexpr OpInfo info = fill_info("exponential(Tensor input, float lambd=1, *, Generator? generator=None) -> Tensor",
-                                           "Exponential with rate lambd.");
+  static constexpr OpInfo info =
+      fill_info("exponential(Tensor input, float lambd=1, *, Generator? generator=None) -> Tensor",
+                "Exponential with rate lambd.");
   bool operator==(const Exponential&) const = default;
   Meta infer(Inputs in) const {
-    DS_CHECK(is_floating(in[0].dtype()), "Exponential distribution is a continuous probability distribution. dtype must be a floating "
-             "point but you specified ", name_of(in[0].dtype()));
+    DS_CHECK(is_floating(in[0].dtype()),
+             "Exponential distribution is a continuous probability distribution. dtype must be a floating "
+             "point but you specified ",
+             name_of(in[0].dtype()));
     DS_CHECK(lambd > 0, "exponential_ expects lambda > 0.0, but found lambda=", lambd);
     return in[0].meta();
   }
@@ -373,18 +424,22 @@ DS_OP(Exponential);
 struct RandomFrom {
   int64_t from;
   Opt<int64_t> to;
-  static constexpr OpInfo info = fill_info("random.from(Tensor input, int from, int? to, *, Generator? generator=None) -> Tensor",
-                                           "Uniform integers of [from, to), or up to the dtype's last for None.");
+  static constexpr OpInfo info =
+      fill_info("random.from(Tensor input, int from, int? to, *, Generator? generator=None) -> Tensor",
+                "Uniform integers of [from, to), or up to the dtype's last for None.");
   bool operator==(const RandomFrom&) const = default;
   Meta infer(Inputs in) const { return in[0].meta(); }
-  void eval(Inputs in, Tensor& out) const { fill_integers(from, to ? *to : IntegerRange::full_end(out.dtype()), in, out); }
+  void eval(Inputs in, Tensor& out) const {
+    fill_integers(from, to ? *to : IntegerRange::full_end(out.dtype()), in, out);
+  }
   Grads vjp(const Vjp& c) const { return {zeros_like(c.in[0])}; }
 };
 DS_OP(RandomFrom);
 
 struct RandomTo {
   int64_t to;
-  static constexpr OpInfo info = fill_info("random.to(Tensor input, int to, *, Generator? generator=None) -> Tensor", "Uniform integers of [0, to).");
+  static constexpr OpInfo info = fill_info("random.to(Tensor input, int to, *, Generator? generator=None) -> Tensor",
+                                           "Uniform integers of [0, to).");
   bool operator==(const RandomTo&) const = default;
   Meta infer(Inputs in) const { return in[0].meta(); }
   void eval(Inputs in, Tensor& out) const { fill_integers(0, to, in, out); }
@@ -393,8 +448,9 @@ struct RandomTo {
 DS_OP(RandomTo);
 
 struct RandomAll {
-  static constexpr OpInfo info = fill_info("random(Tensor input, *, Generator? generator=None) -> Tensor",
-                                           "Uniform non-negative integers: all of an integer dtype, the exact ones of a floating dtype.");
+  static constexpr OpInfo info =
+      fill_info("random(Tensor input, *, Generator? generator=None) -> Tensor",
+                "Uniform non-negative integers: all of an integer dtype, the exact ones of a floating dtype.");
   bool operator==(const RandomAll&) const = default;
   Meta infer(Inputs in) const { return in[0].meta(); }
   void eval(Inputs in, Tensor& out) const { fill_integers(0, IntegerRange::full_end(out.dtype()), in, out); }

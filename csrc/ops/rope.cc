@@ -6,10 +6,12 @@ namespace {
 
 void check_table(const Tensor& x, const Tensor& cos, const Tensor& sin) {
   DS_CHECK(is_floating(x.dtype()) && is_floating(cos.dtype()) && is_floating(sin.dtype()),
-           "rope(): input, cos and sin must be floating point, got ", name_of(x.dtype()), ", ", name_of(cos.dtype()), " and ", name_of(sin.dtype()));
+           "rope(): input, cos and sin must be floating point, got ", name_of(x.dtype()), ", ", name_of(cos.dtype()),
+           " and ", name_of(sin.dtype()));
   DS_CHECK(x.dim() >= 2, "rope(): input must be [..., T, D], got shape ", x.sizes());
   DS_CHECK(x.size(-1) % 2 == 0, "rope(): the last dim of input must be even, got shape ", x.sizes());
-  DS_CHECK(cos.sizes() == sin.sizes(), "rope(): cos and sin must have one shape, got ", cos.sizes(), " and ", sin.sizes());
+  DS_CHECK(cos.sizes() == sin.sizes(), "rope(): cos and sin must have one shape, got ", cos.sizes(), " and ",
+           sin.sizes());
   Dims half = x.sizes();
   half.back() /= 2;
   bool fits = cos.dim() <= half.size();
@@ -23,7 +25,8 @@ void check_table(const Tensor& x, const Tensor& cos, const Tensor& sin) {
 }  // namespace
 
 DS_BODY(Rope, "rope(Tensor input, Tensor cos, Tensor sin, bool interleaved=False) -> Tensor",
-        "Pairs of input [..., T, D] rotated by the angles of cos and sin [T, D / 2]: elements i and i + D / 2, or 2 i and 2 i + 1 when "
+        "Pairs of input [..., T, D] rotated by the angles of cos and sin [T, D / 2]: elements i and i + D / 2, or 2 i "
+        "and 2 i + 1 when "
         "interleaved. 16-bit inputs are rotated in float32.",
         false, kFunctional, bool interleaved;) {
   check_table(in[0], in[1], in[2]);

@@ -10,7 +10,8 @@ namespace {
 Meta scan_meta(const char* op, const Tensor& x, int64_t dim, DType out) {
   wrap_dim(op, dim, x.dim());
   if (is_float8(x.dtype()) || is_float8(out))
-    fail<NotImplementedError>("\"", op, "\" not implemented for '", name_of(is_float8(out) ? out : x.dtype()), "'; convert to float32 first");
+    fail<NotImplementedError>("\"", op, "\" not implemented for '", name_of(is_float8(out) ? out : x.dtype()),
+                              "'; convert to float32 first");
   return {out, x.sizes()};
 }
 
@@ -42,10 +43,14 @@ struct Cumsum {
   int64_t dim;
   Opt<DType> dtype;
   static constexpr OpInfo info{.schema = "cumsum(Tensor input, int dim, *, dtype? dtype=None) -> Tensor",
-                               .doc = "Running sum along a dim; integers and bool add up in int64.", .saves = Saves::kNone, .inplace = true};
+                               .doc = "Running sum along a dim; integers and bool add up in int64.",
+                               .saves = Saves::kNone,
+                               .inplace = true};
   bool operator==(const Cumsum&) const = default;
   Meta infer(Inputs in) const { return scan_meta("cumsum", in[0], dim, sum_dtype(in[0], dtype)); }
-  void eval(Inputs in, Tensor& out) const { kernels::cumsum(out.view(), in[0].view(), wrap_dim("cumsum", dim, out.dim())); }
+  void eval(Inputs in, Tensor& out) const {
+    kernels::cumsum(out.view(), in[0].view(), wrap_dim("cumsum", dim, out.dim()));
+  }
   Grads vjp(const Vjp& c) const { return {flip(cumsum(flip(c.grad[0], {dim}), dim), {dim})}; }
 };
 DS_OP(Cumsum);
@@ -55,11 +60,14 @@ struct Cumprod {
   int64_t dim;
   Opt<DType> dtype;
   static constexpr OpInfo info{.schema = "cumprod(Tensor input, int dim, *, dtype? dtype=None) -> Tensor",
-                               .doc = "Running product along a dim; integers and bool multiply in int64.", .saves = Saves::kInputsOutput,
+                               .doc = "Running product along a dim; integers and bool multiply in int64.",
+                               .saves = Saves::kInputsOutput,
                                .inplace = true};
   bool operator==(const Cumprod&) const = default;
   Meta infer(Inputs in) const { return scan_meta("cumprod", in[0], dim, sum_dtype(in[0], dtype)); }
-  void eval(Inputs in, Tensor& out) const { kernels::cumprod(out.view(), in[0].view(), wrap_dim("cumprod", dim, out.dim())); }
+  void eval(Inputs in, Tensor& out) const {
+    kernels::cumprod(out.view(), in[0].view(), wrap_dim("cumprod", dim, out.dim()));
+  }
   // dx[k] = y[k - 1] * s[k] with s[k] = g[k] + x[k + 1] * s[k + 1]: right where x has zeros, too.
   Grads vjp(const Vjp& c) const {
     const DType t = c.out[0].dtype();
@@ -76,14 +84,19 @@ Tensor cumprod(const Tensor& input, int64_t dim) { return apply(Cumprod{dim, {}}
 struct LogCumsumExp {
   int64_t dim;
   static constexpr OpInfo info{.schema = "logcumsumexp(Tensor input, int dim) -> Tensor",
-                               .doc = "log(cumsum(exp(x))) along a dim, without overflow.", .saves = Saves::kInputsOutput};
+                               .doc = "log(cumsum(exp(x))) along a dim, without overflow.",
+                               .saves = Saves::kInputsOutput};
   bool operator==(const LogCumsumExp&) const = default;
   Meta infer(Inputs in) const {
-    if (!is_floating(in[0].dtype())) fail<NotImplementedError>("\"logcumsumexp\" not implemented for '", name_of(in[0].dtype()), "'");
+    if (!is_floating(in[0].dtype()))
+      fail<NotImplementedError>("\"logcumsumexp\" not implemented for '", name_of(in[0].dtype()), "'");
     return scan_meta("logcumsumexp", in[0], dim, in[0].dtype());
   }
-  void eval(Inputs in, Tensor& out) const { kernels::logcumsumexp(out.view(), in[0].view(), wrap_dim("logcumsumexp", dim, out.dim())); }
-  // dx[k] = exp(x[k] - y[k]) * s[k] with s[k] = g[k] + exp(y[k] - y[k + 1]) * s[k + 1]: y never falls, so no exp overflows.
+  void eval(Inputs in, Tensor& out) const {
+    kernels::logcumsumexp(out.view(), in[0].view(), wrap_dim("logcumsumexp", dim, out.dim()));
+  }
+  // dx[k] = exp(x[k] - y[k]) * s[k] with s[k] = g[k] + exp(y[k] - y[k + 1]) * s[k + 1]: y never falls, so no exp
+  // overflows.
   Grads vjp(const Vjp& c) const {
     const DType t = c.out[0].dtype();
     const Tensor x = widened(c.in[0], t), y = widened(c.out[0], t), g = widened(c.grad[0], t);
@@ -95,22 +108,22 @@ struct LogCumsumExp {
 };
 DS_OP(LogCumsumExp);
 
-#define DS_RUNNING_EXTREME(S, name, what)                                                                                     \
-  struct S {                                                                                                                  \
-    int64_t dim;                                                                                                              \
-    static constexpr OpInfo info{.schema = #name "(Tensor input, int dim) -> (Tensor values, Tensor indices)",                \
-                                 .doc = "Running " what " along a dim and its latest position; NaN wins.",                    \
-                                 .saves = Saves::kOutput};                                                                    \
-    bool operator==(const S&) const = default;                                                                                \
-    std::array<Meta, 2> infer(Inputs in) const {                                                                              \
-      const Meta m = scan_meta(#name, in[0], dim, in[0].dtype());                                                             \
-      return {m, Meta{DType::kInt64, m.sizes}};                                                                               \
-    }                                                                                                                         \
-    void eval(Inputs in, std::span<Tensor> out) const {                                                                       \
-      kernels::name(out[0].view(), out[1].view(), in[0].view(), wrap_dim(#name, dim, in[0].dim()));                           \
-    }                                                                                                                         \
-    Grads vjp(const Vjp& c) const { return {value_selecting_vjp(c, dim, true)}; }                                             \
-  };                                                                                                                          \
+#define DS_RUNNING_EXTREME(S, name, what)                                                                      \
+  struct S {                                                                                                   \
+    int64_t dim;                                                                                               \
+    static constexpr OpInfo info{.schema = #name "(Tensor input, int dim) -> (Tensor values, Tensor indices)", \
+                                 .doc = "Running " what " along a dim and its latest position; NaN wins.",     \
+                                 .saves = Saves::kOutput};                                                     \
+    bool operator==(const S&) const = default;                                                                 \
+    std::array<Meta, 2> infer(Inputs in) const {                                                               \
+      const Meta m = scan_meta(#name, in[0], dim, in[0].dtype());                                              \
+      return {m, Meta{DType::kInt64, m.sizes}};                                                                \
+    }                                                                                                          \
+    void eval(Inputs in, std::span<Tensor> out) const {                                                        \
+      kernels::name(out[0].view(), out[1].view(), in[0].view(), wrap_dim(#name, dim, in[0].dim()));            \
+    }                                                                                                          \
+    Grads vjp(const Vjp& c) const { return {value_selecting_vjp(c, dim, true)}; }                              \
+  };                                                                                                           \
   DS_OP(S);
 DS_RUNNING_EXTREME(Cummax, cummax, "maximum")
 DS_RUNNING_EXTREME(Cummin, cummin, "minimum")

@@ -13,7 +13,9 @@ constexpr OpInfo select_info(const char* schema, const char* doc) {
   return {.schema = schema, .doc = doc, .kind = Kind::kOther, .saves = Saves::kOutput};
 }
 
-std::array<Meta, 2> values_and_indices(DType t, const Dims& sizes) { return {Meta{t, sizes}, Meta{DType::kInt64, sizes}}; }
+std::array<Meta, 2> values_and_indices(DType t, const Dims& sizes) {
+  return {Meta{t, sizes}, Meta{DType::kInt64, sizes}};
+}
 
 int64_t length_along(const Tensor& t, int dim) { return t.dim() == 0 ? 1 : t.sizes()[dim]; }
 
@@ -48,11 +50,14 @@ struct Sort {
 DS_OP(Sort);
 
 DS_BODY(Argsort, "argsort(Tensor input, int dim=-1, bool descending=False, *, bool stable=False) -> Tensor",
-        "The indices that sort along a dim. Always stable.", false, kBoth, int64_t dim; bool descending; bool stable;) {
+        "The indices that sort along a dim. Always stable.", false, kBoth, int64_t dim;
+        bool descending; bool stable;) {
   return apply_n<2>(Sort{dim, descending, stable}, in[0])[1];
 }
 
-DS_BODY(Msort, "msort(Tensor input) -> Tensor", "Sorted along the first dim.", false, kBoth, ) { return apply(Sort{0, false, true}, in[0]); }
+DS_BODY(Msort, "msort(Tensor input) -> Tensor", "Sorted along the first dim.", false, kBoth, ) {
+  return apply(Sort{0, false, true}, in[0]);
+}
 
 struct TopK {
   int64_t k;
@@ -90,9 +95,9 @@ struct KthValue {
   int64_t k;
   int64_t dim = -1;
   bool keepdim = false;
-  static constexpr OpInfo info = select_info(
-      "kthvalue(Tensor input, int k, int dim=-1, bool keepdim=False) -> (Tensor values, Tensor indices)",
-      "The k-th smallest element along a dim, counted from 1.");
+  static constexpr OpInfo info =
+      select_info("kthvalue(Tensor input, int k, int dim=-1, bool keepdim=False) -> (Tensor values, Tensor indices)",
+                  "The k-th smallest element along a dim, counted from 1.");
   bool operator==(const KthValue&) const = default;
   std::array<Meta, 2> infer(Inputs in) const {
     const std::array<Meta, 2> metas = one_of_a_dim("kthvalue", in[0], dim, keepdim);
@@ -113,8 +118,9 @@ DS_OP(KthValue);
 struct MedianDim {
   int64_t dim;
   bool keepdim = false;
-  static constexpr OpInfo info = select_info("median.dim(Tensor input, int dim, bool keepdim=False) -> (Tensor values, Tensor indices)",
-                                             "The lower median along a dim and its position; NaN wins.");
+  static constexpr OpInfo info =
+      select_info("median.dim(Tensor input, int dim, bool keepdim=False) -> (Tensor values, Tensor indices)",
+                  "The lower median along a dim and its position; NaN wins.");
   bool operator==(const MedianDim&) const = default;
   std::array<Meta, 2> infer(Inputs in) const { return one_of_a_dim("median", in[0], dim, keepdim); }
   void eval(Inputs in, std::span<Tensor> out) const {
@@ -129,7 +135,8 @@ DS_OP(MedianDim);
 
 struct Median {
   static constexpr OpInfo info{.schema = "median(Tensor input) -> Tensor",
-                               .doc = "The lower median of all elements; NaN wins. Equal elements share the gradient.", .kind = Kind::kOther,
+                               .doc = "The lower median of all elements; NaN wins. Equal elements share the gradient.",
+                               .kind = Kind::kOther,
                                .saves = Saves::kInputsOutput};
   bool operator==(const Median&) const = default;
   Meta infer(Inputs in) const { return {in[0].dtype(), {}}; }
@@ -142,7 +149,8 @@ struct Median {
     const Tensor flat = in[0].is_contiguous() ? in[0] : Tensor::empty(in[0].sizes(), in[0].dtype());
     if (!flat.is(in[0])) kernels::copy(flat.view(), in[0].view());
     const Tensor index = Tensor::empty({1}, DType::kInt64);
-    kernels::median({out.data_ptr(), out.dtype(), {1}, {1}}, index.view(), {flat.data_ptr(), flat.dtype(), {n}, {1}}, 0);
+    kernels::median({out.data_ptr(), out.dtype(), {1}, {1}}, index.view(), {flat.data_ptr(), flat.dtype(), {n}, {1}},
+                    0);
   }
   Grads vjp(const Vjp& c) const {
     const Tensor &x = c.in[0], &y = c.out[0], &g = c.grad[0];
@@ -157,25 +165,38 @@ DS_OP(Median);
 struct SearchSortedKernel {
   bool right = false;
   bool out_int32 = false;
-  static constexpr OpInfo info{.schema = "_searchsorted(Tensor sorted_sequence, Tensor input, bool right=False, bool out_int32=False) -> Tensor",
-                               .doc = "searchsorted for one dtype and valid shapes.", .kind = Kind::kOther, .saves = Saves::kNone,
-                               .differentiable = false, .shown = Shown::kHidden};
+  static constexpr OpInfo info{
+      .schema = "_searchsorted(Tensor sorted_sequence, Tensor input, bool right=False, bool out_int32=False) -> Tensor",
+      .doc = "searchsorted for one dtype and valid shapes.",
+      .kind = Kind::kOther,
+      .saves = Saves::kNone,
+      .differentiable = false,
+      .shown = Shown::kHidden};
   bool operator==(const SearchSortedKernel&) const = default;
   Meta infer(Inputs in) const {
     const Tensor &line = in[0], &x = in[1];
-    DS_CHECK(line.dtype() == x.dtype(), "_searchsorted: one dtype expected, got ", name_of(line.dtype()), " and ", name_of(x.dtype()));
-    DS_CHECK(line.dim() > 0, "torch.searchsorted(): boundaries tensor should have positive dimension, but got 0 dimension");
-    DS_CHECK(x.dim() > 0 || line.dim() == 1, "torch.searchsorted(): input value can be a scalar only when boundaries tensor dimension is 1, "
-             "but we got boundaries tensor dim(", line.dim(), ") and input value's dim(0) numel(1)");
+    DS_CHECK(line.dtype() == x.dtype(), "_searchsorted: one dtype expected, got ", name_of(line.dtype()), " and ",
+             name_of(x.dtype()));
+    DS_CHECK(line.dim() > 0,
+             "torch.searchsorted(): boundaries tensor should have positive dimension, but got 0 dimension");
+    DS_CHECK(x.dim() > 0 || line.dim() == 1,
+             "torch.searchsorted(): input value can be a scalar only when boundaries tensor dimension is 1, "
+             "but we got boundaries tensor dim(",
+             line.dim(), ") and input value's dim(0) numel(1)");
     bool matches = line.dim() == 1 || line.dim() == x.dim();
     for (int d = 0; line.dim() > 1 && matches && d + 1 < line.dim(); ++d) matches = line.sizes()[d] == x.sizes()[d];
-    DS_CHECK(matches, "torch.searchsorted(): boundaries tensor should be 1 dimension or the first N-1 dimensions of boundaries tensor and "
-             "input value tensor must match, but we got boundaries tensor ", line.sizes(), " and input value tensor ", x.sizes());
+    DS_CHECK(matches,
+             "torch.searchsorted(): boundaries tensor should be 1 dimension or the first N-1 dimensions of boundaries "
+             "tensor and "
+             "input value tensor must match, but we got boundaries tensor ",
+             line.sizes(), " and input value tensor ", x.sizes());
     return {out_int32 ? DType::kInt32 : DType::kInt64, x.sizes()};
   }
   void eval(Inputs in, Tensor& out) const {
-    DS_CHECK(!out_int32 || in[0].size(-1) <= std::numeric_limits<int32_t>::max(), "torch.searchsorted(): the size of boundaries' last dimension "
-             "should be less than 2^31 when out_int32 is True, but got ", in[0].size(-1));
+    DS_CHECK(!out_int32 || in[0].size(-1) <= std::numeric_limits<int32_t>::max(),
+             "torch.searchsorted(): the size of boundaries' last dimension "
+             "should be less than 2^31 when out_int32 is True, but got ",
+             in[0].size(-1));
     const Tensor places = out_int32 ? Tensor::empty(out.sizes(), DType::kInt64) : out;
     kernels::searchsorted(places.view(), in[0].view(), in[1].view(), right);
     if (out_int32) kernels::copy(out.view(), places.view());
@@ -191,16 +212,23 @@ Tensor search(const Tensor& sorted, const Tensor& values, bool right, bool out_i
 }
 }  // namespace
 
-DS_BODY(SearchSorted, "searchsorted(Tensor sorted_sequence, Tensor input, *, bool out_int32=False, bool right=False, str? side=None, "
+DS_BODY(SearchSorted,
+        "searchsorted(Tensor sorted_sequence, Tensor input, *, bool out_int32=False, bool right=False, str? side=None, "
         "Tensor? sorter=None) -> Tensor",
-        "Where each value would be inserted to keep the innermost dim sorted: before equal elements, or after them (right, side='right').", false,
-        kFunction, bool out_int32; bool right; Opt<Str> side;) {
-  DS_CHECK(!side || *side == "left" || *side == "right", "torch.searchsorted(): side can only be 'left' or 'right' but got ", (*side).view());
-  DS_CHECK(!right || !side || *side == "right", "torch.searchsorted(): side and right can't be set to opposites, got side of left while right was True");
+        "Where each value would be inserted to keep the innermost dim sorted: before equal elements, or after them "
+        "(right, side='right').",
+        false, kFunction, bool out_int32;
+        bool right; Opt<Str> side;) {
+  DS_CHECK(!side || *side == "left" || *side == "right",
+           "torch.searchsorted(): side can only be 'left' or 'right' but got ", (*side).view());
+  DS_CHECK(!right || !side || *side == "right",
+           "torch.searchsorted(): side and right can't be set to opposites, got side of left while right was True");
   Tensor sorted = in[0];
   if (const Tensor& sorter = in[2]; sorter.defined()) {
-    DS_CHECK(sorter.dtype() == DType::kInt64, "torch.searchsorted(): sorter must be a tensor of long dtype but got dtype ", name_of(sorter.dtype()));
-    DS_CHECK(sorter.sizes() == sorted.sizes(), "torch.searchsorted(): boundary and sorter must have the same size, but got boundary tensor ",
+    DS_CHECK(sorter.dtype() == DType::kInt64,
+             "torch.searchsorted(): sorter must be a tensor of long dtype but got dtype ", name_of(sorter.dtype()));
+    DS_CHECK(sorter.sizes() == sorted.sizes(),
+             "torch.searchsorted(): boundary and sorter must have the same size, but got boundary tensor ",
              sorted.sizes(), " and got sorter tensor ", sorter.sizes());
     sorted = gather(sorted, -1, sorter);
   }
@@ -208,7 +236,9 @@ DS_BODY(SearchSorted, "searchsorted(Tensor sorted_sequence, Tensor input, *, boo
 }
 
 DS_BODY(Bucketize, "bucketize(Tensor input, Tensor boundaries, *, bool out_int32=False, bool right=False) -> Tensor",
-        "The index of the bucket each value falls in: searchsorted in 1-d boundaries.", false, kFunction, bool out_int32; bool right;) {
+        "The index of the bucket each value falls in: searchsorted in 1-d boundaries.", false, kFunction,
+        bool out_int32;
+        bool right;) {
   DS_CHECK(in[1].dim() == 1, "boundaries tensor must be 1 dimension, but got dim(", in[1].dim(), ")");
   return search(in[1], in[0], right, out_int32);
 }

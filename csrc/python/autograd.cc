@@ -41,6 +41,7 @@ class FunctionNode final : public Node {
   ~FunctionNode() override { release(ctx_); }
   std::string name() const override { return name_; }
   void set_name(std::string n) { name_ = std::move(n); }
+  void inputs_complete() { sequence = next_sequence(); }
 
   TensorList backward(Inputs grads, bool) override {
     const py::gil_scoped_acquire lock;
@@ -157,7 +158,7 @@ void bind_autograd(py::module_& m) {
           const Tensor t = h.cast<Tensor>();
           const Edge e = t.defined() ? t.edge() : Edge{};
           needs[i++] = static_cast<bool>(e.node);
-          f.get().next.push_back(e);
+          f.get().add_next(e);
         }
         return needs;
       })

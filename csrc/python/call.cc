@@ -192,7 +192,10 @@ bool parse(const OpDef& def, PyObject* const* args, Py_ssize_t nargs, PyObject* 
     }
     if (!ok) return refuse("argument '", a.name, "' must be ", a.type, ", not ", Py_TYPE(value)->tp_name);
   }
-  if (next < nargs) return refuse("takes ", schema.args.size(), " positional arguments but ", nargs, " were given");
+  if (next < nargs) {
+    const auto positional = std::count_if(schema.args.begin(), schema.args.end(), [](const SchemaArg& a) { return !a.keyword_only; });
+    return refuse("takes ", positional, " positional arguments but ", nargs, " were given; the signature is ", def.info->schema);
+  }
   for (Py_ssize_t i = 0; i < nkw; ++i) {
     if (used >> i & 1) continue;
     PyObject* name = PyTuple_GET_ITEM(kwnames, i);

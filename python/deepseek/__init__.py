@@ -1,61 +1,45 @@
 """deepseek: a deep-learning engine for CPUs with a PyTorch-like API.
 
-``import deepseek`` loads the C++ core and nothing heavy: sub-packages (``deepseek.nn``, ``deepseek.optim``, …) and NumPy
-load on first use.
+``import deepseek`` loads the C++ core and nothing heavy: sub-packages (``deepseek.nn``, ``deepseek.optim``, …) and
+NumPy load on first use.
 """
+
+# ruff: noqa: F403  (the modules list what they give in __all__)
 
 from __future__ import annotations
 
+import deepseek._openmp  # isort: skip  (before anything that loads _C)
 from deepseek import _C, _install
-from deepseek._C import (
-    LoadError,
-    Size,
-    Tensor,
-    as_tensor,
-    can_cast,
-    dtype,
-    empty_cache,
-    from_numpy,
-    get_default_dtype,
-    get_num_threads,
-    memory_stats,
-    promote_types,
-    reset_peak_memory_stats,
-    result_type,
-    set_num_threads,
-    tensor,
-)
-from deepseek._device import device
-from deepseek._info import finfo, iinfo
-from deepseek._tensor_str import set_printoptions
-from deepseek._top import (
-    contiguous_format,
-    from_dlpack,
-    is_autocast_enabled,
-    is_grad_enabled,
-    is_inference_mode_enabled,
-    layout,
-    memory_format,
-    preserve_format,
-    set_default_dtype,
-    strided,
-)
-from deepseek.autograd.grad_mode import enable_grad, inference_mode, no_grad, set_grad_enabled
-from deepseek.random import (
-    Generator,
-    default_generator,
-    get_rng_state,
-    initial_seed,
-    manual_seed,
-    seed,
-    set_rng_state,
-)
+
+_install.install()
+
+from deepseek._aliases import *  # noqa: E402
+from deepseek._C import *  # noqa: E402  (the ops of _C.__all__, which install() sets)
+from deepseek._composites import *  # noqa: E402
+from deepseek._einsum import *  # noqa: E402
+from deepseek._functions import *  # noqa: E402
+from deepseek._top import *  # noqa: E402
+from deepseek._unique import *  # noqa: E402
 
 TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from deepseek._C import *  # noqa: F403  (the ops)
+if TYPE_CHECKING:  # names that load on first use: see _lazy.py
+    from deepseek import amp as amp
+    from deepseek import autograd as autograd
+    from deepseek import cuda as cuda
+    from deepseek import io as io
+    from deepseek import linalg as linalg
+    from deepseek import models as models
+    from deepseek import nn as nn
+    from deepseek import optim as optim
+    from deepseek import random as random
+    from deepseek import testing as testing
+    from deepseek import utils as utils
+    from deepseek import version as version
+    from deepseek._serialization import load as load
+    from deepseek._serialization import save as save
+    from deepseek.amp import autocast as autocast
 
-    __version__: str  # lazy: see _lazy.py
+    __version__: str
 
 # dtypes, under PyTorch's names. `float`, `int` and `bool` hide Python's in this module from here on.
 float64 = double = _C.float64
@@ -70,26 +54,17 @@ uint8 = _C.uint8
 bool = _C.bool
 float8_e4m3fn = _C.float8_e4m3fn
 float8_e5m2 = _C.float8_e5m2
-e, inf, nan, pi, newaxis = 2.718281828459045, 1e400, -(1e400 - 1e400), 3.141592653589793, None
-
-_shown = _install.functions()
-_install.install_methods(_shown)
-globals().update(_shown)
+newaxis = None
 
 
 def __getattr__(name: str) -> object:
-    import importlib
+    from deepseek._lazy import load  # `from deepseek import _lazy` would ask this function for it
 
-    _lazy = importlib.import_module("deepseek._lazy")  # `from deepseek import` would ask this function again
-
-    value = _lazy.load(name, globals())
-    globals()[name] = value
+    value = globals()[name] = load(name, globals())
     return value
 
 
 def __dir__() -> list[str]:
-    import importlib
+    from deepseek._lazy import names
 
-    _lazy = importlib.import_module("deepseek._lazy")  # `from deepseek import` would ask this function again
-
-    return _lazy.names(globals())
+    return names(globals())

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 __all__ = ["device"]
 
 
-class device:  # noqa: N801  (PyTorch's name)
+class device:
     """A device, for scripts that name one: ``device("cpu")``, ``device("cpu:0")``, ``device("cpu", 0)``.
 
     As a context manager it changes nothing, because new tensors are on the CPU anyway.

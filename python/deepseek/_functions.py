@@ -1,14 +1,32 @@
-"""Top-level functions written in Python over the ops of the table, and ops whose PyTorch signature needs a wrapper.
-
-Everything here is shown as ``deepseek.<name>``; those in ``METHODS`` are methods of Tensor too.
-"""
+"""Ops whose PyTorch signature needs a wrapper, and top-level functions whose results are Python values."""
 
 from __future__ import annotations
 
-import math
-
 from deepseek import _C
 from deepseek._C import Tensor
+
+__all__ = [
+    "allclose",
+    "broadcast_shapes",
+    "clamp_max",
+    "clamp_min",
+    "equal",
+    "is_complex",
+    "is_floating_point",
+    "is_nonzero",
+    "is_tensor",
+    "nonzero",
+    "norm",
+    "numel",
+    "split",
+    "split_with_sizes",
+    "std",
+    "std_mean",
+    "tensor_split",
+    "var",
+    "var_mean",
+    "where",
+]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -219,217 +237,8 @@ def broadcast_shapes(*shapes: Any) -> Any:
             if dims[i] != result[i] and dims[i] != 1:
                 if result[i] != 1:
                     raise RuntimeError(
-                        f"Attempting to broadcast a dimension of length {dims[i]} at {i}! Mismatching argument at index "
-                        f"{index} had {tuple(dims)}; but expected shape should be broadcastable to {result}"
+                        f"Attempting to broadcast a dimension of length {dims[i]} at {i}! Mismatching argument at "
+                        f"index {index} had {tuple(dims)}; but expected shape should be broadcastable to {result}"
                     )
                 result[i] = dims[i]
     return _C.Size(result)
-
-
-# --- shapes -----------------------------------------------------------------------------------------------------------
-
-
-def _tensors(args: Any) -> tuple[Tensor, ...]:
-    """``f(a, b)`` and ``f([a, b])`` alike."""
-    return tuple(args[0]) if len(args) == 1 and isinstance(args[0], (list, tuple)) else args
-
-
-def broadcast_tensors(*tensors: Any) -> tuple[Tensor, ...]:
-    """The tensors expanded to their common shape (views)."""
-    found = _tensors(tensors)
-    shape = broadcast_shapes(*(t.shape for t in found))
-    return tuple(t.expand(shape) for t in found)
-
-
-def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
-    """Grids of coordinates: for inputs of sizes n1, n2, … tensors of shape [n1, n2, …] (views).
-
-    Args:
-        tensors: 0-d or 1-d.
-        indexing: ``"ij"`` (matrix order) or ``"xy"`` (the first two dims swapped).
-
-    Raises:
-        RuntimeError: more than one dim, or another indexing.
-    """
-    found = [t.reshape(-1) if t.dim() == 0 else t for t in _tensors(tensors)]
-    if indexing not in ("ij", "xy"):
-        raise RuntimeError(f'meshgrid: indexing must be one of "xy" or "ij", but received: {indexing}')
-    for t in found:
-        if t.dim() != 1:
-            raise RuntimeError(f"meshgrid: Expected 0D or 1D tensor in the tensor list but got: {list(t.shape)}")
-    swap = indexing == "xy" and len(found) >= 2
-    if swap:
-        found[:2] = found[1::-1]
-    shape = [t.numel() for t in found]
-    grids = [t.reshape([-1 if i == j else 1 for j in range(len(found))]).expand(shape) for i, t in enumerate(found)]
-    if swap:
-        grids[:2] = grids[1::-1]
-        grids = [g.transpose(0, 1) for g in grids]
-    return tuple(grids)
-
-
-def cartesian_prod(*tensors: Tensor) -> Tensor:
-    """All combinations of the elements of 1-d tensors: shape [n1 * n2 * …, number of tensors]."""
-    if len(tensors) == 1:
-        return tensors[0]
-    return _C.stack([g.reshape(-1) for g in meshgrid(*tensors)], -1)
-
-
-def _at_least(dims: int, tensors: Any) -> Any:
-    found = _tensors(tensors)
-    result = []
-    for t in found:
-        if dims >= 3 and t.dim() == 2:
-            t = t.unsqueeze(-1)
-        while t.dim() < dims:
-            t = t.unsqueeze(-1 if t.dim() == 2 else 0)
-        result.append(t)
-    return result[0] if len(tensors) == 1 and isinstance(tensors[0], Tensor) else tuple(result)
-
-
-def atleast_1d(*tensors: Any) -> Any:
-    """0-d tensors as 1-d; others as they are."""
-    return _at_least(1, tensors)
-
-
-def atleast_2d(*tensors: Any) -> Any:
-    """Leading dims of size 1 added up to 2."""
-    return _at_least(2, tensors)
-
-
-def atleast_3d(*tensors: Any) -> Any:
-    """Dims of size 1 added up to 3: [n] becomes [1, n, 1] and [m, n] becomes [m, n, 1]."""
-    return _at_least(3, tensors)
-
-
-def vstack(tensors: Sequence[Tensor]) -> Tensor:
-    """Joined as rows: along dim 0, 1-d tensors being single rows."""
-    return _C.cat(list(atleast_2d(list(tensors))), 0)
-
-
-def hstack(tensors: Sequence[Tensor]) -> Tensor:
-    """Joined along dim 1 (dim 0 for 1-d tensors)."""
-    found = list(atleast_1d(list(tensors)))
-    return _C.cat(found, 0 if found and found[0].dim() == 1 else 1)
-
-
-def dstack(tensors: Sequence[Tensor]) -> Tensor:
-    """Joined along dim 2."""
-    return _C.cat(list(atleast_3d(list(tensors))), 2)
-
-
-def column_stack(tensors: Sequence[Tensor]) -> Tensor:
-    """Joined as columns: 1-d tensors are single columns."""
-    return hstack([t.reshape(t.numel(), 1) if t.dim() <= 1 else t for t in tensors])
-
-
-def ravel(input: Tensor) -> Tensor:
-    """1-d, a view where the memory order allows one."""
-    return input.reshape(-1)
-
-
-def swapaxes(input: Tensor, axis0: int, axis1: int) -> Tensor:
-    """Two dims swapped (a view), as ``transpose``."""
-    return input.transpose(axis0, axis1)
-
-
-def swapdims(input: Tensor, dim0: int, dim1: int) -> Tensor:
-    """Two dims swapped (a view), as ``transpose``."""
-    return input.transpose(dim0, dim1)
-
-
-def flipud(input: Tensor) -> Tensor:
-    """Rows in reverse order."""
-    return input.flip(0)
-
-
-def fliplr(input: Tensor) -> Tensor:
-    """Columns in reverse order."""
-    return input.flip(1)
-
-
-def diag(input: Tensor, diagonal: int = 0) -> Tensor:
-    """The diagonal of a matrix (a copy), or a matrix with a vector on its diagonal.
-
-    Raises:
-        RuntimeError: neither 1-d nor 2-d.
-    """
-    if input.dim() == 2:
-        return input.diagonal(diagonal).clone()
-    if input.dim() != 1:
-        raise RuntimeError(f"diag(): Supports 1D or 2D tensors. Got {input.dim()}D")
-    return diag_embed(input, diagonal)
-
-
-def diag_embed(input: Tensor, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
-    """Matrices whose diagonal is the last dim of input, in dims ``dim1`` and ``dim2`` of the result."""
-    n = input.size(-1) + abs(offset)
-    out = _C.zeros([*input.shape[:-1], n, n], dtype=input.dtype)
-    out.diagonal(offset, -2, -1).copy_(input)
-    return out.movedim([-2, -1], [dim1, dim2])
-
-
-def trace(input: Tensor) -> Tensor:
-    """Sum of the diagonal of a matrix.
-
-    Raises:
-        RuntimeError: not 2-d.
-    """
-    if input.dim() != 2:
-        raise RuntimeError(f"trace: expected a matrix, but got tensor with dim {input.dim()}")
-    return input.diagonal().sum()
-
-
-def argwhere(input: Tensor) -> Tensor:
-    """Indices of the elements that are not zero: shape [n, dims], as ``nonzero``."""
-    return _C.nonzero(input)
-
-
-def rsub(input: Tensor, other: Any, *, alpha: Any = 1) -> Tensor:
-    """other - alpha * input."""
-    result: Tensor = other - (input if alpha == 1 else input * alpha)
-    return result
-
-
-def logspace(start: Any, end: Any, steps: int, base: float = 10.0, **options: Any) -> Tensor:
-    """``steps`` values from base**start to base**end, evenly spaced in the exponent; shape [steps]."""
-    wanted = options.pop("dtype", None)
-    exponents = _C.linspace(start, end, steps, dtype=_C.float64, **{k: v for k, v in options.items() if k != "requires_grad"})
-    result = _C._to_dtype(_C.pow(base, exponents), wanted or _C.get_default_dtype())
-    return result.requires_grad_(options.get("requires_grad", False))
-
-
-def scalar_tensor(s: Any, *, dtype: dtype | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-    """A 0-d tensor; the default dtype unless one is given."""
-    return _C.full([], s, dtype=dtype or _C.get_default_dtype(), device=device, requires_grad=requires_grad)
-
-
-def _complement_dims(dims: Sequence[int], ndim: int) -> list[int]:
-    """Dims that are not in ``dims``, in order."""
-    taken = {d % ndim for d in dims}
-    return [d for d in range(ndim) if d not in taken]
-
-
-def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
-    """Products of a and b summed over pairs of dims: the last ``dims`` of a with the first of b, or two lists of dims.
-
-    Raises:
-        RuntimeError: paired dims of different sizes, or more dims than a tensor has.
-    """
-    if isinstance(dims, Tensor):
-        dims = dims.tolist()
-    if isinstance(dims, int):
-        if not 0 <= dims <= min(a.dim(), b.dim()):
-            raise RuntimeError(f"tensordot expects dims >= 0 and at most the number of dimensions, but got dims={dims}")
-        dims = (range(a.dim() - dims, a.dim()), range(dims))
-    of_a, of_b = ([side] if isinstance(side, int) else list(side) for side in dims)
-    if len(of_a) != len(of_b) or any(a.size(i) != b.size(j) for i, j in zip(of_a, of_b, strict=False)):
-        raise RuntimeError(
-            f"tensordot: contracted dimensions need to match, but dims {of_a} of {list(a.shape)} and {of_b} of "
-            f"{list(b.shape)} do not"
-        )
-    kept_a, kept_b = _complement_dims(of_a, a.dim()), _complement_dims(of_b, b.dim())
-    inner = math.prod(a.size(i) for i in of_a)
-    left = a.permute([*kept_a, *of_a]).reshape(math.prod(a.size(i) for i in kept_a), inner)
-    right = b.permute([*of_b, *kept_b]).reshape(inner, math.prod(b.size(j) for j in kept_b))
-    return (left @ right).reshape([*(a.size(i) for i in kept_a), *(b.size(j) for j in kept_b)])

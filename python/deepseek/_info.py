@@ -22,7 +22,7 @@ _FLOATS: dict[str, tuple[int, int, int, float | None, int]] = {
 }
 
 
-class finfo:  # noqa: N801  (PyTorch's name)
+class finfo:
     """Limits of a floating dtype (the default one when omitted).
 
     Attributes: ``bits``, ``eps`` (distance from 1 to the next number), ``max``, ``min``, ``tiny`` and
@@ -35,7 +35,9 @@ class finfo:  # noqa: N801  (PyTorch's name)
     def __init__(self, type: dtype | None = None) -> None:
         t = _C.get_default_dtype() if type is None else type
         if not isinstance(t, _C.dtype) or not t.is_floating_point:
-            raise TypeError(f"deepseek.finfo() requires a floating point dtype, got {t}; use deepseek.iinfo for integers")
+            raise TypeError(
+                f"deepseek.finfo() requires a floating point dtype, got {t}; use deepseek.iinfo for integers"
+            )
         mantissa, low, high, largest, digits = _FLOATS[t.name]
         self.bits: int = t.itemsize * 8
         self.eps: float = 2.0**-mantissa
@@ -59,7 +61,7 @@ class finfo:  # noqa: N801  (PyTorch's name)
         return hash(self.dtype)
 
 
-class iinfo:  # noqa: N801  (PyTorch's name)
+class iinfo:
     """Limits of an integer dtype: ``bits``, ``min``, ``max``, ``dtype`` (name).
 
     Raises:

@@ -1,78 +1,64 @@
-"""What the package and Tensor show: ops of the table, Python functions, and PyTorch's second names for both."""
+"""Attaches to Tensor what Python adds to it: methods, properties, and second names."""
 
 from __future__ import annotations
 
-from deepseek import _C, _functions, _tensor, _unique
+from deepseek import _C, _aliases, _composites, _einsum, _functions, _tensor, _top, _unique
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-# PyTorch's other name -> the name of the op. In-place forms and methods follow where the op has them.
-ALIASES = {
-    "absolute": "abs",
-    "arccos": "acos",
-    "arccosh": "acosh",
-    "arcsin": "asin",
-    "arcsinh": "asinh",
-    "arctan": "atan",
-    "arctan2": "atan2",
-    "arctanh": "atanh",
-    "clip": "clamp",
-    "concat": "cat",
-    "concatenate": "cat",
-    "divide": "div",
-    "fix": "trunc",
-    "ger": "outer",
-    "greater": "gt",
-    "greater_equal": "ge",
-    "less": "lt",
-    "less_equal": "le",
-    "moveaxis": "movedim",
-    "multiply": "mul",
-    "negative": "neg",
-    "not_equal": "ne",
-    "row_stack": "vstack",
-    "subtract": "sub",
-    "true_divide": "div",
-}
-# Functions of _functions.py and _unique.py that are methods too.
+# Functions of _functions.py and _composites.py that are methods too.
 FUNCTION_METHODS = (
-    "allclose", "argwhere", "clamp_max", "clamp_min", "diag", "diag_embed", "equal", "fliplr", "flipud", "is_complex",
-    "is_nonzero", "nonzero", "norm", "ravel", "split", "split_with_sizes", "std", "swapaxes", "swapdims",
-    "tensor_split", "trace", "unique", "unique_consecutive", "var",
-)  # fmt: skip
-FUNCTIONS_ONLY = (
-    "atleast_1d", "atleast_2d", "atleast_3d", "broadcast_shapes", "broadcast_tensors", "cartesian_prod", "column_stack",
-    "dstack", "hstack", "is_floating_point", "is_tensor", "logspace", "meshgrid", "numel", "rsub", "scalar_tensor",
-    "std_mean", "tensordot", "var_mean", "vstack", "where",
+    "allclose", "argwhere", "bincount", "clamp_max", "clamp_max_", "clamp_min", "clamp_min_", "diag", "diag_embed",
+    "diff", "dist", "equal", "fliplr", "flipud", "float_power", "inner", "is_complex", "is_nonzero", "nanmean",
+    "nansum", "nonzero", "norm", "positive", "ravel", "rot90", "split", "split_with_sizes", "std", "swapaxes",
+    "swapdims", "tensor_split", "trace", "var",
 )  # fmt: skip
 
 
-def functions() -> dict[str, Any]:
-    """Every function to show as ``deepseek.<name>``."""
-    shown: dict[str, Any] = {name: getattr(_C, name) for name in _C._functions}
-    for name in (*FUNCTION_METHODS, *FUNCTIONS_ONLY):
-        shown[name] = getattr(_unique if name.startswith("unique") else _functions, name)
-    for alias, name in ALIASES.items():
-        for suffix in ("", "_"):
-            if name + suffix in shown:
-                shown[alias + suffix] = shown[name + suffix]
-    return shown
+def shown_ops() -> list[str]:
+    """Ops to show as ``deepseek.<name>`` just as the core gives them."""
+    wrapped = {name for module in (_composites, _einsum, _functions, _top, _unique) for name in module.__all__}
+    return sorted(name for name in _C._functions if name not in wrapped)
 
 
-def install_methods(shown: dict[str, Any]) -> None:
-    """Attaches the Python-written methods, properties and second names to Tensor."""
-    kind: Any = _C.Tensor
+def methods() -> dict[str, Any]:
+    """Every method written in Python, by its name."""
+    found: dict[str, Any] = {}
     for name in FUNCTION_METHODS:
-        setattr(kind, name, shown[name])
-    for name, method in _tensor.METHODS.items():
+        found[name] = getattr(_functions, name, None) or getattr(_composites, name)
+    for name in _unique.__all__:
+        found[name] = getattr(_unique, name)
+    return {**found, **_tensor.METHODS}
+
+
+def aliases() -> dict[str, str]:
+    """Second name of a method -> the method's own name."""
+    ops = {name: op.__name__ for name, op in vars(_aliases).items() if type(op) is type(_C.add)}
+    return {alias: name for alias, name in ops.items() if hasattr(_C.Tensor, name)}
+
+
+def _signature(op: Any) -> Any:
+    from deepseek._signatures import signature_of  # needs inspect
+
+    return signature_of(op.__name__)
+
+
+def install() -> None:
+    """Called once, by the package."""
+    _C.__all__ = shown_ops()
+    kind: Any = _C.Tensor
+    for name, method in methods().items():
         setattr(kind, name, method)
     for name, getter in _tensor.PROPERTIES.items():
         setattr(kind, name, property(getter))
     for name, value in _tensor.CONSTANTS.items():
         setattr(kind, name, value)
-    for alias, name in ALIASES.items():
-        for suffix in ("", "_"):
-            if hasattr(kind, name + suffix):
-                setattr(kind, alias + suffix, getattr(kind, name + suffix))
+    for alias, name in aliases().items():
+        setattr(kind, alias, getattr(kind, name))
+    function: Any = type(_C.add)
+    # inspect and help() take what has __get__ for a function; as a class attribute it stays unbound, as built-ins do.
+    function.__get__ = lambda op, instance, owner=None: op
+    for op_type in (function, type(kind.add)):
+        op_type.__signature__ = property(_signature)

@@ -19,8 +19,8 @@ ATTRIBUTES = {
     "UntypedStorage": ("deepseek._storage", "UntypedStorage"),
 }
 LEGACY = (
-    "BFloat16Tensor", "BoolTensor", "ByteTensor", "CharTensor", "DoubleTensor", "FloatTensor", "HalfTensor", "IntTensor",
-    "LongTensor", "ShortTensor",
+    "BFloat16Tensor", "BoolTensor", "ByteTensor", "CharTensor", "DoubleTensor", "FloatTensor", "HalfTensor",
+    "IntTensor", "LongTensor", "ShortTensor",
 )  # fmt: skip
 
 

@@ -33,9 +33,9 @@ _MAX_DEPTH = 100  # of nested containers; each costs a few frames of the interpr
 def save(obj: object, f: str | os.PathLike[str] | BinaryIO) -> None:
     """Writes `obj` to a path (atomically: temporary file, fsync, rename) or a binary file object.
 
-    `obj` may be built of dict, OrderedDict (comes back as dict), list, tuple, str, int of any size, float (NaN bits
-    included), bool, None, bytes, Tensor, dtype and Size. Dict keys may be str, int, float, bool, None, bytes and tuples
-    of these.
+    `obj` may be built of dict, OrderedDict and a module's `state_dict()` (both come back as dict), list, tuple, str,
+    int of any size, float (NaN bits included), bool, None, bytes, Tensor, dtype and Size. Dict keys may be str, int,
+    float, bool, None, bytes and tuples of these.
 
     A tensor that occurs twice is stored once and comes back as one object; tensors that overlap in memory are stored
     once and overlap again, if they have one dtype. `requires_grad` is kept; gradients and graph are not, and a
@@ -100,8 +100,8 @@ class _Encoder:
     def __init__(self) -> None:
         import deepseek
 
-        self._tensor_type: type = deepseek.Tensor
-        self._dtype_type: type = deepseek.dtype
+        self._tensor_type = deepseek.Tensor
+        self._dtype_type = deepseek.dtype
         self._size_type: type = deepseek.Size
         self.tensors: list[Tensor] = []
         self.names: list[str] = []
@@ -125,7 +125,7 @@ class _Encoder:
             return {"dtype": str(obj).removeprefix("deepseek.")}
         if kind is self._size_type:
             return {"size": list(obj)}
-        if kind in (list, tuple, dict, OrderedDict):
+        if kind in (list, tuple, dict, OrderedDict) or _is_state_dict(obj):
             return self._container(obj, path, name, depth)
         raise TypeError(_refusal(obj, path))
 
@@ -174,6 +174,14 @@ class _Encoder:
             unique = f"{base}#{n}"
         self._used_names.add(unique)
         return unique
+
+
+def _is_state_dict(obj: object) -> bool:
+    if not isinstance(obj, OrderedDict):
+        return False
+    from deepseek.nn.modules._state import StateDict
+
+    return type(obj) is StateDict
 
 
 def _refusal(obj: object, path: str) -> str:

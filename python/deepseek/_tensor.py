@@ -1,4 +1,4 @@
-"""Methods of Tensor written in Python. ``install()`` attaches them to the C type, so ``deepseek.Tensor is _C.Tensor``."""
+"""Methods of Tensor written in Python. They are attached to the C type: ``deepseek.Tensor is _C.Tensor``."""
 
 from __future__ import annotations
 
@@ -270,10 +270,8 @@ def __reversed__(self: Tensor) -> Tensor:
 
 def __contains__(self: Tensor, element: Any) -> bool:
     if isinstance(element, (Tensor, float, int)):
-        return bool((element == self).any())
-    raise RuntimeError(
-        f"Tensor.__contains__ only supports Tensor or scalar, but you passed in a {type(element)}."
-    )
+        return bool(_C.eq(self, element).any())
+    raise RuntimeError(f"Tensor.__contains__ only supports Tensor or scalar, but you passed in a {type(element)}.")
 
 
 def __array__(self: Tensor, dtype: Any = None, copy: bool | None = None) -> Any:
@@ -473,8 +471,9 @@ METHODS: dict[str, Any] = {
     f.__name__: f
     for f in (
         backward, register_hook, register_post_accumulate_grad_hook, is_inference, to, cpu, cuda, is_contiguous,
-        new_tensor, new_zeros, new_ones, new_empty, new_full, __repr__, __format__, __iter__, __reversed__, __contains__,
-        __array__, __array_wrap__, numpy, tolist, __dlpack__, __dlpack_device__, __dir__, __copy__, __deepcopy__,
+        new_tensor, new_zeros, new_ones, new_empty, new_full, __repr__, __format__, __iter__, __reversed__,
+        __contains__, __array__, __array_wrap__, numpy, tolist, __dlpack__, __dlpack_device__, __dir__, __copy__,
+        __deepcopy__,
         __reduce_ex__, as_subclass, where, index_put, index_put_, is_same_size, is_set_to, untyped_storage, get_device,
     )
 }  # fmt: skip

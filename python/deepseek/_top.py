@@ -1,17 +1,96 @@
-"""Small top-level functions and placeholders of the package."""
+"""What the package shows besides ops, dtypes and sub-packages; the package imports all of ``__all__``."""
 
 from __future__ import annotations
 
+from math import e, inf, nan, pi
+
 from deepseek import _C
+from deepseek._C import (
+    LoadError,
+    Size,
+    Tensor,
+    as_tensor,
+    can_cast,
+    dtype,
+    empty_cache,
+    from_numpy,
+    get_default_dtype,
+    get_num_threads,
+    memory_stats,
+    promote_types,
+    reset_peak_memory_stats,
+    result_type,
+    set_num_threads,
+    tensor,
+)
+from deepseek._device import device
+from deepseek._info import finfo, iinfo
+from deepseek._tensor_str import set_printoptions
+from deepseek.autograd.grad_mode import enable_grad, inference_mode, no_grad, set_grad_enabled
+from deepseek.random import (
+    Generator,
+    default_generator,
+    get_rng_state,
+    initial_seed,
+    manual_seed,
+    seed,
+    set_rng_state,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from deepseek import Tensor, dtype
+__all__ = [
+    "Generator",
+    "LoadError",
+    "Size",
+    "Tensor",
+    "as_tensor",
+    "can_cast",
+    "contiguous_format",
+    "default_generator",
+    "device",
+    "dtype",
+    "e",
+    "empty_cache",
+    "enable_grad",
+    "finfo",
+    "from_dlpack",
+    "from_numpy",
+    "get_default_dtype",
+    "get_num_threads",
+    "get_rng_state",
+    "iinfo",
+    "inf",
+    "inference_mode",
+    "initial_seed",
+    "is_autocast_enabled",
+    "is_grad_enabled",
+    "is_inference_mode_enabled",
+    "layout",
+    "manual_seed",
+    "memory_format",
+    "memory_stats",
+    "nan",
+    "no_grad",
+    "pi",
+    "preserve_format",
+    "promote_types",
+    "reset_peak_memory_stats",
+    "result_type",
+    "seed",
+    "set_default_dtype",
+    "set_grad_enabled",
+    "set_num_threads",
+    "set_printoptions",
+    "set_rng_state",
+    "strided",
+    "tensor",
+]
 
 
-class layout:  # noqa: N801  (PyTorch's name)
+class layout:
     """How a tensor's memory is organised; there is one layout, ``deepseek.strided``."""
 
     def __init__(self, name: str) -> None:
@@ -21,7 +100,7 @@ class layout:  # noqa: N801  (PyTorch's name)
         return f"deepseek.{self._name}"
 
 
-class memory_format(layout):  # noqa: N801  (PyTorch's name)
+class memory_format(layout):
     """An order of dims in memory, for arguments of that name, which have no effect here."""
 
 
@@ -69,7 +148,9 @@ def from_dlpack(ext_tensor: Any) -> Tensor:
         raise TypeError(f"from_dlpack(): expected an object with __dlpack__, got {type(ext_tensor).__name__}")
     kind, index = (int(v) for v in ext_tensor.__dlpack_device__())
     if kind != 1:
-        raise BufferError(f"from_dlpack(): the data is on DLPack device ({kind}, {index}); deepseek shares CPU memory only")
+        raise BufferError(
+            f"from_dlpack(): the data is on DLPack device ({kind}, {index}); deepseek shares CPU memory only"
+        )
     try:
         capsule = ext_tensor.__dlpack__(max_version=(1, 0))
     except TypeError:  # an exporter of the protocol before 1.0

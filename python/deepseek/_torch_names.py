@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 TORCH_NAMES = frozenset(
-    """
+    re.findall(
+        r"\w+",
+        """
 abs abs_ absolute accelerator acos acos_ acosh acosh_ adaptive_avg_pool1d adaptive_max_pool1d add addbmm addcdiv
 addcmul addmm addmv addmv_ addr adjoint affine_grid_generator all allclose alpha_dropout alpha_dropout_ amax amin
 aminmax amp angle any ao arange arccos arccos_ arccosh arccosh_ arcsin arcsin_ arcsinh arcsinh_ arctan arctan2
@@ -79,5 +83,6 @@ uint16 uint2 uint3 uint32 uint4 uint5 uint6 uint64 uint7 uint8 unbind unflatten 
 unique_consecutive unravel_index unsqueeze use_deterministic_algorithms utils vander var var_mean vdot version
 view_as_complex view_as_real vmap vsplit vstack wait where while_loop windows xlogy xlogy_ xpu zero_ zeros
 zeros_like
-""".split()
+""",
+    )
 )

@@ -26,7 +26,7 @@ def _check_device(device_type: str) -> None:
         raise RuntimeError(f"autocast on {device_type!r} is not available: deepseek runs on the CPU only, use 'cpu'")
 
 
-class autocast:  # noqa: N801  (PyTorch's name)
+class autocast:
     """Run matrix products in a 16-bit dtype and ops that need range in float32. A context manager and a decorator.
 
     Args:
@@ -48,7 +48,7 @@ class autocast:  # noqa: N801  (PyTorch's name)
     ) -> None:
         _check_device(device_type)
         self.device = device_type
-        self.fast_dtype: dtype = _C.bfloat16 if dtype is None else dtype
+        self.fast_dtype = _C.bfloat16 if dtype is None else dtype
         if enabled and self.fast_dtype not in (_C.bfloat16, _C.float16):
             import warnings
 
@@ -59,7 +59,7 @@ class autocast:  # noqa: N801  (PyTorch's name)
             )
             enabled, self.fast_dtype = False, _C.bfloat16
         self._enabled = enabled
-        self._before: list[tuple[bool, dtype]] = []
+        self._before: list[tuple[bool, _C.dtype]] = []
 
     def __enter__(self) -> autocast:
         self._before.append(_C._autocast_state())
@@ -232,7 +232,7 @@ class GradScaler:
         if not self._enabled:
             return
         if not state_dict:
-            raise RuntimeError("The source state dict is empty, possibly because it was saved from a disabled GradScaler.")
+            raise RuntimeError("The state is empty, possibly because it was saved from a disabled GradScaler.")
         self._scale = float(state_dict["scale"])
         self._growth_factor = state_dict["growth_factor"]
         self._backoff_factor = state_dict["backoff_factor"]

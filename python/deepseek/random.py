@@ -42,7 +42,7 @@ def set_rng_state(new_state: Tensor) -> None:
     _C.default_generator.set_state(new_state)
 
 
-class fork_rng:  # noqa: N801  (PyTorch's name)
+class fork_rng:
     """Context manager: random numbers drawn inside leave the default generator outside as it was.
 
     Args:

@@ -37,11 +37,9 @@ def _as_list(what: str, value: Any) -> list[Tensor]:
 
 def _gradients(roots: list[Tensor], given: Any) -> list[Tensor | None]:
     """One gradient (or None for a scalar root) for each root."""
-    grads: list[Any]
     if given is None:
-        grads = [None] * len(roots)
-    else:
-        grads = [given] if isinstance(given, Tensor) else list(given)
+        return [None] * len(roots)
+    grads = [given] if isinstance(given, Tensor) else list(given)
     if len(grads) != len(roots):
         raise RuntimeError(f"got {len(roots)} tensors and {len(grads)} gradients")
     for g in grads:
@@ -95,7 +93,7 @@ def grad(
     allow_unused: bool | None = None,
     is_grads_batched: bool = False,
     materialize_grads: bool = False,
-) -> tuple[Tensor, ...]:
+) -> tuple[Any, ...]:
     """Gradients of ``outputs`` with respect to ``inputs``, leaving every ``.grad`` alone.
 
     Args:

@@ -57,7 +57,7 @@ def _grad(outputs: Any, inputs: Any, weights: Any, retain: bool, create_graph: b
             allow_unused=True,
         )
     if strict and any(g is None for g in found):
-        raise RuntimeError(f"The output is independent of input {list(found).index(None)}. This is not allowed in strict mode.")
+        raise RuntimeError(f"strict mode: the output is independent of input {list(found).index(None)}")
     return [_C.zeros_like(x) if g is None else g for g, x in zip(found, inputs, strict=True)]
 
 
@@ -146,7 +146,7 @@ def jvp(
         leaves, _, outputs, single_output = _run(func, inputs, create_graph)
         tangents = tuple(_C.ones_like(x) for x in leaves) if v is None else _tuple(v, "v")[0]
         if v is None and any(x.numel() != 1 for x in leaves):
-            raise RuntimeError("The vector v can only be None if the input to the user-provided function is a single element.")
+            raise RuntimeError("The vector v can only be None if the input is a single element.")
         weights = tuple(_C.zeros_like(o).requires_grad_() for o in outputs)
         transposed = _grad(outputs, leaves, weights, True, True, strict)
         found = _grad(transposed, weights, tangents, create_graph, create_graph, False)

@@ -93,19 +93,19 @@ class _PlainMode(_Mode):
         _C._set_grad_enabled(self._before.pop())
 
 
-class no_grad(_PlainMode):  # noqa: N801  (PyTorch's name)
+class no_grad(_PlainMode):
     """Nothing inside is recorded: results have ``requires_grad=False``."""
 
     _value = False
 
 
-class enable_grad(_PlainMode):  # noqa: N801
+class enable_grad(_PlainMode):
     """Recording is on inside, also within ``no_grad``."""
 
     _value = True
 
 
-class set_grad_enabled(_Mode):  # noqa: N801
+class set_grad_enabled(_Mode):
     """Recording on or off: at once when called, and until the end of the block as a context manager.
 
     Raises:
@@ -114,7 +114,7 @@ class set_grad_enabled(_Mode):  # noqa: N801
 
     def __init__(self, mode: bool) -> None:
         if not isinstance(mode, bool):
-            raise TypeError(f"set_grad_enabled(): argument 'enabled' (position 1) must be bool, not {type(mode).__name__}")
+            raise TypeError(f"set_grad_enabled(): argument 'mode' must be bool, not {type(mode).__name__}")
         self.mode = mode
         self._before = _C._is_grad_enabled()
         _C._set_grad_enabled(mode)
@@ -133,7 +133,7 @@ class set_grad_enabled(_Mode):  # noqa: N801
         _C._set_grad_enabled(self._before)
 
 
-class inference_mode(_Mode):  # noqa: N801
+class inference_mode(_Mode):
     """Like ``no_grad``, and results can never enter a graph, which saves their version counting.
 
     Args:

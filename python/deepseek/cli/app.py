@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
 from deepseek.cli.report import error_line
 
 app = typer.Typer(

@@ -6,11 +6,12 @@ import sys
 import time
 from types import TracebackType
 
-from deepseek.train import Progress
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
+
+from deepseek.train import Progress
 
 _PLAIN_INTERVAL = 10.0  # seconds between lines where stderr is not a terminal
 

@@ -10,6 +10,7 @@ from deepseek import Tensor
 
 if TYPE_CHECKING:
     import numpy as np
+
     from deepseek.models.language_model import LanguageModel
 
 
@@ -67,6 +68,7 @@ def stream(
         ValueError: A setting is outside its range or a prompt token is not in the vocabulary.
     """
     import numpy as np
+
     from deepseek.models.language_model import DecodeState
 
     check_sampling(temperature, top_k, top_p)

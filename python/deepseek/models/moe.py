@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deepseek import Tensor, arange, argsort, cat, empty, nn, no_grad, sigmoid, topk, zeros, zeros_like
+from deepseek import Tensor, argsort, cat, empty, int64, nn, no_grad, ones_like, sigmoid, topk, zeros, zeros_like
 from deepseek.models.config import ModelConfig
 from deepseek.models.layers import FeedForward
 from deepseek.nn import functional as F
@@ -51,7 +51,8 @@ class MixtureOfExperts(nn.Module):
         self.shared = FeedForward(config.dim, hidden) if hidden else None
         self.router = Router(config)
         # One tensor per matrix kind, so that a grouped kernel can take them as they are.
-        self.gate_up = nn.Parameter(empty(self.n_experts, 2 * config.expert_dim, config.dim))
+        self.gate = nn.Parameter(empty(self.n_experts, config.expert_dim, config.dim))
+        self.up = nn.Parameter(empty(self.n_experts, config.expert_dim, config.dim))
         self.down = nn.Parameter(empty(self.n_experts, config.dim, config.expert_dim))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -68,16 +69,17 @@ class MixtureOfExperts(nn.Module):
         experts = chosen.reshape(-1)  # [tokens * top_k], pair p belongs to token p // top_k
         order = argsort(experts, stable=True)
         token = order // top_k
-        counts = (experts.unsqueeze(1) == arange(self.n_experts)).sum(dim=0)
+        counts = zeros(self.n_experts, dtype=int64).index_add(0, experts, ones_like(experts))
         if self.training:
             with no_grad():
                 self.router.load += counts
-        gathered = flat.index_select(0, token)  # rows of one expert are neighbours
-        outputs = []
-        groups = gathered.split(counts.tolist())
-        for rows, gate_up, down in zip(groups, self.gate_up.unbind(0), self.down.unbind(0), strict=True):
-            if rows.shape[0]:
-                gate, up = F.linear(rows, gate_up).chunk(2, dim=-1)
-                outputs.append(F.linear(F.silu(gate) * up, down))
+        groups = flat.index_select(0, token).split(counts.tolist())  # rows of one expert are neighbours
+        outputs = [
+            F.linear(F.swiglu(F.linear(rows, gate), F.linear(rows, up)), down)
+            for rows, gate, up, down in zip(
+                groups, self.gate.unbind(0), self.up.unbind(0), self.down.unbind(0), strict=True
+            )
+            if rows.shape[0]
+        ]
         weighted = cat(outputs) * gates.reshape(-1).index_select(0, order).unsqueeze(1)
         return zeros_like(flat).index_add(0, token, weighted)

@@ -210,7 +210,7 @@ def _parsers(path: Path) -> Any:
 
 def _yaml_loads(path: Path) -> Any:
     try:
-        import yaml
+        import yaml  # type: ignore[import-untyped, import-not-found, unused-ignore]
     except ImportError:
         raise ConfigError(f"{path} is YAML, which needs the package pyyaml; TOML and JSON need nothing") from None
 

@@ -12,6 +12,7 @@ import deepseek
 
 if TYPE_CHECKING:
     import numpy as np
+
     from deepseek import Tensor
 
 SEPARATOR = 0  # the byte between files; it does not occur in text

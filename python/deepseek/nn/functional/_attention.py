@@ -37,7 +37,7 @@ def scaled_dot_product_attention(
     return _C.scaled_dot_product_attention(query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa)
 
 
-def canonical_mask(mask: Tensor | None, name: str, dtype: object) -> Tensor | None:
+def canonical_mask(mask: Tensor | None, name: str, dtype: deepseek.dtype) -> Tensor | None:
     """A mask as numbers to add to the scores: True of a bool mask becomes -inf (means: leave out)."""
     if mask is None:
         return None

@@ -222,7 +222,7 @@ class _DictModule(Module):
     def update(self, entries: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> None:
         """Add or replace entries, given as a mapping or as pairs."""
         if isinstance(entries, Mapping) or hasattr(entries, "items"):
-            pairs = list(entries.items())  # type: ignore[union-attr]
+            pairs = list(entries.items())
         elif isinstance(entries, Iterable):
             pairs = [tuple(pair) for pair in entries]
         else:

@@ -56,7 +56,7 @@ class Module(HooksMixin, StateMixin, ConvertMixin):
         for table in _HOOK_TABLES:
             put(table, OrderedDict())
 
-    def forward(self, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the module computes; every subclass defines it."""
         raise NotImplementedError(f'Module [{type(self).__name__}] is missing the required "forward" function')
 
@@ -115,7 +115,7 @@ class Module(HooksMixin, StateMixin, ConvertMixin):
     def __delattr__(self, name: str) -> None:
         for table in (self._parameters, self._buffers, self._modules):
             if name in table:
-                del table[name]  # type: ignore[attr-defined]
+                del table[name]
                 self._non_persistent_buffers_set.discard(name)
                 return
         super().__delattr__(name)
@@ -264,7 +264,7 @@ class Module(HooksMixin, StateMixin, ConvertMixin):
                 seen.add(module)
                 yield name, module
 
-    def children(self) -> Iterator[Module]:  # type: ignore[override]
+    def children(self) -> Iterator[Module]:
         """The direct children."""
         for _, module in self.named_children():
             yield module

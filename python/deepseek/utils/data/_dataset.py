@@ -6,8 +6,8 @@ import bisect
 import itertools
 import math
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Generic, TypeVar
+from collections.abc import Iterable, Iterator, Sequence, Sized
+from typing import Any, Generic, TypeVar, cast
 
 import deepseek
 from deepseek import Tensor
@@ -35,7 +35,7 @@ class IterableDataset(Dataset[T_co]):
         raise NotImplementedError(f"{type(self).__name__} defines no __iter__")
 
     def __add__(self, other: Dataset[Any]) -> ChainDataset:  # type: ignore[override]
-        return ChainDataset([self, other])
+        return ChainDataset([self, other])  # type: ignore[list-item]  # if it is not iterable, iterating says so
 
 
 class TensorDataset(Dataset[tuple[Tensor, ...]]):
@@ -114,7 +114,7 @@ class ChainDataset(IterableDataset[Any]):
         return itertools.chain.from_iterable(self.datasets)
 
     def __len__(self) -> int:
-        return sum(len(dataset) for dataset in self.datasets)  # type: ignore[arg-type]
+        return sum(len(cast(Sized, dataset)) for dataset in self.datasets)
 
 
 def fetch(dataset: Any, indices: list[int]) -> list[Any]:

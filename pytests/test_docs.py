@@ -1,0 +1,185 @@
+"""The documentation is true: its worked example builds and passes the op tests, and what it names exists."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from test_layering import LAYERS
+
+ROOT = Path(__file__).resolve().parents[1]
+BUILD = ROOT / "build" / "editable"
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+HEAD = re.compile(r"(?://|#) ([\w./-]+\.\w+)( \(append\))?\n")
+NEW_OPS = ("softsign", "squared_relu", "l2_normalize")
+
+
+def blocks(page: Path) -> list[tuple[str, str]]:
+    """(language, body) of every fenced block."""
+    return BLOCK.findall(page.read_text(encoding="utf-8"))
+
+
+# --- the worked example ---------------------------------------------------------------------------------------------
+class Example:
+    """docs/adding-an-op.md, followed to the letter in a folder beside the build that stands in for the source tree."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.usage: list[str] = []  # python blocks without a file
+        self.sources: list[str] = []  # new .cc files, relative to the project
+        shutil.rmtree(folder, ignore_errors=True)
+        for language, body in blocks(ROOT / "docs" / "adding-an-op.md"):
+            head = HEAD.match(body)
+            if head:
+                self._write(head[1], body[head.end() :], append=bool(head[2]))
+            elif language == "python":
+                self.usage.append(body)
+
+    def _write(self, name: str, body: str, append: bool) -> None:
+        assert append == (ROOT / name).exists(), f"{name}: append to what exists, create what does not"
+        target = self.folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if name.startswith("pytests/") and not (self.folder / "pytests").joinpath("test_ops.py").exists():
+            shutil.copytree(ROOT / "pytests" / "opinfo", self.folder / "pytests" / "opinfo", dirs_exist_ok=True)
+            for file in ("test_ops.py", "conftest.py"):
+                shutil.copy(ROOT / "pytests" / file, self.folder / "pytests" / file)
+        if append and not target.exists():
+            shutil.copy(ROOT / name, target)
+        with target.open("a", encoding="utf-8") as file:
+            file.write(f"\n{body}" if append else body)
+        if name.endswith(".cc"):
+            self.sources.append(name)
+
+    def build(self) -> None:
+        """Compiles the new files and the two that expand pointwise.def, and links them with the objects of the build."""
+        commands = {
+            Path(entry["file"]).relative_to(ROOT).as_posix(): entry["command"]
+            for entry in json.loads((BUILD / "compile_commands.json").read_text(encoding="utf-8"))
+            if Path(entry["file"]).is_relative_to(ROOT)
+        }
+        like = {"kernels": "csrc/kernels/pointwise.cc", "ops": "csrc/ops/pointwise.cc"}
+        jobs = {name: (self.folder / name, commands[like[name.split("/")[1]]]) for name in self.sources}
+        jobs |= {name: (ROOT / name, commands[name]) for name in like.values()}
+        with ThreadPoolExecutor(2) as pool:
+            objects = list(pool.map(lambda job: self._compile(*job), jobs.values()))
+        kept = [p for p in BUILD.glob("CMakeFiles/deepseek_objects.dir/csrc/**/*.o") if source_of(p) not in jobs]
+        assert kept, "the build has no objects"
+        binding = BUILD.glob("CMakeFiles/_C.dir/csrc/**/*.o")
+        package = self.folder / "deepseek"
+        package.mkdir()
+        for path in (ROOT / "python" / "deepseek").iterdir():
+            (package / path.name).symlink_to(path)
+        module = package / f"_C{sysconfig.get_config_var('EXT_SUFFIX')}"
+        run(["g++", "-shared", "-fopenmp", "-o", module, *objects, *kept, *binding, "-lhwy", "-lm"])
+
+    def _compile(self, source: Path, command: str) -> Path:
+        words = shlex.split(command)
+        words = words[words.index(next(w for w in words if not w.endswith("ccache"))) :]
+        out = self.folder / f"{source.parent.name}-{source.stem}.o"
+        at = words.index("-o")
+        del words[at : at + 4]  # -o <object> -c <source>
+        # The example's folder comes first, so its pointwise.def wins. -O1: this is compiled to be checked, not measured.
+        run([words[0], f"-I{self.folder / 'csrc'}", *words[1:], "-O1", "-Werror", "-o", out, "-c", source])
+        return out
+
+    def python(self, *arguments: str) -> str:
+        """Runs Python on the extended package. -S: no .pth file may bring in the editable one."""
+        paths = os.pathsep.join([str(self.folder), sysconfig.get_path("purelib")])
+        return run([sys.executable, "-S", *arguments], cwd=self.folder, env=os.environ | {"PYTHONPATH": paths})
+
+
+def source_of(object_file: Path) -> str:
+    """csrc/ops/sort.cc for …/deepseek_objects.dir/csrc/ops/sort.cc.o"""
+    text = object_file.as_posix()
+    return text[text.index("csrc/") : -len(".o")]
+
+
+def run(command: list[object], **options: object) -> str:
+    """Its output; a failure shows it."""
+    done = subprocess.run([str(c) for c in command], capture_output=True, text=True, check=False, **options)  # type: ignore[call-overload]
+    assert done.returncode == 0, f"{shlex.join(str(c) for c in command)}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+    return str(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def example() -> Example:
+    if not (BUILD / "compile_commands.json").exists() or not shutil.which("g++"):
+        pytest.skip("needs the build tree of `make build` and g++")
+    made = Example(ROOT / "build" / "docs_example")
+    made.build()
+    return made
+
+
+@pytest.mark.nosan
+@pytest.mark.timeout(900)
+def test_the_example_ops_pass_every_op_test(example: Example) -> None:
+    names = " or ".join(f"[{name}" for name in NEW_OPS)
+    output = example.python("-m", "pytest", "-q", "-p", "no:cacheprovider", "pytests/test_ops.py", "-k", names)
+    passed = re.search(r"(\d+) passed", output)
+    assert passed and int(passed[1]) > 50, output[-2000:]
+
+
+@pytest.mark.nosan
+@pytest.mark.timeout(900)
+def test_the_example_usage_runs(example: Example) -> None:
+    assert example.usage
+    example.python("-c", "\n".join(example.usage))
+
+
+@pytest.mark.nosan
+@pytest.mark.timeout(900)
+def test_the_example_derives_everything_from_the_structs(example: Example) -> None:
+    program = """
+import deepseek
+from deepseek import _C
+table = dict(_C.op_table())
+for name in {names!r}:
+    row = table[name]
+    assert row.schema.startswith(name + "(") and row.doc in getattr(deepseek, name).__doc__, name
+    assert getattr(deepseek.Tensor, name), name
+assert hasattr(deepseek, "softsign_") and not hasattr(deepseek, "squared_relu_")
+x = deepseek.randn(3, 5)
+assert deepseek.allclose(_C.op_composite("l2_normalize", x), deepseek.l2_normalize(x))
+"""
+    example.python("-c", program.replace("{names!r}", repr(NEW_OPS)))
+
+
+# --- what the pages name --------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_lead_to_files(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    links = [t.split("#")[0] for t in re.findall(r"\]\(([^)\s]+)\)", text) if not t.startswith(("http", "#", "mailto"))]
+    missing = [link for link in links if not (page.parent / link).exists()]
+    assert not missing, f"{page.name} links to {missing}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_named_files_exist(page: Path) -> None:
+    text = BLOCK.sub("", page.read_text(encoding="utf-8"))
+    named = re.findall(r"`((?:csrc|python|pytests|tests|docs|benchmarks|notebooks|\.ci)/[\w./-]*)`", text)
+    missing = sorted({name for name in named if not (ROOT / name).exists()})
+    assert not missing, f"{page.name} names {missing}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_named_make_targets_exist(page: Path) -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    named = set(re.findall(r"`make ([a-z]+)", page.read_text(encoding="utf-8")))
+    assert named <= targets, f"{page.name} names make targets {sorted(named - targets)}"
+
+
+def test_the_layer_picture_is_the_tested_one() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    present = [[f for f in layer if (ROOT / "csrc" / f).is_dir()] for layer in LAYERS]
+    picture = " -> ".join("{" + ", ".join(p) + "}" if len(p) > 1 else p[0] for p in present if p)
+    assert picture in text, f"docs/architecture.md should show: {picture}"
