@@ -66,8 +66,8 @@ tsan: .venv/ready ## GoogleTest under ThreadSanitizer
 	$(call install_sanitized,thread)
 	ctest --test-dir build/tsan --output-on-failure -j $(JOBS) --no-tests=error
 
-bench: build ## every program in benchmarks/
-	for program in benchmarks/*.py; do echo "== $$program"; $(PY) "$$program"; done
+bench: build ## every program in benchmarks/; BENCH_FLAGS=--readme writes the tables of README.md
+	for program in benchmarks/bench_*.py; do echo "== $$program"; $(PY) "$$program" $(BENCH_FLAGS); done
 
 lint: .venv/ready ## ruff and clang-format
 	.ci/debian-packages clang-format-14

@@ -1,4 +1,4 @@
-"""Runs the same cases with deepseek and with PyTorch, in two processes that take turns, and prints one JSON line a case.
+"""Runs the same cases with deepseek and with PyTorch, in two processes that take turns; one JSON line a case.
 
 A benchmark is a program that calls `main(name, cases)`. `cases(T)` gets the library (both have one API) and returns
 {case: setup}; `setup()` makes the inputs and returns the function to time, or (function, work, unit) to have a rate
@@ -6,7 +6,8 @@ printed too. PyTorch is looked for in the interpreter that DEEPSEEK_BENCH_TORCH_
 it is missing, deepseek runs alone and the output says so.
 
 A number is the median of all turns of a process; a turn is a mean over many calls. `ratio` is deepseek's time divided
-by PyTorch's: below 1 deepseek is faster. Both use the same number of threads (`--threads`, default: both cores, …).
+by PyTorch's: below 1 deepseek is faster. Both use the same number of threads
+(`--threads`, default: all the process may use).
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 Cases = Callable[[Any], dict[str, Callable[[], Any]]]
 TURN_SECONDS = 0.03  # length of one turn
+QUIET = 0.9  # a smaller share of free time makes the figures rough, those of several threads most of all
 PAUSE_SECONDS = 0.005  # lets the other process's threads stop spinning
 
 
@@ -84,6 +86,9 @@ def load_library(name: str) -> Any:
         models = type(sys)("deepseek.models")
         models.__path__ = [str(ROOT / "python" / "deepseek" / "models")]
         sys.modules["deepseek.models"] = models
+        # The one function the models use that PyTorch does not have.
+        functional: Any = module.nn.functional
+        functional.swiglu = lambda gate, up: functional.silu(gate) * up
     return module
 
 
@@ -158,30 +163,36 @@ def significant(value: float) -> float:
 
 
 def machine(threads: int) -> dict[str, Any]:
-    """What the numbers depend on."""
+    """What the numbers depend on. `free`: the share of the threads' time that other programs leave."""
     from deepseek import _C
 
-    build = _C.build_info() if hasattr(_C, "build_info") else {}
-    return {"cores": len(os.sched_getaffinity(0)), "threads": threads, "isa": build.get("isa", "unknown")}
+    spin = "import time; b = time.perf_counter()\nwhile time.perf_counter() - b < 0.5: pass\nprint(time.process_time())"
+    spinners = [subprocess.Popen([sys.executable, "-S", "-c", spin], stdout=subprocess.PIPE) for _ in range(threads)]
+    used = sum(float(spinner.communicate()[0]) for spinner in spinners)
+    free = min(1.0, used / (0.5 * threads))
+    isa = _C.build_info()["isa"]
+    return {"cores": len(os.sched_getaffinity(0)), "threads": threads, "isa": isa, "free": round(free, 2)}
 
 
-def readme_table(rows: list[dict[str, Any]]) -> str:
-    lines = ["| case | deepseek | torch | ratio |", "|---|---:|---:|---:|"]
+def readme_table(about: dict[str, Any], rows: list[dict[str, Any]]) -> str:
+    busy = f"; **rough**: other programs left {about['free']:.0%} of the time" if about["free"] < QUIET else ""
+    lines = [f"{about['cores']} cores, {about['isa']}, threads: {about['threads']}, torch {about['torch']}{busy}.", ""]
+    lines += ["| case | deepseek | torch | ratio |", "|---|---:|---:|---:|"]
     for row in rows:
         peer, ratio = row.get("torch_us"), row.get("ratio")
         torch_time = f"{peer:,.4g} µs" if peer else "not measured"
-        lines.append(f"| {row['case']} | {row['deepseek_us']:,.4g} µs | {torch_time} | {ratio or '–'} |")
+        lines.append(f"| {row['case']} | {row['deepseek_us']:,.4g} µs | {torch_time} | {ratio or ''} |")
     return "\n".join(lines)
 
 
-def write_readme(name: str, rows: list[dict[str, Any]]) -> None:
+def write_readme(name: str, about: dict[str, Any], rows: list[dict[str, Any]]) -> None:
     """Replaces what stands between <!-- bench:name --> and <!-- /bench:name --> in README.md."""
     page = ROOT / "README.md"
     text = page.read_text(encoding="utf-8")
     marks = re.compile(rf"(<!-- bench:{name} -->\n).*?(<!-- /bench:{name} -->)", re.DOTALL)
     if not marks.search(text):
         raise SystemExit(f"README.md has no place for the benchmark {name!r}")
-    page.write_text(marks.sub(lambda m: f"{m[1]}{readme_table(rows)}\n{m[2]}", text), encoding="utf-8")
+    page.write_text(marks.sub(lambda m: f"{m[1]}{readme_table(about, rows)}\n{m[2]}", text), encoding="utf-8")
 
 
 def main(name: str, cases: Cases, readme: tuple[str, ...] = ()) -> None:
@@ -196,15 +207,17 @@ def main(name: str, cases: Cases, readme: tuple[str, ...] = ()) -> None:
     if options.worker:
         serve(options.worker, cases)
         return
-    peer = torch_python()
+    peer, here = torch_python(), machine(options.threads)
     ours = Worker(sys.executable, "deepseek", options.threads)
     theirs = Worker(peer, "torch", options.threads) if peer else None
     note = theirs.about["version"] if theirs else "missing: only deepseek is measured (set DEEPSEEK_BENCH_TORCH_PYTHON)"
-    about = {"benchmark": name, **machine(options.threads), "deepseek": ours.about["version"], "torch": note}
+    about = {"benchmark": name, **here, "deepseek": ours.about["version"], "torch": note}
     print(json.dumps(about), flush=True)
+    if about["free"] < QUIET:
+        print(f"the machine is busy: {about['free']:.0%} of its time is free, figures are rough", file=sys.stderr)
     rows = compare(name, ours, theirs, options.turns, options.only)
     for worker in (ours, theirs):
         if worker:
             worker.close()
     if options.readme:
-        write_readme(name, [row for row in rows if row["case"] in (readme or [r["case"] for r in rows])])
+        write_readme(name, about, [row for row in rows if row["case"] in (readme or [r["case"] for r in rows])])

@@ -1,4 +1,4 @@
-"""Pointwise ops, reductions and row ops, from sizes that fit in the first-level cache to sizes that do not fit in any."""
+"""Pointwise ops, reductions and row ops, from sizes that fit in L1 to sizes that fit in no cache."""
 
 from __future__ import annotations
 
@@ -47,4 +47,6 @@ def cases(T: Any) -> dict[str, Callable[[], Any]]:
 
 
 if __name__ == "__main__":
-    main("pointwise", cases, readme=("add 1M", "exp 1M", "gelu 1M", "sum 1M", "softmax 4096x1024", "rms_norm 4096x1024"))
+    main(
+        "pointwise", cases, readme=("add 1M", "exp 1M", "gelu 1M", "sum 1M", "softmax 4096x1024", "rms_norm 4096x1024")
+    )

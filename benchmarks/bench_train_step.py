@@ -40,7 +40,9 @@ def step(T: Any, **changes: Any) -> Callable[[], Any]:
 def cases(T: Any) -> dict[str, Callable[[], Any]]:
     return {
         "train step, demo model": step(T),
-        "train step, dense, no tables": step(T, n_routed_experts=0, n_shared_experts=4, ngram_orders=(2,), ngram_rows=256),
+        "train step, dense, no tables": step(
+            T, n_routed_experts=0, n_shared_experts=4, ngram_orders=(2,), ngram_rows=256
+        ),
     }
 
 

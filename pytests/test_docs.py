@@ -61,7 +61,7 @@ class Example:
             self.sources.append(name)
 
     def build(self) -> None:
-        """Compiles the new files and the two that expand pointwise.def, and links them with the objects of the build."""
+        """Compiles the new files and the two that expand pointwise.def; links them with the objects of the build."""
         commands = {
             Path(entry["file"]).relative_to(ROOT).as_posix(): entry["command"]
             for entry in json.loads((BUILD / "compile_commands.json").read_text(encoding="utf-8"))
@@ -88,7 +88,7 @@ class Example:
         out = self.folder / f"{source.parent.name}-{source.stem}.o"
         at = words.index("-o")
         del words[at : at + 4]  # -o <object> -c <source>
-        # The example's folder comes first, so its pointwise.def wins. -O1: this is compiled to be checked, not measured.
+        # The example's folder comes first, so its pointwise.def wins. -O1: to be checked, not measured.
         run([words[0], f"-I{self.folder / 'csrc'}", *words[1:], "-O1", "-Werror", "-o", out, "-c", source])
         return out
 

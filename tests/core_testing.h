@@ -128,7 +128,7 @@ inline void expect_values(const std::vector<ValueCase>& cases) {
 struct ErrorCase {
   std::string op;
   TensorList in;
-  Attributes attributes;
+  Attributes attributes = {};
   std::string message;  // a part of it
 };
 
@@ -208,7 +208,7 @@ inline void expect_gradients(const Function& f, const TensorList& leaves, const 
 struct GradientCase {
   std::string op;
   TensorList in;
-  Attributes attributes;
+  Attributes attributes = {};
   size_t output = 0;
   int order = 2;
 };

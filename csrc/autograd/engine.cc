@@ -122,7 +122,7 @@ class Engine {
     const Tensor fitted = fit(g, e.node->outputs[e.index], *e.node);
     if (!have.defined()) {
       have = fitted;
-    } else if (s.owned >> e.index & 1) {
+    } else if (e.index < 64 && (s.owned >> e.index & 1)) {
       add_(have, fitted);
     } else {
       have = add(have, fitted);

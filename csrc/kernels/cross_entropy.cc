@@ -168,7 +168,7 @@ namespace {
 void check_logits(const View& logits) {
   DS_CHECK_AS(TypeError, is_floating(logits.dtype) && !is_float8(logits.dtype), "cross_entropy: logits of ",
               logits.dtype);
-  DS_CHECK(logits.ndim() == 2 && (logits.sizes[1] <= 1 || logits.strides[1] == 1),
+  DS_CHECK(logits.ndim() == 2 && (logits.sizes[0] == 0 || logits.sizes[1] <= 1 || logits.strides[1] == 1),
            "cross_entropy kernel: logits rows not contiguous");
 }
 

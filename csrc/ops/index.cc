@@ -26,7 +26,7 @@ void check_index_shape(const char* op, const Tensor& index, const Tensor& bound,
   DS_CHECK(std::max(index.dim(), 1) == std::max(bound.dim(), 1), op, "(): Index tensor must have the same number of dimensions as ",
            bound_name, " tensor; got ", index.dim(), " and ", bound.dim());
   for (int i = 0; i < std::min(a.size(), b.size()); ++i)
-    DS_CHECK((skip_dim && i == dim) || a[i] <= b[i], op, "(): Expected index ", a, " to be no larger than ", bound_name, " ", b,
+    DS_CHECK((skip_dim && i == dim) || a[i] <= b[i], op, "(): Size does not match at dimension ", i, ": expected index ", a, " to be no larger than ", bound_name, " ", b,
              skip_dim ? " apart from dimension " : "", skip_dim ? std::to_string(dim) : "");
 }
 

@@ -177,10 +177,12 @@ struct Linear {
   Grads vjp(const Vjp& c) const {
     const Tensor &g = c.grad[0], &x = c.in[0], &w = c.in[1];
     Grads out(3);
-    const Tensor g2 = reshape(g, {-1, w.dim() == 2 ? w.sizes()[0] : 1});
-    const int64_t k = x.sizes().back();
-    if (c.need(0)) out[0] = reshape(product(g2, reshape(w, {-1, k})), x.sizes());
-    if (c.need(1)) out[1] = reshape(product(transpose(g2, 0, 1), reshape(x, {g2.sizes()[0], k})), w.sizes());
+    const int64_t k = x.sizes().back(), n = w.dim() == 2 ? w.sizes()[0] : 1;
+    int64_t rows = 1;  // not -1: k or n may be 0
+    for (int i = 0; i + 1 < x.dim(); ++i) rows *= x.sizes()[i];
+    const Tensor g2 = reshape(g, {rows, n});
+    if (c.need(0)) out[0] = reshape(product(g2, reshape(w, {n, k})), x.sizes());
+    if (c.need(1)) out[1] = reshape(product(transpose(g2, 0, 1), reshape(x, {rows, k})), w.sizes());
     if (c.in[2].defined() && c.need(2)) out[2] = c.in[2].dim() == 0 ? sum(g) : sum(g2, Dims{0});
     return out;
   }

@@ -59,6 +59,9 @@ Meta pointwise_meta(const OpInfo& info, Rule rule, Inputs in) {
 void pointwise_eval(kernels::Pointwise op, Rule rule, Inputs in, const Tensor& out) {
   View views[3];
   for (size_t i = 0; i < in.size(); ++i) views[i] = in[i].view_as(out.sizes());
+  // Inverting all bits of a bool's 1 would leave it true.
+  const bool invert = op == kernels::Pointwise::kBitwiseNot && out.dtype() == DType::kBool;
+  if (invert) op = kernels::Pointwise::kLogicalNot;
   kernels::pointwise(op, compute_type(rule, in), out.view(), {views, in.size()});
 }
 

@@ -84,12 +84,15 @@ DS_SOFTMAX(LogSoftmax, log_softmax, "log(softmax(x)) along dim.")
 
 Tensor Softmax::composite(Inputs in) const {
   const Tensor x = to_dtype(in[0], dtype.value_or(in[0].dtype()));
+  if (x.numel() == 0) return x * 1.0;
   const Tensor e = exp(x - detach(amax(x, {dim}, true)));
   return e / sum(e, Dims{dim}, true);
 }
 Tensor LogSoftmax::composite(Inputs in) const {
   const Tensor x = to_dtype(in[0], dtype.value_or(in[0].dtype()));
-  return x - logsumexp(x, {dim}, true);
+  if (x.numel() == 0) return x * 1.0;
+  const Tensor shifted = x - detach(amax(x, {dim}, true));
+  return shifted - log(sum(exp(shifted), Dims{dim}, true));
 }
 // dx = y (g - sum(g y))
 Grads SoftmaxBackward::vjp(const Vjp& c) const {

@@ -38,7 +38,7 @@ Dims inferred_size(const char* op, Dims size, int64_t numel) {
       unknown = i;
     } else {
       DS_CHECK(size[i] >= 0, "invalid shape dimension ", size[i]);
-      known *= size[i];
+      DS_CHECK(!__builtin_mul_overflow(known, size[i], &known), "shape ", size, " has too many elements (", op, ")");
     }
   }
   if (unknown >= 0) {

@@ -94,7 +94,6 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
     grids = [t.reshape([-1 if i == j else 1 for j in range(len(found))]).expand(shape) for i, t in enumerate(found)]
     if swap:
         grids[:2] = grids[1::-1]
-        grids = [g.transpose(0, 1) for g in grids]
     return tuple(grids)
 
 

@@ -64,4 +64,4 @@ def signature_of(name: str) -> Signature:
     if len(overloads) == 1:
         return Signature(overloads[0])
     # arange(end) and arange(start, end) make `start` optional before a required `end`, which the check would refuse.
-    return Signature(_merged(overloads), __validate_parameters__=False)  # type: ignore[call-arg]
+    return Signature(_merged(overloads), __validate_parameters__=False)

@@ -6,6 +6,7 @@ from deepseek import _C
 from deepseek._C import Tensor
 from deepseek._device import CPU, device
 from deepseek._storage import UntypedStorage
+from deepseek._tensor_copy import __copy__, __deepcopy__, __reduce_ex__
 from deepseek._tensor_str import tensor_text
 
 TYPE_CHECKING = False
@@ -104,6 +105,11 @@ def register_post_accumulate_grad_hook(self: Tensor, hook: Callable[[Tensor], No
 def is_inference(self: Tensor) -> bool:
     """True for tensors made in ``inference_mode``."""
     return self._is_inference
+
+
+def _is_view(self: Tensor) -> bool:
+    """True for a differentiable view of another tensor."""
+    return self._base is not None
 
 
 # --- dtype and device -------------------------------------------------------------------------------------------------
@@ -325,71 +331,7 @@ def __dir__(self: Tensor) -> list[str]:
     return sorted({*dir(type(self)), *self.__dict__})
 
 
-# --- copies -----------------------------------------------------------------------------------------------------------
-
-
-def _renewed(self: Tensor, data: Tensor) -> Tensor:
-    """``data`` as a leaf of the same class, requires_grad and attributes as ``self``."""
-    kind = type(self)
-    if kind is not Tensor:
-        return Tensor._make_subclass(kind, data, self.requires_grad)
-    return data.requires_grad_(self.requires_grad) if self.requires_grad else data
-
-
-def __copy__(self: Tensor) -> Tensor:
-    new = _renewed(self, self.detach())
-    new.__dict__.update(self.__dict__)
-    return new
-
-
-def __deepcopy__(self: Tensor, memo: dict[Any, Any]) -> Tensor:
-    import copy
-
-    if id(self) in memo:
-        found: Tensor = memo[id(self)]
-        return found
-    if not self.is_leaf:
-        raise RuntimeError(
-            "Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol at the moment; "
-            "use .detach() first"
-        )
-    # Tensors that share memory still do afterwards: the whole storage is copied once.
-    key = ("deepseek storage", self._storage_ptr())
-    source = self.detach()
-    if self.numel() == 0:
-        data = source.clone()
-    else:
-        whole = memo.get(key)
-        if whole is None or whole.dtype is not self.dtype:
-            elements = self._storage_nbytes() // self.element_size()
-            whole = memo[key] = source.as_strided((elements,), (1,), 0).clone()
-        data = whole.as_strided(self.shape, self.stride(), self.storage_offset()).detach()
-    new = _renewed(self, data)
-    memo[id(self)] = new
-    if self.grad is not None:
-        new.grad = copy.deepcopy(self.grad, memo)
-    new.__dict__.update(copy.deepcopy(self.__dict__, memo))
-    return new
-
-
-def _rebuild(kind: type[Tensor], raw: bytes, dtype: dtype, shape: tuple[int, ...], requires_grad: bool) -> Tensor:
-    import ctypes
-
-    data = _C.empty(shape, dtype=dtype)
-    ctypes.memmove(data.data_ptr(), raw, len(raw))
-    if kind is not Tensor:
-        return Tensor._make_subclass(kind, data, requires_grad)
-    return data.requires_grad_(requires_grad)
-
-
-def __reduce_ex__(self: Tensor, protocol: Any) -> tuple[Any, ...]:
-    """Values, dtype, shape and requires_grad: enough to send a tensor to another process."""
-    import ctypes
-
-    data = self.detach().contiguous()
-    raw = ctypes.string_at(data.data_ptr(), data.nbytes) if data.nbytes else b""
-    arguments = (type(self), raw, self.dtype, tuple(self.shape), self.requires_grad)
-    return (_rebuild, arguments, self.__dict__ or None)
+# --- the rest ---------------------------------------------------------------------------------------------------------
 
 
 def as_subclass(self: Tensor, cls: type[Tensor]) -> Tensor:
@@ -401,9 +343,6 @@ def as_subclass(self: Tensor, cls: type[Tensor]) -> Tensor:
     if not isinstance(cls, type) or not issubclass(cls, Tensor):
         raise TypeError(f"as_subclass(): cls must be a subclass of Tensor, got {cls!r}")
     return Tensor._make_subclass(cls, self.detach(), self.requires_grad)
-
-
-# --- the rest ---------------------------------------------------------------------------------------------------------
 
 
 def where(self: Tensor, condition: Tensor, other: Any) -> Tensor:
@@ -427,12 +366,18 @@ def index_put(self: Tensor, indices: Any, values: Tensor, accumulate: bool = Fal
             f"Index put requires the source and destination dtypes match, got {self.dtype} for the destination and "
             f"{values.dtype} for the source."
         )
-    return _C._index_put(self, values, list(indices), accumulate=accumulate)
+    positions: list[Tensor] = []
+    for index in indices:  # a mask stands for the positions where it is True
+        positions += index.nonzero().unbind(1) if index.dtype in (_C.bool, _C.uint8) else [index]
+    return _C._index_put(self, values, positions, accumulate=accumulate)
 
 
 def index_put_(self: Tensor, indices: Any, values: Tensor, accumulate: bool = False) -> Tensor:
     """:func:`index_put` into this tensor."""
-    return self.copy_(index_put(self, indices, values, accumulate))
+    if accumulate or values.dtype is not self.dtype:
+        return self.copy_(index_put(self, indices, values, accumulate))
+    self[tuple(indices)] = values
+    return self
 
 
 def is_same_size(self: Tensor, other: Tensor) -> bool:
@@ -470,11 +415,11 @@ def _conjugate_transpose(self: Tensor) -> Tensor:
 METHODS: dict[str, Any] = {
     f.__name__: f
     for f in (
-        backward, register_hook, register_post_accumulate_grad_hook, is_inference, to, cpu, cuda, is_contiguous,
-        new_tensor, new_zeros, new_ones, new_empty, new_full, __repr__, __format__, __iter__, __reversed__,
-        __contains__, __array__, __array_wrap__, numpy, tolist, __dlpack__, __dlpack_device__, __dir__, __copy__,
-        __deepcopy__,
-        __reduce_ex__, as_subclass, where, index_put, index_put_, is_same_size, is_set_to, untyped_storage, get_device,
+        backward, register_hook, register_post_accumulate_grad_hook, is_inference, _is_view, to, cpu, cuda,
+        is_contiguous, new_tensor, new_zeros, new_ones, new_empty, new_full, __repr__, __format__, __iter__,
+        __reversed__, __contains__, __array__, __array_wrap__, numpy, tolist, __dlpack__, __dlpack_device__, __dir__,
+        __copy__, __deepcopy__, __reduce_ex__, as_subclass, where, index_put, index_put_, is_same_size, is_set_to,
+        untyped_storage, get_device,
     )
 }  # fmt: skip
 METHODS["type"] = type_

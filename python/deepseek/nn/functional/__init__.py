@@ -26,7 +26,7 @@ from deepseek.nn.functional._activation import (
     swiglu,
     tanh,
 )
-from deepseek.nn.functional._attention import scaled_dot_product_attention
+from deepseek.nn.functional._attention import rope, scaled_dot_product_attention
 from deepseek.nn.functional._basic import (
     bilinear,
     cosine_similarity,
@@ -34,6 +34,7 @@ from deepseek.nn.functional._basic import (
     embedding,
     layer_norm,
     linear,
+    moe,
     normalize,
     one_hot,
     pad,
@@ -76,6 +77,7 @@ __all__ = [
     "log_softmax",
     "logsigmoid",
     "mish",
+    "moe",
     "mse_loss",
     "nll_loss",
     "normalize",
@@ -85,6 +87,7 @@ __all__ = [
     "relu",
     "relu6",
     "rms_norm",
+    "rope",
     "scaled_dot_product_attention",
     "sigmoid",
     "silu",

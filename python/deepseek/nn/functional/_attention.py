@@ -9,6 +9,21 @@ from deepseek import _C, Tensor
 from deepseek.nn.functional._basic import dropout, linear
 
 
+def rope(input: Tensor, cos: Tensor, sin: Tensor, interleaved: bool = False) -> Tensor:
+    """Rotary position embedding: pairs of features turned by the angle of their position. (Su et al., 2021)
+
+    Args:
+        input: (..., T, D), D even. 16-bit inputs are rotated in float32.
+        cos: (T, D / 2), or anything that broadcasts to (..., T, D / 2): cosines of the angles.
+        sin: of the same shape: sines of the angles.
+        interleaved: features 2i and 2i + 1 are a pair; otherwise i and i + D / 2.
+
+    Returns:
+        The shape and dtype of ``input``.
+    """
+    return _C.rope(input, cos, sin, interleaved)
+
+
 def scaled_dot_product_attention(
     query: Tensor,
     key: Tensor,

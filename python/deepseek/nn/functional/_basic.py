@@ -14,6 +14,35 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return _C.linear(input, weight, bias)
 
 
+def moe(
+    input: Tensor,
+    gate_weight: Tensor,
+    up_weight: Tensor,
+    down_weight: Tensor,
+    topk_indices: Tensor,
+    topk_weights: Tensor,
+) -> Tensor:
+    """Mixture of SwiGLU experts: ``sum_k topk_weights[t, k] * expert[topk_indices[t, k]](input[t])``.
+
+    ``expert(x) = (silu(x @ gate^T) * (x @ up^T)) @ down^T``. (Shazeer et al., 2017; DeepSeekMoE, Dai et al., 2024)
+
+    Args:
+        input: (T, D), one row a token.
+        gate_weight: (E, F, D) for E experts.
+        up_weight: (E, F, D).
+        down_weight: (E, D, F).
+        topk_indices: (T, K) int64, the experts of each token.
+        topk_weights: (T, K), what each of them counts.
+
+    Returns:
+        (T, D).
+
+    Raises:
+        IndexError: an expert index is out of range.
+    """
+    return _C.moe(input, gate_weight, up_weight, down_weight, topk_indices, topk_weights)
+
+
 def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``x1^T W_k x2 + b_k``: input1 (..., i), input2 (..., j), weight (out, i, j), result (..., out)."""
     left = deepseek.einsum("...i,kij->...kj", input1, weight)

@@ -1,0 +1,96 @@
+#include "core/schema.h"
+
+#include "base/check.h"
+#include "gmock/gmock.h"
+
+namespace deepseek {
+namespace {
+using ::testing::HasSubstr;
+
+TEST(Schema, EveryPartOfASignature) {
+  const Schema s = Schema::parse(
+      "op.over(Tensor input, Tensor? other=None, int[]* size=[1, -2], *, float eps=1e-05, str mode='mean', dtype? dtype=None, "
+      "device? device=None, bool requires_grad=False) -> (Tensor values, Tensor indices)");
+  EXPECT_EQ(s.name, "op.over");
+  EXPECT_EQ(s.base, "op");
+  EXPECT_EQ(s.num_inputs, 2);
+  EXPECT_EQ(s.num_fields, 4);
+  EXPECT_EQ(s.returns, (std::vector<std::string>{"values", "indices"}));
+  EXPECT_FALSE(s.returns_list);
+  const struct {
+    const char* name;
+    ArgType kind;
+    int slot;
+    bool keyword_only, has_default;
+    const char* default_text;
+  } expected[] = {
+      {"input", ArgType::kTensor, 0, false, false, ""},        {"other", ArgType::kTensor, 1, false, true, "None"},
+      {"size", ArgType::kDims, 0, false, true, "[1, -2]"},     {"eps", ArgType::kFloat, 1, true, true, "1e-05"},
+      {"mode", ArgType::kStr, 2, true, true, "'mean'"},        {"dtype", ArgType::kOptDType, 3, true, true, "None"},
+      {"device", ArgType::kDevice, -1, true, true, "None"},    {"requires_grad", ArgType::kBool, -1, true, true, "False"},
+  };
+  ASSERT_EQ(s.args.size(), std::size(expected));
+  for (size_t i = 0; i < s.args.size(); ++i) {
+    SCOPED_TRACE(expected[i].name);
+    EXPECT_EQ(s.args[i].name, expected[i].name);
+    EXPECT_EQ(s.args[i].kind, expected[i].kind);
+    EXPECT_EQ(s.args[i].slot, expected[i].slot);
+    EXPECT_EQ(s.args[i].keyword_only, expected[i].keyword_only);
+    EXPECT_EQ(s.args[i].has_default, expected[i].has_default);
+    EXPECT_EQ(s.args[i].default_text, expected[i].default_text);
+  }
+  EXPECT_TRUE(s.args[1].optional_tensor);
+  EXPECT_TRUE(s.args[2].varargs);
+}
+
+TEST(Schema, EveryArgumentType) {
+  const std::pair<const char*, ArgType> types[] = {
+      {"Tensor", ArgType::kTensor},     {"Tensor?", ArgType::kTensor},       {"Tensor[]", ArgType::kTensorList},
+      {"int", ArgType::kInt},           {"int?", ArgType::kOptInt},          {"int[]", ArgType::kDims},
+      {"int[]?", ArgType::kOptDims},    {"float", ArgType::kFloat},          {"float?", ArgType::kOptFloat},
+      {"bool", ArgType::kBool},         {"bool?", ArgType::kOptBool},        {"Scalar", ArgType::kScalar},
+      {"Scalar?", ArgType::kOptScalar}, {"str", ArgType::kStr},              {"str?", ArgType::kOptStr},
+      {"dtype?", ArgType::kOptDType},   {"Generator?", ArgType::kGenerator}, {"device?", ArgType::kDevice},
+  };
+  for (const auto& [text, kind] : types)
+    EXPECT_EQ(Schema::parse(std::string("f(") + text + " a) -> Tensor").args[0].kind, kind) << text;
+}
+
+TEST(Schema, ResultsAndSpacing) {
+  EXPECT_EQ(Schema::parse("f() -> Tensor").args.size(), 0u);
+  EXPECT_EQ(Schema::parse("f() -> Tensor").returns, std::vector<std::string>{""});
+  EXPECT_TRUE(Schema::parse("f(Tensor a) -> Tensor[]").returns_list);
+  EXPECT_EQ(Schema::parse("  f ( Tensor a ,*, int  b = 3 )  ->  Tensor").args[1].default_text, "3 ");
+  EXPECT_TRUE(Schema::parse("f(*, int a=1) -> Tensor").args[0].keyword_only);
+}
+
+TEST(Schema, ErrorsNameTheTextAndThePlace) {
+  const std::pair<const char*, const char*> cases[] = {
+      {"", "expected an op name at character 0"},
+      {"f", "expected '(' at character 1"},
+      {"f(Tensor", "expected an argument name at character 8"},
+      {"f(Tensor a", "expected ',' at character 10"},
+      {"f(Tensor a int b) -> Tensor", "expected ',' at character 11"},
+      {"f(tensor a) -> Tensor", "unknown type 'tensor'"},
+      {"f(float[] a) -> Tensor", "unknown type 'float[]'"},
+      {"f(int[ a) -> Tensor", "expected ']'"},
+      {"f(int a=) -> Tensor", "expected a default value"},
+      {"f(int[] a=[1, 2) -> Tensor", "expected ','"},
+      {"f(int a)", "expected '->'"},
+      {"f(int a) -> ", "expected a type"},
+      {"f(int a) -> (Tensor) ", "expected a result name"},
+      {"f(int a) -> (Tensor a", "expected ')'"},
+  };
+  for (const auto& [text, message] : cases) {
+    try {
+      Schema::parse(text);
+      ADD_FAILURE() << "accepted '" << text << "'";
+    } catch (const Error& e) {
+      EXPECT_THAT(std::string(e.what()), HasSubstr(message));
+      EXPECT_THAT(std::string(e.what()), HasSubstr(text));
+    }
+  }
+}
+
+}  // namespace
+}  // namespace deepseek
