@@ -324,3 +324,22 @@ def test_it_learns_a_pattern():
         losses.append(loss.item())
     assert losses[0] == pytest.approx(np.log(50), abs=0.5)  # knows nothing at first
     assert losses[-1] < 0.1
+
+
+def test_the_memory_estimate_is_near_the_measured_peak():
+    config = ModelConfig(dim=64, context=128, expert_dim=64, ngram_rows=512)
+    model = LanguageModel(config)
+    optimizer = deepseek.optim.AdamW(model.parameters())
+    ids = deepseek.randint(0, 256, (4, 128))
+
+    def step() -> None:
+        optimizer.zero_grad()
+        model.loss(ids, ids).backward()
+        optimizer.step()
+
+    step()
+    before = deepseek.memory_stats()["allocated_bytes"]
+    deepseek.reset_peak_memory_stats()
+    step()
+    measured = deepseek.memory_stats()["peak_bytes"] - before
+    assert 0.8 * measured < model_size(config, batch=4).activation_bytes < 1.7 * measured

@@ -23,8 +23,19 @@ TABLE: dict[str, Any] = dict(_C.op_table())
 OVERLOADS: dict[str, list[str]] = {}
 for _full in sorted(TABLE):
     OVERLOADS.setdefault(_full.split(".")[0], []).append(_full)
-KNOWN = [REGISTRY[name] for name in sorted(REGISTRY) if name in OVERLOADS]
 Tensor = deepseek.Tensor
+
+
+def python_function(name: str) -> Callable[..., Any] | None:
+    """What is written in Python over the table: `einsum`, `nn.functional.one_hot`, `Tensor.index_put`."""
+    for place in (deepseek, deepseek.nn.functional, Tensor):
+        if hasattr(place, name):
+            return getattr(place, name)
+    return None
+
+
+FUNCTIONS = {name: f for name in REGISTRY if name not in OVERLOADS and (f := python_function(name)) is not None}
+KNOWN = [REGISTRY[name] for name in sorted(REGISTRY) if name in OVERLOADS or name in FUNCTIONS]
 
 
 def cases(
@@ -56,13 +67,15 @@ def run(info: OpInfo, args: tuple, kwargs: dict) -> Any:
 
 def call_op(name: str, args: tuple, kwargs: dict) -> Any:
     """By full name where there is one overload, through the overloaded function otherwise."""
+    if name in FUNCTIONS:
+        return FUNCTIONS[name](*args, **kwargs)
     if OVERLOADS[name] == [name]:
         return _C.op_call(name, *args, **kwargs)
     return getattr(_C, name)(*args, **kwargs)
 
 
 def rows_of(info: OpInfo) -> list[Any]:
-    return [TABLE[full] for full in OVERLOADS[info.name]]
+    return [TABLE[full] for full in OVERLOADS.get(info.name, [])]
 
 
 def reference(info: OpInfo, call: Any) -> list[Any]:
@@ -103,8 +116,8 @@ def test_every_op_has_an_entry() -> None:
 
 
 def test_every_entry_has_an_op() -> None:
-    stale = sorted(set(REGISTRY) - set(OVERLOADS))
-    assert not stale, f"OpInfo entries for ops that the table does not have: {stale}"
+    stale = sorted(set(REGISTRY) - set(OVERLOADS) - set(FUNCTIONS))
+    assert not stale, f"OpInfo entries for ops and functions that the package does not have: {stale}"
 
 
 @pytest.mark.parametrize("info", KNOWN, ids=lambda info: info.name)
@@ -125,11 +138,11 @@ def test_entry_is_complete(info: OpInfo) -> None:
 
 @pytest.mark.parametrize("full", [full for names in OVERLOADS.values() if len(names) > 1 for full in names])
 def test_every_overload_has_a_sample(full: str) -> None:
-    """Some sample binds to each overload: the others refuse its arguments with a TypeError."""
+    """Some sample runs with each overload: the others refuse its arguments."""
     info = REGISTRY[full.split(".")[0]]
     for index in range(len(info.samples)):
         args, kwargs = fill(info, index, (info.floats or info.ints)[0]).tensors()
-        with contextlib.suppress(TypeError):
+        with contextlib.suppress(TypeError, RuntimeError, IndexError):
             _C.op_call(full, *args, **kwargs)
             return
     pytest.fail(f"no sample of {info.name} fits {TABLE[full].schema}")
@@ -143,7 +156,8 @@ def check_forward(info: OpInfo, index: int, dtype: str) -> None:
     for before, tensor in zip(
         leaves((call.args, call.kwargs), type_of(call)), leaves((args, kwargs), Tensor), strict=True
     ):
-        np.testing.assert_array_equal(to_numpy(tensor), before.wide(), err_msg="the op changed its input")
+        if not info.writes:
+            np.testing.assert_array_equal(to_numpy(tensor), before.wide(), err_msg="the op changed its input")
     if info.check is not None:
         info.check(result, *args, **kwargs)
         return
@@ -185,7 +199,8 @@ def test_result_dtype(info: OpInfo) -> None:
             args, kwargs = fill(info, index, dtype).tensors()
             got = str(outputs(run(info, args, kwargs))[0].dtype).split(".")[-1]
             integral = dtype in info.ints
-            rules = {"same": dtype, "float": "float32" if integral else dtype, "sum": "int64" if integral else dtype}
+            stat = "float32" if dtype in info.low else dtype
+            rules = {"same": dtype, "stat": stat, "float": "float32" if integral else dtype, "sum": "int64" if integral else dtype}
             assert got == rules.get(info.out, info.out), f"{info.name}{info.samples[index]} of {dtype} gave {got}"
 
 
@@ -209,9 +224,10 @@ def test_low_precision(info: OpInfo, index: int) -> None:
             continue
         wide = tree_map(lambda t: t.float() if t.dtype.is_floating_point else t, (args, kwargs), Tensor)
         expected = outputs(run(info, *wide))
-        for a, b in zip(outputs(result), expected, strict=True):
+        for i, (a, b) in enumerate(zip(outputs(result), expected, strict=True)):
             kind = str(a.dtype).split(".")[-1]
-            assert kind == dtype or "dtype" in kwargs or not a.dtype.is_floating_point, f"{dtype} gave {kind}"
+            wider = i > 0 or info.out == "stat" or "dtype" in kwargs or not a.dtype.is_floating_point
+            assert kind == dtype or wider, f"{dtype} gave {kind}"
             assert_close(a, to_numpy(b), dtype, info.low_tol, what=f"{info.name}{info.samples[index]} [{dtype}]")
 
 
@@ -452,8 +468,8 @@ def test_a_row_does_not_depend_on_the_batch(info: OpInfo, sample: Sample) -> Non
 )
 def test_random_ops_follow_the_seed(info: OpInfo) -> None:
     args, kwargs = fill(info, 0, "float32").tensors()
-    first, second = (outputs(run(info, args, kwargs))[0] for _ in range(2))
-    assert bits(first) == bits(second)
+    first, second = (bits(outputs(run(info, args, kwargs))[0]) for _ in range(2))
+    assert first == second
     deepseek.manual_seed(99)
     third = outputs(call_op(info.name, args, kwargs))[0]
-    assert first.numel() < 4 or bits(first) != bits(third)
+    assert third.numel() < 4 or first != bits(third)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 
 import deepseek
+import sys
+
 import numpy as np
 import pytest
 
@@ -44,7 +46,11 @@ def test_numpy_refusals() -> None:
         deepseek.from_numpy([1, 2])
     with pytest.raises(RuntimeError, match="requires grad|detach"):
         deepseek.ones(2, requires_grad=True).numpy()
-    with pytest.raises(TypeError, match="(?i)bfloat16"):
+
+
+def test_numpy_of_bfloat16_needs_ml_dtypes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)  # as if it were not installed
+    with pytest.raises(TypeError, match="(?i)bfloat16.*ml_dtypes"):
         deepseek.ones(2, dtype=deepseek.bfloat16).numpy()
 
 

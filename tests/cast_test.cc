@@ -7,10 +7,10 @@ namespace {
 using namespace deepseek::testing;
 
 const double kInf = std::numeric_limits<double>::infinity(), kNan = std::numeric_limits<double>::quiet_NaN();
-const double kValues[] = {0,    -0.0, 1,     -1,    0.5,   -0.5,  1.5,    -2.5,    3.75, 100,  -100,   127,
-                          128,  -128, -129,  255,   256,   300.7, -300.7, 448,     449,  464,  470,    65504,
-                          1e5,  -1e5, 1e-8,  1e-30, 2e9,   3e9,   -3e9,   16777217, 1e19, -1e19, 1e300, 5e-324,
-                          kInf, -kInf, kNan, 0.1,   1.0 / 3, 7,    8,      9,       10,   11,   12};
+const double kValues[] = {0,    -0.0,  1,    -1,    0.5,     -0.5,  1.5,    -2.5,     3.75, 100,   -100,  127,
+                          128,  -128,  -129, 255,   256,     300.7, -300.7, 448,      449,  464,   470,   65504,
+                          1e5,  -1e5,  1e-8, 1e-30, 2e9,     3e9,   -3e9,   16777217, 1e19, -1e19, 1e300, 5e-324,
+                          kInf, -kInf, kNan, 0.1,   1.0 / 3, 7,     8,      9,        10,   11,    12};
 
 // Elements of any dtype as bytes: std::vector<bool> has no address.
 template <class T>
@@ -46,7 +46,8 @@ void check_pair() {
   SCOPED_TRACE(std::string(name_of(dtype_of<From>)) + " to " + name_of(dtype_of<To>));
   constexpr size_t n = std::size(kValues);
   const CastFn cast = cast_function(dtype_of<From>, dtype_of<To>);
-  for (const auto& [to_stride, from_stride] : {std::pair<int64_t, int64_t>{1, 1}, {2, 1}, {1, 3}, {1, 0}, {3, 2}, {-1, 1}}) {
+  for (const auto& [to_stride, from_stride] :
+       {std::pair<int64_t, int64_t>{1, 1}, {2, 1}, {1, 3}, {1, 0}, {3, 2}, {-1, 1}}) {
     Buffer<From> from(3 * n);
     Buffer<To> to(3 * n);
     for (size_t i = 0; i < 3 * n; ++i) from.data()[i] = convert<From>(kValues[i % n]);
@@ -66,16 +67,16 @@ void check_pair() {
 TEST(Cast, All144Pairs) {
   for (int from = 0; from < kNumDTypes; ++from)
     for (int to = 0; to < kNumDTypes; ++to)
-      dispatch(static_cast<DType>(from), [&]<class From>() {
-        dispatch(static_cast<DType>(to), []<class To>() { check_pair<From, To>(); });
-      });
+      dispatch(static_cast<DType>(from),
+               [&]<class From>() { dispatch(static_cast<DType>(to), []<class To>() { check_pair<From, To>(); }); });
 }
 
 // The vectorised conversions against the scalar ones, every bit pattern that can round differently.
 TEST(Cast, FloatToHalfTypesRoundsEveryTie) {
   std::vector<float> values;
   for (uint32_t high = 0; high < 0x10000; high += 7)
-    for (uint32_t low : {0u, 1u, 0x7fffu, 0x8000u, 0x8001u, 0xffffu}) values.push_back(std::bit_cast<float>(high << 16 | low));
+    for (uint32_t low : {0u, 1u, 0x7fffu, 0x8000u, 0x8001u, 0xffffu})
+      values.push_back(std::bit_cast<float>(high << 16 | low));
   std::vector<BFloat16> brain(values.size());
   std::vector<Half> half(values.size());
   const auto n = static_cast<int64_t>(values.size());

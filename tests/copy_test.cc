@@ -16,7 +16,8 @@ void expect_copied(const View& out_shape, const View& in, Array<T>& memory) {
 // Sizes on both sides of the 32-element tile, every element width.
 template <class T>
 void check_transposes() {
-  for (const Dims& sizes : {Dims{1, 1}, Dims{7, 9}, Dims{8, 8}, Dims{31, 33}, Dims{32, 64}, Dims{100, 65}, Dims{1, 300}, Dims{300, 1}}) {
+  for (const Dims& sizes :
+       {Dims{1, 1}, Dims{7, 9}, Dims{8, 8}, Dims{31, 33}, Dims{32, 64}, Dims{100, 65}, Dims{1, 300}, Dims{300, 1}}) {
     Array<T> in(sizes, 1), out({sizes[1], sizes[0]}, 1);
     fill_integers(in, 1, 0, 100);
     expect_copied(out.view(), transposed(in.view(), 0, 1), out);

@@ -1,5 +1,4 @@
 #include "core/op.h"
-
 #include "core_testing.h"
 
 namespace deepseek {
@@ -12,8 +11,13 @@ std::vector<std::string> g_log;
 // Writes down when the choke point calls each part of it.
 struct Traced {
   double factor;
-  static constexpr OpInfo info{.schema = "_test_traced(Tensor input, float factor) -> Tensor", .doc = "", .kind = Kind::kPointwise,
-                               .autocast = Autocast::kFloat32, .saves = Saves::kNone, .inplace = true, .shown = Shown::kHidden};
+  static constexpr OpInfo info{.schema = "_test_traced(Tensor input, float factor) -> Tensor",
+                               .doc = "",
+                               .kind = Kind::kPointwise,
+                               .autocast = Autocast::kFloat32,
+                               .saves = Saves::kNone,
+                               .inplace = true,
+                               .shown = Shown::kHidden};
   bool operator==(const Traced&) const = default;
   Meta infer(Inputs in) const {
     g_log.push_back(std::string("infer ") + name_of(in[0].dtype()));
@@ -104,11 +108,21 @@ TEST(Dispatch, ResultTypes) {
     TensorList in;
     DType expected;
   } cases[] = {
-      {{b, b}, DType::kBool},     {{b, i8}, DType::kInt8},          {{u8, i8}, DType::kInt16},
-      {{i64, h}, DType::kFloat16}, {{h, bf}, DType::kFloat32},      {{h, d0}, DType::kFloat16},
-      {{i8, d0}, DType::kFloat64}, {{i8, i0}, DType::kInt8},        {{b, scalar(1)}, DType::kInt64},
-      {{i8, scalar(1)}, DType::kInt8}, {{i64, scalar(1.5)}, DType::kFloat32}, {{bf, scalar(1.5)}, DType::kBFloat16},
-      {{i0, scalar(1.5)}, DType::kFloat32}, {{d0, f}, DType::kFloat32}, {{scalar(true), i8}, DType::kInt8},
+      {{b, b}, DType::kBool},
+      {{b, i8}, DType::kInt8},
+      {{u8, i8}, DType::kInt16},
+      {{i64, h}, DType::kFloat16},
+      {{h, bf}, DType::kFloat32},
+      {{h, d0}, DType::kFloat16},
+      {{i8, d0}, DType::kFloat64},
+      {{i8, i0}, DType::kInt8},
+      {{b, scalar(1)}, DType::kInt64},
+      {{i8, scalar(1)}, DType::kInt8},
+      {{i64, scalar(1.5)}, DType::kFloat32},
+      {{bf, scalar(1.5)}, DType::kBFloat16},
+      {{i0, scalar(1.5)}, DType::kFloat32},
+      {{d0, f}, DType::kFloat32},
+      {{scalar(true), i8}, DType::kInt8},
       {{Tensor(), i8}, DType::kInt8},
   };
   for (size_t i = 0; i < std::size(cases); ++i) EXPECT_EQ(result_type(cases[i].in), cases[i].expected) << "row " << i;
@@ -157,48 +171,57 @@ TEST(Inplace, OverlappingInputsAreReadBeforeTheyAreWritten) {
 // d(sum of the weighted result)/dx for programs that write into memory, against central differences.
 TEST(Inplace, GradientsThroughViewsAndBases) {
   const std::pair<const char*, Function> programs[] = {
-      {"a column of a result", [](const TensorList& in) {
+      {"a column of a result",
+       [](const TensorList& in) {
          const Tensor y = in[0] * 1.0;
          call_inplace("mul", {select(y, 1, 0), scalar(3)});
          return y * y;
        }},
-      {"a column by itself", [](const TensorList& in) {
+      {"a column by itself",
+       [](const TensorList& in) {
          const Tensor y = in[0] * 2.0, c = select(y, 1, 1);
          call_inplace("mul", {c, c});
          return y;
        }},
-      {"a view made before the write sees it", [](const TensorList& in) {
+      {"a view made before the write sees it",
+       [](const TensorList& in) {
          const Tensor y = in[0] * 1.0, row = select(y, 0, 1);
          call_inplace("mul", {y, y});
          return row * row;
        }},
-      {"a write of a recorded value into fresh memory", [](const TensorList& in) {
+      {"a write of a recorded value into fresh memory",
+       [](const TensorList& in) {
          const Tensor out = zeros({2, 3}, DType::kFloat64);
          for (int64_t t = 0; t < 3; ++t) copy_(select(out, 1, t), select(in[0], 1, 2 - t) * static_cast<double>(t + 1));
          return out * out;
        }},
-      {"view of a view", [](const TensorList& in) {
+      {"view of a view",
+       [](const TensorList& in) {
          const Tensor y = in[0] * 1.0;
          call_inplace("sin", {slice(select(transpose(y, 0, 1), 0, 1), 0, 0, 1)});
          return y * y;
        }},
-      {"the same memory twice", [](const TensorList& in) {
+      {"the same memory twice",
+       [](const TensorList& in) {
          const Tensor y = in[0] * 1.0;
          add_(view(y, {6}), view(in[0], {6}) * view(in[0], {6}));
          call_inplace("mul", {y, in[0]});
          return y;
        }},
-      {"overwriting cuts the old history", [](const TensorList& in) {
+      {"overwriting cuts the old history",
+       [](const TensorList& in) {
          const Tensor y = in[0] * in[0];
          call_inplace("zero", {y});
          return y + in[0];
        }},
-      {"broadcast value", [](const TensorList& in) {
+      {"broadcast value",
+       [](const TensorList& in) {
          const Tensor y = in[0] * 1.0;
          copy_(y, select(in[0], 0, 0));
          return y * y;
        }},
-      {"exp in place", [](const TensorList& in) {
+      {"exp in place",
+       [](const TensorList& in) {
          const Tensor y = in[0] * 1.0;
          call_inplace("exp", {y});
          return y * in[0];
@@ -226,8 +249,9 @@ TEST(Inplace, WhatCannotBeWritten) {
   expect_error("a view of a leaf Variable that requires grad", [&] { add_(select(x, 0, 0), select(c, 0, 0)); });
   expect_error("more than one element of the written-to tensor", [&] { add_(expand(c, {3, 2}), ones({3, 2})); });
   expect_error("doesn't match the broadcast shape", [&] { add_(c, ones({3, 2}, DType::kFloat64)); });
-  expect_error("result type float32 can't be cast to the desired output type int64",
-               [&] { call_inplace("mul", {longs({1}, {2}), scalar(1.5)}); });
+  expect_error("result type float32 can't be cast to the desired output type int64", [&] {
+    call_inplace("mul", {longs({1}, {2}), scalar(1.5)});
+  });
   c.storage()->set_read_only();
   expect_error("read-only", [&] { add_(c, c); });
   {

@@ -237,7 +237,8 @@ TEST(Engine, AVersionMismatchNamesTheOpAndLeavesItUsable) {
     const GradGuard off(false);
     add_(y, y);
   }
-  expect_error("saved by exp, is at version 1; expected version 0", [&] { run_backward(loss, {.retain_graph = true}); });
+  expect_error("saved by exp, is at version 1; expected version 0",
+               [&] { run_backward(loss, {.retain_graph = true}); });
   const Tensor again = leaf({}, {3});
   run_backward(again * again);
   EXPECT_EQ(gradient_of(again).item(), Scalar(6.0));
@@ -251,7 +252,8 @@ TEST(Engine, EveryMistakeHasAnError) {
   expect_error("One of the differentiated Tensors does not require grad", [&] { grad({&y, 1}, {&c, 1}, {&c, 1}, {}); });
   expect_error("doesn't require gradient", [&] { register_hook(c, hook([](const Tensor& g) { return g; })); });
   expect_error("can't retain_grad", [&] { retain_grad(c); });
-  expect_error("cannot be registered on non-leaf", [&] { register_post_accumulate_hook(y, hook([](const Tensor& g) { return g; })); });
+  expect_error("cannot be registered on non-leaf",
+               [&] { register_post_accumulate_hook(y, hook([](const Tensor& g) { return g; })); });
 }
 
 TEST(Engine, AHookMayNotChangeTheShape) {

@@ -68,7 +68,8 @@ TEST(Node, HooksRunOnTheirOutputInOrder) {
   CountedNode node;
   auto *doubling = new Doubling, *other = new Doubling;
   auto* watching = new Watching;
-  node.hooks = {{1, 0, Ref<Hook>(doubling)}, {2, 1, Ref<Hook>(watching)}, {3, 0, Ref<Hook>(other)}, {4, 5, Ref<Hook>(watching)}};
+  node.hooks = {
+      {1, 0, Ref<Hook>(doubling)}, {2, 1, Ref<Hook>(watching)}, {3, 0, Ref<Hook>(other)}, {4, 5, Ref<Hook>(watching)}};
   TensorList grads{vector({1}), Tensor()};
   node.run_hooks(grads);
   EXPECT_EQ(values_of(grads[0]), std::vector<double>{4});
@@ -117,8 +118,9 @@ TEST(Snapshot, AWrittenTensorIsRefusedByName) {
     ADD_FAILURE();
   } catch (const Error& e) {
     const std::string what = e.what();
-    EXPECT_THAT(what, HasSubstr("modified by an inplace operation: [deepseek.float64 [2, 3]], saved by my_op, is at version 1; "
-                                "expected version 0 instead"));
+    EXPECT_THAT(
+        what, HasSubstr("modified by an inplace operation: [deepseek.float64 [2, 3]], saved by my_op, is at version 1; "
+                        "expected version 0 instead"));
   }
 }
 
@@ -136,9 +138,7 @@ TEST(Snapshot, AReleasedOneSaysHowToKeepTheGraph) {
   }
 }
 
-TEST(Snapshot, RemembersWrappedNumbers) {
-  EXPECT_TRUE(Snapshot(scalar(2), true).unpack("op").cell()->wrapped_number);
-}
+TEST(Snapshot, RemembersWrappedNumbers) { EXPECT_TRUE(Snapshot(scalar(2), true).unpack("op").cell()->wrapped_number); }
 
 }  // namespace
 }  // namespace deepseek

@@ -17,9 +17,13 @@ struct AllFields {
   Str t;
   Opt<int64_t> oi;
   Opt<Dims> od;
-  static constexpr OpInfo info{.schema = "_test_fields(Tensor input, int i=-4, float f=1e-05, bool b=True, Scalar s=2, int[] d=[3, -1], "
-                                         "str t='mean', int? oi=None, int[]? od=[7]) -> Tensor",
-                               .doc = "", .kind = Kind::kComposite, .shown = Shown::kHidden};
+  static constexpr OpInfo info{
+      .schema =
+          "_test_fields(Tensor input, int i=-4, float f=1e-05, bool b=True, Scalar s=2, int[] d=[3, -1], "
+          "str t='mean', int? oi=None, int[]? od=[7]) -> Tensor",
+      .doc = "",
+      .kind = Kind::kComposite,
+      .shown = Shown::kHidden};
   bool operator==(const AllFields&) const = default;
   Tensor body(Inputs in) const { return in[0]; }
 };

@@ -24,15 +24,19 @@ Real gelu_tanh_slope(Real x) {
   const Real t = std::tanh(gelu_inner(x));
   return (1 + t) / 2 + x / 2 * (1 - t * t) * std::sqrt(2 / 3.14159265358979323846L) * (1 + 3 * 0.044715L * x * x);
 }
-Real gelu_erf_slope(Real x) { return normal_cdf(x) + x * std::exp(-x * x / 2) / std::sqrt(2 * 3.14159265358979323846L); }
+Real gelu_erf_slope(Real x) {
+  return normal_cdf(x) + x * std::exp(-x * x / 2) / std::sqrt(2 * 3.14159265358979323846L);
+}
 Real silu_slope(Real x) { return sigmoid(x) * (1 + x * (1 - sigmoid(x))); }
 Real logaddexp(Real a, Real b) {
   const Real high = std::max(a, b);
-  return std::isnan(a) || std::isnan(b) ? a + b : std::isinf(high) ? high : high + std::log1p(std::exp(-std::fabs(a - b)));
+  return std::isnan(a) || std::isnan(b) ? a + b
+         : std::isinf(high)             ? high
+                                        : high + std::log1p(std::exp(-std::fabs(a - b)));
 }
 
-// One op: its meaning in long double, the error allowed in units of the last place of float and of double (0: exact), and
-// an absolute floor in those units at 1, for functions that lose relative accuracy near their zeros.
+// One op: its meaning in long double, the error allowed in units of the last place of float and of double (0: exact),
+// and an absolute floor in those units at 1, for functions that lose relative accuracy near their zeros.
 struct Case {
   const char* name;
   Pointwise op;
@@ -43,9 +47,21 @@ struct Case {
   bool special = true;  // also zeros, infinities, NaN, tiny and huge values
   double floor = 0;
 };
-#define U1(S, expr, ...) {#S, Pointwise::k##S, 1, []([[maybe_unused]] Real a, Real, Real) -> Real { return expr; }, __VA_ARGS__}
-#define U2(S, expr, ...) {#S, Pointwise::k##S, 2, []([[maybe_unused]] Real a, [[maybe_unused]] Real b, Real) -> Real { return expr; }, __VA_ARGS__}
-#define U3(S, expr, ...) {#S, Pointwise::k##S, 3, []([[maybe_unused]] Real a, [[maybe_unused]] Real b, [[maybe_unused]] Real c) -> Real { return expr; }, __VA_ARGS__}
+#define U1(S, expr, ...)                                                                                  \
+  {                                                                                                       \
+#S, Pointwise::k##S, 1, []([[maybe_unused]] Real a, Real, Real) -> Real { return expr; }, __VA_ARGS__ \
+  }
+#define U2(S, expr, ...)                                                                                 \
+  {                                                                                                      \
+#S, Pointwise::k##S, 2,                                                                              \
+        []([[maybe_unused]] Real a, [[maybe_unused]] Real b, Real) -> Real { return expr; }, __VA_ARGS__ \
+  }
+#define U3(S, expr, ...)                                                  \
+  {                                                                       \
+#S, Pointwise::k##S, 3,                                               \
+        []([[maybe_unused]] Real a, [[maybe_unused]] Real b,              \
+           [[maybe_unused]] Real c) -> Real { return expr; }, __VA_ARGS__ \
+  }
 
 const Case kFloatCases[] = {
     U1(Exp, std::exp(a), 2, -80, 80),
@@ -75,12 +91,12 @@ const Case kFloatCases[] = {
     U1(Sigmoid, sigmoid(a), 4),
     U1(LogSigmoid, std::fmin(a, 0) - std::log1p(std::exp(-std::fabs(a))), 4),
     U1(Relu, a < 0 ? 0 : a, 0),
-    U1(Silu, a * sigmoid(a), 5, -8, 8, false),
-    U1(GeluErf, a * normal_cdf(a), 6, -8, 8, false, 8),
+    U1(Silu, a* sigmoid(a), 5, -8, 8, false),
+    U1(GeluErf, a* normal_cdf(a), 6, -8, 8, false, 8),
     U1(GeluTanh, a / 2 * (1 + std::tanh(gelu_inner(a))), 6, -8, 8, false, 8),
     U1(Neg, -a, 0),
     U1(Abs, std::fabs(a), 0),
-    U1(Square, a * a, 0.5),
+    U1(Square, a* a, 0.5),
     U1(Floor, std::floor(a), 0),
     U1(Ceil, std::ceil(a), 0),
     U1(Round, std::nearbyint(a), 0),
@@ -96,7 +112,7 @@ const Case kFloatCases[] = {
     U1(LogicalNot, a == 0, 0),
     U2(Add, a + b, 0.5),
     U2(Sub, a - b, 0.5),
-    U2(Mul, a * b, 0.5),
+    U2(Mul, a* b, 0.5),
     U2(Div, a / b, 0.5),
     U2(DivTrunc, std::trunc(a / b), 0),
     U2(FloorDivide, floor_divide(a, b), 0, -8, 8, false),
@@ -122,16 +138,16 @@ const Case kFloatCases[] = {
     U2(LogicalAnd, a != 0 && b != 0, 0),
     U2(LogicalOr, a != 0 || b != 0, 0),
     U2(LogicalXor, (a != 0) != (b != 0), 0),
-    U2(TanhBackward, a * (1 - b * b), 4, -1, 1, false, 4),
-    U2(SigmoidBackward, a * b * (1 - b), 4, 0, 1, false, 4),
-    U2(SiluBackward, a * silu_slope(b), 8, -8, 8, false, 16),
-    U2(GeluErfBackward, a * gelu_erf_slope(b), 8, -8, 8, false, 16),
-    U2(GeluTanhBackward, a * gelu_tanh_slope(b), 8, -8, 8, false, 32),
-    U2(SwiGlu, a * sigmoid(a) * b, 6, -8, 8, false),
+    U2(TanhBackward, a*(1 - b * b), 4, -1, 1, false, 4),
+    U2(SigmoidBackward, a* b*(1 - b), 4, 0, 1, false, 4),
+    U2(SiluBackward, a* silu_slope(b), 8, -8, 8, false, 16),
+    U2(GeluErfBackward, a* gelu_erf_slope(b), 8, -8, 8, false, 16),
+    U2(GeluTanhBackward, a* gelu_tanh_slope(b), 8, -8, 8, false, 32),
+    U2(SwiGlu, a* sigmoid(a) * b, 6, -8, 8, false),
     U2(LeakyRelu, a > 0 ? a : a * b, 0.5, -8, 8, false),
     U2(Elu, a > 0 ? a : b * std::expm1(a), 5, -8, 8, false),
-    U3(Softplus, a * b > c ? a : std::log1p(std::exp(a * b)) / b, 5, 0.1, 8, false),
-    U3(SwiGluBackward, a * c * silu_slope(b), 8, -8, 8, false, 128),
+    U3(Softplus, a* b > c ? a : std::log1p(std::exp(a * b)) / b, 5, 0.1, 8, false),
+    U3(SwiGluBackward, a* c* silu_slope(b), 8, -8, 8, false, 128),
     U3(Where, std::isnan(a) || a != 0 ? b : c, 0),
     U3(AddScaled, a + b * c, 1, -8, 8, false, 64),
     U3(Addcmul, a + b * c, 1, -8, 8, false, 64),
@@ -145,7 +161,8 @@ std::vector<T> inputs(const Case& c, int k, size_t n) {
   std::uniform_real_distribution<double> uniform(static_cast<double>(c.low), static_cast<double>(c.high));
   std::vector<T> values;
   constexpr T inf = std::numeric_limits<T>::infinity(), nan = std::numeric_limits<T>::quiet_NaN();
-  const std::vector<T> special{0, T(-0.0), 1, -1, inf, -inf, nan, T(1e-30), T(-1e-30), T(1e30), T(0.5), T(-0.5), T(2.5), T(3)};
+  const std::vector<T> special{0,        T(-0.0),   1,       -1,     inf,     -inf,   nan,
+                               T(1e-30), T(-1e-30), T(1e30), T(0.5), T(-0.5), T(2.5), T(3)};
   if (c.special)  // every pair of two special values
     for (size_t i = 0; i < special.size() * special.size(); ++i)
       values.push_back(special[k == 0 ? i % special.size() : k == 1 ? i / special.size() : (i * 5) % special.size()]);
@@ -182,8 +199,9 @@ void check_floats(const Case& c) {
     const Real e = c.reference(in[0][i], c.arity > 1 ? in[1][i] : T(0), c.arity > 2 ? in[2][i] : T(0));
     if (const Real d = distance(out[i], e, c.floor); d > worst) worst = d, at = i;
   }
-  EXPECT_LE(worst, c.ulps == 0 ? 0 : c.ulps + 0.51) << name_of(dtype_of<T>) << " " << c.name << "(" << in[0][at] << ", "
-      << (c.arity > 1 ? in[1][at] : T(0)) << ", " << (c.arity > 2 ? in[2][at] : T(0)) << ") = " << out[at];
+  EXPECT_LE(worst, c.ulps == 0 ? 0 : c.ulps + 0.51)
+      << name_of(dtype_of<T>) << " " << c.name << "(" << in[0][at] << ", " << (c.arity > 1 ? in[1][at] : T(0)) << ", "
+      << (c.arity > 2 ? in[2][at] : T(0)) << ") = " << out[at];
 }
 
 TEST(Pointwise, FloatsAgainstLongDouble) {
@@ -205,28 +223,79 @@ struct IntegerCase {
   int64_t low = -1000, high = 1000;
   bool nonzero = false;  // second input
 };
-#define I1(S, expr, ...) {#S, Pointwise::k##S, 1, []([[maybe_unused]] Integer a, Integer, Integer) -> Integer { return expr; } __VA_OPT__(,) __VA_ARGS__}
-#define I2(S, expr, ...) {#S, Pointwise::k##S, 2, []([[maybe_unused]] Integer a, [[maybe_unused]] Integer b, Integer) -> Integer { return expr; } __VA_OPT__(,) __VA_ARGS__}
-#define I3(S, expr, ...) {#S, Pointwise::k##S, 3, []([[maybe_unused]] Integer a, [[maybe_unused]] Integer b, [[maybe_unused]] Integer c) -> Integer { return expr; } __VA_OPT__(,) __VA_ARGS__}
+#define I1(S, expr, ...)                                                                                        \
+  {                                                                                                             \
+#S, Pointwise::k##S, 1,                                                                                     \
+        []([[maybe_unused]] Integer a, Integer, Integer) -> Integer { return expr; } __VA_OPT__(, ) __VA_ARGS__ \
+  }
+#define I2(S, expr, ...)                                                                                               \
+  {                                                                                                                    \
+#S, Pointwise::k##S, 2,                                                                                            \
+        []([[maybe_unused]] Integer a, [[maybe_unused]] Integer b, Integer) -> Integer { return expr; } __VA_OPT__(, ) \
+                                                                                __VA_ARGS__                            \
+  }
+#define I3(S, expr, ...)                                                                      \
+  {                                                                                           \
+#S, Pointwise::k##S, 3,                                                                   \
+        []([[maybe_unused]] Integer a, [[maybe_unused]] Integer b,                            \
+           [[maybe_unused]] Integer c) -> Integer { return expr; } __VA_OPT__(, ) __VA_ARGS__ \
+  }
 
 const IntegerCase kIntegerCases[] = {
-    I1(Neg, -a), I1(Abs, a < 0 ? -a : a), I1(Sign, (a > 0) - (a < 0)), I1(Square, a * a), I1(Relu, a < 0 ? 0 : a),
-    I1(Floor, a), I1(Ceil, a), I1(Round, a), I1(Trunc, a), I1(BitwiseNot, ~a), I1(LogicalNot, a == 0),
-    I1(IsNan, 0), I1(IsInf, 0), I1(IsFinite, 1), I1(IsPosInf, 0), I1(IsNegInf, 0), I1(SignBit, a < 0),
-    I2(Add, a + b), I2(Sub, a - b), I2(Mul, a * b),
-    I2(DivTrunc, a / b, -1000, 1000, true), I2(FloorDivide, floor_quotient(a, b), -1000, 1000, true),
-    I2(Remainder, a - b * floor_quotient(a, b), -1000, 1000, true), I2(Fmod, a % b, -1000, 1000, true),
-    I2(Maximum, std::max(a, b)), I2(Minimum, std::min(a, b)), I2(Fmax, std::max(a, b)), I2(Fmin, std::min(a, b)),
-    I2(ClampMin, std::max(a, b)), I2(ClampMax, std::min(a, b)),
-    I2(Eq, a == b), I2(Ne, a != b), I2(Lt, a < b), I2(Le, a <= b), I2(Gt, a > b), I2(Ge, a >= b),
-    I2(LogicalAnd, a && b), I2(LogicalOr, a || b), I2(LogicalXor, !a != !b),
-    I2(BitwiseAnd, a & b), I2(BitwiseOr, a | b), I2(BitwiseXor, a ^ b),
-    I2(ShiftLeft, a * (Integer(1) << b), 0, 25), I2(ShiftRight, a >> b, 0, 25),
-    I3(Where, a != 0 ? b : c), I3(AddScaled, a + b * c), I3(Addcmul, a + b * c),
+    I1(Neg, -a),
+    I1(Abs, a < 0 ? -a : a),
+    I1(Sign, (a > 0) - (a < 0)),
+    I1(Square, a* a),
+    I1(Relu, a < 0 ? 0 : a),
+    I1(Floor, a),
+    I1(Ceil, a),
+    I1(Round, a),
+    I1(Trunc, a),
+    I1(BitwiseNot, ~a),
+    I1(LogicalNot, a == 0),
+    I1(IsNan, 0),
+    I1(IsInf, 0),
+    I1(IsFinite, 1),
+    I1(IsPosInf, 0),
+    I1(IsNegInf, 0),
+    I1(SignBit, a < 0),
+    I2(Add, a + b),
+    I2(Sub, a - b),
+    I2(Mul, a* b),
+    I2(DivTrunc, a / b, -1000, 1000, true),
+    I2(FloorDivide, floor_quotient(a, b), -1000, 1000, true),
+    I2(Remainder, a - b * floor_quotient(a, b), -1000, 1000, true),
+    I2(Fmod, a % b, -1000, 1000, true),
+    I2(Maximum, std::max(a, b)),
+    I2(Minimum, std::min(a, b)),
+    I2(Fmax, std::max(a, b)),
+    I2(Fmin, std::min(a, b)),
+    I2(ClampMin, std::max(a, b)),
+    I2(ClampMax, std::min(a, b)),
+    I2(Eq, a == b),
+    I2(Ne, a != b),
+    I2(Lt, a < b),
+    I2(Le, a <= b),
+    I2(Gt, a > b),
+    I2(Ge, a >= b),
+    I2(LogicalAnd, a&& b),
+    I2(LogicalOr, a || b),
+    I2(LogicalXor, !a != !b),
+    I2(BitwiseAnd, a& b),
+    I2(BitwiseOr, a | b),
+    I2(BitwiseXor, a ^ b),
+    I2(ShiftLeft, a*(Integer(1) << b), 0, 25),
+    I2(ShiftRight, a >> b, 0, 25),
+    I3(Where, a != 0 ? b : c),
+    I3(AddScaled, a + b * c),
+    I3(Addcmul, a + b * c),
     I3(ClampBoth, std::min(std::max(a, b), c)),
     // Overflow wraps, as in PyTorch.
-    I2(Add, a + b, INT64_MIN, INT64_MAX), I2(Sub, a - b, INT64_MIN, INT64_MAX), I2(Mul, a * b, INT64_MIN, INT64_MAX),
-    I1(Neg, -a, INT64_MIN, INT64_MAX), I1(Square, a * a, INT64_MIN, INT64_MAX),
+    I2(Add, a + b, INT64_MIN, INT64_MAX),
+    I2(Sub, a - b, INT64_MIN, INT64_MAX),
+    I2(Mul, a* b, INT64_MIN, INT64_MAX),
+    I1(Neg, -a, INT64_MIN, INT64_MAX),
+    I1(Square, a* a, INT64_MIN, INT64_MAX),
 };
 
 template <class T>
@@ -288,8 +357,10 @@ TEST(Pointwise, ExtremeIntegersDivideByMinusOne) {
   a[0] = std::numeric_limits<int64_t>::min();
   b[0] = -1;
   const std::array<View, 2> in{a.view(), b.view()};
-  for (const auto& [op, expected] : {std::pair{Pointwise::kFloorDivide, a[0]}, {Pointwise::kDivTrunc, a[0]},
-                                     {Pointwise::kRemainder, int64_t{0}}, {Pointwise::kFmod, int64_t{0}}}) {
+  for (const auto& [op, expected] : {std::pair{Pointwise::kFloorDivide, a[0]},
+                                     {Pointwise::kDivTrunc, a[0]},
+                                     {Pointwise::kRemainder, int64_t{0}},
+                                     {Pointwise::kFmod, int64_t{0}}}) {
     pointwise(op, DType::kInt64, out.view(), in);
     EXPECT_EQ(out[0], expected);
   }
@@ -322,7 +393,10 @@ void check_layouts(DType compute) {
   fill_integers(a, 1, 1, 9), fill_integers(b, 2, 1, 9), fill_integers(flipped, 3, 1, 9);
   const View row{b.begin(), dtype_of<B>, shape, {0, 1}}, column{b.begin(), dtype_of<B>, shape, {1, 0}},
       one{b.begin(), dtype_of<B>, shape, {0, 0}};
-  std::vector<std::pair<View, View>> pairs{{a.view(), b.view()}, {a.view(), row}, {a.view(), column}, {a.view(), one},
+  std::vector<std::pair<View, View>> pairs{{a.view(), b.view()},
+                                           {a.view(), row},
+                                           {a.view(), column},
+                                           {a.view(), one},
                                            {a.view(), transposed(flipped.view(), 0, 1)}};
   for (int dim : {0, 1})
     for (int64_t step : {2, -1, -3}) pairs.push_back({sliced(a.view(), dim, step), sliced(b.view(), dim, step)});
@@ -353,7 +427,8 @@ TEST(Pointwise, LayoutsAndMixedDTypes) {
   });
 }
 
-// An element's bits depend on its own inputs only: not on its neighbours, its place in a vector or the padding behind it.
+// An element's bits depend on its own inputs only: not on its neighbours, its place in a vector or the padding behind
+// it.
 TEST(Pointwise, ElementsDoNotDependOnTheirNeighbours) {
   for_each_target([] {
     for (const Case& c : kFloatCases) {
@@ -372,7 +447,8 @@ TEST(Pointwise, ElementsDoNotDependOnTheirNeighbours) {
         std::vector<View> single = views;
         for (View& v : single) v.data = v.at(i), v.sizes = {1};
         pointwise(c.op, DType::kFloat32, View{&one, DType::kFloat32, {1}, {1}}, single);
-        ASSERT_EQ(std::bit_cast<uint32_t>(one), std::bit_cast<uint32_t>(all[static_cast<size_t>(i)])) << c.name << " at " << i;
+        ASSERT_EQ(std::bit_cast<uint32_t>(one), std::bit_cast<uint32_t>(all[static_cast<size_t>(i)]))
+            << c.name << " at " << i;
       }
     }
   });
@@ -393,7 +469,8 @@ TEST(Pointwise, LargeInputsGiveTheSameBitsOnOneAndTwoThreads) {
   for (const View& x : {a.view(), View{a.begin(), DType::kFloat32, {300, 1001}, {0, 1}}}) {
     const std::array<View, 1> in{x};
     expect_same_bits<float>(out, [&] { pointwise(Pointwise::kTanh, DType::kFloat32, out.view(), in); });
-    for (int64_t i : {0, 999, 1000, 1001, 300299}) EXPECT_NEAR(out[i], std::tanh(values_of(x)[static_cast<size_t>(i)]), 3e-7);
+    for (int64_t i : {0, 999, 1000, 1001, 300299})
+      EXPECT_NEAR(out[i], std::tanh(values_of(x)[static_cast<size_t>(i)]), 3e-7);
   }
 }
 

@@ -52,8 +52,8 @@ TEST(Scalar, EqualityIsOfKindAndBits) {
   EXPECT_EQ(Scalar(1), Scalar(int64_t{1}));
   EXPECT_NE(Scalar(1), Scalar(1.0));
   EXPECT_NE(Scalar(1), Scalar(true));
-  EXPECT_EQ(Scalar(NAN), Scalar(NAN));    // attributes compare: the same constant is the same op
-  EXPECT_NE(Scalar(0.0), Scalar(-0.0));   // 1 / x tells them apart
+  EXPECT_EQ(Scalar(NAN), Scalar(NAN));   // attributes compare: the same constant is the same op
+  EXPECT_NE(Scalar(0.0), Scalar(-0.0));  // 1 / x tells them apart
 }
 
 TEST(Scalar, StoresAsItsDType) {

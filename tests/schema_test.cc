@@ -9,7 +9,8 @@ using ::testing::HasSubstr;
 
 TEST(Schema, EveryPartOfASignature) {
   const Schema s = Schema::parse(
-      "op.over(Tensor input, Tensor? other=None, int[]* size=[1, -2], *, float eps=1e-05, str mode='mean', dtype? dtype=None, "
+      "op.over(Tensor input, Tensor? other=None, int[]* size=[1, -2], *, float eps=1e-05, str mode='mean', dtype? "
+      "dtype=None, "
       "device? device=None, bool requires_grad=False) -> (Tensor values, Tensor indices)");
   EXPECT_EQ(s.name, "op.over");
   EXPECT_EQ(s.base, "op");
@@ -24,10 +25,10 @@ TEST(Schema, EveryPartOfASignature) {
     bool keyword_only, has_default;
     const char* default_text;
   } expected[] = {
-      {"input", ArgType::kTensor, 0, false, false, ""},        {"other", ArgType::kTensor, 1, false, true, "None"},
-      {"size", ArgType::kDims, 0, false, true, "[1, -2]"},     {"eps", ArgType::kFloat, 1, true, true, "1e-05"},
-      {"mode", ArgType::kStr, 2, true, true, "'mean'"},        {"dtype", ArgType::kOptDType, 3, true, true, "None"},
-      {"device", ArgType::kDevice, -1, true, true, "None"},    {"requires_grad", ArgType::kBool, -1, true, true, "False"},
+      {"input", ArgType::kTensor, 0, false, false, ""},     {"other", ArgType::kTensor, 1, false, true, "None"},
+      {"size", ArgType::kDims, 0, false, true, "[1, -2]"},  {"eps", ArgType::kFloat, 1, true, true, "1e-05"},
+      {"mode", ArgType::kStr, 2, true, true, "'mean'"},     {"dtype", ArgType::kOptDType, 3, true, true, "None"},
+      {"device", ArgType::kDevice, -1, true, true, "None"}, {"requires_grad", ArgType::kBool, -1, true, true, "False"},
   };
   ASSERT_EQ(s.args.size(), std::size(expected));
   for (size_t i = 0; i < s.args.size(); ++i) {
@@ -45,12 +46,15 @@ TEST(Schema, EveryPartOfASignature) {
 
 TEST(Schema, EveryArgumentType) {
   const std::pair<const char*, ArgType> types[] = {
-      {"Tensor", ArgType::kTensor},     {"Tensor?", ArgType::kTensor},       {"Tensor[]", ArgType::kTensorList},
-      {"int", ArgType::kInt},           {"int?", ArgType::kOptInt},          {"int[]", ArgType::kDims},
-      {"int[]?", ArgType::kOptDims},    {"float", ArgType::kFloat},          {"float?", ArgType::kOptFloat},
-      {"bool", ArgType::kBool},         {"bool?", ArgType::kOptBool},        {"Scalar", ArgType::kScalar},
-      {"Scalar?", ArgType::kOptScalar}, {"str", ArgType::kStr},              {"str?", ArgType::kOptStr},
-      {"dtype?", ArgType::kOptDType},   {"Generator?", ArgType::kGenerator}, {"device?", ArgType::kDevice},
+      {"Tensor", ArgType::kTensor},        {"Tensor?", ArgType::kTensor},
+      {"Tensor[]", ArgType::kTensorList},  {"int", ArgType::kInt},
+      {"int?", ArgType::kOptInt},          {"int[]", ArgType::kDims},
+      {"int[]?", ArgType::kOptDims},       {"float", ArgType::kFloat},
+      {"float?", ArgType::kOptFloat},      {"bool", ArgType::kBool},
+      {"bool?", ArgType::kOptBool},        {"Scalar", ArgType::kScalar},
+      {"Scalar?", ArgType::kOptScalar},    {"str", ArgType::kStr},
+      {"str?", ArgType::kOptStr},          {"dtype?", ArgType::kOptDType},
+      {"Generator?", ArgType::kGenerator}, {"device?", ArgType::kDevice},
   };
   for (const auto& [text, kind] : types)
     EXPECT_EQ(Schema::parse(std::string("f(") + text + " a) -> Tensor").args[0].kind, kind) << text;

@@ -97,9 +97,10 @@ TEST(Tensor, ExternalMemoryIsReleasedOnce) {
   double values[4] = {1, 2, 3, 4};
   int released = 0;
   {
-    const Tensor t = Tensor::from_storage(
-        Storage::external(values, sizeof(values), [](void* count) { ++*static_cast<int*>(count); }, &released), {4}, {1}, 0,
-        DType::kFloat64);
+    const Tensor t =
+        Tensor::from_storage(Storage::external(
+                                 values, sizeof(values), [](void* count) { ++*static_cast<int*>(count); }, &released),
+                             {4}, {1}, 0, DType::kFloat64);
     const Tensor half = slice(t, 0, 1, 3);
     EXPECT_EQ(values_of(half), (std::vector<double>{2, 3}));
     EXPECT_EQ(released, 0);

@@ -47,4 +47,24 @@ class Scalar {
   };
 };
 
+// PyTorch's rule for storing a number in an integer dtype: it must fit, and an unsigned dtype also takes (and wraps) a negative
+// number whose magnitude fits.
+inline void check_fits(const Scalar& v, DType t) {
+  if (is_floating(t) || t == DType::kBool) return;
+  bool fits = true;
+  dispatch(t, [&]<class T>() {
+    if constexpr (std::is_integral_v<T> && !std::is_same_v<T, bool>) {
+      constexpr T kLow = std::numeric_limits<T>::min(), kHigh = std::numeric_limits<T>::max();
+      const auto low = std::is_unsigned_v<T> ? -static_cast<int64_t>(kHigh) : static_cast<int64_t>(kLow);
+      if (v.is_float()) {
+        const double x = std::trunc(v.to_double());
+        fits = x >= static_cast<double>(low) && (sizeof(T) == 8 ? x < 0x1p63 : x <= static_cast<double>(kHigh));
+      } else {
+        fits = v.to_int() >= low && v.to_int() <= static_cast<int64_t>(kHigh);
+      }
+    }
+  });
+  DS_CHECK(fits, "value ", v, " cannot be converted to type ", name_of(t), " without overflow");
+}
+
 }  // namespace deepseek

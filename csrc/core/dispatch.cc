@@ -78,12 +78,20 @@ Tensor rng_state(Inputs in, const Metas& metas) {
   return t;
 }
 
+// One value everywhere may be written to overlapping windows; memory that is broadcast (stride 0) is refused all the same.
+bool fills_any_overlap(const Tensor& self, std::string_view op) {
+  if (op != "fill" && op != "zero") return false;
+  for (int i = 0; i < self.dim(); ++i)
+    if (self.strides()[i] == 0 && self.sizes()[i] > 1) return false;
+  return true;
+}
+
 // True when in-place writing could not be undone for the graph: the rules for leaves.
 void check_writable(const Tensor& self, const char* op, bool recording) {
   const GradMeta* m = self.cell()->grad_meta.get();
   DS_CHECK(!self.storage()->read_only(), op, ": this tensor's memory is read-only (it came from a read-only array); "
            "write to a clone() of it");
-  DS_CHECK(!may_overlap_itself(self.sizes(), self.strides()), "unsupported operation: more than one element of the "
+  DS_CHECK(!may_overlap_itself(self.sizes(), self.strides()) || (!recording && fills_any_overlap(self, op)), "unsupported operation: more than one element of the "
            "written-to tensor refers to a single memory location. Please clone() the tensor before performing the operation. (",
            op, ", size ", self.sizes(), ", strides ", self.strides(), ")");
   DS_CHECK(!self.cell()->inference || mode().inference, "Inplace update to inference tensor outside InferenceMode is not "
@@ -96,6 +104,9 @@ void check_writable(const Tensor& self, const char* op, bool recording) {
            "a view of a leaf Variable that requires grad is being used in an in-place operation. (", op, ")");
   DS_CHECK(m->origin != ViewOrigin::kNoGrad, "A view was created in no_grad mode and is being modified inplace with grad "
            "mode enabled. (", op, ")");
+  DS_CHECK(m->origin != ViewOrigin::kMultiple, "A view is being modified inplace that is the output of a function that returns "
+           "multiple views. Such functions do not allow the output views to be modified inplace. You should replace the inplace "
+           "operation by an out-of-place one. (", op, ")");
 }
 
 // After `self`'s memory was overwritten by a value with gradient edge `value`: who now gets gradients.
@@ -112,6 +123,20 @@ void rebase_history(const Tensor& self, Edge value, const Meta& value_meta) {
 }
 
 bool shares_memory(const Tensor& a, const Tensor& b) { return a.defined() && a.has_data() && a.storage() == b.storage(); }
+
+// Reading `t` while writing `target` would depend on the order of the loop. Tensors with gaps are not looked into (they are
+// read from a copy), as in PyTorch.
+void check_no_partial_overlap(const Tensor& t, const Tensor& target, const char* op) {
+  if (!shares_memory(t, target) || t.is(target) || t.numel() == 0 || target.numel() == 0) return;
+  if (!is_dense(t.sizes(), t.strides()) || !is_dense(target.sizes(), target.strides())) return;
+  const auto first = [](const Tensor& x) { return x.offset() * size_of(x.dtype()); };
+  const auto last = [&](const Tensor& x) { return first(x) + x.nbytes(); };
+  const bool same_range = first(t) == first(target) && last(t) == last(target);
+  const bool apart = last(t) <= first(target) || last(target) <= first(t);
+  DS_CHECK(apart || (same_range && t.strides() == target.strides()), "unsupported operation: some elements of the input tensor "
+           "and the written-to tensor refer to a single memory location. Please clone() the tensor before performing the operation. (",
+           op, ")");
+}
 
 }  // namespace
 
@@ -172,7 +197,7 @@ void dispatch_op(const OpDef& def, const void* op, Inputs in, TensorList& out) {
     for (uint32_t i = 0; tracked && i < out.size(); ++i) {
       GradMeta& g = grad_meta(out[i]);
       g.base = base;
-      g.origin = m.grad ? ViewOrigin::kGrad : ViewOrigin::kNoGrad;
+      g.origin = !m.grad ? ViewOrigin::kNoGrad : def.schema.returns_list ? ViewOrigin::kMultiple : ViewOrigin::kGrad;
       g.view_version = out[i].version();
       if (node) g.edge = {node, i};
     }
@@ -184,6 +209,8 @@ void dispatch_inplace(const OpDef& def, const void* op, Inputs in) {
   const Tensor& self = in[0];
   const bool recording = mode().grad && any_requires_grad(in) && is_floating(self.dtype());
   check_writable(self, def.name(), recording);
+  if (def.info->kind == Kind::kPointwise)
+    for (const Tensor& t : in.subspan(1)) check_no_partial_overlap(t, self, def.name());
   // Pointwise kernels and indexed writes (which start by copying input to output, here the same memory) may run in place.
   const bool runs_in_place = def.info->kind == Kind::kPointwise || def.info->kind == Kind::kIndex;
   if (!recording && def.infer && !def.info->random && runs_in_place) {
@@ -233,6 +260,7 @@ void write_into(const Tensor& target, const Tensor& value, const char* op) {
   check_writable(target, op, recording);
   DS_CHECK(broadcast_sizes(op, target.sizes(), value.sizes()) == target.sizes(), op, ": output with shape ", target.sizes(),
            " doesn't match the broadcast shape ", broadcast_sizes(op, target.sizes(), value.sizes()));
+  check_no_partial_overlap(value, target, op);
   if (same_geometry(target, value) && !value.requires_grad()) return;
   Tensor source = value;
   if (shares_memory(value, target) && !same_geometry(value, target)) {

@@ -66,7 +66,8 @@ struct WeakCell : Counted {
   Cell* cell = nullptr;
 };
 
-enum class ViewOrigin : uint8_t { kGrad, kNoGrad };
+// How a view was made: normally, under no_grad, or as one of several outputs (split, unbind).
+enum class ViewOrigin : uint8_t { kGrad, kNoGrad, kMultiple };
 
 struct GradMeta {
   Edge edge;                    // what made this tensor; empty for leaves
@@ -103,7 +104,7 @@ class Snapshot {
   Dims sizes_, strides_;
   uint32_t version_ = 0;
   DType dtype_ = DType::kFloat32;
-  bool defined_ = false, with_data_ = false, wrapped_ = false;
+  bool defined_ = false, with_data_ = false;
 };
 
 // Installed by autograd/ so that core need not know ops or the engine.

@@ -40,6 +40,7 @@ struct OpInfo {
   bool inplace = false;  // has a name_() form that writes into the first input
   bool random = false;   // the last input is the generator state int64[2] {seed, offset}
   Shown shown = Shown::kBoth;
+  const char* node = nullptr;  // grad_fn's name where it does not follow from the schema's
 };
 
 // Optional attribute (std::optional is not an aggregate-friendly conversion target).

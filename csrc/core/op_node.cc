@@ -3,13 +3,19 @@
 namespace deepseek {
 
 OpNode::OpNode(const OpDef& def, const void* op, Inputs in, Inputs out) : def_(def) {
-  std::memcpy(op_, op, def.size);
+  if (def.size > kSmallOp) large_ = std::make_unique<char[]>(def.size);
+  std::memcpy(attributes(), op, def.size);
   uint64_t needs = 0;
   for (size_t i = 0; i < in.size(); ++i) {
     add_next(in[i].defined() && is_floating(in[i].dtype()) ? in[i].edge() : Edge{});
     if (next[i].node && i < 64) needs |= uint64_t{1} << i;
   }
-  for (size_t i = 0; i < in.size(); ++i) in_.emplace_back(in[i], in[i].defined() && in[i].has_data() && saves_input(def.info->saves, i, needs));
+  for (size_t i = 0; i < in.size(); ++i) {
+    const bool saved = in[i].defined() && in[i].has_data() && saves_input(def.info->saves, i, needs);
+    DS_CHECK(!saved || !in[i].cell()->inference, def.name(), ": Inference tensors cannot be saved for backward. To work around "
+             "you can make a clone to get a normal tensor and use it in autograd. (input ", i, ", size ", in[i].sizes(), ")");
+    in_.emplace_back(in[i], saved);
+  }
   for (const Tensor& t : out) {
     out_.emplace_back(t, static_cast<uint8_t>(def.info->saves) & static_cast<uint8_t>(Saves::kOutput));
     outputs.push_back(t.meta());
@@ -18,6 +24,7 @@ OpNode::OpNode(const OpDef& def, const void* op, Inputs in, Inputs out) : def_(d
 }
 
 std::string OpNode::name() const {
+  if (def_.info->node) return std::string(def_.info->node) + "Backward0";
   std::string s = def_.schema.base;
   s.erase(0, s.find_first_not_of('_'));
   bool upper = true;
@@ -50,7 +57,7 @@ TensorList OpNode::backward(Inputs grads, bool create_graph) {
   }
   DS_CHECK(def_.vjp, def_.name(), " is not differentiable");
   Grads result;
-  def_.vjp(op_, Vjp{in, out, grads, needs}, result);
+  def_.vjp(attributes(), Vjp{in, out, grads, needs}, result);
   DS_CHECK(result.size() <= in_.size(), "internal error: ", def_.name(), " returned ", result.size(), " gradients for ",
            in_.size(), " inputs");
   TensorList full(in_.size());

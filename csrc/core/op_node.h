@@ -1,6 +1,8 @@
 // The tape node of an op: its attributes, snapshots of what its vjp needs, and edges to its inputs.
 #pragma once
 
+#include <memory>
+
 #include "core/op.h"
 
 namespace deepseek {
@@ -17,7 +19,11 @@ class OpNode final : public Node {
   SmallVector<Snapshot, 3> in_;
   SmallVector<Snapshot, 1> out_;
   bool released_ = false;
-  alignas(16) char op_[kMaxOpBytes];
+  void* attributes() { return large_ ? large_.get() : small_; }
+
+  static constexpr size_t kSmallOp = 96;  // nearly every op; a tape of many nodes stays small
+  alignas(16) char small_[kSmallOp];
+  std::unique_ptr<char[]> large_;
 };
 
 }  // namespace deepseek

@@ -77,10 +77,12 @@ Tensor Tensor::wrapped(const Scalar& value) {
 }
 
 Tensor Tensor::alias(const ViewSpec& spec) const {
-  return make_cell(storage(), offset() + spec.offset, spec.sizes, spec.strides, dtype());
+  Tensor t = make_cell(storage(), offset() + spec.offset, spec.sizes, spec.strides, dtype());
+  t.cell()->inference = cell_->inference;  // a view is an inference tensor exactly when its base is
+  return t;
 }
 
-Tensor Tensor::alias() const { return make_cell(storage(), offset(), sizes(), strides(), dtype()); }
+Tensor Tensor::alias() const { return alias({sizes(), strides(), 0}); }
 
 View Tensor::view_as(const Dims& target) const {
   View v = view();
@@ -250,7 +252,6 @@ Snapshot::Snapshot(const Tensor& t, bool with_data) {
   sizes_ = t.sizes();
   strides_ = t.strides();
   dtype_ = t.dtype();
-  wrapped_ = t.cell()->wrapped_number;
   if (with_data) {
     storage_ = t.storage();
     version_ = storage_->version();
@@ -268,9 +269,8 @@ Tensor Snapshot::unpack(const char* op) const {
            "one of the variables needed for gradient computation has been modified by an inplace operation: [", dtype_,
            " ", sizes_, "], saved by ", op, ", is at version ", storage_->version(), "; expected version ", version_,
            " instead. Write to a clone() of it, or after backward().");
-  Tensor t = Tensor::from_storage(storage_, sizes_, strides_, offset_, dtype_);
-  t.cell()->wrapped_number = wrapped_;
-  return t;
+  // A Python number comes back as a plain 0-d tensor: as a wrapped one, log(2.0) would round to the default dtype.
+  return Tensor::from_storage(storage_, sizes_, strides_, offset_, dtype_);
 }
 
 AutogradHooks& autograd_hooks() {

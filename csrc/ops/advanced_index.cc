@@ -109,7 +109,7 @@ struct IndexPut {
       fits = values[i] == want || values[i] == 1;
     }
     DS_CHECK(fits, "shape mismatch: value tensor of shape ", in[1].sizes(), " cannot be broadcast to indexing result of shape ", l.out_sizes);
-    return {in[0].dtype(), in[0].sizes(), in[0].strides()};
+    return {in[0].dtype(), in[0].sizes(), preserved_strides(in[0].sizes(), in[0].strides())};
   }
   void eval(Inputs in, Tensor& out) const {
     kernels::copy(out.view(), in[0].view());

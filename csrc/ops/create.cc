@@ -20,6 +20,7 @@ struct Empty {
 DS_OP(Empty);
 
 void fill_with(const Scalar& value, const Tensor& out) {
+  check_fits(value, out.dtype());
   alignas(8) char bytes[8];
   value.store(bytes);
   kernels::fill(out.view(), bytes, value.dtype());
@@ -270,7 +271,7 @@ struct ToDtype {
   Opt<DType> dtype;
   static constexpr OpInfo info{.schema = "_to_dtype(Tensor input, dtype? dtype) -> Tensor",
                                .doc = "Converted to `dtype`, always a copy; float to int truncates.", .kind = Kind::kPointwise,
-                               .saves = Saves::kNone, .shown = Shown::kHidden};
+                               .saves = Saves::kNone, .shown = Shown::kHidden, .node = "ToCopy"};
   bool operator==(const ToDtype&) const = default;
   Meta infer(Inputs in) const {
     return {dtype.value_or(in[0].dtype()), in[0].sizes(), preserved_strides(in[0].sizes(), in[0].strides())};

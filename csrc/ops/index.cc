@@ -219,8 +219,10 @@ DS_BODY(IndexFill, "index_fill(Tensor input, int dim, Tensor index, Tensor value
         true, kBoth, int64_t dim;) {
   DS_CHECK(in[2].dim() == 0, "index_fill_ only supports a 0-dimensional value tensor, but got tensor with ", in[2].dim(), " dimension(s).");
   Dims sizes = in[0].sizes();
+  const int64_t length = sizes.empty() ? 1 : sizes[wrap_dim("index_fill", dim, in[0].dim())];
   if (!sizes.empty()) sizes[wrap_dim("index_fill", dim, in[0].dim())] = in[1].numel();
-  return apply(IndexCopy{dim}, in[0], in[1], expand(to_dtype(in[2], in[0].dtype()), sizes));
+  const Tensor index = where(lt(in[1], 0), in[1] + length, in[1]);  // negative: from the end
+  return apply(IndexCopy{dim}, in[0], index, expand(to_dtype(in[2], in[0].dtype()), sizes));
 }
 
 DS_BODY(TakeAlongDim, "take_along_dim(Tensor input, Tensor indices, int? dim=None) -> Tensor", "gather, with the two broadcast outside dim.", false, kBoth,

@@ -95,7 +95,8 @@ struct CrossEntropy {
     kernels::cross_entropy_forward(x.view(), target.view(), rows().args(w), out[0].data_ptr(), out[1].data_ptr());
   }
   Grads vjp(const Vjp& c) const {
-    if (!c.grad[0].defined()) return {};
+    if (c.grad[1].defined())  // someone differentiates lse
+      return vjp_by_composite(c, [](const void* op, Inputs in) { return static_cast<const CrossEntropy*>(op)->composite(in); }, this);
     return {apply(CrossEntropyBackward{ignore_index, label_smoothing}, c.grad[0], c.in[0], c.in[1], c.in[2], detach(c.out[1]))};
   }
   TensorList composite(Inputs in) const {

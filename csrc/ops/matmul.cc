@@ -68,13 +68,33 @@ Tensor lead_ones(const Tensor& t, int ndim) {
 }
 }  // namespace
 
+struct Dot {
+  static constexpr OpInfo info{.schema = "dot(Tensor input, Tensor tensor) -> Tensor", .doc = "Inner product of two vectors.",
+                               .kind = Kind::kMatmul, .autocast = Autocast::kLower, .saves = Saves::kOthers};
+  bool operator==(const Dot&) const = default;
+  Meta infer(Inputs in) const {
+    DS_CHECK(in[0].dim() == 1 && in[1].dim() == 1, "1D tensors expected, but got ", in[0].dim(), "D and ", in[1].dim(), "D tensors");
+    check_dtypes("dot", in[0], in[1]);
+    DS_CHECK(in[0].sizes() == in[1].sizes(), "inconsistent tensor size, expected tensor ", in[0].sizes(), " and src ", in[1].sizes(),
+             " to have the same number of elements, but got ", in[0].numel(), " and ", in[1].numel(), " elements respectively");
+    return {in[0].dtype(), {}};
+  }
+  void eval(Inputs in, Tensor& out) const {
+    const int64_t k = in[0].numel();
+    const View a{in[0].data_ptr(), in[0].dtype(), {1, k}, {0, in[0].strides()[0]}};
+    const View b{in[1].data_ptr(), in[1].dtype(), {k, 1}, {in[1].strides()[0], 0}};
+    kernels::matmul({out.data_ptr(), out.dtype(), {1, 1}, {1, 1}}, a, b);
+  }
+  Grads vjp(const Vjp& c) const { return {c.grad[0] * c.in[1], c.grad[0] * c.in[0]}; }
+};
+DS_OP(Dot);
+
 DS_BODY(Matmul, "matmul(Tensor input, Tensor other) -> Tensor", "Matrix product with PyTorch's rules for 1-d and batched inputs.", false, kBoth, ) {
   const Tensor &a = in[0], &b = in[1];
   DS_CHECK(a.dim() > 0 && b.dim() > 0, "both arguments to matmul need to be at least 1D, but they are ", a.dim(), "D and ", b.dim(), "D");
   check_dtypes("matmul", a, b);
   const bool vector_a = a.dim() == 1, vector_b = b.dim() == 1;
-  if (a.dim() == 1 && b.dim() == 1)
-    DS_CHECK(a.sizes() == b.sizes(), "inconsistent tensor size, expected tensor ", a.sizes(), " and src ", b.sizes(), " to have the same number of elements, but got ", a.numel(), " and ", b.numel(), " elements respectively");
+  if (vector_a && vector_b) return apply(Dot{}, a, b);
   const Tensor x = vector_a ? unsqueeze(a, 0) : a;
   const Tensor y = vector_b ? unsqueeze(b, 1) : b;
   Tensor out;
@@ -104,10 +124,6 @@ Tensor bmm(const Tensor& input, const Tensor& mat2) { return Bmm{}.body(std::arr
 DS_BODY(Mv, "mv(Tensor input, Tensor vec) -> Tensor", "Matrix times vector.", false, kBoth, ) {
   DS_CHECK(in[0].dim() == 2 && in[1].dim() == 1, "vector + matrix @ vector expected, got ", in[0].dim(), ", ", in[1].dim());
   DS_CHECK(in[0].sizes()[1] == in[1].sizes()[0], "size mismatch, got input (", in[0].sizes()[0], "), mat (", in[0].sizes()[0], "x", in[0].sizes()[1], "), vec (", in[1].sizes()[0], ")");
-  return matmul(in[0], in[1]);
-}
-DS_BODY(Dot, "dot(Tensor input, Tensor tensor) -> Tensor", "Inner product of two vectors.", false, kBoth, ) {
-  DS_CHECK(in[0].dim() == 1 && in[1].dim() == 1, "1D tensors expected, but got ", in[0].dim(), "D and ", in[1].dim(), "D tensors");
   return matmul(in[0], in[1]);
 }
 DS_BODY(Outer, "outer(Tensor input, Tensor vec2) -> Tensor", "Products of all pairs of two vectors.", false, kBoth, ) {

@@ -14,6 +14,7 @@ DType compute_type(Rule rule, Inputs in) {
   if (rule == Rule::kWhere) return result_type(in.subspan(1));
   const DType t = result_type(in);
   if (rule == Rule::kFloat && !is_floating(t)) return default_dtype();
+  if (rule == Rule::kBoolToInt && t == DType::kBool) return DType::kInt64;
   return t;
 }
 
@@ -45,6 +46,19 @@ void check_rule(const OpInfo& info, Rule rule, DType t, Inputs in) {
   }
 }
 
+// pow with a tensor of exponents gives 0 where |input| > 1; a plain negative number is a mistake, as in PyTorch.
+void check_power(const OpInfo& info, DType t, Inputs in) {
+  if (is_floating(t) || !std::string_view(info.schema).starts_with("pow(") || !in[1].cell()->wrapped_number) return;
+  DS_CHECK(in[1].item().to_double() >= 0, "Integers to negative integer powers are not allowed.");
+}
+
+// The order of dims of the first input that has all of them, as PyTorch; none means contiguous.
+Dims result_strides(const Dims& sizes, Inputs in) {
+  for (const Tensor& t : in)
+    if (t.sizes() == sizes) return t.is_contiguous() ? Dims() : preserved_strides(sizes, t.strides());
+  return {};
+}
+
 }  // namespace
 
 Meta pointwise_meta(const OpInfo& info, Rule rule, Inputs in) {
@@ -53,7 +67,8 @@ Meta pointwise_meta(const OpInfo& info, Rule rule, Inputs in) {
     if (in[i].sizes() != sizes) sizes = broadcast_sizes(op_name(info).c_str(), sizes, in[i].sizes());
   const DType t = compute_type(rule, in);
   check_rule(info, rule, t, in);
-  return {rule == Rule::kCompare || rule == Rule::kLogical ? DType::kBool : t, sizes};
+  if (rule == Rule::kArith && in.size() == 2) check_power(info, t, in);
+  return {rule == Rule::kCompare || rule == Rule::kLogical ? DType::kBool : t, sizes, result_strides(sizes, in)};
 }
 
 void pointwise_eval(kernels::Pointwise op, Rule rule, Inputs in, const Tensor& out) {

@@ -261,6 +261,7 @@ DS_BODY(MinOther, "min.other(Tensor input, Tensor other) -> Tensor", "minimum.",
     bool operator==(const S&) const = default;                                                                              \
     Meta infer(Inputs in) const {                                                                                           \
       check_supported(#name, in[0].dtype());                                                                                \
+      DS_CHECK(in[0].dtype() != DType::kBool, #name "(): does not support bool input; convert to uint8 first");             \
       DS_CHECK_AS(IndexError, (dim ? in[0].dim() == 0 || in[0].size(*dim) > 0 : in[0].numel() > 0), #name                   \
                   "(): Expected reduction dim to be specified for input.numel() == 0, or to have non-zero size.");          \
       const unsigned mask = dim ? reduced_mask(#name, Dims{*dim}, in[0].dim()) : ~0u;                                       \

@@ -131,6 +131,16 @@ Tensor rms_norm_composite(const Tensor& x, const Tensor& weight, double eps) {
   const Tensor f = lift(x);
   return to_dtype(scaled(f * rsqrt(mean(f * f, Dims{-1}, true) + eps), weight), x.dtype());
 }
+// A statistic of the rows, contiguous and in the dtype the kernels read.
+View stats_of(const Tensor& t, DType row_type, TensorList& keep) {
+  Tensor x = t;
+  if (!x.is_contiguous() || x.dtype() != stat_type(row_type)) {
+    x = Tensor::empty(t.sizes(), stat_type(row_type));
+    kernels::copy(x.view(), t.view());
+  }
+  keep.push_back(x);
+  return flat(x);
+}
 }  // namespace
 
 struct LayerNormBackward {
@@ -147,7 +157,8 @@ struct LayerNormBackward {
     const int64_t n = in[1].sizes().back();
     const View gw = in[4].defined() ? flat(out[1]) : View{}, gb = in[5].defined() ? flat(out[2]) : View{};
     const View gx = rows_of(out[0], n, keep), g = rows_of(in[0], n, keep), x = rows_of(in[1], n, keep);
-    kernels::layer_norm_backward(gx, gw, gb, g, x, flat(in[2]), flat(in[3]), vector_of(in[4], keep));
+    kernels::layer_norm_backward(gx, gw, gb, g, x, stats_of(in[2], x.dtype, keep), stats_of(in[3], x.dtype, keep),
+                                 vector_of(in[4], keep));
   }
   // From x alone: mean and rstd are functions of it, so derivatives of any order are right.
   TensorList composite(Inputs in) const {
@@ -188,9 +199,12 @@ struct LayerNorm {
     return {layer_norm_composite(in[0], in[1], in[2], eps), m, rsqrt(v + eps)};
   }
   Grads vjp(const Vjp& c) const {
-    if (!c.grad[0].defined()) return {};
+    if (c.grad[1].defined() || c.grad[2].defined()) return by_composite(c);  // someone differentiates the statistics
     const auto g = apply_n<3>(LayerNormBackward{eps}, c.grad[0], c.in[0], detach(c.out[1]), detach(c.out[2]), c.in[1], c.in[2]);
     return {g[0], c.need(1) ? g[1] : Tensor(), c.need(2) ? g[2] : Tensor()};
+  }
+  Grads by_composite(const Vjp& c) const {
+    return vjp_by_composite(c, [](const void* op, Inputs in) { return static_cast<const LayerNorm*>(op)->composite(in); }, this);
   }
 };
 DS_OP(LayerNorm);
@@ -229,7 +243,8 @@ struct RmsNormBackward {
     TensorList keep;
     const int64_t n = in[1].sizes().back();
     const View gx = rows_of(out[0], n, keep), g = rows_of(in[0], n, keep), x = rows_of(in[1], n, keep);
-    kernels::rms_norm_backward(gx, in[3].defined() ? flat(out[1]) : View{}, g, x, flat(in[2]), vector_of(in[3], keep));
+    kernels::rms_norm_backward(gx, in[3].defined() ? flat(out[1]) : View{}, g, x, stats_of(in[2], x.dtype, keep),
+                               vector_of(in[3], keep));
   }
   TensorList composite(Inputs in) const {
     const Tensor g = lift(in[0]), x = lift(in[1]);
@@ -265,9 +280,12 @@ struct RmsNorm {
     return {rms_norm_composite(in[0], in[1], eps), rsqrt(mean(x * x, Dims{-1}, false) + eps)};
   }
   Grads vjp(const Vjp& c) const {
-    if (!c.grad[0].defined()) return {};
+    if (c.grad[1].defined()) return by_composite(c);  // someone differentiates the statistic
     const auto g = apply_n<2>(RmsNormBackward{eps}, c.grad[0], c.in[0], detach(c.out[1]), c.in[1]);
     return {g[0], c.need(1) ? g[1] : Tensor()};
+  }
+  Grads by_composite(const Vjp& c) const {
+    return vjp_by_composite(c, [](const void* op, Inputs in) { return static_cast<const RmsNorm*>(op)->composite(in); }, this);
   }
 };
 DS_OP(RmsNorm);

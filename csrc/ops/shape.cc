@@ -245,14 +245,13 @@ DS_BODY(Repeat, "repeat(Tensor input, int[]* repeats) -> Tensor", "input tiled `
   Tensor y = reshape(x, sizes);
   for (int d = 0; d < repeats.size(); ++d) {
     if (repeats[d] == 1) continue;
-    const TensorList copies = [&] {
-      TensorList list;
-      for (int64_t r = 0; r < repeats[d]; ++r) list.push_back(y);
-      return list;
-    }();
-    y = copies.empty() ? slice(y, d, 0, 0) : cat(copies, d);
+    int64_t before = 1, rest = 1;
+    for (int i = 0; i < d; ++i) before *= sizes[i];
+    for (int i = d; i < sizes.size(); ++i) rest *= sizes[i];
+    DS_CHECK(!__builtin_mul_overflow(sizes[d], repeats[d], &sizes[d]), "repeat(): ", x.sizes(), " repeated ", repeats, " times overflows int64");
+    y = reshape(contiguous(expand(reshape(y, {before, 1, rest}), {before, repeats[d], rest})), sizes);
   }
-  return y.is(x) || same_geometry(y, x) ? clone(y) : y;
+  return y.storage() == x.storage() ? clone(y) : y;
 }
 
 DS_BODY(Tile, "tile(Tensor input, int[]* dims) -> Tensor", "repeat, with missing leading repeats taken as 1.", false, kBoth, Dims dims;) {

@@ -34,6 +34,10 @@ class PythonHook final : public Hook {
   PyObject* f_;
 };
 
+struct NodeRef {
+  Ref<Node> node;
+};
+
 // The tape node of a user-defined Function: calls ctx._run_backward(grads).
 class FunctionNode final : public Node {
  public:
@@ -47,7 +51,8 @@ class FunctionNode final : public Node {
     const py::gil_scoped_acquire lock;
     py::tuple in(grads.size());
     for (size_t i = 0; i < grads.size(); ++i) in[i] = py::cast(grads[i]);
-    const py::object result = py::handle(ctx_).attr("_run_backward")(in);
+    // The node itself goes along, so that saved outputs need no reference to it (a cycle the collector cannot see).
+    const py::object result = py::handle(ctx_).attr("_run_backward")(in, py::cast(NodeRef{Ref<Node>(this)}));
     const py::tuple out = py::isinstance<py::tuple>(result) ? py::tuple(result) : py::make_tuple(result);
     DS_CHECK(out.size() == next.size(), "function ", name_, " returned an incorrect number of gradients (expected ", next.size(), ", got ", out.size(), ")");
     TensorList list(next.size());
@@ -69,15 +74,11 @@ class FunctionNode final : public Node {
   std::string name_ = "Function";
 };
 
-struct NodeRef {
-  Ref<Node> node;
-};
-
 // A tensor kept by a Function, with PyTorch's version check.
 struct Saved {
   Snapshot snapshot;
-  Edge edge;
-  bool requires_grad = false;
+  Edge edge;        // of an input
+  int output = -1;  // or which output of the Function it is: the node is given when unpacking
   Tensor leaf;  // leaves come back as themselves, so that ctx.saved_tensors returns the user's objects
 };
 
@@ -177,22 +178,23 @@ void bind_autograd(py::module_& m) {
       .def_property("name_", [](const FunctionRef& f) { return f.get().name(); }, [](const FunctionRef& f, const std::string& n) { f.get().set_name(n); });
 
   py::class_<Saved>(m, "Saved", "A tensor saved for backward, with a version check.")
-      .def(py::init([](const Tensor& t, const py::object& node, int index) {
+      .def(py::init([](const Tensor& t, int output) {
         Saved s;
         if (!t.defined()) return s;
         s.snapshot = Snapshot(t, true);
-        if (!node.is_none()) {
-          s.edge = {node.cast<const FunctionRef&>().node, static_cast<uint32_t>(index)};
-        } else {
-          s.edge = t.edge();
-          if (t.is_leaf()) s.leaf = t;
-        }
+        s.output = output;
+        if (output >= 0) return s;
+        s.edge = t.edge();
+        if (t.is_leaf()) s.leaf = t;
         return s;
       }))
-      .def("unpack", [](const Saved& s) {
+      .def("unpack", [](const Saved& s, const py::object& node) {
         const Tensor t = s.snapshot.unpack("Function");
         if (s.leaf.defined()) return s.leaf;
-        if (t.defined() && s.edge.node) set_edge(t, s.edge);
+        if (s.output >= 0 && !node.is_none())
+          set_edge(t, {node.cast<const NodeRef&>().node, static_cast<uint32_t>(s.output)});
+        else if (t.defined() && s.edge.node)
+          set_edge(t, s.edge);
         return t;
       });
 }

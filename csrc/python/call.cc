@@ -43,11 +43,19 @@ bool parse_tensor(PyObject* o, bool optional, TensorList& inputs) {
   return true;
 }
 
-bool parse_list(PyObject* o, TensorList& inputs) {
+// A number stands for a tensor beside another operand, but is not the one operand of an op: exp(1.0) is a mistake.
+bool only_tensor(const Schema& schema, const SchemaArg& a) {
+  return &a == &schema.args[0] &&
+         std::count_if(schema.args.begin(), schema.args.end(), [](const SchemaArg& s) { return s.kind == ArgType::kTensor; }) == 1;
+}
+
+// False when `o` is no list; an entry that is no tensor is returned in `wrong`.
+bool parse_list(PyObject* o, TensorList& inputs, PyObject*& wrong) {
   if (!PyTuple_Check(o) && !PyList_Check(o)) return false;
   PyObject** items = PySequence_Fast_ITEMS(o);
   for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(o); ++i) {
-    if (!is_tensor(items[i]) && items[i] != Py_None) return false;
+    wrong = is_tensor(items[i]) || items[i] == Py_None ? nullptr : items[i];
+    if (wrong) return false;
     inputs.push_back(items[i] == Py_None ? Tensor() : unwrap(items[i]));  // None: a dim left whole (index_put)
   }
   return true;
@@ -168,7 +176,7 @@ bool parse(const OpDef& def, PyObject* const* args, Py_ssize_t nargs, PyObject* 
         return refuse("missing required argument '", a.name, "'");
       }
       if (!a.has_default && a.kind != ArgType::kGenerator && a.kind != ArgType::kDevice && !(a.kind == ArgType::kOptDType))
-        return refuse("missing 1 required positional argument: \"", a.name, "\"");
+        return refuse("missing 1 required positional argument: \"", a.name, "\"; the signature is ", def.info->schema);
       if (a.kind == ArgType::kTensor || a.kind == ArgType::kGenerator)
         call.inputs.push_back(a.kind == ArgType::kTensor && a.default_text != "None" ? Tensor::wrapped(Scalar(std::stod(a.default_text))) : Tensor());
       else if (a.slot >= 0 && a.has_default)
@@ -176,9 +184,12 @@ bool parse(const OpDef& def, PyObject* const* args, Py_ssize_t nargs, PyObject* 
       continue;
     }
     bool ok = true;
+    PyObject* wrong = nullptr;  // an entry of a list
     switch (a.kind) {
-      case ArgType::kTensor: ok = parse_tensor(value, a.optional_tensor, call.inputs); break;
-      case ArgType::kTensorList: ok = parse_list(value, call.inputs); break;
+      case ArgType::kTensor:
+        ok = (is_tensor(value) || value == Py_None || !only_tensor(schema, a)) && parse_tensor(value, a.optional_tensor, call.inputs);
+        break;
+      case ArgType::kTensorList: ok = parse_list(value, call.inputs, wrong); break;
       case ArgType::kGenerator:
         call.generator = generator_of(value);
         call.inputs.push_back(Tensor());
@@ -190,6 +201,7 @@ bool parse(const OpDef& def, PyObject* const* args, Py_ssize_t nargs, PyObject* 
         else
           ok = parse_field(a.kind, value, call.op + def.fields[a.slot].offset);
     }
+    if (wrong) return refuse("argument '", a.name, "' must be a list of Tensors, but one of them is of type ", Py_TYPE(wrong)->tp_name);
     if (!ok) return refuse("argument '", a.name, "' must be ", a.type, ", not ", Py_TYPE(value)->tp_name);
   }
   if (next < nargs) {
@@ -428,7 +440,7 @@ PyObject* call_by_name(const std::string& name, const py::args& args, const py::
                        void (*run)(const Call&, TensorList&)) {
   std::vector<const OpDef*> overloads;
   if (const OpDef* def = find_op(name)) overloads = {def};
-  DS_CHECK_AS(ValueError, !overloads.empty(), "there is no op named '", name, "'");
+  if (overloads.empty()) throw py::key_error("there is no op named '" + name + "'");
   std::vector<PyObject*> values;
   for (py::handle h : args) values.push_back(h.ptr());
   py::tuple names(kwargs.size());

@@ -131,6 +131,13 @@ bool is_array(PyObject* o) {
   return !is_tensor(o) && !PyUnicode_Check(o) && PyObject_HasAttrString(o, "__array_interface__") && PyObject_HasAttrString(o, "strides");
 }
 
+// NumPy's scalars are arrays without dims.
+bool has_dims(PyObject* o) {
+  if (is_sequence(o)) return true;
+  if (is_tensor(o)) return cell_of(o).sizes.size() > 0;
+  return is_array(o) && py::handle(o).attr("ndim").cast<int>() > 0;
+}
+
 void scan(PyObject* o, int depth, Shape& s) {
   if (is_sequence(o)) {
     const Py_ssize_t n = PySequence_Size(o);
@@ -139,7 +146,7 @@ void scan(PyObject* o, int depth, Shape& s) {
     for (Py_ssize_t i = 0; i < n; ++i) {
       const py::object entry = py::reinterpret_steal<py::object>(checked(PySequence_GetItem(o, i)));
       const int before = s.sizes.size();
-      const bool nested = is_sequence(entry.ptr()) || is_array(entry.ptr()) || (is_tensor(entry.ptr()) && cell_of(entry.ptr()).sizes.size() > 0);
+      const bool nested = has_dims(entry.ptr());
       DS_CHECK_AS(ValueError, nested || i == 0 || before == depth + 1, "expected sequence of length ", before > depth + 1 ? s.sizes[depth + 1] : 0, " at dim ", depth + 1, " (got a number)");
       DS_CHECK_AS(TypeError, !(nested && i > 0 && before == depth + 1), "not a sequence at dim ", depth + 1, ": numbers and sequences are mixed");
       scan(entry.ptr(), depth + 1, s);
@@ -179,6 +186,7 @@ void store(PyObject* o, const Tensor& out) {
   }
   Scalar v;
   to_scalar(o, v);
+  check_fits(v, out.dtype());
   alignas(8) char bytes[8];
   v.store(bytes);
   kernels::fill(out.view(), bytes, v.dtype());

@@ -68,6 +68,8 @@ Indexed resolve(const Tensor& self, PyObject* index) {
       const DType t = converted[i].dtype();
       DS_CHECK_AS(IndexError, !is_floating(t), "tensors used as indices must be long, int, byte or bool tensors, got ", name_of(t));
       used += t == DType::kBool || t == DType::kUInt8 ? converted[i].dim() : 1;
+      if (t == DType::kUInt8 && PyErr_WarnEx(PyExc_UserWarning, "indexing with dtype deepseek.uint8 is deprecated, use a mask of dtype deepseek.bool instead", 1) < 0)
+        throw PythonError();
     } else {
       used += consumed_dims(o);
     }
@@ -140,8 +142,8 @@ int tensor_setitem(PyObject* self, PyObject* key, PyObject* value) {
     Indexed r = resolve(t, key);
     if (r.advanced) {
       const Tensor source = v.dtype() == t.dtype() && !v.cell()->wrapped_number ? v : to_dtype(v, t.dtype());
-      // One mask over the whole tensor and one value: a select, without listing positions.
-      if (r.indices.size() == 1 && r.indices[0].dtype() == DType::kBool && source.dim() == 0 && r.indices[0].sizes() == r.view.sizes())
+      // One mask over the whole tensor and one constant: a select, without listing positions.
+      if (!source.requires_grad() && r.indices.size() == 1 && r.indices[0].dtype() == DType::kBool && source.dim() == 0 && r.indices[0].sizes() == r.view.sizes())
         copy_(r.view, where(r.indices[0], source, r.view));
       else
         index_put_(r.view, r.indices, source, false);

@@ -142,8 +142,14 @@ DS_GETTER(get_mT) {
   });
 }
 DS_GETTER(get_grad) {
-  const Cell& c = cell_of(self);
-  return wrap(c.grad_meta ? c.grad_meta->grad : Tensor());
+  return guarded([&] {
+    const Tensor t = unwrap(self);
+    const GradMeta* m = t.cell()->grad_meta.get();
+    if (m && !m->grad.defined() && !m->retains_grad && !t.is_leaf() &&
+        PyErr_WarnEx(PyExc_UserWarning, "The .grad of a tensor that is not a leaf is being read; backward() fills it only after retain_grad() was called on the tensor", 1) < 0)
+      throw PythonError();
+    return wrap(m ? m->grad : Tensor());
+  });
 }
 DS_GETTER(get_data) {
   return guarded([&] { return wrap(detach(unwrap(self))); });
@@ -222,6 +228,7 @@ DS_METHOD(m_is_contiguous) { return PyBool_FromLong(unwrap(self).is_contiguous()
 DS_METHOD(m_element_size) { return PyLong_FromLongLong(size_of(cell_of(self).dtype)); }
 DS_METHOD(m_storage_ptr) { return PyLong_FromVoidPtr(cell_of(self).storage->data()); }
 DS_METHOD(m_storage_nbytes) { return PyLong_FromSize_t(cell_of(self).storage->bytes()); }
+DS_METHOD(m_is_view) { return PyBool_FromLong(cell_of(self).grad_meta && cell_of(self).grad_meta->base.defined()); }
 DS_METHOD(m_is_floating_point) { return PyBool_FromLong(is_floating(cell_of(self).dtype)); }
 DS_METHOD(m_retain_grad) {
   return guarded([&]() -> PyObject* {
@@ -313,6 +320,7 @@ PyMethodDef methods[] = {
     {"element_size", m_element_size, METH_NOARGS, "Bytes an element."},
     {"_storage_ptr", m_storage_ptr, METH_NOARGS, "Address of the storage."},
     {"_storage_nbytes", m_storage_nbytes, METH_NOARGS, "Bytes of the storage."},
+    {"_is_view", m_is_view, METH_NOARGS, "True for a differentiable view of another tensor."},
     {"is_floating_point", m_is_floating_point, METH_NOARGS, "True for floating dtypes."},
     {"retain_grad", m_retain_grad, METH_NOARGS, "Keep .grad for this non-leaf tensor."},
     {"detach_", m_detach_, METH_NOARGS, "Cut this tensor from its graph."},

@@ -307,7 +307,7 @@ ThreadCache* thread_cache() {
   constexpr double kGiB = 1024.0 * 1024.0 * 1024.0;
   message.precision(3);
   message << "cannot allocate " << bytes << " bytes (" << static_cast<double>(bytes) / kGiB
-          << " GiB): " << static_cast<double>(available_memory()) / kGiB << " GiB available";
+          << " GiB): " << static_cast<double>(available_memory()) / kGiB << " GiB of memory available";
   throw OutOfMemoryError(message.str());
 }
 

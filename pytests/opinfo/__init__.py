@@ -3,6 +3,7 @@
 from . import (  # noqa: F401
     comparison,
     create,
+    fused,
     index,
     internal,
     matmul,

@@ -146,7 +146,7 @@ class OpInfo:
 
     ref: numpy function with the op's arguments (float64 arrays for floating dtypes); None when `check` judges instead.
     out: dtype rule of the first output: "same", "bool", "int64", "float" (integers become the default dtype), "sum"
-        (integers become int64), or a dtype name.
+        (integers become int64), "stat" (float32 for low precision), or a dtype name.
     """
 
     name: str
@@ -168,6 +168,7 @@ class OpInfo:
     rows: tuple[Sample, ...] = ()  # each row of the first argument must not depend on how many rows there are
     check: Callable[..., None] | None = None  # check(result, *args, **kwargs) in place of a reference
     random: bool = False
+    writes: bool = False  # fills its first argument in place
     noncontig: bool = True  # False: the op refuses some layouts by definition (view)
     stream: bool = False  # tensors are not inputs (creation), so layout properties do not apply
     zero_size: bool = True  # False: no zero-size input has a meaning

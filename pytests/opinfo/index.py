@@ -28,7 +28,8 @@ def gather(x: np.ndarray, dim: int, index: np.ndarray) -> np.ndarray:
     return out
 
 
-def scatter(x: np.ndarray, dim: int, index: np.ndarray, src: Any) -> np.ndarray:
+def scatter(x: np.ndarray, dim: int, index: np.ndarray, src: Any = None, *, value: Any = None) -> np.ndarray:
+    src = value if src is None else src
     out = np.array(x)
     for at, to in places(index, dim):
         out[to] = src[at] if isinstance(src, np.ndarray) else src
@@ -69,6 +70,7 @@ op(
     S(T(3, 5), 1, A([[4, 0], [1, 2]]), T(2, 2)),
     S(T(3, 5), 1, A([[4, 0], [1, 2]]), T(2, 3, grad=False)),
     S(T(4), 0, A([2, 0]), 1.5).but(ints=False),
+    S(T(4), 0, A([2, 0]), value=1.5).but(ints=False),
     S(T(), 0, A(0), T()),
     S(T(3, 4), 0, I(0, 4, hi=1), T(1, 4)),
     S(T(0, 3), 1, I(0, 2, hi=2), T(0, 2)),
@@ -278,4 +280,82 @@ op(
         E(RuntimeError, "class|smaller|range|negative", A([3]), 3),
         E(RuntimeError, "class|smaller|range|non-negative|positive", A([-1]), 3),
     ],
+)
+
+
+op(
+    "_index",
+    lambda x, indices: x[tuple(indices)],
+    S(T(3, 4), [A([0, 2]), A([1, 3])]),
+    S(T(3, 4), [A([[0, -1], [2, 2]])]),
+    S(T(2, 3, 4), [A([1, 0]), A([[0], [2]])]),
+    S(T(3, 4), [I(0, hi=1)]),
+    S(T(0, 3), [I(0, hi=1)]),
+    S(T(4), [A(2)]),
+    **MOVE,
+    scalar=True,
+    big=[S(T(50, 401), [I(400, hi=50)])],
+    errors=[E(IndexError, RANGE, T(3), [A([3])]), E(IndexError, "too many|indices|dim", T(3), [A([0]), A([0])])],
+)
+op(
+    "_index_put",
+    lambda x, values, indices, *, accumulate=False: index_put(x, indices, values, accumulate),
+    S(T(3, 4), T(2), [A([0, 2]), A([1, 3])]),
+    S(T(3, 4), T(2, 4), [A([0, 2])]),
+    S(T(3, 4), T(3, 4), [A([0, 0, 1])], accumulate=True),
+    S(T(3, 4), T(), [A([0, 0])], accumulate=True),
+    S(T(0, 3), T(0, 3), [I(0, hi=1)]),
+    ints=INTS,
+    big=[S(T(50, 401), T(400, 401), [I(400, hi=50)], accumulate=True)],
+    errors=[
+        E(IndexError, RANGE, T(3), T(1), [A([3])]),
+        E((RuntimeError, IndexError), "shape|size|broadcast", T(3, 4), T(3, 4), [A([0, 1])]),
+    ],
+)
+op(
+    "take",
+    lambda x, i: x.reshape(-1)[i],
+    S(T(3, 4), A([5, 0, 11])),
+    S(T(3, 4), A([[-1, 2], [2, 2]])),
+    S(T(), A(0)),
+    S(T(3), I(0, 2, hi=1)),
+    **MOVE,
+    errors=[E((IndexError, RuntimeError), RANGE, T(3), A([3])), E(RuntimeError, "int64|long|index", T(3), T(1))],
+)
+
+
+def masked_scatter(x: np.ndarray, mask: np.ndarray, source: np.ndarray) -> np.ndarray:
+    x, mask = (np.array(t) for t in np.broadcast_arrays(x, mask))
+    x[mask] = source.reshape(-1)[: int(mask.sum())]
+    return x
+
+
+op(
+    "masked_scatter",
+    masked_scatter,
+    S(T(3, 4), B(3, 4), T(12)),
+    S(T(3, 4), B(4), T(3, 4)),
+    S(T(3), A([True, False, True]), T(3)),
+    S(T(), A(True), T()),
+    S(T(0, 3), B(0, 3), T(2)),
+    **MOVE,
+    errors=[
+        E(RuntimeError, "bool", T(3), A([1, 0, 1]), T(3)),
+        E(RuntimeError, "number of|elements", T(3), A([True, True, True]), T(2)),
+    ],
+)
+op(
+    "count_nonzero",
+    lambda x, dim=None: np.asarray(np.count_nonzero(x, axis=None if dim is None else tuple(np.atleast_1d(dim)))),
+    S(T(3, 4)),
+    S(A([[0.0, 1.0], [0.0, 0.0]])),
+    S(A([[0.0, 1.0], [2.0, 0.0]]), 0),
+    S(T(2, 3, 4), [0, -1]),
+    S(T()),
+    S(T(0, 3)),
+    S(T(0, 3), 0),
+    out="int64",
+    grad=False,
+    ints=INTS_BOOL,
+    errors=[E(IndexError, "dim|range", T(3), 1)],
 )

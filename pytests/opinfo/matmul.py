@@ -173,3 +173,28 @@ op(
     scalar=False,
     errors=[E(RuntimeError, SHAPE, T(2, 3, 5), T(2, 3, 4), T(3, 4, 5))],
 )
+op(
+    "addmv",
+    addmm,
+    S(T(3), T(3, 4), T(4)),
+    S(T(3), T(3, 4), T(4), beta=0.5, alpha=2.0),
+    S(T(), T(3, 4), T(4)),
+    S(T(0), T(0, 4), T(4)),
+    **MM,
+    big=[S(T(400), T(400, 301), T(301))],
+    errors=[E(RuntimeError, SHAPE, T(3), T(3, 4), T(3))],
+)
+op(
+    "_batch_matmul",
+    np.matmul,
+    S(T(3, 4), T(4, 2)),
+    S(T(2, 3, 4), T(2, 4, 5)),
+    S(T(2, 1, 3, 4), T(1, 2, 4, 2)),
+    S(T(0, 3, 4), T(0, 4, 2)),
+    S(T(2, 3, 0), T(2, 0, 2)),
+    **MM,
+    scalar=False,
+    big=[BIG, S(T(3, 65, 70), T(3, 70, 66))],
+    rows=[S(T(37, 96), T(96, 64))],
+    errors=[E(RuntimeError, SHAPE, T(3, 4), T(3, 4)), E(RuntimeError, SHAPE, T(2, 3, 4), T(3, 4, 5))],
+)

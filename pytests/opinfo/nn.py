@@ -152,10 +152,10 @@ op(
 )
 
 
-def check_dropout(result: Any, x: Any, p: float = 0.5, training: bool = True) -> None:
+def check_dropout(result: Any, x: Any, p: float = 0.5, train: bool = True) -> None:
     """Kept values are scaled by 1/(1-p), the share of zeros is p; identity when not training."""
     got, given = result.detach().double().numpy(), x.detach().double().numpy()
-    if not training or p == 0:
+    if not train or p == 0:
         np.testing.assert_array_equal(got, given)
         return
     kept = got != 0
@@ -175,7 +175,7 @@ op(
     S(T(3, 4, lo=0.5), 0.4),
     S(T(0, 3), 0.5),
     S(T(lo=0.5), 0.5),
-    S(T(40, 30, lo=0.5), p=0.9, training=True),
+    S(T(40, 30, lo=0.5), p=0.9, train=True),
     check=check_dropout,
     random=True,
     gradgrad=False,

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,32 +15,6 @@ BIG = (300, 401)
 
 erf = np.vectorize(math.erf, otypes=[float])
 erfc = np.vectorize(math.erfc, otypes=[float])
-
-
-@partial(np.vectorize, otypes=[float])
-def lgamma(x: float) -> float:
-    if math.isnan(x):
-        return NAN
-    if math.isinf(x) or (x <= 0 and x == int(x)):
-        return INF
-    try:
-        return math.lgamma(x)
-    except OverflowError:
-        return INF
-
-
-@partial(np.vectorize, otypes=[float])
-def erfinv(y: float) -> float:
-    if abs(y) == 1:
-        return math.copysign(INF, y)
-    if not abs(y) < 1:
-        return NAN
-    if y == 0:
-        return y
-    x = statistics.NormalDist().inv_cdf((y + 1) / 2) / math.sqrt(2)
-    for _ in range(2):  # Newton: inv_cdf alone loses digits near 0
-        x -= (math.erf(x) - y) / (2 / math.sqrt(math.pi) * math.exp(-x * x))
-    return x
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
@@ -108,8 +80,6 @@ unary("atanh", np.arctanh, -0.9, 0.9)
 unary("sigmoid", sigmoid)
 unary("erf", erf)
 unary("erfc", erfc)
-unary("erfinv", erfinv, -0.9, 0.9, tol=4)
-unary("lgamma", lgamma, 0.3, 5.0, gradgrad=False, tol=4)
 unary("floor", keep(np.floor), out="same", ints=INTS)
 unary("ceil", keep(np.ceil), out="same", ints=INTS)
 unary("trunc", keep(np.trunc), out="same", ints=INTS)
@@ -257,7 +227,6 @@ binary(
     lambda a, b: np.floor_divide(a, b),
     lo=0.4,
     hi=9.0,
-    grad=False,
     special=0,
     int_range=(1, 9),
     low=(),

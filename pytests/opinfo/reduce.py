@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -319,6 +320,46 @@ op(
     ints=INTS_BOOL,
     errors=[BAD_DIM],
     big=[S(T(257, 30, lo=0.9, hi=1.1), 1)],
+)
+
+
+def running_extreme(x: np.ndarray, dim: int, beats: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Values and the latest position of each; NaN wins."""
+    if x.ndim == 0:
+        return x, np.zeros((), np.int64)
+    values, where = np.array(x), np.zeros(x.shape, np.int64)
+    rows, found = np.moveaxis(values, dim, -1), np.moveaxis(where, dim, -1)
+    for at in np.ndindex(rows.shape[:-1]):
+        best = 0
+        for i, v in enumerate(rows[at].tolist()):
+            old = rows[at][best]
+            if i and (v != v or (old == old and beats(v, old))):
+                best = i
+            rows[(*at, i)], found[(*at, i)] = rows[at][best], best
+    return values, where
+
+
+TIES = A([[1.0, 3.0, 3.0, 2.0, 3.0]])
+for _name, _beats in {"cummax": lambda v, old: v >= old, "cummin": lambda v, old: v <= old}.items():
+    op(
+        _name,
+        partial(running_extreme, beats=_beats),
+        *SCAN[:-1],
+        S(TIES, 1).but(grad=False),
+        S(A([[1.0, NAN, 2.0], [INF, 1.0, -INF]]), 1).but(grad=False),
+        ints=INTS_BOOL,
+        errors=[BAD_DIM],
+        big=[S(T(257, 300), 1), S(T(257, 300), 0)],
+    )
+op(
+    "logcumsumexp",
+    lambda x, dim: np.logaddexp.accumulate(x, dim) if x.ndim else x,
+    *SCAN[:-1],
+    S(A([[1000.0, 999.0, -1000.0]]), 1).but(low=False, grad=False),
+    S(A([[-INF, -INF, 1.0], [INF, 1.0, 2.0], [1.0, NAN, 2.0]]), 1).but(grad=False),
+    tol=4,
+    errors=[BAD_DIM],
+    big=[S(T(257, 300), 1), S(T(257, 300), 0)],
 )
 
 

@@ -142,3 +142,51 @@ op(
     low=(),
     errors=[E((RuntimeError, ValueError), "negative", A([-1]))],
 )
+op(
+    "msort",
+    lambda x: sort_ref(x, 0)[0] if x.ndim else x,
+    S(T(4)),
+    S(T(3, 4)),
+    S(T()),
+    S(T(0, 3)),
+    S(A([2.0, NAN, 1.0])).but(grad=False),
+    ints=INTS,
+    big=[S(T(300, 401))],
+)
+
+
+def places(s: np.ndarray, v: np.ndarray, right: bool = False, out_int32: bool = False) -> np.ndarray:
+    """Row by row; a 1-d sequence serves all rows."""
+    side = "right" if right else "left"
+    if s.ndim == 1:
+        found = np.searchsorted(s, v, side=side)
+    else:
+        rows = [np.searchsorted(s[i], v[i], side=side) for i in np.ndindex(s.shape[:-1])]
+        found = np.reshape(rows, v.shape)
+    return np.asarray(found).astype(np.int32 if out_int32 else np.int64)
+
+
+SORTED = A([[1.0, 3.0, 5.0], [0.0, 2.0, 2.0]])
+op(
+    "_searchsorted",
+    places,
+    S(A([1.0, 3.0, 5.0]), A([[0.0, 3.0], [6.0, 4.0]])),
+    S(SORTED, A([[0.5, 3.0], [2.0, 4.0]])),
+    S(SORTED, A([[0.5, 3.0], [2.0, 4.0]]), True, True).but(ints=False),
+    S(A([1.0, 2.0]), T(0)),
+    S(A([1.0, 2.0]), A(1.5)),
+    out="int64",
+    grad=False,
+    errors=[E(RuntimeError, "dtype", A([1.0, 2.0]), A([1])), E(RuntimeError, "match", SORTED, A([1.0]))],
+)
+op(
+    "bucketize",
+    lambda v, s, *, out_int32=False, right=False: places(s, v, right, out_int32),
+    S(A([[0.0, 3.0], [6.0, 4.0]]), A([1.0, 3.0, 5.0])),
+    S(A([3.0, 4.0]), A([1.0, 3.0, 3.0, 5.0]), right=True),
+    S(T(0), A([1.0, 2.0])),
+    S(A(1.5), A([1.0, 2.0])),
+    out="int64",
+    grad=False,
+    errors=[E(RuntimeError, "1 dim", T(3), SORTED)],
+)

@@ -48,11 +48,13 @@ def _documented(f: F) -> F:
 
 
 @_documented
-def where(condition: Tensor, input: Any = None, other: Any = None, **kwargs: Any) -> Any:
+def where(condition: Tensor, input: Any = None, other: Any = None, *, out: Tensor | None = None) -> Any:
     """``where(condition)`` alone gives ``nonzero(condition, as_tuple=True)``."""
-    if input is None and other is None and not kwargs:
+    if out is not None:
+        return _C.op_call("where", condition, input, other, out=out)
+    if input is None and other is None:
         return nonzero(condition, as_tuple=True)
-    return _C.where(condition, input, other, **kwargs)
+    return _C.where(condition, input, other)
 
 
 @_documented

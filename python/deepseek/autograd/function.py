@@ -39,6 +39,7 @@ class FunctionCtx:
         self._input_shapes: tuple[Any, ...] = ()
         self._output_metas: tuple[Any, ...] = ()  # (position, shape, dtype) of each tensor output
         self._num_outputs = 0
+        self._node: Any = None
 
     def save_for_backward(self, *tensors: Tensor | None) -> None:
         """Keep inputs or outputs for ``backward``, which finds them in ``saved_tensors``.
@@ -64,7 +65,7 @@ class FunctionCtx:
             raise RuntimeError(_FREED)
         if self._saved is None:
             return self._to_save
-        return tuple(None if s is None else s.unpack() for s in self._saved)
+        return tuple(None if s is None else s.unpack(self._node) for s in self._saved)
 
     def mark_non_differentiable(self, *args: Tensor) -> None:
         """These outputs never require a gradient."""
@@ -78,14 +79,21 @@ class FunctionCtx:
         """False: gradients of outputs that were not used arrive as None instead of zeros."""
         self._materialize = value
 
-    def _run_backward(self, grads: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
-        """Called by the engine with a gradient for each tensor output; returns one for each input."""
+    def _run_backward(self, grads: tuple[Tensor | None, ...], node: Any) -> tuple[Tensor | None, ...]:
+        """Called by the engine with a gradient for each tensor output; returns one for each input.
+
+        ``node`` is this context's tape node, kept only for the call: saved outputs get it back while unpacked.
+        """
         if self._freed:
             raise RuntimeError(_FREED)
         full: list[Tensor | None] = [None] * self._num_outputs
         for grad, (position, shape, dtype) in zip(grads, self._output_metas, strict=True):
             full[position] = _C.zeros(shape, dtype=dtype) if grad is None and self._materialize else grad
-        result = self._function._backward_function()(self, *full)
+        self._node = node
+        try:
+            result = self._function._backward_function()(self, *full)
+        finally:
+            self._node = None
         return self._checked(result if isinstance(result, tuple) else (result,))
 
     def _checked(self, grads: tuple[Any, ...]) -> tuple[Tensor | None, ...]:
@@ -261,7 +269,7 @@ def _record(ctx: FunctionCtx, node: Any, inputs: list[Tensor | None], result: An
     ctx._input_shapes = tuple(None if t is None else t.shape for t in inputs)
     ctx._output_metas, ctx._num_outputs = tuple(metas), len(outputs)
     node.set_outputs(tensors, differentiable)
-    ctx._saved = tuple(None if t is None else _snapshot(t, node, tensors, differentiable) for t in ctx._to_save)
+    ctx._saved = tuple(None if t is None else _snapshot(t, tensors, differentiable) for t in ctx._to_save)
     ctx._to_save = ctx._not_differentiable = ctx._dirty = ()
     return final[0] if single else tuple(final)
 
@@ -276,11 +284,11 @@ def _own_output(ctx: FunctionCtx, inputs: list[Tensor | None], seen: list[Tensor
     return out.detach() if out.requires_grad and out._base is None else out
 
 
-def _snapshot(t: Tensor, node: Any, outputs: list[Tensor], differentiable: list[bool]) -> Any:
+def _snapshot(t: Tensor, outputs: list[Tensor], differentiable: list[bool]) -> Any:
     for i, out in enumerate(outputs):
         if t is out and differentiable[i]:
-            return _C.Saved(t, node, i)
-    return _C.Saved(t, None, -1)
+            return _C.Saved(t, i)
+    return _C.Saved(t, -1)
 
 
 class _Refusal(Function):
