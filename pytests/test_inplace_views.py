@@ -9,7 +9,6 @@ from typing import Any
 import deepseek
 import numpy as np
 import pytest
-
 from opinfo.inplace_programs import PROGRAMS
 
 F64 = deepseek.float64

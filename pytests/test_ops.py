@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from deepseek import _C
 from deepseek.testing import gradcheck, gradgradcheck
-
 from opinfo import REGISTRY, OpInfo, Sample
 from opinfo.core import FLOATS, assert_close, fill, leaves, outputs, to_numpy, tree_map
 
@@ -200,7 +199,8 @@ def test_result_dtype(info: OpInfo) -> None:
             got = str(outputs(run(info, args, kwargs))[0].dtype).split(".")[-1]
             integral = dtype in info.ints
             stat = "float32" if dtype in info.low else dtype
-            rules = {"same": dtype, "stat": stat, "float": "float32" if integral else dtype, "sum": "int64" if integral else dtype}
+            as_float, as_sum = ("float32", "int64") if integral else (dtype, dtype)
+            rules = {"same": dtype, "stat": stat, "float": as_float, "sum": as_sum}
             assert got == rules.get(info.out, info.out), f"{info.name}{info.samples[index]} of {dtype} gave {got}"
 
 

@@ -12,7 +12,6 @@ from typing import Any
 import deepseek
 import numpy as np
 import pytest
-
 from opinfo.printed import FORMAT, REPR
 
 DTYPES = ["bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64"]

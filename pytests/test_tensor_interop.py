@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import gc
-
-import deepseek
 import sys
 
+import deepseek
 import numpy as np
 import pytest
 

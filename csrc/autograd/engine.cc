@@ -14,9 +14,9 @@ namespace {
 struct Slot {
   Ref<Node> node;
   TensorList grads;
-  uint64_t owned = 0;     // gradients this engine allocated itself and may add into
+  uint64_t owned = 0;  // gradients this engine allocated itself and may add into
   bool queued = false;
-  bool needed = true;     // leads to a wanted input
+  bool needed = true;                                      // leads to a wanted input
   SmallVector<std::pair<uint32_t, uint32_t>, 1> captures;  // (output index, result index)
 };
 
@@ -75,7 +75,8 @@ class Engine {
     std::sort(found.begin(), found.end(), [](Slot* a, Slot* b) { return a->node->sequence < b->node->sequence; });
     for (Slot* s : found) {
       s->needed = false;
-      for (const Edge& e : s->node->next) s->needed |= e.node && (slot(e.node).needed || !slot(e.node).captures.empty());
+      for (const Edge& e : s->node->next)
+        s->needed |= e.node && (slot(e.node).needed || !slot(e.node).captures.empty());
     }
   }
 
@@ -163,8 +164,8 @@ void seed_all(Engine& engine, Inputs roots, Inputs grads) {
     const Tensor& root = roots[i];
     DS_CHECK(root.requires_grad(), "element ", i, " of tensors does not require grad and does not have a grad_fn");
     if (i < grads.size() && grads[i].defined()) {
-      DS_CHECK(grads[i].sizes() == root.sizes(), "Mismatch in shape: grad_output[", i, "] has a shape of ", grads[i].sizes(),
-               " and output[", i, "] has a shape of ", root.sizes(), ".");
+      DS_CHECK(grads[i].sizes() == root.sizes(), "Mismatch in shape: grad_output[", i, "] has a shape of ",
+               grads[i].sizes(), " and output[", i, "] has a shape of ", root.sizes(), ".");
       engine.seed(root, grads[i]);
     } else {
       DS_CHECK(root.numel() == 1, "grad can be implicitly created only for scalar outputs; got shape ", root.sizes(),
@@ -179,7 +180,8 @@ void seed_all(Engine& engine, Inputs roots, Inputs grads) {
 void backward(Inputs roots, Inputs grads, Inputs inputs, BackwardOptions options) {
   Engine engine(options);
   for (uint32_t i = 0; i < inputs.size(); ++i) {
-    DS_CHECK(inputs[i].is_leaf(), "backward(inputs=...): input ", i, " is not a leaf; call retain_grad() on it, or use autograd.grad");
+    DS_CHECK(inputs[i].is_leaf(), "backward(inputs=...): input ", i,
+             " is not a leaf; call retain_grad() on it, or use autograd.grad");
     engine.want(inputs[i], i);
   }
   // Seeding comes after pruning so that gradients go only where they are wanted.
@@ -237,7 +239,8 @@ int64_t register_hook(const Tensor& t, Ref<Hook> hook) {
 }
 
 int64_t register_post_accumulate_hook(const Tensor& leaf, Ref<Hook> hook) {
-  DS_CHECK(leaf.requires_grad() && leaf.is_leaf(), "post accumulate grad hooks cannot be registered on non-leaf tensors");
+  DS_CHECK(leaf.requires_grad() && leaf.is_leaf(),
+           "post accumulate grad hooks cannot be registered on non-leaf tensors");
   const int64_t id = g_next_hook.fetch_add(1);
   grad_meta(leaf).post_accumulate_hooks.push_back({id, 0, std::move(hook)});
   return id;

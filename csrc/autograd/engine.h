@@ -1,4 +1,5 @@
-// Runs the tape backwards, iteratively: nodes in order of falling sequence number, so every consumer comes before its producers.
+// Runs the tape backwards, iteratively: nodes in order of falling sequence number, so every consumer comes before its
+// producers.
 #pragma once
 
 #include "core/node.h"

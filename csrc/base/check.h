@@ -12,10 +12,10 @@ class Error : public std::runtime_error {  // RuntimeError
   using std::runtime_error::runtime_error;
 };
 
-#define DS_DEFINE_ERROR(Name)  \
-  class Name : public Error {  \
-   public:                     \
-    using Error::Error;        \
+#define DS_DEFINE_ERROR(Name) \
+  class Name : public Error { \
+   public:                    \
+    using Error::Error;       \
   }
 
 DS_DEFINE_ERROR(TypeError);

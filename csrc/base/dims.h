@@ -110,8 +110,8 @@ inline bool is_contiguous(const Dims& sizes, const Dims& strides) {
 // Python-style negative axis; a 0-d tensor accepts axes -1 and 0, as in PyTorch.
 inline int wrap_dim(const char* op, int64_t dim, int ndim) {
   const int64_t n = std::max(ndim, 1);
-  DS_CHECK_AS(IndexError, dim >= -n && dim < n, op, "(): Dimension out of range (expected to be in range of [", -n, ", ",
-              n - 1, "], but got ", dim, ")");
+  DS_CHECK_AS(IndexError, dim >= -n && dim < n, op, "(): Dimension out of range (expected to be in range of [", -n,
+              ", ", n - 1, "], but got ", dim, ")");
   return static_cast<int>(dim < 0 ? dim + n : dim);
 }
 

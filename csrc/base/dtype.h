@@ -21,8 +21,8 @@ struct SmallFloat {
   SmallFloat() = default;
   constexpr explicit SmallFloat(float value) : bits(from_float(value)) {}
   template <class T>
-    requires(std::is_arithmetic_v<T> && !std::is_same_v<T, float>)
-  constexpr explicit SmallFloat(T value) : SmallFloat(static_cast<float>(value)) {}
+  requires(std::is_arithmetic_v<T> && !std::is_same_v<T, float>) constexpr explicit SmallFloat(T value)
+      : SmallFloat(static_cast<float>(value)) {}
   constexpr operator float() const { return to_float(); }
   static constexpr SmallFloat from_bits(Bits b) {
     SmallFloat f;
@@ -34,7 +34,7 @@ struct SmallFloat {
   static constexpr int kBias = (1 << (E - 1)) - 1;
   static constexpr uint32_t kExpMask = (1u << E) - 1;
   static constexpr uint32_t kManMask = (1u << M) - 1;
-  static constexpr uint32_t kInf = kExpMask << M;                      // also e4m3fn's largest exponent
+  static constexpr uint32_t kInf = kExpMask << M;  // also e4m3fn's largest exponent
   static constexpr uint32_t kNan = kFinite ? kInf | kManMask : kInf | (1u << (M - 1));
   // e4m3fn saturates at +-448, infinities too, as PyTorch 2.13 (ml_dtypes gives NaN).
   static constexpr uint32_t kOverflow = kFinite ? kNan - 1 : kInf;
@@ -93,8 +93,8 @@ struct BFloat16 {
       bits = static_cast<uint16_t>((u + 0x7fffu + ((u >> 16) & 1)) >> 16);
   }
   template <class T>
-    requires(std::is_arithmetic_v<T> && !std::is_same_v<T, float>)
-  constexpr explicit BFloat16(T value) : BFloat16(static_cast<float>(value)) {}
+  requires(std::is_arithmetic_v<T> && !std::is_same_v<T, float>) constexpr explicit BFloat16(T value)
+      : BFloat16(static_cast<float>(value)) {}
   constexpr operator float() const { return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16); }
   static constexpr BFloat16 from_bits(uint16_t b) {
     BFloat16 f;
@@ -104,18 +104,18 @@ struct BFloat16 {
 };
 
 // X(C++ type, enumerator, name). The order is the promotion order inside each category.
-#define DS_FOR_EACH_DTYPE(X)               \
-  X(bool, kBool, "bool")                   \
-  X(uint8_t, kUInt8, "uint8")              \
-  X(int8_t, kInt8, "int8")                 \
-  X(int16_t, kInt16, "int16")              \
-  X(int32_t, kInt32, "int32")              \
-  X(int64_t, kInt64, "int64")              \
+#define DS_FOR_EACH_DTYPE(X)                  \
+  X(bool, kBool, "bool")                      \
+  X(uint8_t, kUInt8, "uint8")                 \
+  X(int8_t, kInt8, "int8")                    \
+  X(int16_t, kInt16, "int16")                 \
+  X(int32_t, kInt32, "int32")                 \
+  X(int64_t, kInt64, "int64")                 \
   X(Float8E4M3, kFloat8E4M3, "float8_e4m3fn") \
-  X(Float8E5M2, kFloat8E5M2, "float8_e5m2") \
-  X(Half, kFloat16, "float16")             \
-  X(BFloat16, kBFloat16, "bfloat16")       \
-  X(float, kFloat32, "float32")            \
+  X(Float8E5M2, kFloat8E5M2, "float8_e5m2")   \
+  X(Half, kFloat16, "float16")                \
+  X(BFloat16, kBFloat16, "bfloat16")          \
+  X(float, kFloat32, "float32")               \
   X(double, kFloat64, "float64")
 
 enum class DType : uint8_t {
@@ -127,10 +127,10 @@ inline constexpr int kNumDTypes = 12;
 
 template <class T>
 struct DTypeOf;
-#define X(T, e, name)                            \
-  template <>                                    \
-  struct DTypeOf<T> {                            \
-    static constexpr DType value = DType::e;     \
+#define X(T, e, name)                        \
+  template <>                                \
+  struct DTypeOf<T> {                        \
+    static constexpr DType value = DType::e; \
   };
 DS_FOR_EACH_DTYPE(X)
 #undef X

@@ -1,4 +1,5 @@
-// Reference counting inside the object. T derives from Counted and defines `void release_resources()` through its destructor.
+// Reference counting inside the object. T derives from Counted and defines `void release_resources()` through its
+// destructor.
 #pragma once
 
 #include <atomic>

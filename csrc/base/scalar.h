@@ -47,8 +47,8 @@ class Scalar {
   };
 };
 
-// PyTorch's rule for storing a number in an integer dtype: it must fit, and an unsigned dtype also takes (and wraps) a negative
-// number whose magnitude fits.
+// PyTorch's rule for storing a number in an integer dtype: it must fit, and an unsigned dtype also takes (and wraps) a
+// negative number whose magnitude fits.
 inline void check_fits(const Scalar& v, DType t) {
   if (is_floating(t) || t == DType::kBool) return;
   bool fits = true;

@@ -78,7 +78,8 @@ Tensor rng_state(Inputs in, const Metas& metas) {
   return t;
 }
 
-// One value everywhere may be written to overlapping windows; memory that is broadcast (stride 0) is refused all the same.
+// One value everywhere may be written to overlapping windows; memory that is broadcast (stride 0) is refused all the
+// same.
 bool fills_any_overlap(const Tensor& self, std::string_view op) {
   if (op != "fill" && op != "zero") return false;
   for (int i = 0; i < self.dim(); ++i)
@@ -89,24 +90,34 @@ bool fills_any_overlap(const Tensor& self, std::string_view op) {
 // True when in-place writing could not be undone for the graph: the rules for leaves.
 void check_writable(const Tensor& self, const char* op, bool recording) {
   const GradMeta* m = self.cell()->grad_meta.get();
-  DS_CHECK(!self.storage()->read_only(), op, ": this tensor's memory is read-only (it came from a read-only array); "
+  DS_CHECK(!self.storage()->read_only(), op,
+           ": this tensor's memory is read-only (it came from a read-only array); "
            "write to a clone() of it");
-  DS_CHECK(!may_overlap_itself(self.sizes(), self.strides()) || (!recording && fills_any_overlap(self, op)), "unsupported operation: more than one element of the "
-           "written-to tensor refers to a single memory location. Please clone() the tensor before performing the operation. (",
+  DS_CHECK(!may_overlap_itself(self.sizes(), self.strides()) || (!recording && fills_any_overlap(self, op)),
+           "unsupported operation: more than one element of the "
+           "written-to tensor refers to a single memory location. Please clone() the tensor before performing the "
+           "operation. (",
            op, ", size ", self.sizes(), ", strides ", self.strides(), ")");
-  DS_CHECK(!self.cell()->inference || mode().inference, "Inplace update to inference tensor outside InferenceMode is not "
-           "allowed. You can make a clone to get a normal tensor before doing inplace update. (", op, ")");
+  DS_CHECK(!self.cell()->inference || mode().inference,
+           "Inplace update to inference tensor outside InferenceMode is not "
+           "allowed. You can make a clone to get a normal tensor before doing inplace update. (",
+           op, ")");
   if (!recording) return;
   DS_CHECK(!(self.is_leaf() && self.cell()->requires_grad),
            "a leaf Variable that requires grad is being used in an in-place operation. (", op, ")");
   if (!m || !m->base.defined()) return;
   DS_CHECK(!(m->base.is_leaf() && m->base.requires_grad()),
            "a view of a leaf Variable that requires grad is being used in an in-place operation. (", op, ")");
-  DS_CHECK(m->origin != ViewOrigin::kNoGrad, "A view was created in no_grad mode and is being modified inplace with grad "
-           "mode enabled. (", op, ")");
-  DS_CHECK(m->origin != ViewOrigin::kMultiple, "A view is being modified inplace that is the output of a function that returns "
-           "multiple views. Such functions do not allow the output views to be modified inplace. You should replace the inplace "
-           "operation by an out-of-place one. (", op, ")");
+  DS_CHECK(m->origin != ViewOrigin::kNoGrad,
+           "A view was created in no_grad mode and is being modified inplace with grad "
+           "mode enabled. (",
+           op, ")");
+  DS_CHECK(m->origin != ViewOrigin::kMultiple,
+           "A view is being modified inplace that is the output of a function that returns "
+           "multiple views. Such functions do not allow the output views to be modified inplace. You should replace "
+           "the inplace "
+           "operation by an out-of-place one. (",
+           op, ")");
 }
 
 // After `self`'s memory was overwritten by a value with gradient edge `value`: who now gets gradients.
@@ -122,10 +133,12 @@ void rebase_history(const Tensor& self, Edge value, const Meta& value_meta) {
   set_edge(self, std::move(value));
 }
 
-bool shares_memory(const Tensor& a, const Tensor& b) { return a.defined() && a.has_data() && a.storage() == b.storage(); }
+bool shares_memory(const Tensor& a, const Tensor& b) {
+  return a.defined() && a.has_data() && a.storage() == b.storage();
+}
 
-// Reading `t` while writing `target` would depend on the order of the loop. Tensors with gaps are not looked into (they are
-// read from a copy), as in PyTorch.
+// Reading `t` while writing `target` would depend on the order of the loop. Tensors with gaps are not looked into (they
+// are read from a copy), as in PyTorch.
 void check_no_partial_overlap(const Tensor& t, const Tensor& target, const char* op) {
   if (!shares_memory(t, target) || t.is(target) || t.numel() == 0 || target.numel() == 0) return;
   if (!is_dense(t.sizes(), t.strides()) || !is_dense(target.sizes(), target.strides())) return;
@@ -133,8 +146,10 @@ void check_no_partial_overlap(const Tensor& t, const Tensor& target, const char*
   const auto last = [&](const Tensor& x) { return first(x) + x.nbytes(); };
   const bool same_range = first(t) == first(target) && last(t) == last(target);
   const bool apart = last(t) <= first(target) || last(target) <= first(t);
-  DS_CHECK(apart || (same_range && t.strides() == target.strides()), "unsupported operation: some elements of the input tensor "
-           "and the written-to tensor refer to a single memory location. Please clone() the tensor before performing the operation. (",
+  DS_CHECK(apart || (same_range && t.strides() == target.strides()),
+           "unsupported operation: some elements of the input tensor "
+           "and the written-to tensor refer to a single memory location. Please clone() the tensor before performing "
+           "the operation. (",
            op, ")");
 }
 
@@ -211,7 +226,8 @@ void dispatch_inplace(const OpDef& def, const void* op, Inputs in) {
   check_writable(self, def.name(), recording);
   if (def.info->kind == Kind::kPointwise)
     for (const Tensor& t : in.subspan(1)) check_no_partial_overlap(t, self, def.name());
-  // Pointwise kernels and indexed writes (which start by copying input to output, here the same memory) may run in place.
+  // Pointwise kernels and indexed writes (which start by copying input to output, here the same memory) may run in
+  // place.
   const bool runs_in_place = def.info->kind == Kind::kPointwise || def.info->kind == Kind::kIndex;
   if (!recording && def.infer && !def.info->random && runs_in_place) {
     Metas metas;
@@ -256,10 +272,11 @@ void dispatch_inplace(const OpDef& def, const void* op, Inputs in) {
 }
 
 void write_into(const Tensor& target, const Tensor& value, const char* op) {
-  const bool recording = mode().grad && is_floating(target.dtype()) && (target.requires_grad() || value.requires_grad());
+  const bool recording =
+      mode().grad && is_floating(target.dtype()) && (target.requires_grad() || value.requires_grad());
   check_writable(target, op, recording);
-  DS_CHECK(broadcast_sizes(op, target.sizes(), value.sizes()) == target.sizes(), op, ": output with shape ", target.sizes(),
-           " doesn't match the broadcast shape ", broadcast_sizes(op, target.sizes(), value.sizes()));
+  DS_CHECK(broadcast_sizes(op, target.sizes(), value.sizes()) == target.sizes(), op, ": output with shape ",
+           target.sizes(), " doesn't match the broadcast shape ", broadcast_sizes(op, target.sizes(), value.sizes()));
   check_no_partial_overlap(value, target, op);
   if (same_geometry(target, value) && !value.requires_grad()) return;
   Tensor source = value;
@@ -313,8 +330,9 @@ Dims broadcast_sizes(const char* op, const Dims& a, const Dims& b) {
     int64_t& o = out[i + lead];
     const int64_t s = shorter[i];
     if (o == s || s == 1) continue;
-    DS_CHECK(o == 1, op, "(): The size of tensor a (", a[a.size() - (longer.size() - i - lead)], ") must match the size of tensor b (",
-             b[b.size() - (longer.size() - i - lead)], ") at non-singleton dimension ", i + lead, "; got shapes ", a, " and ", b);
+    DS_CHECK(o == 1, op, "(): The size of tensor a (", a[a.size() - (longer.size() - i - lead)],
+             ") must match the size of tensor b (", b[b.size() - (longer.size() - i - lead)],
+             ") at non-singleton dimension ", i + lead, "; got shapes ", a, " and ", b);
     o = s;
   }
   return out;

@@ -48,8 +48,8 @@ void set_default_dtype(DType t);
 struct HostHooks {
   void* (*release_lock)() = nullptr;
   void (*retake_lock)(void*) = nullptr;
-  void (*check_interrupt)() = nullptr;        // throws Interrupted
-  void (*release_object)(void*) = nullptr;    // drops a Python object owned by a dying cell
+  void (*check_interrupt)() = nullptr;      // throws Interrupted
+  void (*release_object)(void*) = nullptr;  // drops a Python object owned by a dying cell
 };
 HostHooks& host_hooks();
 

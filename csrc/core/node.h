@@ -113,8 +113,8 @@ struct AutogradHooks {
   // The node as_strided(base) -> view that gives a stale view its gradient edge.
   Edge (*rederive_view)(const Tensor& view, const Tensor& base) = nullptr;
   // base's new edge after `view` of it was overwritten by a value with edge `value`.
-  Edge (*scatter_into_base)(const Tensor& view, const Tensor& base, Edge base_edge, Edge value, const Meta& value_meta) =
-      nullptr;
+  Edge (*scatter_into_base)(const Tensor& view, const Tensor& base, Edge base_edge, Edge value,
+                            const Meta& value_meta) = nullptr;
   // grad(outputs, output_grads, inputs), keeping the graph when gradients are being recorded.
   TensorList (*grad)(Inputs outputs, Inputs output_grads, Inputs inputs) = nullptr;
 };

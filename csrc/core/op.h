@@ -18,14 +18,37 @@
 
 namespace deepseek {
 
-enum class Kind : uint8_t { kPointwise, kReduce, kRow, kView, kShape, kIndex, kMatmul, kCreate, kRandom, kComposite, kFused, kOther };
+enum class Kind : uint8_t {
+  kPointwise,
+  kReduce,
+  kRow,
+  kView,
+  kShape,
+  kIndex,
+  kMatmul,
+  kCreate,
+  kRandom,
+  kComposite,
+  kFused,
+  kOther
+};
 enum class Autocast : uint8_t { kNone, kLower, kFloat32, kPromote };
-// Which values the vjp reads. kOthers: input i only for the gradients of other inputs (products). kRest: all but the first.
-enum class Saves : uint8_t { kNone = 0, kInputs = 1, kOutput = 2, kInputsOutput = 3, kOthers = 4, kRest = 8 };
+// Which values the vjp reads. kOthers: input i only for the gradients of other inputs (products). kRest: all but the
+// first. kFirst: the first alone (a condition).
+enum class Saves : uint8_t {
+  kNone = 0,
+  kInputs = 1,
+  kOutput = 2,
+  kInputsOutput = 3,
+  kOthers = 4,
+  kRest = 8,
+  kFirst = 16
+};
 constexpr bool saves_input(Saves s, size_t i, uint64_t needs) {
   const auto bits = static_cast<uint8_t>(s);
   if (bits & static_cast<uint8_t>(Saves::kOthers)) return (needs & ~(uint64_t{1} << i)) != 0;
   if (bits & static_cast<uint8_t>(Saves::kRest)) return i > 0;
+  if (bits & static_cast<uint8_t>(Saves::kFirst)) return i == 0;
   return bits & static_cast<uint8_t>(Saves::kInputs);
 }
 enum class Shown : uint8_t { kBoth, kFunction, kMethod, kFunctional, kHidden };  // where Python shows it
@@ -78,8 +101,8 @@ using Grads = SmallVector<Tensor, 4>;
 struct Vjp {
   Inputs in;
   Inputs out;
-  Inputs grad;      // one an output; undefined means zero
-  uint64_t needs;   // bit i: input i wants a gradient
+  Inputs grad;     // one an output; undefined means zero
+  uint64_t needs;  // bit i: input i wants a gradient
   bool need(size_t i) const { return i >= 64 || (needs >> i & 1); }
 };
 
@@ -143,39 +166,110 @@ constexpr size_t field_count() {
 template <class T, class F>
 void for_each_field(T& t, F f) {
   constexpr size_t n = field_count<T>();
-  if constexpr (n == 1) { auto& [a] = t; f(a); }
-  if constexpr (n == 2) { auto& [a, b] = t; f(a); f(b); }
-  if constexpr (n == 3) { auto& [a, b, c] = t; f(a); f(b); f(c); }
-  if constexpr (n == 4) { auto& [a, b, c, d] = t; f(a); f(b); f(c); f(d); }
-  if constexpr (n == 5) { auto& [a, b, c, d, e] = t; f(a); f(b); f(c); f(d); f(e); }
-  if constexpr (n == 6) { auto& [a, b, c, d, e, g] = t; f(a); f(b); f(c); f(d); f(e); f(g); }
-  if constexpr (n == 7) { auto& [a, b, c, d, e, g, h] = t; f(a); f(b); f(c); f(d); f(e); f(g); f(h); }
-  if constexpr (n == 8) { auto& [a, b, c, d, e, g, h, i] = t; f(a); f(b); f(c); f(d); f(e); f(g); f(h); f(i); }
+  if constexpr (n == 1) {
+    auto& [a] = t;
+    f(a);
+  }
+  if constexpr (n == 2) {
+    auto& [a, b] = t;
+    f(a);
+    f(b);
+  }
+  if constexpr (n == 3) {
+    auto& [a, b, c] = t;
+    f(a);
+    f(b);
+    f(c);
+  }
+  if constexpr (n == 4) {
+    auto& [a, b, c, d] = t;
+    f(a);
+    f(b);
+    f(c);
+    f(d);
+  }
+  if constexpr (n == 5) {
+    auto& [a, b, c, d, e] = t;
+    f(a);
+    f(b);
+    f(c);
+    f(d);
+    f(e);
+  }
+  if constexpr (n == 6) {
+    auto& [a, b, c, d, e, g] = t;
+    f(a);
+    f(b);
+    f(c);
+    f(d);
+    f(e);
+    f(g);
+  }
+  if constexpr (n == 7) {
+    auto& [a, b, c, d, e, g, h] = t;
+    f(a);
+    f(b);
+    f(c);
+    f(d);
+    f(e);
+    f(g);
+    f(h);
+  }
+  if constexpr (n == 8) {
+    auto& [a, b, c, d, e, g, h, i] = t;
+    f(a);
+    f(b);
+    f(c);
+    f(d);
+    f(e);
+    f(g);
+    f(h);
+    f(i);
+  }
   static_assert(n <= 8, "an op has at most 8 attributes");
 }
 
-template <class T> constexpr ArgType field_kind();
-#define DS_FIELD(T, k) template <> constexpr ArgType field_kind<T>() { return ArgType::k; }
-DS_FIELD(int64_t, kInt) DS_FIELD(double, kFloat) DS_FIELD(bool, kBool) DS_FIELD(Scalar, kScalar) DS_FIELD(Dims, kDims)
-DS_FIELD(Str, kStr) DS_FIELD(Opt<int64_t>, kOptInt) DS_FIELD(Opt<double>, kOptFloat) DS_FIELD(Opt<bool>, kOptBool)
-DS_FIELD(Opt<Scalar>, kOptScalar) DS_FIELD(Opt<Dims>, kOptDims) DS_FIELD(Opt<Str>, kOptStr) DS_FIELD(Opt<DType>, kOptDType)
+template <class T>
+constexpr ArgType field_kind();
+#define DS_FIELD(T, k)                \
+  template <>                         \
+  constexpr ArgType field_kind<T>() { \
+    return ArgType::k;                \
+  }
+DS_FIELD(int64_t, kInt)
+DS_FIELD(double, kFloat) DS_FIELD(bool, kBool) DS_FIELD(Scalar, kScalar) DS_FIELD(Dims, kDims) DS_FIELD(Str, kStr)
+    DS_FIELD(Opt<int64_t>, kOptInt) DS_FIELD(Opt<double>, kOptFloat) DS_FIELD(Opt<bool>, kOptBool)
+        DS_FIELD(Opt<Scalar>, kOptScalar) DS_FIELD(Opt<Dims>, kOptDims) DS_FIELD(Opt<Str>, kOptStr)
+            DS_FIELD(Opt<DType>, kOptDType)
 #undef DS_FIELD
 
-template <class Op>
-concept HasEval = requires(const Op& o, Inputs in, std::span<Tensor> out, Metas& m) {
+                template <class Op>
+                concept HasEval = requires(const Op& o, Inputs in, std::span<Tensor> out, Metas& m) {
   o.infer(in);
-  requires requires(Tensor& t) { o.eval(in, t); } || requires { o.eval(in, out); };
+  requires requires(Tensor & t) { o.eval(in, t); } || requires {
+    o.eval(in, out);
+  };
 };
 template <class Op>
-concept HasView = requires(const Op& o, const Tensor& t) { { o.view(t) } -> std::same_as<ViewSpec>; };
+concept HasView = requires(const Op& o, const Tensor& t) {
+  { o.view(t) } -> std::same_as<ViewSpec>;
+};
 template <class Op>
-concept HasViews = requires(const Op& o, const Tensor& t) { { o.views(t) } -> std::same_as<ViewSpecs>; };
+concept HasViews = requires(const Op& o, const Tensor& t) {
+  { o.views(t) } -> std::same_as<ViewSpecs>;
+};
 template <class Op>
-concept HasBody = requires(const Op& o, Inputs in) { o.body(in); };
+concept HasBody = requires(const Op& o, Inputs in) {
+  o.body(in);
+};
 template <class Op>
-concept HasVjp = requires(const Op& o, const Vjp& c) { { o.vjp(c) } -> std::convertible_to<Grads>; };
+concept HasVjp = requires(const Op& o, const Vjp& c) {
+  { o.vjp(c) } -> std::convertible_to<Grads>;
+};
 template <class Op>
-concept HasComposite = requires(const Op& o, Inputs in) { o.composite(in); };
+concept HasComposite = requires(const Op& o, Inputs in) {
+  o.composite(in);
+};
 
 inline void append(TensorList& out, Tensor t) { out.push_back(std::move(t)); }
 template <size_t N>
@@ -192,8 +286,10 @@ void append(Metas& out, const std::array<Meta, N>& ms) {
 }  // namespace detail
 
 template <class Op>
-concept OpStruct = std::is_trivially_copyable_v<Op> && sizeof(Op) <= kMaxOpBytes && std::equality_comparable<Op> &&
-                   requires { { Op::info } -> std::convertible_to<const OpInfo&>; };
+concept OpStruct = std::is_trivially_copyable_v<Op> &&
+                   sizeof(Op) <= kMaxOpBytes&& std::equality_comparable<Op>&& requires {
+  { Op::info } -> std::convertible_to<const OpInfo&>;
+};
 
 // The one OpDef of an op struct.
 template <OpStruct Op>
@@ -214,20 +310,26 @@ const OpDef& op_def() {
                            static_cast<uint16_t>(reinterpret_cast<char*>(&f) - reinterpret_cast<char*>(&probe))});
     });
     if constexpr (detail::HasEval<Op>) {
-      d->infer = [](const void* op, Inputs in, Metas& out) { detail::append(out, static_cast<const Op*>(op)->infer(in)); };
+      d->infer = [](const void* op, Inputs in, Metas& out) {
+        detail::append(out, static_cast<const Op*>(op)->infer(in));
+      };
       d->eval = [](const void* op, Inputs in, std::span<Tensor> out) {
-        if constexpr (requires(Tensor& t) { static_cast<const Op*>(op)->eval(in, t); })
+        if constexpr (requires(Tensor & t) { static_cast<const Op*>(op)->eval(in, t); })
           static_cast<const Op*>(op)->eval(in, out[0]);
         else
           static_cast<const Op*>(op)->eval(in, out);
       };
     }
     if constexpr (detail::HasView<Op>)
-      d->view = [](const void* op, const Tensor& in, ViewSpecs& out) { out.push_back(static_cast<const Op*>(op)->view(in)); };
+      d->view = [](const void* op, const Tensor& in, ViewSpecs& out) {
+        out.push_back(static_cast<const Op*>(op)->view(in));
+      };
     if constexpr (detail::HasViews<Op>)
       d->view = [](const void* op, const Tensor& in, ViewSpecs& out) { out = static_cast<const Op*>(op)->views(in); };
     if constexpr (detail::HasBody<Op>)
-      d->body = [](const void* op, Inputs in, TensorList& out) { detail::append(out, static_cast<const Op*>(op)->body(in)); };
+      d->body = [](const void* op, Inputs in, TensorList& out) {
+        detail::append(out, static_cast<const Op*>(op)->body(in));
+      };
     if constexpr (detail::HasComposite<Op>)
       d->composite = [](const void* op, Inputs in, TensorList& out) {
         detail::append(out, static_cast<const Op*>(op)->composite(in));
@@ -249,8 +351,7 @@ TensorList apply_list(const Op& op, Inputs in) {
   return out;
 }
 template <OpStruct Op, class... T>
-  requires(std::same_as<T, Tensor> && ...)
-Tensor apply(const Op& op, const T&... in) {
+requires(std::same_as<T, Tensor>&&...) Tensor apply(const Op& op, const T&... in) {
   const std::array<Tensor, sizeof...(T)> inputs{in...};
   TensorList out;
   dispatch_op(op_def<Op>(), &op, inputs, out);

@@ -12,8 +12,10 @@ OpNode::OpNode(const OpDef& def, const void* op, Inputs in, Inputs out) : def_(d
   }
   for (size_t i = 0; i < in.size(); ++i) {
     const bool saved = in[i].defined() && in[i].has_data() && saves_input(def.info->saves, i, needs);
-    DS_CHECK(!saved || !in[i].cell()->inference, def.name(), ": Inference tensors cannot be saved for backward. To work around "
-             "you can make a clone to get a normal tensor and use it in autograd. (input ", i, ", size ", in[i].sizes(), ")");
+    DS_CHECK(!saved || !in[i].cell()->inference, def.name(),
+             ": Inference tensors cannot be saved for backward. To work around "
+             "you can make a clone to get a normal tensor and use it in autograd. (input ",
+             i, ", size ", in[i].sizes(), ")");
     in_.emplace_back(in[i], saved);
   }
   for (const Tensor& t : out) {

@@ -36,12 +36,24 @@ class Parser {
 
  private:
   static constexpr std::array<std::pair<std::string_view, ArgType>, 18> kTypes{{
-      {"Tensor", ArgType::kTensor}, {"Tensor?", ArgType::kTensor}, {"Tensor[]", ArgType::kTensorList},
-      {"Generator?", ArgType::kGenerator}, {"device?", ArgType::kDevice},
-      {"int", ArgType::kInt}, {"float", ArgType::kFloat}, {"bool", ArgType::kBool}, {"Scalar", ArgType::kScalar},
-      {"int[]", ArgType::kDims}, {"str", ArgType::kStr}, {"int?", ArgType::kOptInt}, {"float?", ArgType::kOptFloat},
-      {"bool?", ArgType::kOptBool}, {"Scalar?", ArgType::kOptScalar}, {"int[]?", ArgType::kOptDims},
-      {"str?", ArgType::kOptStr}, {"dtype?", ArgType::kOptDType},
+      {"Tensor", ArgType::kTensor},
+      {"Tensor?", ArgType::kTensor},
+      {"Tensor[]", ArgType::kTensorList},
+      {"Generator?", ArgType::kGenerator},
+      {"device?", ArgType::kDevice},
+      {"int", ArgType::kInt},
+      {"float", ArgType::kFloat},
+      {"bool", ArgType::kBool},
+      {"Scalar", ArgType::kScalar},
+      {"int[]", ArgType::kDims},
+      {"str", ArgType::kStr},
+      {"int?", ArgType::kOptInt},
+      {"float?", ArgType::kOptFloat},
+      {"bool?", ArgType::kOptBool},
+      {"Scalar?", ArgType::kOptScalar},
+      {"int[]?", ArgType::kOptDims},
+      {"str?", ArgType::kOptStr},
+      {"dtype?", ArgType::kOptDType},
   }};
 
   [[noreturn]] void error(std::string_view expected) const {

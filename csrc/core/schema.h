@@ -1,5 +1,5 @@
-// The schema string of an op, e.g. "sum(Tensor input, int[]? dim=None, bool keepdim=False, *, dtype? dtype=None) -> Tensor".
-// "name.overload" lets several ops share one public name; "int[]*" accepts loose integers, as in x.view(2, 3).
+// The schema string of an op, e.g. "sum(Tensor input, int[]? dim=None, bool keepdim=False, *, dtype? dtype=None) ->
+// Tensor". "name.overload" lets several ops share one public name; "int[]*" accepts loose integers, as in x.view(2, 3).
 #pragma once
 
 #include <string>
@@ -13,8 +13,20 @@ enum class ArgType : uint8_t {
   kTensorList,  // the remaining inputs
   kGenerator,   // becomes the last input of a random op
   kDevice,      // checked by the binding, not stored
-  kInt, kFloat, kBool, kScalar, kDims, kStr, kDType,                      // fields of the op struct
-  kOptInt, kOptFloat, kOptBool, kOptScalar, kOptDims, kOptStr, kOptDType,
+  kInt,
+  kFloat,
+  kBool,
+  kScalar,
+  kDims,
+  kStr,
+  kDType,  // fields of the op struct
+  kOptInt,
+  kOptFloat,
+  kOptBool,
+  kOptScalar,
+  kOptDims,
+  kOptStr,
+  kOptDType,
 };
 
 struct SchemaArg {
@@ -30,12 +42,12 @@ struct SchemaArg {
 };
 
 struct Schema {
-  std::string name;      // with the overload
-  std::string base;      // public name
+  std::string name;  // with the overload
+  std::string base;  // public name
   std::vector<SchemaArg> args;
   std::vector<std::string> returns;  // names of the outputs; {""} for one unnamed
   bool returns_list = false;
-  int num_inputs = 0;    // tensor slots (a list counts as one)
+  int num_inputs = 0;  // tensor slots (a list counts as one)
   int num_fields = 0;
 
   // Throws Error naming the place when the text is not a schema.

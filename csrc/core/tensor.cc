@@ -261,7 +261,8 @@ Snapshot::Snapshot(const Tensor& t, bool with_data) {
 Tensor Snapshot::unpack(const char* op) const {
   if (!defined_) return {};
   if (!with_data_) return Tensor::meta_only({dtype_, sizes_}, strides_);
-  DS_CHECK(storage_, "Trying to backward through the graph a second time (or directly access saved tensors after they have "
+  DS_CHECK(storage_,
+           "Trying to backward through the graph a second time (or directly access saved tensors after they have "
            "already been freed). Saved intermediate values of the graph are freed when you call .backward() or "
            "autograd.grad(). Specify retain_graph=True if you need to backward through the graph a second time. (op: ",
            op, ")");

@@ -1,4 +1,5 @@
-// Tensor: a counted reference to a cell {storage, view, gradient edge}. One cell is one Python object while that object lives.
+// Tensor: a counted reference to a cell {storage, view, gradient edge}. One cell is one Python object while that object
+// lives.
 #pragma once
 
 #include <memory>
@@ -44,12 +45,12 @@ struct Cell : Counted {
   Dims sizes;
   Dims strides;
   DType dtype = DType::kFloat32;
-  bool requires_grad = false;  // leaves only; see Tensor::requires_grad()
-  bool wrapped_number = false; // a Python number: weakest in type promotion
-  bool inference = false;      // made in inference_mode
-  bool python_owned = false;   // this cell keeps `python` alive, not the other way round
+  bool requires_grad = false;   // leaves only; see Tensor::requires_grad()
+  bool wrapped_number = false;  // a Python number: weakest in type promotion
+  bool inference = false;       // made in inference_mode
+  bool python_owned = false;    // this cell keeps `python` alive, not the other way round
   std::unique_ptr<GradMeta> grad_meta;
-  void* python = nullptr;      // the Python object of this cell
+  void* python = nullptr;  // the Python object of this cell
 };
 
 class Tensor {
@@ -86,9 +87,7 @@ class Tensor {
   const Ref<Storage>& storage() const { return cell_->storage; }
   uint32_t version() const { return cell_->storage->version(); }
 
-  void* data_ptr() const {
-    return static_cast<char*>(cell_->storage->data()) + cell_->offset * size_of(cell_->dtype);
-  }
+  void* data_ptr() const { return static_cast<char*>(cell_->storage->data()) + cell_->offset * size_of(cell_->dtype); }
   template <class T>
   T* data() const {
     return static_cast<T*>(data_ptr());
@@ -101,7 +100,8 @@ class Tensor {
 
   bool requires_grad() const;
   bool is_leaf() const;
-  // Where gradients of this tensor go; empty when it needs none. Creates the accumulator of a leaf, re-derives stale views.
+  // Where gradients of this tensor go; empty when it needs none. Creates the accumulator of a leaf, re-derives stale
+  // views.
   Edge edge() const;
 
  private:

@@ -38,8 +38,7 @@ void copy_tiled(const Loop<2>& loop, int other) {
       for (int64_t c0 = 0; c0 < cols; c0 += kTile) {
         const int64_t nc = std::min(kTile, cols - c0);
         for (int64_t r = 0; r < nr; ++r)
-          for (int64_t c = 0; c < nc; ++c)
-            out[r * out_row + (c0 + c) * out_col] = in[r * in_row + (c0 + c) * in_col];
+          for (int64_t c = 0; c < nc; ++c) out[r * out_row + (c0 + c) * out_col] = in[r * in_row + (c0 + c) * in_col];
       }
     }
   });
@@ -63,7 +62,8 @@ void copy(const View& out, const View& in) {
   if (out.dtype == in.dtype && out.contiguous() && in.contiguous()) {
     const int64_t item = size_of(out.dtype);
     parallel_for(n, grain_for(2 * item), [&](int64_t b, int64_t e) {
-      std::memcpy(static_cast<char*>(out.data) + b * item, static_cast<const char*>(in.data) + b * item, (e - b) * item);
+      std::memcpy(static_cast<char*>(out.data) + b * item, static_cast<const char*>(in.data) + b * item,
+                  (e - b) * item);
     });
     return;
   }
@@ -74,10 +74,14 @@ void copy(const View& out, const View& in) {
   if (out.dtype == in.dtype) {
     if (const int other = transposed_dim(loop); other >= 0) {
       switch (size_of(out.dtype)) {
-        case 1: return copy_tiled<uint8_t>(loop, other);
-        case 2: return copy_tiled<uint16_t>(loop, other);
-        case 4: return copy_tiled<uint32_t>(loop, other);
-        default: return copy_tiled<uint64_t>(loop, other);
+        case 1:
+          return copy_tiled<uint8_t>(loop, other);
+        case 2:
+          return copy_tiled<uint16_t>(loop, other);
+        case 4:
+          return copy_tiled<uint32_t>(loop, other);
+        default:
+          return copy_tiled<uint64_t>(loop, other);
       }
     }
   }

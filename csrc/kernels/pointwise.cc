@@ -43,7 +43,8 @@ void RunFloat(void* out_raw, const void* const* in_raw, size_t n) {
     if constexpr (Expr::kArity == 3) return Expr::Float(d, load(in[0]), load(in[1]), load(in[2]));
   };
   size_t i = 0;
-  for (; i + lanes <= n; i += lanes) hn::StoreU(eval([&](const T* p) HWY_ATTR { return hn::LoadU(d, p + i); }), d, out + i);
+  for (; i + lanes <= n; i += lanes)
+    hn::StoreU(eval([&](const T* p) HWY_ATTR { return hn::LoadU(d, p + i); }), d, out + i);
   if (i == n) return;
   const auto mask = hn::FirstN(d, n - i);
   hn::BlendedStore(eval([&](const T* p) HWY_ATTR { return hn::MaskedLoad(mask, d, p + i); }), mask, d, out + i);
@@ -63,36 +64,48 @@ void RunInt(void* out_raw, const void* const* in_raw, size_t n) {
 }
 
 #define DS_INT_ALIASES using U [[maybe_unused]] = std::make_unsigned_t<T>
-#define DS_UNARY(S, name, rule, kernels, fexpr, iexpr, ...)                                  \
-  struct S##Expr {                                                                           \
-    static constexpr int kArity = 1;                                                         \
-    static constexpr unsigned kKernels = kernels;                                            \
-    template <class D, class V>                                                              \
-    static HWY_INLINE V Float([[maybe_unused]] D d, [[maybe_unused]] V a) { return fexpr; }  \
-    template <class T>                                                                       \
-    static HWY_INLINE T Int([[maybe_unused]] T a) { DS_INT_ALIASES; return iexpr; }          \
+#define DS_UNARY(S, name, rule, kernels, fexpr, iexpr, ...)                 \
+  struct S##Expr {                                                          \
+    static constexpr int kArity = 1;                                        \
+    static constexpr unsigned kKernels = kernels;                           \
+    template <class D, class V>                                             \
+    static HWY_INLINE V Float([[maybe_unused]] D d, [[maybe_unused]] V a) { \
+      return fexpr;                                                         \
+    }                                                                       \
+    template <class T>                                                      \
+    static HWY_INLINE T Int([[maybe_unused]] T a) {                         \
+      DS_INT_ALIASES;                                                       \
+      return iexpr;                                                         \
+    }                                                                       \
   };
-#define DS_BINARY(S, name, rule, kernels, fexpr, iexpr, ...)                                                        \
-  struct S##Expr {                                                                                                  \
-    static constexpr int kArity = 2;                                                                                \
-    static constexpr unsigned kKernels = kernels;                                                                   \
-    template <class D, class V>                                                                                     \
-    static HWY_INLINE V Float([[maybe_unused]] D d, [[maybe_unused]] V a, [[maybe_unused]] V b) { return fexpr; }   \
-    template <class T>                                                                                              \
-    static HWY_INLINE T Int([[maybe_unused]] T a, [[maybe_unused]] T b) { DS_INT_ALIASES; return iexpr; }           \
+#define DS_BINARY(S, name, rule, kernels, fexpr, iexpr, ...)                                      \
+  struct S##Expr {                                                                                \
+    static constexpr int kArity = 2;                                                              \
+    static constexpr unsigned kKernels = kernels;                                                 \
+    template <class D, class V>                                                                   \
+    static HWY_INLINE V Float([[maybe_unused]] D d, [[maybe_unused]] V a, [[maybe_unused]] V b) { \
+      return fexpr;                                                                               \
+    }                                                                                             \
+    template <class T>                                                                            \
+    static HWY_INLINE T Int([[maybe_unused]] T a, [[maybe_unused]] T b) {                         \
+      DS_INT_ALIASES;                                                                             \
+      return iexpr;                                                                               \
+    }                                                                                             \
   };
-#define DS_TERNARY(S, name, rule, kernels, fexpr, iexpr, ...)                                                    \
-  struct S##Expr {                                                                                               \
-    static constexpr int kArity = 3;                                                                             \
-    static constexpr unsigned kKernels = kernels;                                                                \
-    template <class D, class V>                                                                                  \
-    static HWY_INLINE V Float([[maybe_unused]] D d, [[maybe_unused]] V a, [[maybe_unused]] V b,                  \
-                              [[maybe_unused]] V c) { return fexpr; }                                            \
-    template <class T>                                                                                           \
-    static HWY_INLINE T Int([[maybe_unused]] T a, [[maybe_unused]] T b, [[maybe_unused]] T c) {                  \
-      DS_INT_ALIASES;                                                                                            \
-      return iexpr;                                                                                              \
-    }                                                                                                            \
+#define DS_TERNARY(S, name, rule, kernels, fexpr, iexpr, ...)                                   \
+  struct S##Expr {                                                                              \
+    static constexpr int kArity = 3;                                                            \
+    static constexpr unsigned kKernels = kernels;                                               \
+    template <class D, class V>                                                                 \
+    static HWY_INLINE V Float([[maybe_unused]] D d, [[maybe_unused]] V a, [[maybe_unused]] V b, \
+                              [[maybe_unused]] V c) {                                           \
+      return fexpr;                                                                             \
+    }                                                                                           \
+    template <class T>                                                                          \
+    static HWY_INLINE T Int([[maybe_unused]] T a, [[maybe_unused]] T b, [[maybe_unused]] T c) { \
+      DS_INT_ALIASES;                                                                           \
+      return iexpr;                                                                             \
+    }                                                                                           \
   };
 DS_BINARY(Add, add, kArith, FI, hn::Add(a, b), T(U(a) + U(b)))
 DS_BINARY(Sub, sub, kNumeric, FI, hn::Sub(a, b), T(U(a) - U(b)))
@@ -154,17 +167,21 @@ const LaneTable& lane_table() {
 
 int lane_index(DType lane) {
   switch (lane) {
-    case DType::kFloat32: return 0;
-    case DType::kFloat64: return 1;
-    case DType::kInt32: return 2;
-    default: return 3;
+    case DType::kFloat32:
+      return 0;
+    case DType::kFloat64:
+      return 1;
+    case DType::kInt32:
+      return 2;
+    default:
+      return 3;
   }
 }
 
 // What one operand needs to become contiguous lanes.
 struct Lane {
-  bool direct;       // already contiguous lanes of the compute type
-  bool constant;     // stride 0 along the inner dim
+  bool direct;    // already contiguous lanes of the compute type
+  bool constant;  // stride 0 along the inner dim
   int64_t stride;
   int64_t item;
   CastFn cast;
@@ -240,9 +257,7 @@ void pointwise(Pointwise op, DType compute, const View& out, std::span<const Vie
                 .item = size_of(dtype),
                 .cast = k == 0 ? cast_function(lane, dtype) : cast_function(dtype, lane)};
   }
-  parallel_for(n, kGrain, [&](int64_t b, int64_t e) {
-    run_blocks(fn, fns.arity, loop, lanes, b, e);
-  });
+  parallel_for(n, kGrain, [&](int64_t b, int64_t e) { run_blocks(fn, fns.arity, loop, lanes, b, e); });
 }
 
 }  // namespace kernels

@@ -80,8 +80,7 @@ HWY_INLINE V GeluTanh(D d, V x) {
 template <class D, class V>
 HWY_INLINE V GeluTanhSlope(D d, V x) {
   const V t = VTanh(d, GeluInner(d, x));
-  const V inner_slope =
-      hn::Mul(K(d, 0.7978845608028654), hn::Add(K(d, 1), hn::Mul(K(d, 3 * 0.044715), hn::Mul(x, x))));
+  const V inner_slope = hn::Mul(K(d, 0.7978845608028654), hn::Add(K(d, 1), hn::Mul(K(d, 3 * 0.044715), hn::Mul(x, x))));
   const V left = hn::Mul(K(d, 0.5), hn::Add(K(d, 1), t));
   const V right = hn::Mul(hn::Mul(K(d, 0.5), x), hn::Mul(hn::Sub(K(d, 1), hn::Mul(t, t)), inner_slope));
   return hn::Add(left, right);
@@ -159,11 +158,12 @@ HWY_INLINE V FloorDivide(D d, V a, V b) {
     return q - floored > T(0.5) ? floored + T(1) : floored;
   });
 }
-// Exponents with a short exact form skip libmvec's pow. Chosen lane by lane, so that an element's bits do not depend on its
-// neighbours or on padding (0).
+// Exponents with a short exact form skip libmvec's pow. Chosen lane by lane, so that an element's bits do not depend on
+// its neighbours or on padding (0).
 template <class D, class V>
 HWY_INLINE V Pow(D d, V a, V b) {
-  const auto two = hn::Eq(b, K(d, 2)), three = hn::Eq(b, K(d, 3)), half = hn::Eq(b, K(d, 0.5)), inverse = hn::Eq(b, K(d, -1));
+  const auto two = hn::Eq(b, K(d, 2)), three = hn::Eq(b, K(d, 3)), half = hn::Eq(b, K(d, 0.5)),
+             inverse = hn::Eq(b, K(d, -1));
   const auto simple = hn::Or(hn::Or(hn::Or(two, three), hn::Or(half, inverse)), hn::Eq(b, K(d, 0)));
   const V square = hn::Mul(a, a);
   V result = hn::IfThenElse(two, square, hn::IfThenElse(three, hn::Mul(square, a), K(d, 1)));

@@ -30,26 +30,26 @@ using RawF64 = __m512d;
 #error "kernels need -march=haswell -maes -mpclmul: without them the Highway baseline falls to SSSE3"
 #endif
 
-#define DS_VECMATH_UNARY(Name, fn)                                                      \
-  extern "C" RawF32 DS_MVEC_F32(v_##fn)(RawF32);                                        \
-  extern "C" RawF64 DS_MVEC_F64(v_##fn)(RawF64);                                        \
-  template <class D, class V>                                                           \
-  HWY_INLINE V Name(D, V v) {                                                           \
-    if constexpr (sizeof(hn::TFromD<D>) == 4)                                           \
-      return V{DS_MVEC_F32(v_##fn)(v.raw)};                                             \
-    else                                                                                \
-      return V{DS_MVEC_F64(v_##fn)(v.raw)};                                             \
+#define DS_VECMATH_UNARY(Name, fn)               \
+  extern "C" RawF32 DS_MVEC_F32(v_##fn)(RawF32); \
+  extern "C" RawF64 DS_MVEC_F64(v_##fn)(RawF64); \
+  template <class D, class V>                    \
+  HWY_INLINE V Name(D, V v) {                    \
+    if constexpr (sizeof(hn::TFromD<D>) == 4)    \
+      return V{DS_MVEC_F32(v_##fn)(v.raw)};      \
+    else                                         \
+      return V{DS_MVEC_F64(v_##fn)(v.raw)};      \
   }
 
-#define DS_VECMATH_BINARY(Name, fn)                                                     \
-  extern "C" RawF32 DS_MVEC_F32(vv_##fn)(RawF32, RawF32);                               \
-  extern "C" RawF64 DS_MVEC_F64(vv_##fn)(RawF64, RawF64);                               \
-  template <class D, class V>                                                           \
-  HWY_INLINE V Name(D, V a, V b) {                                                      \
-    if constexpr (sizeof(hn::TFromD<D>) == 4)                                           \
-      return V{DS_MVEC_F32(vv_##fn)(a.raw, b.raw)};                                     \
-    else                                                                                \
-      return V{DS_MVEC_F64(vv_##fn)(a.raw, b.raw)};                                     \
+#define DS_VECMATH_BINARY(Name, fn)                       \
+  extern "C" RawF32 DS_MVEC_F32(vv_##fn)(RawF32, RawF32); \
+  extern "C" RawF64 DS_MVEC_F64(vv_##fn)(RawF64, RawF64); \
+  template <class D, class V>                             \
+  HWY_INLINE V Name(D, V a, V b) {                        \
+    if constexpr (sizeof(hn::TFromD<D>) == 4)             \
+      return V{DS_MVEC_F32(vv_##fn)(a.raw, b.raw)};       \
+    else                                                  \
+      return V{DS_MVEC_F64(vv_##fn)(a.raw, b.raw)};       \
   }
 
 DS_VECMATH_UNARY(VExp, exp)

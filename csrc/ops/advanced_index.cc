@@ -1,5 +1,5 @@
-// x[i0, :, i1]: advanced indexing and its inverse. Index tensors broadcast together; their dims go where the first one stood,
-// or to the front when they are not adjacent (NumPy's rule).
+// x[i0, :, i1]: advanced indexing and its inverse. Index tensors broadcast together; their dims go where the first one
+// stood, or to the front when they are not adjacent (NumPy's rule).
 #include "kernels/copy.h"
 #include "kernels/embedding.h"
 #include "kernels/index.h"
@@ -9,18 +9,20 @@ namespace deepseek {
 namespace {
 
 struct Layout {
-  Dims broadcast;   // common shape of the index tensors
+  Dims broadcast;  // common shape of the index tensors
   Dims out_sizes;
-  int at = 0;       // where the index dims stand in the result
+  int at = 0;  // where the index dims stand in the result
 };
 
 Layout layout_of(const Dims& sizes, Inputs indices) {
-  DS_CHECK_AS(IndexError, static_cast<int>(indices.size()) <= sizes.size(), "too many indices for tensor of dimension ", sizes.size(), " (got ", indices.size(), ")");
+  DS_CHECK_AS(IndexError, static_cast<int>(indices.size()) <= sizes.size(), "too many indices for tensor of dimension ",
+              sizes.size(), " (got ", indices.size(), ")");
   Layout l;
   int first = -1, last = -1, count = 0;
   for (size_t i = 0; i < indices.size(); ++i) {
     if (!indices[i].defined()) continue;
-    DS_CHECK_AS(IndexError, is_integral(indices[i].dtype()), "tensors used as indices must be long, int, byte or bool tensors");
+    DS_CHECK_AS(IndexError, is_integral(indices[i].dtype()),
+                "tensors used as indices must be long, int, byte or bool tensors");
     try {
       l.broadcast = broadcast_sizes("index", l.broadcast, indices[i].sizes());
     } catch (const Error&) {
@@ -38,7 +40,8 @@ Layout layout_of(const Dims& sizes, Inputs indices) {
   for (int d = 0; d <= sizes.size(); ++d) {
     if (l.out_sizes.size() == l.at && (adjacent ? d == first : d == 0))
       for (int64_t s : l.broadcast) l.out_sizes.push_back(s);
-    if (d < sizes.size() && !(d < static_cast<int>(indices.size()) && indices[d].defined())) l.out_sizes.push_back(sizes[d]);
+    if (d < sizes.size() && !(d < static_cast<int>(indices.size()) && indices[d].defined()))
+      l.out_sizes.push_back(sizes[d]);
   }
   return l;
 }
@@ -77,8 +80,11 @@ kernels::IndexPlan plan_of(const Tensor& x, Inputs indices, const Layout& l, Ten
 }  // namespace
 
 struct Index {
-  static constexpr OpInfo info{.schema = "_index(Tensor input, Tensor[] indices) -> Tensor", .doc = "Advanced indexing; a missing index keeps its dim.",
-                               .kind = Kind::kIndex, .saves = Saves::kRest, .shown = Shown::kHidden};
+  static constexpr OpInfo info{.schema = "_index(Tensor input, Tensor[] indices) -> Tensor",
+                               .doc = "Advanced indexing; a missing index keeps its dim.",
+                               .kind = Kind::kIndex,
+                               .saves = Saves::kRest,
+                               .shown = Shown::kHidden};
   bool operator==(const Index&) const = default;
   Meta infer(Inputs in) const { return {in[0].dtype(), layout_of(in[0].sizes(), in.subspan(1)).out_sizes}; }
   void eval(Inputs in, Tensor& out) const {
@@ -87,19 +93,25 @@ struct Index {
     const kernels::IndexPlan plan = plan_of(in[0], in.subspan(1), l, keep);
     if (out.numel() > 0) kernels::index_get(out.view(), in[0].data_ptr(), plan);
   }
-  Grads vjp(const Vjp& c) const { return {index_put(zeros(c.in[0].sizes(), c.grad[0].dtype()), c.in.subspan(1), c.grad[0], true)}; }
+  Grads vjp(const Vjp& c) const {
+    return {index_put(zeros(c.in[0].sizes(), c.grad[0].dtype()), c.in.subspan(1), c.grad[0], true)};
+  }
 };
 DS_OP(Index);
 
 struct IndexPut {
   bool accumulate = false;
-  static constexpr OpInfo info{.schema = "_index_put(Tensor input, Tensor values, Tensor[] indices, *, bool accumulate=False) -> Tensor",
-                               .doc = "input with values written (or added, in index order) at advanced indices.", .kind = Kind::kIndex,
-                               .saves = Saves::kRest, .inplace = true, .shown = Shown::kHidden};
+  static constexpr OpInfo info{
+      .schema = "_index_put(Tensor input, Tensor values, Tensor[] indices, *, bool accumulate=False) -> Tensor",
+      .doc = "input with values written (or added, in index order) at advanced indices.",
+      .kind = Kind::kIndex,
+      .saves = Saves::kRest,
+      .inplace = true,
+      .shown = Shown::kHidden};
   bool operator==(const IndexPut&) const = default;
   Meta infer(Inputs in) const {
-    DS_CHECK(in[0].dtype() == in[1].dtype(), "Index put requires the source and destination dtypes match, got ", name_of(in[0].dtype()),
-             " for the destination and ", name_of(in[1].dtype()), " for the source.");
+    DS_CHECK(in[0].dtype() == in[1].dtype(), "Index put requires the source and destination dtypes match, got ",
+             name_of(in[0].dtype()), " for the destination and ", name_of(in[1].dtype()), " for the source.");
     const Layout l = layout_of(in[0].sizes(), in.subspan(2));
     Dims values = in[1].sizes();
     while (values.size() > l.out_sizes.size() && values[0] == 1) values.erase(0);
@@ -108,7 +120,8 @@ struct IndexPut {
       const int64_t want = l.out_sizes[l.out_sizes.size() - values.size() + i];
       fits = values[i] == want || values[i] == 1;
     }
-    DS_CHECK(fits, "shape mismatch: value tensor of shape ", in[1].sizes(), " cannot be broadcast to indexing result of shape ", l.out_sizes);
+    DS_CHECK(fits, "shape mismatch: value tensor of shape ", in[1].sizes(),
+             " cannot be broadcast to indexing result of shape ", l.out_sizes);
     return {in[0].dtype(), in[0].sizes(), preserved_strides(in[0].sizes(), in[0].strides())};
   }
   void eval(Inputs in, Tensor& out) const {
@@ -117,8 +130,9 @@ struct IndexPut {
     const Layout l = layout_of(in[0].sizes(), in.subspan(2));
     const kernels::IndexPlan plan = plan_of(out, in.subspan(2), l, keep);
     Tensor values = in[1];
-    while (values.dim() > l.out_sizes.size()) values = values.alias({Dims(std::span(values.sizes().begin() + 1, values.sizes().end())),
-                                                                     Dims(std::span(values.strides().begin() + 1, values.strides().end())), 0});
+    while (values.dim() > l.out_sizes.size())
+      values = values.alias({Dims(std::span(values.sizes().begin() + 1, values.sizes().end())),
+                             Dims(std::span(values.strides().begin() + 1, values.strides().end())), 0});
     if (numel_of(l.out_sizes) > 0) kernels::index_put(out.data_ptr(), values.view_as(l.out_sizes), plan, accumulate);
   }
   Grads vjp(const Vjp& c) const {
@@ -147,8 +161,9 @@ TensorList expand_masks(const Tensor& x, Inputs indices) {
     }
     const int first = static_cast<int>(out.size());
     for (int i = 0; i < t.dim(); ++i)
-      DS_CHECK_AS(IndexError, first + i < x.dim() && t.sizes()[i] == x.sizes()[first + i], "The shape of the mask ", t.sizes(), " at index ", i,
-                  " does not match the shape of the indexed tensor ", x.sizes(), " at index ", first + i);
+      DS_CHECK_AS(IndexError, first + i < x.dim() && t.sizes()[i] == x.sizes()[first + i], "The shape of the mask ",
+                  t.sizes(), " at index ", i, " does not match the shape of the indexed tensor ", x.sizes(),
+                  " at index ", first + i);
     const TensorList columns = unbind(nonzero(t), 1);
     for (const Tensor& column : columns) out.push_back(column);
   }
@@ -184,9 +199,12 @@ void index_put_(const Tensor& self, Inputs indices, const Tensor& values, bool a
 
 struct EmbeddingBackward {
   int64_t rows, padding_idx;
-  static constexpr OpInfo info{.schema = "_embedding_backward(Tensor grad, Tensor input, int rows, int padding_idx) -> Tensor",
-                               .doc = "Gradients summed into the rows they were read from, in index order.", .kind = Kind::kIndex,
-                               .saves = Saves::kRest, .shown = Shown::kHidden};
+  static constexpr OpInfo info{
+      .schema = "_embedding_backward(Tensor grad, Tensor input, int rows, int padding_idx) -> Tensor",
+      .doc = "Gradients summed into the rows they were read from, in index order.",
+      .kind = Kind::kIndex,
+      .saves = Saves::kRest,
+      .shown = Shown::kHidden};
   bool operator==(const EmbeddingBackward&) const = default;
   Meta infer(Inputs in) const { return {in[0].dtype(), {rows, in[0].sizes().back()}}; }
   void eval(Inputs in, Tensor& out) const {
@@ -195,7 +213,8 @@ struct EmbeddingBackward {
     const Tensor ids = in[1].is_contiguous() ? in[1] : Tensor::empty(in[1].sizes(), in[1].dtype());
     if (!ids.is(in[1])) kernels::copy(ids.view(), in[1].view());
     const int64_t n = ids.numel(), d = out.sizes()[1];
-    kernels::embedding_backward(out.view(), {g.data_ptr(), g.dtype(), {n, d}, {d, 1}}, {ids.data_ptr(), ids.dtype(), {n}, {1}}, padding_idx);
+    kernels::embedding_backward(out.view(), {g.data_ptr(), g.dtype(), {n, d}, {d, 1}},
+                                {ids.data_ptr(), ids.dtype(), {n}, {1}}, padding_idx);
   }
   Grads vjp(const Vjp& c) const {
     Tensor g = embedding(c.in[1], c.grad[0], -1);
@@ -207,13 +226,18 @@ DS_OP(EmbeddingBackward);
 
 struct Embedding {
   int64_t padding_idx;
-  static constexpr OpInfo info{.schema = "embedding(Tensor input, Tensor weight, int padding_idx=-1) -> Tensor",
-                               .doc = "Rows of weight [V, D] for integer ids of any shape; row padding_idx gets no gradient.",
-                               .kind = Kind::kIndex, .saves = Saves::kOthers, .shown = Shown::kFunctional};
+  static constexpr OpInfo info{
+      .schema = "embedding(Tensor input, Tensor weight, int padding_idx=-1) -> Tensor",
+      .doc = "Rows of weight [V, D] for integer ids of any shape; row padding_idx gets no gradient.",
+      .kind = Kind::kIndex,
+      .saves = Saves::kOthers,
+      .shown = Shown::kFunctional};
   bool operator==(const Embedding&) const = default;
   Meta infer(Inputs in) const {
-    DS_CHECK(in[0].dtype() == DType::kInt64 || in[0].dtype() == DType::kInt32, "Expected tensor for argument 'indices' to have one of the "
-             "following scalar types: int64, int32; but got ", name_of(in[0].dtype()), " instead (while checking arguments for embedding)");
+    DS_CHECK(in[0].dtype() == DType::kInt64 || in[0].dtype() == DType::kInt32,
+             "Expected tensor for argument 'indices' to have one of the "
+             "following scalar types: int64, int32; but got ",
+             name_of(in[0].dtype()), " instead (while checking arguments for embedding)");
     DS_CHECK(in[1].dim() == 2, "'weight' must be 2-D, got ", in[1].dim(), "-D (embedding)");
     Dims sizes = in[0].sizes();
     sizes.push_back(in[1].sizes()[1]);
@@ -239,9 +263,13 @@ struct Embedding {
       fail<IndexError>("index out of range in self: ", e.what());
     }
   }
-  Grads vjp(const Vjp& c) const { return {Tensor(), apply(EmbeddingBackward{c.in[1].sizes()[0], padding_idx}, c.grad[0], c.in[0])}; }
+  Grads vjp(const Vjp& c) const {
+    return {Tensor(), apply(EmbeddingBackward{c.in[1].sizes()[0], padding_idx}, c.grad[0], c.in[0])};
+  }
 };
 DS_OP(Embedding);
-Tensor embedding(const Tensor& input, const Tensor& weight, int64_t padding_idx) { return apply(Embedding{padding_idx}, input, weight); }
+Tensor embedding(const Tensor& input, const Tensor& weight, int64_t padding_idx) {
+  return apply(Embedding{padding_idx}, input, weight);
+}
 
 }  // namespace deepseek

@@ -9,15 +9,17 @@ namespace {
 void check_alpha(const char* op, DType t, const Scalar& alpha) {
   DS_CHECK(!(alpha.is_float() && !is_floating(t)), op,
            ": For integral input tensors, argument alpha must not be a floating point number.");
-  DS_CHECK(!(alpha.dtype() == DType::kBool && t != DType::kBool), op, ": Boolean alpha only supported for Boolean results.");
+  DS_CHECK(!(alpha.dtype() == DType::kBool && t != DType::kBool), op,
+           ": Boolean alpha only supported for Boolean results.");
 }
 
 bool is_one(const Scalar& s) { return s.dtype() != DType::kBool && s.to_double() == 1.0; }
 
 void add_scaled_eval(kernels::Pointwise plain, Inputs in, const Scalar& alpha, double sign, Tensor& out) {
   if (is_one(alpha)) return pointwise_eval(plain, Rule::kArith, in, out);
-  const Tensor three[] = {in[0], in[1], alpha.is_float() ? scalar(alpha.to_double() * sign)
-                                                         : scalar(alpha.to_int() * static_cast<int64_t>(sign))};
+  const Tensor three[] = {
+      in[0], in[1],
+      alpha.is_float() ? scalar(alpha.to_double() * sign) : scalar(alpha.to_int() * static_cast<int64_t>(sign))};
   pointwise_eval(kernels::Pointwise::kAddScaled, Rule::kArith, three, out);
 }
 
@@ -27,7 +29,9 @@ struct Add {
   Scalar alpha = 1;
   static constexpr OpInfo info{.schema = "add(Tensor input, Tensor other, *, Scalar alpha=1) -> Tensor",
                                .doc = "input + alpha * other, with broadcasting.",
-                               .kind = Kind::kPointwise, .saves = Saves::kNone, .inplace = true};
+                               .kind = Kind::kPointwise,
+                               .saves = Saves::kNone,
+                               .inplace = true};
   bool operator==(const Add&) const = default;
   Meta infer(Inputs in) const {
     const Meta m = pointwise_meta(info, Rule::kArith, in);
@@ -47,13 +51,17 @@ struct Sub {
   Scalar alpha = 1;
   static constexpr OpInfo info{.schema = "sub(Tensor input, Tensor other, *, Scalar alpha=1) -> Tensor",
                                .doc = "input - alpha * other, with broadcasting.",
-                               .kind = Kind::kPointwise, .saves = Saves::kNone, .inplace = true};
+                               .kind = Kind::kPointwise,
+                               .saves = Saves::kNone,
+                               .inplace = true};
   bool operator==(const Sub&) const = default;
   Meta infer(Inputs in) const {
     DS_CHECK(!(in[0].dtype() == DType::kBool && in[1].dtype() == DType::kBool),
-             "Subtraction, the `-` operator, with two bool tensors is not supported. Use the `^` or `logical_xor()` operator instead.");
+             "Subtraction, the `-` operator, with two bool tensors is not supported. Use the `^` or `logical_xor()` "
+             "operator instead.");
     DS_CHECK(in[0].dtype() != DType::kBool && in[1].dtype() != DType::kBool,
-             "Subtraction, the `-` operator, with a bool tensor is not supported. If you are trying to invert a mask, use the `~` or "
+             "Subtraction, the `-` operator, with a bool tensor is not supported. If you are trying to invert a mask, "
+             "use the `~` or "
              "`logical_not()` operator instead.");
     const Meta m = pointwise_meta(info, Rule::kArith, in);
     if (!is_one(alpha)) check_alpha("sub", m.dtype, alpha);
@@ -99,16 +107,21 @@ DS_BODY(Clamp, "clamp(Tensor input, Tensor? min=None, Tensor? max=None) -> Tenso
   if (!low.defined()) return _clamp_max(x, high);
   return _clamp(x, low, high);
 }
-Tensor clamp(const Tensor& input, const Tensor& min, const Tensor& max) { return apply_list(Clamp{}, TensorList{input, min, max})[0]; }
+Tensor clamp(const Tensor& input, const Tensor& min, const Tensor& max) {
+  return apply_list(Clamp{}, TensorList{input, min, max})[0];
+}
 
 DS_BODY(MaskedFill, "masked_fill(Tensor input, Tensor mask, Tensor value) -> Tensor",
         "input with `value` (a number or 0-d tensor) where mask is True.", true, kBoth, ) {
-  DS_CHECK(in[1].dtype() == DType::kBool, "masked_fill_ only supports boolean masks, but got mask with dtype ", name_of(in[1].dtype()));
-  DS_CHECK(in[2].dim() == 0, "masked_fill_ only supports a 0-dimensional value tensor, but got tensor with ", in[2].dim(),
-           " dimension(s).");
+  DS_CHECK(in[1].dtype() == DType::kBool, "masked_fill_ only supports boolean masks, but got mask with dtype ",
+           name_of(in[1].dtype()));
+  DS_CHECK(in[2].dim() == 0, "masked_fill_ only supports a 0-dimensional value tensor, but got tensor with ",
+           in[2].dim(), " dimension(s).");
   return where(in[1], to_dtype(in[2], in[0].dtype()), in[0]);
 }
-Tensor masked_fill(const Tensor& input, const Tensor& mask, const Tensor& value) { return apply(MaskedFill{}, input, mask, value); }
+Tensor masked_fill(const Tensor& input, const Tensor& mask, const Tensor& value) {
+  return apply(MaskedFill{}, input, mask, value);
+}
 
 DS_BODY(AddcmulOp, "addcmul(Tensor input, Tensor tensor1, Tensor tensor2, *, Scalar value=1) -> Tensor",
         "input + value * tensor1 * tensor2.", true, kBoth, Scalar value;) {
@@ -122,15 +135,19 @@ DS_BODY(Addcdiv, "addcdiv(Tensor input, Tensor tensor1, Tensor tensor2, *, Scala
 }
 
 DS_BODY(NanToNum, "nan_to_num(Tensor input, float? nan=None, float? posinf=None, float? neginf=None) -> Tensor",
-        "NaN and infinities replaced (by 0 and the dtype's limits unless given).", true, kBoth,
-        Opt<double> nan; Opt<double> posinf; Opt<double> neginf;) {
+        "NaN and infinities replaced (by 0 and the dtype's limits unless given).", true, kBoth, Opt<double> nan;
+        Opt<double> posinf; Opt<double> neginf;) {
   const Tensor& x = in[0];
   if (!is_floating(x.dtype())) return clone(x);
   const double limit = dispatch(x.dtype(), []<class T>() -> double {
-    if constexpr (std::is_same_v<T, Half>) return 65504.0;
-    else if constexpr (std::is_same_v<T, BFloat16>) return 3.3895313892515355e38;
-    else if constexpr (std::is_same_v<T, double>) return std::numeric_limits<double>::max();
-    else return std::numeric_limits<float>::max();
+    if constexpr (std::is_same_v<T, Half>)
+      return 65504.0;
+    else if constexpr (std::is_same_v<T, BFloat16>)
+      return 3.3895313892515355e38;
+    else if constexpr (std::is_same_v<T, double>)
+      return std::numeric_limits<double>::max();
+    else
+      return std::numeric_limits<float>::max();
   });
   // Bounds are cast to x's dtype first so that they stay representable.
   const auto constant = [&](double v) { return to_dtype(scalar(v), x.dtype()); };
@@ -140,7 +157,8 @@ DS_BODY(NanToNum, "nan_to_num(Tensor input, float? nan=None, float? posinf=None,
 }
 
 DS_BODY(Gelu, "gelu(Tensor input, str approximate='none') -> Tensor",
-        "x * Phi(x) (Hendrycks & Gimpel 2016); approximate='tanh' uses the tanh form.", false, kFunctional, Str approximate;) {
+        "x * Phi(x) (Hendrycks & Gimpel 2016); approximate='tanh' uses the tanh form.", false, kFunctional,
+        Str approximate;) {
   if (approximate == "tanh") return _gelu_tanh(in[0]);
   DS_CHECK(approximate == "none", "approximate argument must be either none or tanh, got '", approximate.view(), "'");
   return _gelu_erf(in[0]);
@@ -151,18 +169,21 @@ DS_BODY(LeakyReluOp, "leaky_relu(Tensor input, float negative_slope=0.01) -> Ten
   return _leaky_relu(in[0], scalar(negative_slope));
 }
 
-DS_BODY(EluOp, "elu(Tensor input, float alpha=1.0) -> Tensor", "x above zero, alpha * (exp(x) - 1) below.", true, kFunctional,
-        double alpha;) {
+DS_BODY(EluOp, "elu(Tensor input, float alpha=1.0) -> Tensor", "x above zero, alpha * (exp(x) - 1) below.", true,
+        kFunctional, double alpha;) {
   return _elu(in[0], scalar(alpha));
 }
 
 DS_BODY(SoftplusOp, "softplus(Tensor input, float beta=1.0, float threshold=20.0) -> Tensor",
-        "log(1 + exp(beta x)) / beta; linear above the threshold.", false, kFunctional, double beta; double threshold;) {
+        "log(1 + exp(beta x)) / beta; linear above the threshold.", false, kFunctional, double beta;
+        double threshold;) {
   return _softplus(in[0], scalar(beta), scalar(threshold));
 }
 
-DS_BODY(IsClose, "isclose(Tensor input, Tensor other, float rtol=1e-05, float atol=1e-08, bool equal_nan=False) -> Tensor",
-        "|input - other| <= atol + rtol * |other|, element by element.", false, kBoth, double rtol; double atol; bool equal_nan;) {
+DS_BODY(IsClose,
+        "isclose(Tensor input, Tensor other, float rtol=1e-05, float atol=1e-08, bool equal_nan=False) -> Tensor",
+        "|input - other| <= atol + rtol * |other|, element by element.", false, kBoth, double rtol;
+        double atol; bool equal_nan;) {
   const Tensor &a = in[0], &b = in[1];
   DS_CHECK(a.dtype() == b.dtype(), name_of(a.dtype()), " did not match ", name_of(b.dtype()));
   Tensor close = eq(a, b);

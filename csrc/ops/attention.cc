@@ -18,8 +18,9 @@ Tensor repeat_heads(const Tensor& t, int64_t groups) {
 
 Tensor masked_scores(const Tensor& scores, const Tensor& mask) {
   if (mask.dtype() == DType::kBool) return where(mask, scores, scalar(-INFINITY));
-  DS_CHECK(mask.dtype() == scores.dtype(), "Expected attn_mask dtype to be bool or to match query dtype, but got attn_mask.dtype: ", name_of(mask.dtype()),
-           " and query.dtype: ", name_of(scores.dtype()));
+  DS_CHECK(mask.dtype() == scores.dtype(),
+           "Expected attn_mask dtype to be bool or to match query dtype, but got attn_mask.dtype: ",
+           name_of(mask.dtype()), " and query.dtype: ", name_of(scores.dtype()));
   return scores + mask;
 }
 
@@ -32,17 +33,26 @@ Tensor safe_softmax(const Tensor& scores) {
 }  // namespace
 
 DS_BODY(ScaledDotProductAttention,
-        "scaled_dot_product_attention(Tensor query, Tensor key, Tensor value, Tensor? attn_mask=None, float dropout_p=0.0, bool is_causal=False, float? scale=None, bool enable_gqa=False) -> Tensor",
-        "softmax(query @ key^T * scale + mask) @ value; query [.., L, E], key [.., S, E], value [.., S, V]; scale defaults to 1/sqrt(E).", false, kFunctional,
-        double dropout_p; bool is_causal; Opt<double> scale; bool enable_gqa;) {
+        "scaled_dot_product_attention(Tensor query, Tensor key, Tensor value, Tensor? attn_mask=None, float "
+        "dropout_p=0.0, bool is_causal=False, float? scale=None, bool enable_gqa=False) -> Tensor",
+        "softmax(query @ key^T * scale + mask) @ value; query [.., L, E], key [.., S, E], value [.., S, V]; scale "
+        "defaults to 1/sqrt(E).",
+        false, kFunctional, double dropout_p;
+        bool is_causal; Opt<double> scale; bool enable_gqa;) {
   const Tensor &q = in[0], &mask = in[3];
   Tensor k = in[1], v = in[2];
-  DS_CHECK(q.dim() >= 2 && k.dim() >= 2 && v.dim() >= 2, "scaled_dot_product_attention: query, key and value must have at least 2 dimensions, got ", q.dim(), ", ", k.dim(), ", ", v.dim());
-  DS_CHECK(q.dtype() == k.dtype() && q.dtype() == v.dtype(), "Expected query, key, and value to have the same dtype, but got query.dtype: ", name_of(q.dtype()),
+  DS_CHECK(q.dim() >= 2 && k.dim() >= 2 && v.dim() >= 2,
+           "scaled_dot_product_attention: query, key and value must have at least 2 dimensions, got ", q.dim(), ", ",
+           k.dim(), ", ", v.dim());
+  DS_CHECK(q.dtype() == k.dtype() && q.dtype() == v.dtype(),
+           "Expected query, key, and value to have the same dtype, but got query.dtype: ", name_of(q.dtype()),
            " key.dtype: ", name_of(k.dtype()), " and value.dtype: ", name_of(v.dtype()), " instead.");
-  DS_CHECK(!(is_causal && mask.defined()), "_scaled_dot_product_attention: Explicit attn_mask should not be set when is_causal=True");
+  DS_CHECK(!(is_causal && mask.defined()),
+           "_scaled_dot_product_attention: Explicit attn_mask should not be set when is_causal=True");
   if (enable_gqa) {
-    DS_CHECK(q.dim() >= 3 && k.size(-3) > 0 && q.size(-3) % k.size(-3) == 0, "Number of heads in key and value must divide the number of heads in query: got ", q.sizes(), " and ", k.sizes());
+    DS_CHECK(q.dim() >= 3 && k.size(-3) > 0 && q.size(-3) % k.size(-3) == 0,
+             "Number of heads in key and value must divide the number of heads in query: got ", q.sizes(), " and ",
+             k.sizes());
     k = repeat_heads(k, q.size(-3) / k.size(-3));
     v = repeat_heads(v, q.size(-3) / v.size(-3));
   }

@@ -5,15 +5,15 @@
 
 #include "ops/ops.h"
 
-#define DS_BODY_AS(Result, S, schema_, doc_, inplace_, shown_, ...)                                                \
-  struct S {                                                                                                       \
-    __VA_ARGS__                                                                                                    \
-    static constexpr OpInfo info{.schema = schema_, .doc = doc_, .kind = Kind::kComposite, .inplace = inplace_,    \
-                                 .shown = Shown::shown_};                                                          \
-    bool operator==(const S&) const = default;                                                                     \
-    Result body(Inputs in) const;                                                                                  \
-  };                                                                                                               \
-  DS_OP(S);                                                                                                        \
+#define DS_BODY_AS(Result, S, schema_, doc_, inplace_, shown_, ...)                                             \
+  struct S {                                                                                                    \
+    __VA_ARGS__                                                                                                 \
+    static constexpr OpInfo info{                                                                               \
+        .schema = schema_, .doc = doc_, .kind = Kind::kComposite, .inplace = inplace_, .shown = Shown::shown_}; \
+    bool operator==(const S&) const = default;                                                                  \
+    Result body(Inputs in) const;                                                                               \
+  };                                                                                                            \
+  DS_OP(S);                                                                                                     \
   Result S::body([[maybe_unused]] Inputs in) const
 
 #define DS_BODY(...) DS_BODY_AS(Tensor, __VA_ARGS__)

@@ -11,8 +11,11 @@ namespace deepseek {
 struct Empty {
   Dims size;
   Opt<DType> dtype;
-  static constexpr OpInfo info{.schema = "empty(int[]* size, " DS_OPTIONS ") -> Tensor", .doc = "Uninitialised memory.",
-                               .kind = Kind::kCreate, .differentiable = false, .shown = Shown::kFunction};
+  static constexpr OpInfo info{.schema = "empty(int[]* size, " DS_OPTIONS ") -> Tensor",
+                               .doc = "Uninitialised memory.",
+                               .kind = Kind::kCreate,
+                               .differentiable = false,
+                               .shown = Shown::kFunction};
   bool operator==(const Empty&) const = default;
   Meta infer(Inputs) const { return {dtype.value_or(default_dtype()), size}; }
   void eval(Inputs, Tensor&) const {}
@@ -26,17 +29,20 @@ void fill_with(const Scalar& value, const Tensor& out) {
   kernels::fill(out.view(), bytes, value.dtype());
 }
 
-#define DS_FILLED(S, name, value)                                                                                     \
-  struct S {                                                                                                          \
-    Dims size;                                                                                                        \
-    Opt<DType> dtype;                                                                                                 \
-    static constexpr OpInfo info{.schema = #name "(int[]* size, " DS_OPTIONS ") -> Tensor", .doc = "Filled with " #value ".", \
-                                 .kind = Kind::kCreate, .differentiable = false, .shown = Shown::kFunction};          \
-    bool operator==(const S&) const = default;                                                                        \
-    Meta infer(Inputs) const { return {dtype.value_or(default_dtype()), size}; }                                      \
-    void eval(Inputs, Tensor& out) const { fill_with(Scalar(value), out); }                                           \
-  };                                                                                                                  \
-  DS_OP(S);                                                                                                           \
+#define DS_FILLED(S, name, value)                                                           \
+  struct S {                                                                                \
+    Dims size;                                                                              \
+    Opt<DType> dtype;                                                                       \
+    static constexpr OpInfo info{.schema = #name "(int[]* size, " DS_OPTIONS ") -> Tensor", \
+                                 .doc = "Filled with " #value ".",                          \
+                                 .kind = Kind::kCreate,                                     \
+                                 .differentiable = false,                                   \
+                                 .shown = Shown::kFunction};                                \
+    bool operator==(const S&) const = default;                                              \
+    Meta infer(Inputs) const { return {dtype.value_or(default_dtype()), size}; }            \
+    void eval(Inputs, Tensor& out) const { fill_with(Scalar(value), out); }                 \
+  };                                                                                        \
+  DS_OP(S);                                                                                 \
   Tensor name(const Dims& size, DType dtype) { return apply(S{size, dtype}); }
 DS_FILLED(Zeros, zeros, 0)
 DS_FILLED(Ones, ones, 1)
@@ -47,7 +53,9 @@ struct Full {
   Opt<DType> dtype;
   static constexpr OpInfo info{.schema = "full(int[] size, Scalar fill_value, " DS_OPTIONS ") -> Tensor",
                                .doc = "Filled with `fill_value`, whose kind decides the dtype when none is given.",
-                               .kind = Kind::kCreate, .differentiable = false, .shown = Shown::kFunction};
+                               .kind = Kind::kCreate,
+                               .differentiable = false,
+                               .shown = Shown::kFunction};
   bool operator==(const Full&) const = default;
   Meta infer(Inputs) const {
     return {dtype.value_or(fill_value.is_float() ? default_dtype() : fill_value.dtype()), size};
@@ -57,16 +65,19 @@ struct Full {
 DS_OP(Full);
 Tensor full(const Dims& size, Scalar value, DType dtype) { return apply(Full{size, value, dtype}); }
 
-#define DS_LIKE(S, name, value)                                                                                            \
-  struct S {                                                                                                               \
-    Opt<DType> dtype;                                                                                                      \
-    static constexpr OpInfo info{.schema = #name "(Tensor input, " DS_OPTIONS ") -> Tensor",                               \
-                                 .doc = "Of input's size and dtype, filled with " #value ".", .kind = Kind::kCreate,       \
-                                 .saves = Saves::kNone, .differentiable = false, .shown = Shown::kFunction};               \
-    bool operator==(const S&) const = default;                                                                             \
-    Meta infer(Inputs in) const { return {dtype.value_or(in[0].dtype()), in[0].sizes()}; }                                 \
-    void eval(Inputs, Tensor& out) const { fill_with(Scalar(value), out); }                                                \
-  };                                                                                                                       \
+#define DS_LIKE(S, name, value)                                                               \
+  struct S {                                                                                  \
+    Opt<DType> dtype;                                                                         \
+    static constexpr OpInfo info{.schema = #name "(Tensor input, " DS_OPTIONS ") -> Tensor",  \
+                                 .doc = "Of input's size and dtype, filled with " #value ".", \
+                                 .kind = Kind::kCreate,                                       \
+                                 .saves = Saves::kNone,                                       \
+                                 .differentiable = false,                                     \
+                                 .shown = Shown::kFunction};                                  \
+    bool operator==(const S&) const = default;                                                \
+    Meta infer(Inputs in) const { return {dtype.value_or(in[0].dtype()), in[0].sizes()}; }    \
+    void eval(Inputs, Tensor& out) const { fill_with(Scalar(value), out); }                   \
+  };                                                                                          \
   DS_OP(S);
 DS_LIKE(ZerosLike, zeros_like, 0)
 DS_LIKE(OnesLike, ones_like, 1)
@@ -77,8 +88,10 @@ Tensor ones_like(const Tensor& t) { return ones(t.sizes(), t.dtype()); }
 struct EmptyLike {
   Opt<DType> dtype;
   static constexpr OpInfo info{.schema = "empty_like(Tensor input, " DS_OPTIONS ") -> Tensor",
-                               .doc = "Uninitialised memory of input's size and dtype.", .kind = Kind::kCreate,
-                               .differentiable = false, .shown = Shown::kFunction};
+                               .doc = "Uninitialised memory of input's size and dtype.",
+                               .kind = Kind::kCreate,
+                               .differentiable = false,
+                               .shown = Shown::kFunction};
   bool operator==(const EmptyLike&) const = default;
   Meta infer(Inputs in) const { return {dtype.value_or(in[0].dtype()), in[0].sizes()}; }
   void eval(Inputs, Tensor&) const {}
@@ -89,8 +102,10 @@ struct FullLike {
   Scalar fill_value;
   Opt<DType> dtype;
   static constexpr OpInfo info{.schema = "full_like(Tensor input, Scalar fill_value, " DS_OPTIONS ") -> Tensor",
-                               .doc = "Of input's size and dtype, filled with `fill_value`.", .kind = Kind::kCreate,
-                               .differentiable = false, .shown = Shown::kFunction};
+                               .doc = "Of input's size and dtype, filled with `fill_value`.",
+                               .kind = Kind::kCreate,
+                               .differentiable = false,
+                               .shown = Shown::kFunction};
   bool operator==(const FullLike&) const = default;
   Meta infer(Inputs in) const { return {dtype.value_or(in[0].dtype()), in[0].sizes()}; }
   void eval(Inputs, Tensor& out) const { fill_with(fill_value, out); }
@@ -103,13 +118,15 @@ struct ArangeRange {
   Scalar start, end, step;
   Meta meta(Opt<DType> dtype) const {
     DS_CHECK(step.to_double() != 0, "step must be nonzero");
-    DS_CHECK(std::isfinite(start.to_double()) && std::isfinite(end.to_double()), "unsupported range: ", start, " -> ", end);
+    DS_CHECK(std::isfinite(start.to_double()) && std::isfinite(end.to_double()), "unsupported range: ", start, " -> ",
+             end);
     DS_CHECK((step.to_double() > 0) == (end.to_double() >= start.to_double()) || start.to_double() == end.to_double(),
              "upper bound and lower bound inconsistent with step sign");
     const bool floats = start.is_float() || end.is_float() || step.is_float();
-    const double n = floats ? std::ceil((end.to_double() - start.to_double()) / step.to_double())
-                            : static_cast<double>((end.to_int() - start.to_int() + step.to_int() - (step.to_int() > 0 ? 1 : -1)) /
-                                                  step.to_int());
+    const double n =
+        floats ? std::ceil((end.to_double() - start.to_double()) / step.to_double())
+               : static_cast<double>((end.to_int() - start.to_int() + step.to_int() - (step.to_int() > 0 ? 1 : -1)) /
+                                     step.to_int());
     return {dtype.value_or(floats ? default_dtype() : DType::kInt64), {static_cast<int64_t>(std::max(n, 0.0))}};
   }
   void fill(Tensor& out) const {
@@ -118,8 +135,9 @@ struct ArangeRange {
       T* p = out.data<T>();
       if constexpr (std::is_integral_v<T>) {
         for (int64_t i = 0; i < n; ++i)
-          p[i] = static_cast<T>(step.is_float() || start.is_float() ? static_cast<int64_t>(start.to_double() + i * step.to_double())
-                                                                    : start.to_int() + i * step.to_int());
+          p[i] = static_cast<T>(step.is_float() || start.is_float()
+                                    ? static_cast<int64_t>(start.to_double() + i * step.to_double())
+                                    : start.to_int() + i * step.to_int());
       } else {
         for (int64_t i = 0; i < n; ++i) p[i] = T(start.to_double() + static_cast<double>(i) * step.to_double());
       }
@@ -130,8 +148,11 @@ struct ArangeRange {
 struct Arange {
   Scalar end;
   Opt<DType> dtype;
-  static constexpr OpInfo info{.schema = "arange(Scalar end, " DS_OPTIONS ") -> Tensor", .doc = "0, 1, … below `end`.",
-                               .kind = Kind::kCreate, .differentiable = false, .shown = Shown::kFunction};
+  static constexpr OpInfo info{.schema = "arange(Scalar end, " DS_OPTIONS ") -> Tensor",
+                               .doc = "0, 1, … below `end`.",
+                               .kind = Kind::kCreate,
+                               .differentiable = false,
+                               .shown = Shown::kFunction};
   bool operator==(const Arange&) const = default;
   Meta infer(Inputs) const { return ArangeRange{0, end, 1}.meta(dtype); }
   void eval(Inputs, Tensor& out) const { ArangeRange{0, end, 1}.fill(out); }
@@ -142,9 +163,12 @@ Tensor arange(int64_t end, DType dtype) { return apply(Arange{end, dtype}); }
 struct ArangeStart {
   Scalar start, end, step;
   Opt<DType> dtype;
-  static constexpr OpInfo info{.schema = "arange.start(Scalar start, Scalar end, Scalar step=1, " DS_OPTIONS ") -> Tensor",
-                               .doc = "start, start + step, … below `end`.", .kind = Kind::kCreate, .differentiable = false,
-                               .shown = Shown::kFunction};
+  static constexpr OpInfo info{
+      .schema = "arange.start(Scalar start, Scalar end, Scalar step=1, " DS_OPTIONS ") -> Tensor",
+      .doc = "start, start + step, … below `end`.",
+      .kind = Kind::kCreate,
+      .differentiable = false,
+      .shown = Shown::kFunction};
   bool operator==(const ArangeStart&) const = default;
   Meta infer(Inputs) const { return ArangeRange{start, end, step}.meta(dtype); }
   void eval(Inputs, Tensor& out) const { ArangeRange{start, end, step}.fill(out); }
@@ -156,8 +180,10 @@ struct Linspace {
   int64_t steps;
   Opt<DType> dtype;
   static constexpr OpInfo info{.schema = "linspace(Scalar start, Scalar end, int steps, " DS_OPTIONS ") -> Tensor",
-                               .doc = "`steps` evenly spaced values from start to end, both included.", .kind = Kind::kCreate,
-                               .differentiable = false, .shown = Shown::kFunction};
+                               .doc = "`steps` evenly spaced values from start to end, both included.",
+                               .kind = Kind::kCreate,
+                               .differentiable = false,
+                               .shown = Shown::kFunction};
   bool operator==(const Linspace&) const = default;
   Meta infer(Inputs) const {
     DS_CHECK(steps >= 0, "number of steps must be non-negative, got ", steps);
@@ -182,7 +208,9 @@ struct Eye {
   Opt<int64_t> m;
   Opt<DType> dtype;
   static constexpr OpInfo info{.schema = "eye(int n, int? m=None, " DS_OPTIONS ") -> Tensor",
-                               .doc = "Ones on the diagonal, zeros elsewhere.", .kind = Kind::kCreate, .differentiable = false,
+                               .doc = "Ones on the diagonal, zeros elsewhere.",
+                               .kind = Kind::kCreate,
+                               .differentiable = false,
                                .shown = Shown::kFunction};
   bool operator==(const Eye&) const = default;
   Meta infer(Inputs) const {
@@ -204,10 +232,13 @@ DS_OP(Eye);
 struct Fill {
   static constexpr OpInfo info{.schema = "fill(Tensor input, Tensor value) -> Tensor",
                                .doc = "Of input's size and dtype, every element `value` (a number or 0-d tensor).",
-                               .kind = Kind::kPointwise, .saves = Saves::kNone, .inplace = true};
+                               .kind = Kind::kPointwise,
+                               .saves = Saves::kNone,
+                               .inplace = true};
   bool operator==(const Fill&) const = default;
   Meta infer(Inputs in) const {
-    DS_CHECK(in[1].dim() == 0, "fill_ only supports 0-dimension value tensor but got tensor with ", in[1].dim(), " dimensions.");
+    DS_CHECK(in[1].dim() == 0, "fill_ only supports 0-dimension value tensor but got tensor with ", in[1].dim(),
+             " dimensions.");
     return {in[0].dtype(), in[0].sizes()};
   }
   void eval(Inputs in, Tensor& out) const { kernels::fill(out.view(), in[1].data_ptr(), in[1].dtype()); }
@@ -216,8 +247,12 @@ struct Fill {
 DS_OP(Fill);
 
 struct Zero {
-  static constexpr OpInfo info{.schema = "zero(Tensor input) -> Tensor", .doc = "Zeros of input's size and dtype.",
-                               .kind = Kind::kPointwise, .saves = Saves::kNone, .inplace = true, .shown = Shown::kHidden};
+  static constexpr OpInfo info{.schema = "zero(Tensor input) -> Tensor",
+                               .doc = "Zeros of input's size and dtype.",
+                               .kind = Kind::kPointwise,
+                               .saves = Saves::kNone,
+                               .inplace = true,
+                               .shown = Shown::kHidden};
   bool operator==(const Zero&) const = default;
   Meta infer(Inputs in) const { return {in[0].dtype(), in[0].sizes()}; }
   void eval(Inputs, Tensor& out) const { fill_with(Scalar(0), out); }
@@ -228,8 +263,10 @@ DS_OP(Zero);
 // --- copies
 
 struct Clone {
-  static constexpr OpInfo info{.schema = "clone(Tensor input) -> Tensor", .doc = "A copy with its own memory.",
-                               .kind = Kind::kPointwise, .saves = Saves::kNone};
+  static constexpr OpInfo info{.schema = "clone(Tensor input) -> Tensor",
+                               .doc = "A copy with its own memory.",
+                               .kind = Kind::kPointwise,
+                               .saves = Saves::kNone};
   bool operator==(const Clone&) const = default;
   Meta infer(Inputs in) const {
     return {in[0].dtype(), in[0].sizes(), preserved_strides(in[0].sizes(), in[0].strides())};
@@ -243,8 +280,10 @@ Tensor clone(const Tensor& input) { return apply(Clone{}, input); }
 struct Restride {  // the same values laid out with the given strides
   Dims strides;
   static constexpr OpInfo info{.schema = "_restride(Tensor input, int[] strides) -> Tensor",
-                               .doc = "The same values in memory with the given strides.", .kind = Kind::kOther,
-                               .saves = Saves::kNone, .shown = Shown::kHidden};
+                               .doc = "The same values in memory with the given strides.",
+                               .kind = Kind::kOther,
+                               .saves = Saves::kNone,
+                               .shown = Shown::kHidden};
   bool operator==(const Restride&) const = default;
   Meta infer(Inputs in) const { return {in[0].dtype(), in[0].sizes(), strides}; }
   void eval(Inputs in, Tensor& out) const { kernels::copy(out.view(), in[0].view()); }
@@ -258,7 +297,8 @@ Tensor restride(const Tensor& input, const Dims& strides) {
 struct Contiguous {
   static constexpr OpInfo info{.schema = "contiguous(Tensor input) -> Tensor",
                                .doc = "input itself when its memory is in row-major order, else such a copy.",
-                               .kind = Kind::kComposite, .shown = Shown::kMethod};
+                               .kind = Kind::kComposite,
+                               .shown = Shown::kMethod};
   bool operator==(const Contiguous&) const = default;
   Tensor body(Inputs in) const {
     return in[0].is_contiguous() ? in[0] : apply(Restride{contiguous_strides(in[0].sizes())}, in[0]);
@@ -270,8 +310,11 @@ Tensor contiguous(const Tensor& input) { return Contiguous{}.body({&input, 1}); 
 struct ToDtype {
   Opt<DType> dtype;
   static constexpr OpInfo info{.schema = "_to_dtype(Tensor input, dtype? dtype) -> Tensor",
-                               .doc = "Converted to `dtype`, always a copy; float to int truncates.", .kind = Kind::kPointwise,
-                               .saves = Saves::kNone, .shown = Shown::kHidden, .node = "ToCopy"};
+                               .doc = "Converted to `dtype`, always a copy; float to int truncates.",
+                               .kind = Kind::kPointwise,
+                               .saves = Saves::kNone,
+                               .shown = Shown::kHidden,
+                               .node = "ToCopy"};
   bool operator==(const ToDtype&) const = default;
   Meta infer(Inputs in) const {
     return {dtype.value_or(in[0].dtype()), in[0].sizes(), preserved_strides(in[0].sizes(), in[0].strides())};
@@ -285,8 +328,10 @@ Tensor to_dtype(const Tensor& input, DType dtype) {
 }
 
 struct Detach {
-  static constexpr OpInfo info{.schema = "detach(Tensor input) -> Tensor", .doc = "The same memory, outside the graph.",
-                               .kind = Kind::kView, .differentiable = false};
+  static constexpr OpInfo info{.schema = "detach(Tensor input) -> Tensor",
+                               .doc = "The same memory, outside the graph.",
+                               .kind = Kind::kView,
+                               .differentiable = false};
   bool operator==(const Detach&) const = default;
   ViewSpec view(const Tensor& t) const { return {t.sizes(), t.strides(), 0}; }
 };
@@ -294,9 +339,12 @@ DS_OP(Detach);
 Tensor detach(const Tensor& input) { return apply(Detach{}, input); }
 
 Tensor set_requires_grad(Tensor t, bool on) {
-  DS_CHECK(!on || (is_floating(t.dtype()) && !is_float8(t.dtype())), "only Tensors of floating point dtype can require gradients, got ", name_of(t.dtype()));
-  DS_CHECK(t.is_leaf(), "you can only change requires_grad flags of leaf variables.", on ? "" :
-           " If you want to use a computed variable in a subgraph that doesn't require differentiation use var_no_grad = var.detach().");
+  DS_CHECK(!on || (is_floating(t.dtype()) && !is_float8(t.dtype())),
+           "only Tensors of floating point dtype can require gradients, got ", name_of(t.dtype()));
+  DS_CHECK(t.is_leaf(), "you can only change requires_grad flags of leaf variables.",
+           on ? ""
+              : " If you want to use a computed variable in a subgraph that doesn't require differentiation use "
+                "var_no_grad = var.detach().");
   t.cell()->requires_grad = on;
   return t;
 }

@@ -9,7 +9,8 @@
 namespace deepseek {
 namespace {
 
-constexpr OpInfo index_info(const char* schema, const char* doc, Saves saves, bool inplace = false, Shown shown = Shown::kBoth) {
+constexpr OpInfo index_info(const char* schema, const char* doc, Saves saves, bool inplace = false,
+                            Shown shown = Shown::kBoth) {
   return {.schema = schema, .doc = doc, .kind = Kind::kIndex, .saves = saves, .inplace = inplace, .shown = shown};
 }
 
@@ -19,14 +20,17 @@ void check_index_dtype(const char* op, const Tensor& index, bool allow_int32 = f
 }
 
 // gather and scatter: index no larger than `bound` in any dim but `dim`.
-void check_index_shape(const char* op, const Tensor& index, const Tensor& bound, const char* bound_name, int dim, bool skip_dim) {
+void check_index_shape(const char* op, const Tensor& index, const Tensor& bound, const char* bound_name, int dim,
+                       bool skip_dim) {
   const Dims& a = index.sizes();
   const Dims& b = bound.sizes();
   if (index.numel() == 0) return;
-  DS_CHECK(std::max(index.dim(), 1) == std::max(bound.dim(), 1), op, "(): Index tensor must have the same number of dimensions as ",
-           bound_name, " tensor; got ", index.dim(), " and ", bound.dim());
+  DS_CHECK(std::max(index.dim(), 1) == std::max(bound.dim(), 1), op,
+           "(): Index tensor must have the same number of dimensions as ", bound_name, " tensor; got ", index.dim(),
+           " and ", bound.dim());
   for (int i = 0; i < std::min(a.size(), b.size()); ++i)
-    DS_CHECK((skip_dim && i == dim) || a[i] <= b[i], op, "(): Size does not match at dimension ", i, ": expected index ", a, " to be no larger than ", bound_name, " ", b,
+    DS_CHECK((skip_dim && i == dim) || a[i] <= b[i], op, "(): Size does not match at dimension ", i,
+             ": expected index ", a, " to be no larger than ", bound_name, " ", b,
              skip_dim ? " apart from dimension " : "", skip_dim ? std::to_string(dim) : "");
 }
 
@@ -61,7 +65,9 @@ struct Gather {
     kernels::check_indices("gather", in[1].view(), size_along(in[0], d), d, false);
     kernels::gather(at_least_1d(out), at_least_1d(in[0]), at_least_1d(in[1]), d);
   }
-  Grads vjp(const Vjp& c) const { return {scatter_add(zeros(c.in[0].sizes(), c.grad[0].dtype()), dim, c.in[1], c.grad[0])}; }
+  Grads vjp(const Vjp& c) const {
+    return {scatter_add(zeros(c.in[0].sizes(), c.grad[0].dtype()), dim, c.in[1], c.grad[0])};
+  }
 };
 DS_OP(Gather);
 Tensor gather(const Tensor& input, int64_t dim, const Tensor& index) { return apply(Gather{dim}, input, index); }
@@ -74,7 +80,8 @@ Meta scatter_meta(const char* op, Inputs in, int64_t dim) {
   const bool value = in[2].cell()->wrapped_number || (in[2].dim() == 0 && in[1].dim() > 0);
   if (!value) {
     check_index_shape(op, in[1], in[2], "src", d, false);
-    DS_CHECK(in[2].dtype() == in[0].dtype(), op, "(): Expected self.dtype to be equal to src.dtype; got ", name_of(in[0].dtype()), " and ", name_of(in[2].dtype()));
+    DS_CHECK(in[2].dtype() == in[0].dtype(), op, "(): Expected self.dtype to be equal to src.dtype; got ",
+             name_of(in[0].dtype()), " and ", name_of(in[2].dtype()));
   }
   return {in[0].dtype(), in[0].sizes()};
 }
@@ -100,14 +107,16 @@ void scatter_eval(const char* op, Inputs in, int64_t dim, Tensor& out, kernels::
 
 struct Scatter {
   int64_t dim;
-  static constexpr OpInfo info = index_info("scatter(Tensor input, int dim, Tensor index, Tensor src) -> Tensor",
-                                            "input with src (a tensor or a number) written at index along dim.", Saves::kRest, true);
+  static constexpr OpInfo info =
+      index_info("scatter(Tensor input, int dim, Tensor index, Tensor src) -> Tensor",
+                 "input with src (a tensor or a number) written at index along dim.", Saves::kRest, true);
   bool operator==(const Scatter&) const = default;
   Meta infer(Inputs in) const { return scatter_meta("scatter", in, dim); }
   void eval(Inputs in, Tensor& out) const { scatter_eval("scatter", in, dim, out, kernels::ScatterMode::kSet); }
   Grads vjp(const Vjp& c) const {
     const Tensor &g = c.grad[0], &index = c.in[1];
-    return {c.need(0) ? scatter(g, dim, index, scalar(0.0)) : Tensor(), Tensor(), c.need(2) ? scatter_source_vjp(g, index, c.in[2]) : Tensor()};
+    return {c.need(0) ? scatter(g, dim, index, scalar(0.0)) : Tensor(), Tensor(),
+            c.need(2) ? scatter_source_vjp(g, index, c.in[2]) : Tensor()};
   }
   Tensor scatter_source_vjp(const Tensor& g, const Tensor& index, const Tensor& src) const {
     const Tensor picked = gather(g, dim, index);
@@ -117,17 +126,20 @@ struct Scatter {
   }
 };
 DS_OP(Scatter);
-Tensor scatter(const Tensor& input, int64_t dim, const Tensor& index, const Tensor& src) { return apply(Scatter{dim}, input, index, src); }
+Tensor scatter(const Tensor& input, int64_t dim, const Tensor& index, const Tensor& src) {
+  return apply(Scatter{dim}, input, index, src);
+}
 
-DS_BODY(ScatterValue, "scatter.value(Tensor input, int dim, Tensor index, *, Tensor value) -> Tensor", "input with a number written at index.",
-        true, kBoth, int64_t dim;) {
+DS_BODY(ScatterValue, "scatter.value(Tensor input, int dim, Tensor index, *, Tensor value) -> Tensor",
+        "input with a number written at index.", true, kBoth, int64_t dim;) {
   return scatter(in[0], dim, in[1], in[2]);
 }
 
 struct ScatterAdd {
   int64_t dim;
-  static constexpr OpInfo info = index_info("scatter_add(Tensor input, int dim, Tensor index, Tensor src) -> Tensor",
-                                            "input with src added at index along dim, in index order.", Saves::kRest, true);
+  static constexpr OpInfo info =
+      index_info("scatter_add(Tensor input, int dim, Tensor index, Tensor src) -> Tensor",
+                 "input with src added at index along dim, in index order.", Saves::kRest, true);
   bool operator==(const ScatterAdd&) const = default;
   Meta infer(Inputs in) const { return scatter_meta("scatter_add", in, dim); }
   void eval(Inputs in, Tensor& out) const { scatter_eval("scatter_add", in, dim, out, kernels::ScatterMode::kSum); }
@@ -136,15 +148,19 @@ struct ScatterAdd {
   }
 };
 DS_OP(ScatterAdd);
-Tensor scatter_add(const Tensor& input, int64_t dim, const Tensor& index, const Tensor& src) { return apply(ScatterAdd{dim}, input, index, src); }
+Tensor scatter_add(const Tensor& input, int64_t dim, const Tensor& index, const Tensor& src) {
+  return apply(ScatterAdd{dim}, input, index, src);
+}
 
 struct IndexSelect {
   int64_t dim;
-  static constexpr OpInfo info = index_info("index_select(Tensor input, int dim, Tensor index) -> Tensor", "The listed entries of a dim.", Saves::kRest);
+  static constexpr OpInfo info = index_info("index_select(Tensor input, int dim, Tensor index) -> Tensor",
+                                            "The listed entries of a dim.", Saves::kRest);
   bool operator==(const IndexSelect&) const = default;
   Meta infer(Inputs in) const {
     const int d = wrap_dim("index_select", dim, in[0].dim());
-    DS_CHECK_AS(IndexError, in[1].dim() <= 1, "index_select(): Index is supposed to be a vector, but got dim: ", in[1].dim());
+    DS_CHECK_AS(IndexError, in[1].dim() <= 1,
+                "index_select(): Index is supposed to be a vector, but got dim: ", in[1].dim());
     check_index_dtype("index_select", in[1], true);
     Dims sizes = in[0].sizes();
     if (!sizes.empty()) sizes[d] = in[1].numel();
@@ -155,20 +171,26 @@ struct IndexSelect {
     kernels::check_indices("index_select", in[1].view(), size_along(in[0], d), d, false);
     if (out.numel() > 0) kernels::index_select(at_least_1d(out), at_least_1d(in[0]), d, at_least_1d(in[1]));
   }
-  Grads vjp(const Vjp& c) const { return {index_add(zeros(c.in[0].sizes(), c.grad[0].dtype()), dim, c.in[1], c.grad[0])}; }
+  Grads vjp(const Vjp& c) const {
+    return {index_add(zeros(c.in[0].sizes(), c.grad[0].dtype()), dim, c.in[1], c.grad[0])};
+  }
 };
 DS_OP(IndexSelect);
-Tensor index_select(const Tensor& input, int64_t dim, const Tensor& index) { return apply(IndexSelect{dim}, input, index); }
+Tensor index_select(const Tensor& input, int64_t dim, const Tensor& index) {
+  return apply(IndexSelect{dim}, input, index);
+}
 
 namespace {
 Meta index_write_meta(const char* op, Inputs in, int64_t dim) {
   const int d = wrap_dim(op, dim, in[0].dim());
   DS_CHECK_AS(IndexError, in[1].dim() <= 1, op, "(): Index is supposed to be a vector, but got dim: ", in[1].dim());
   check_index_dtype(op, in[1], true);
-  DS_CHECK(in[0].dtype() == in[2].dtype(), op, "(): self (", name_of(in[0].dtype()), ") and source (", name_of(in[2].dtype()), ") must have the same scalar type");
+  DS_CHECK(in[0].dtype() == in[2].dtype(), op, "(): self (", name_of(in[0].dtype()), ") and source (",
+           name_of(in[2].dtype()), ") must have the same scalar type");
   Dims want = in[0].sizes();
   if (!want.empty()) want[d] = in[1].numel();
-  DS_CHECK(in[2].sizes() == want || (in[0].dim() <= 1 && in[2].numel() == in[1].numel()), op, "(): source of shape ", in[2].sizes(), " does not match the selected part of input, ", want);
+  DS_CHECK(in[2].sizes() == want || (in[0].dim() <= 1 && in[2].numel() == in[1].numel()), op, "(): source of shape ",
+           in[2].sizes(), " does not match the selected part of input, ", want);
   return {in[0].dtype(), in[0].sizes()};
 }
 }  // namespace
@@ -176,15 +198,17 @@ Meta index_write_meta(const char* op, Inputs in, int64_t dim) {
 struct IndexAdd {
   int64_t dim;
   Scalar alpha = 1;
-  static constexpr OpInfo info = index_info("index_add(Tensor input, int dim, Tensor index, Tensor source, *, Scalar alpha=1) -> Tensor",
-                                            "input with alpha * source added to the listed entries of a dim, in index order.", Saves::kRest, true);
+  static constexpr OpInfo info =
+      index_info("index_add(Tensor input, int dim, Tensor index, Tensor source, *, Scalar alpha=1) -> Tensor",
+                 "input with alpha * source added to the listed entries of a dim, in index order.", Saves::kRest, true);
   bool operator==(const IndexAdd&) const = default;
   Meta infer(Inputs in) const { return index_write_meta("index_add", in, dim); }
   void eval(Inputs in, Tensor& out) const {
     const int d = wrap_dim("index_add", dim, in[0].dim());
     kernels::copy(out.view(), in[0].view());
     kernels::check_indices("index_add", in[1].view(), size_along(in[0], d), d, false);
-    if (in[2].numel() > 0) kernels::index_add(at_least_1d(out), d, at_least_1d(in[1]), at_least_1d(in[2]), alpha.to_double());
+    if (in[2].numel() > 0)
+      kernels::index_add(at_least_1d(out), d, at_least_1d(in[1]), at_least_1d(in[2]), alpha.to_double());
   }
   Grads vjp(const Vjp& c) const {
     Tensor source;
@@ -193,12 +217,15 @@ struct IndexAdd {
   }
 };
 DS_OP(IndexAdd);
-Tensor index_add(const Tensor& input, int64_t dim, const Tensor& index, const Tensor& source) { return apply(IndexAdd{dim, 1}, input, index, source); }
+Tensor index_add(const Tensor& input, int64_t dim, const Tensor& index, const Tensor& source) {
+  return apply(IndexAdd{dim, 1}, input, index, source);
+}
 
 struct IndexCopy {
   int64_t dim;
-  static constexpr OpInfo info = index_info("index_copy(Tensor input, int dim, Tensor index, Tensor source) -> Tensor",
-                                            "input with the listed entries of a dim replaced by source.", Saves::kRest, true);
+  static constexpr OpInfo info =
+      index_info("index_copy(Tensor input, int dim, Tensor index, Tensor source) -> Tensor",
+                 "input with the listed entries of a dim replaced by source.", Saves::kRest, true);
   bool operator==(const IndexCopy&) const = default;
   Meta infer(Inputs in) const { return index_write_meta("index_copy", in, dim); }
   void eval(Inputs in, Tensor& out) const {
@@ -215,9 +242,10 @@ struct IndexCopy {
 };
 DS_OP(IndexCopy);
 
-DS_BODY(IndexFill, "index_fill(Tensor input, int dim, Tensor index, Tensor value) -> Tensor", "input with the listed entries of a dim set to a number.",
-        true, kBoth, int64_t dim;) {
-  DS_CHECK(in[2].dim() == 0, "index_fill_ only supports a 0-dimensional value tensor, but got tensor with ", in[2].dim(), " dimension(s).");
+DS_BODY(IndexFill, "index_fill(Tensor input, int dim, Tensor index, Tensor value) -> Tensor",
+        "input with the listed entries of a dim set to a number.", true, kBoth, int64_t dim;) {
+  DS_CHECK(in[2].dim() == 0, "index_fill_ only supports a 0-dimensional value tensor, but got tensor with ",
+           in[2].dim(), " dimension(s).");
   Dims sizes = in[0].sizes();
   const int64_t length = sizes.empty() ? 1 : sizes[wrap_dim("index_fill", dim, in[0].dim())];
   if (!sizes.empty()) sizes[wrap_dim("index_fill", dim, in[0].dim())] = in[1].numel();
@@ -225,10 +253,12 @@ DS_BODY(IndexFill, "index_fill(Tensor input, int dim, Tensor index, Tensor value
   return apply(IndexCopy{dim}, in[0], index, expand(to_dtype(in[2], in[0].dtype()), sizes));
 }
 
-DS_BODY(TakeAlongDim, "take_along_dim(Tensor input, Tensor indices, int? dim=None) -> Tensor", "gather, with the two broadcast outside dim.", false, kBoth,
-        Opt<int64_t> dim;) {
+DS_BODY(TakeAlongDim, "take_along_dim(Tensor input, Tensor indices, int? dim=None) -> Tensor",
+        "gather, with the two broadcast outside dim.", false, kBoth, Opt<int64_t> dim;) {
   if (!dim) return gather(flatten(in[0], 0, -1), 0, flatten(in[1], 0, -1));
-  DS_CHECK(in[0].dim() == in[1].dim(), "take_along_dim(): input and indices should have the same number of dimensions, but got ", in[0].dim(), " dimensions for input, and ", in[1].dim(), " dimensions for indices");
+  DS_CHECK(in[0].dim() == in[1].dim(),
+           "take_along_dim(): input and indices should have the same number of dimensions, but got ", in[0].dim(),
+           " dimensions for input, and ", in[1].dim(), " dimensions for indices");
   const int d = wrap_dim("take_along_dim", *dim, in[0].dim());
   Dims a = in[0].sizes(), b = in[1].sizes();
   a[d] = b[d] = 1;
@@ -239,15 +269,19 @@ DS_BODY(TakeAlongDim, "take_along_dim(Tensor input, Tensor indices, int? dim=Non
   return gather(expand(in[0], a), d, expand(in[1], b));
 }
 
-DS_BODY(Take, "take(Tensor input, Tensor index) -> Tensor", "Elements of the flattened input; negative indices count from the end.", false, kBoth, ) {
+DS_BODY(Take, "take(Tensor input, Tensor index) -> Tensor",
+        "Elements of the flattened input; negative indices count from the end.", false, kBoth, ) {
   check_index_dtype("take", in[1]);
   const Tensor flat = flatten(in[0], 0, -1);
   return index(flat, TensorList{in[1]});
 }
 
 struct Nonzero {
-  static constexpr OpInfo info{.schema = "nonzero(Tensor input) -> Tensor", .doc = "Indices of the non-zero elements, int64 [n, ndim].",
-                               .kind = Kind::kIndex, .differentiable = false, .shown = Shown::kBoth};
+  static constexpr OpInfo info{.schema = "nonzero(Tensor input) -> Tensor",
+                               .doc = "Indices of the non-zero elements, int64 [n, ndim].",
+                               .kind = Kind::kIndex,
+                               .differentiable = false,
+                               .shown = Shown::kBoth};
   bool operator==(const Nonzero&) const = default;
   Meta infer(Inputs in) const { return {DType::kInt64, {kernels::count_nonzero(in[0].view()), in[0].dim()}}; }
   void eval(Inputs in, Tensor& out) const {
@@ -257,25 +291,31 @@ struct Nonzero {
 DS_OP(Nonzero);
 Tensor nonzero(const Tensor& input) { return apply(Nonzero{}, input); }
 
-DS_BODY(CountNonzero, "count_nonzero(Tensor input, int[]? dim=None) -> Tensor", "How many elements are non-zero, over dims.", false, kBoth, Opt<Dims> dim;) {
+DS_BODY(CountNonzero, "count_nonzero(Tensor input, int[]? dim=None) -> Tensor",
+        "How many elements are non-zero, over dims.", false, kBoth, Opt<Dims> dim;) {
   return sum(ne(in[0], 0), dim, false);
 }
 
-DS_BODY(MaskedSelect, "masked_select(Tensor input, Tensor mask) -> Tensor", "Elements where mask is True, as a 1-d tensor.", false, kBoth, ) {
+DS_BODY(MaskedSelect, "masked_select(Tensor input, Tensor mask) -> Tensor",
+        "Elements where mask is True, as a 1-d tensor.", false, kBoth, ) {
   DS_CHECK(in[1].dtype() == DType::kBool, "masked_select: expected BoolTensor for mask, got ", name_of(in[1].dtype()));
   const Dims sizes = broadcast_sizes("masked_select", in[0].sizes(), in[1].sizes());
   if (sizes.empty()) return index(reshape(in[0], {1}), TensorList{reshape(in[1], {1})});
   return index(expand(in[0], sizes), TensorList{expand(in[1], sizes)});
 }
 
-DS_BODY(MaskedScatter, "masked_scatter(Tensor input, Tensor mask, Tensor source) -> Tensor", "input with source's first elements where mask is True.", true,
-        kBoth, ) {
-  DS_CHECK(in[1].dtype() == DType::kBool, "masked_scatter_ only supports boolean masks, but got ", name_of(in[1].dtype()));
-  DS_CHECK(in[0].dtype() == in[2].dtype(), "masked_scatter: expected self and source to have same dtypes but got ", name_of(in[0].dtype()), " and ", name_of(in[2].dtype()));
+DS_BODY(MaskedScatter, "masked_scatter(Tensor input, Tensor mask, Tensor source) -> Tensor",
+        "input with source's first elements where mask is True.", true, kBoth, ) {
+  DS_CHECK(in[1].dtype() == DType::kBool, "masked_scatter_ only supports boolean masks, but got ",
+           name_of(in[1].dtype()));
+  DS_CHECK(in[0].dtype() == in[2].dtype(), "masked_scatter: expected self and source to have same dtypes but got ",
+           name_of(in[0].dtype()), " and ", name_of(in[2].dtype()));
   const Dims sizes = broadcast_sizes("masked_scatter", in[0].sizes(), in[1].sizes());
   const TensorList where{expand(in[1], sizes)};
   const int64_t n = kernels::count_nonzero(where[0].view());
-  DS_CHECK(in[2].numel() >= n, "masked_scatter: expected self to have number of elements >= number of ones in mask; source has ", in[2].numel(), ", mask ", n);
+  DS_CHECK(in[2].numel() >= n,
+           "masked_scatter: expected self to have number of elements >= number of ones in mask; source has ",
+           in[2].numel(), ", mask ", n);
   return index_put(expand(in[0], sizes), where, slice(flatten(in[2], 0, -1), 0, 0, n), false);
 }
 

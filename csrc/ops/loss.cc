@@ -1,7 +1,6 @@
 // Losses. cross_entropy is fused over the class dim; its second derivative goes through the composite of its backward.
-#include "kernels/cross_entropy.h"
-
 #include "kernels/copy.h"
+#include "kernels/cross_entropy.h"
 #include "ops/composite.h"
 
 namespace deepseek {
@@ -31,7 +30,9 @@ struct CrossEntropyRows {
   double label_smoothing;
 
   kernels::CrossEntropyArgs args(const Tensor& weight) const {
-    return {.weight = weight.defined() ? weight.data_ptr() : nullptr, .ignore_index = ignore_index, .label_smoothing = label_smoothing};
+    return {.weight = weight.defined() ? weight.data_ptr() : nullptr,
+            .ignore_index = ignore_index,
+            .label_smoothing = label_smoothing};
   }
   // The weighted target distribution [N, C]: loss = -sum(T * log_softmax).
   Tensor targets(const Tensor& logits, const Tensor& target, const Tensor& weight) const {
@@ -47,17 +48,23 @@ struct CrossEntropyRows {
 struct CrossEntropyBackward {
   int64_t ignore_index;
   double label_smoothing;
-  static constexpr OpInfo info{.schema = "_cross_entropy_backward(Tensor grad, Tensor input, Tensor target, Tensor? weight, Tensor lse, int ignore_index, float label_smoothing) -> Tensor",
-                               .doc = "Gradient of the rows' cross-entropy with respect to the logits.", .kind = Kind::kFused, .shown = Shown::kHidden};
+  static constexpr OpInfo info{.schema =
+                                   "_cross_entropy_backward(Tensor grad, Tensor input, Tensor target, Tensor? weight, "
+                                   "Tensor lse, int ignore_index, float label_smoothing) -> Tensor",
+                               .doc = "Gradient of the rows' cross-entropy with respect to the logits.",
+                               .kind = Kind::kFused,
+                               .shown = Shown::kHidden};
   bool operator==(const CrossEntropyBackward&) const = default;
   CrossEntropyRows rows() const { return {ignore_index, label_smoothing}; }
   Meta infer(Inputs in) const { return in[1].meta(); }
   void eval(Inputs in, Tensor& out) const {
     if (out.numel() == 0) return;
     const DType t = loss_type(in[1].dtype());
-    const Tensor x = dense(in[1], in[1].dtype()), target = dense(in[2], DType::kInt64), lse = dense(in[4], t), g = dense(in[0], t);
+    const Tensor x = dense(in[1], in[1].dtype()), target = dense(in[2], DType::kInt64), lse = dense(in[4], t),
+                 g = dense(in[0], t);
     const Tensor w = in[3].defined() ? dense(in[3], t) : Tensor();
-    kernels::cross_entropy_backward(out.view(), x.view(), target.view(), rows().args(w), lse.data_ptr(), g.data_ptr(), 1);
+    kernels::cross_entropy_backward(out.view(), x.view(), target.view(), rows().args(w), lse.data_ptr(), g.data_ptr(),
+                                    1);
   }
   TensorList composite(Inputs in) const {
     const Tensor x = to_dtype(in[1], loss_type(in[1].dtype()));
@@ -66,7 +73,8 @@ struct CrossEntropyBackward {
     return {to_dtype(unsqueeze(in[0], 1) * slope, in[1].dtype())};
   }
   Grads vjp(const Vjp& c) const {
-    return vjp_by_composite(c, [](const void* op, Inputs in) { return static_cast<const CrossEntropyBackward*>(op)->composite(in); }, this);
+    return vjp_by_composite(
+        c, [](const void* op, Inputs in) { return static_cast<const CrossEntropyBackward*>(op)->composite(in); }, this);
   }
 };
 DS_OP(CrossEntropyBackward);
@@ -74,16 +82,26 @@ DS_OP(CrossEntropyBackward);
 struct CrossEntropy {
   int64_t ignore_index;
   double label_smoothing;
-  static constexpr OpInfo info{.schema = "_cross_entropy(Tensor input, Tensor target, Tensor? weight, int ignore_index, float label_smoothing) -> (Tensor loss, Tensor lse)",
-                               .doc = "Cross-entropy of each row of logits [N, C] with class indices [N]; 0 for ignored rows.", .kind = Kind::kFused,
-                               .autocast = Autocast::kFloat32, .saves = Saves::kInputsOutput, .shown = Shown::kHidden};
+  static constexpr OpInfo info{
+      .schema =
+          "_cross_entropy(Tensor input, Tensor target, Tensor? weight, int ignore_index, float label_smoothing) -> "
+          "(Tensor loss, Tensor lse)",
+      .doc = "Cross-entropy of each row of logits [N, C] with class indices [N]; 0 for ignored rows.",
+      .kind = Kind::kFused,
+      .autocast = Autocast::kFloat32,
+      .saves = Saves::kInputsOutput,
+      .shown = Shown::kHidden};
   bool operator==(const CrossEntropy&) const = default;
   CrossEntropyRows rows() const { return {ignore_index, label_smoothing}; }
   std::array<Meta, 2> infer(Inputs in) const {
-    DS_CHECK(in[0].dim() == 2 && in[1].dim() == 1 && in[0].sizes()[0] == in[1].sizes()[0], "size mismatch (got input: ", in[0].sizes(), ", target: ", in[1].sizes(), ")");
-    DS_CHECK_AS(NotImplementedError, is_floating(in[0].dtype()) && !is_float8(in[0].dtype()), "\"cross_entropy\" not implemented for '", name_of(in[0].dtype()), "'");
-    DS_CHECK(in[1].dtype() == DType::kInt64 || in[1].dtype() == DType::kInt32, "expected scalar type Long but found ", name_of(in[1].dtype()), " (class indices)");
-    DS_CHECK(!in[2].defined() || (in[2].dim() == 1 && in[2].sizes()[0] == in[0].sizes()[1]), "weight tensor should be defined either for all ", in[0].sizes()[1],
+    DS_CHECK(in[0].dim() == 2 && in[1].dim() == 1 && in[0].sizes()[0] == in[1].sizes()[0],
+             "size mismatch (got input: ", in[0].sizes(), ", target: ", in[1].sizes(), ")");
+    DS_CHECK_AS(NotImplementedError, is_floating(in[0].dtype()) && !is_float8(in[0].dtype()),
+                "\"cross_entropy\" not implemented for '", name_of(in[0].dtype()), "'");
+    DS_CHECK(in[1].dtype() == DType::kInt64 || in[1].dtype() == DType::kInt32, "expected scalar type Long but found ",
+             name_of(in[1].dtype()), " (class indices)");
+    DS_CHECK(!in[2].defined() || (in[2].dim() == 1 && in[2].sizes()[0] == in[0].sizes()[1]),
+             "weight tensor should be defined either for all ", in[0].sizes()[1],
              " classes or no classes but got weight tensor of shape: ", in[2].defined() ? in[2].sizes() : Dims());
     const Meta m{loss_type(in[0].dtype()), in[1].sizes()};
     return {m, m};
@@ -96,8 +114,10 @@ struct CrossEntropy {
   }
   Grads vjp(const Vjp& c) const {
     if (c.grad[1].defined())  // someone differentiates lse
-      return vjp_by_composite(c, [](const void* op, Inputs in) { return static_cast<const CrossEntropy*>(op)->composite(in); }, this);
-    return {apply(CrossEntropyBackward{ignore_index, label_smoothing}, c.grad[0], c.in[0], c.in[1], c.in[2], detach(c.out[1]))};
+      return vjp_by_composite(
+          c, [](const void* op, Inputs in) { return static_cast<const CrossEntropy*>(op)->composite(in); }, this);
+    return {apply(CrossEntropyBackward{ignore_index, label_smoothing}, c.grad[0], c.in[0], c.in[1], c.in[2],
+                  detach(c.out[1]))};
   }
   TensorList composite(Inputs in) const {
     const Tensor x = to_dtype(in[0], loss_type(in[0].dtype()));
@@ -125,15 +145,22 @@ Tensor mean_weight(const Tensor& target, const Tensor& weight, int64_t ignore_in
 }
 }  // namespace
 
-DS_BODY(CrossEntropyPublic, "cross_entropy(Tensor input, Tensor target, Tensor? weight=None, str reduction='mean', int ignore_index=-100, float label_smoothing=0.0) -> Tensor",
-        "-log softmax(input)[target] over classes in dim 1 ([N, C, …] logits; indices, or probabilities of input's shape).", false, kFunctional,
-        Str reduction; int64_t ignore_index; double label_smoothing;) {
+DS_BODY(
+    CrossEntropyPublic,
+    "cross_entropy(Tensor input, Tensor target, Tensor? weight=None, str reduction='mean', int ignore_index=-100, "
+    "float label_smoothing=0.0) -> Tensor",
+    "-log softmax(input)[target] over classes in dim 1 ([N, C, …] logits; indices, or probabilities of input's shape).",
+    false, kFunctional, Str reduction;
+    int64_t ignore_index; double label_smoothing;) {
   const Tensor &x = in[0], &target = in[1], &weight = in[2];
   DS_CHECK(x.dim() >= 1, "cross_entropy: input must be at least 1-D");
-  DS_CHECK(label_smoothing >= 0 && label_smoothing <= 1, "label_smoothing must be between 0.0 and 1.0. Got: ", label_smoothing);
-  DS_CHECK_AS(ValueError, reduction == "mean" || reduction == "sum" || reduction == "none", reduction.view(), " is not a valid value for reduction");
+  DS_CHECK(label_smoothing >= 0 && label_smoothing <= 1,
+           "label_smoothing must be between 0.0 and 1.0. Got: ", label_smoothing);
+  DS_CHECK_AS(ValueError, reduction == "mean" || reduction == "sum" || reduction == "none", reduction.view(),
+              " is not a valid value for reduction");
   if (is_floating(target.dtype())) {
-    DS_CHECK(target.sizes() == x.sizes(), "cross_entropy: probability targets must have input's shape; got ", target.sizes(), " and ", x.sizes());
+    DS_CHECK(target.sizes() == x.sizes(), "cross_entropy: probability targets must have input's shape; got ",
+             target.sizes(), " and ", x.sizes());
     const int64_t classes = x.sizes()[x.dim() == 1 ? 0 : 1];
     const Tensor t = class_rows(target) * (1 - label_smoothing) + label_smoothing / static_cast<double>(classes);
     const Tensor weighted = weight.defined() ? t * weight : t;
@@ -145,21 +172,27 @@ DS_BODY(CrossEntropyPublic, "cross_entropy(Tensor input, Tensor target, Tensor? 
   }
   Dims want = x.sizes();
   want.erase(x.dim() == 1 ? 0 : 1);
-  DS_CHECK_AS(ValueError, target.dim() == want.size() && (want.empty() || target.sizes()[0] == want[0]), "Expected input batch_size (", x.dim() > 1 ? x.sizes()[0] : 1,
-              ") to match target batch_size (", target.dim() > 0 ? target.sizes()[0] : 1, ").");
+  DS_CHECK_AS(ValueError, target.dim() == want.size() && (want.empty() || target.sizes()[0] == want[0]),
+              "Expected input batch_size (", x.dim() > 1 ? x.sizes()[0] : 1, ") to match target batch_size (",
+              target.dim() > 0 ? target.sizes()[0] : 1, ").");
   DS_CHECK(target.sizes() == want, "Expected target size ", want, ", got ", target.sizes());
   const Tensor ids = reshape(target, {-1});
-  const Tensor loss = to_dtype(apply_n<2>(CrossEntropy{ignore_index, label_smoothing}, class_rows(x), ids, weight)[0], x.dtype());
+  const Tensor loss =
+      to_dtype(apply_n<2>(CrossEntropy{ignore_index, label_smoothing}, class_rows(x), ids, weight)[0], x.dtype());
   if (reduction == "sum") return sum(loss);
   if (reduction == "none") return reshape(loss, target.sizes());
   return sum(loss) / mean_weight(ids, weight, ignore_index, loss.dtype());
 }
 
-DS_BODY(NllLoss, "nll_loss(Tensor input, Tensor target, Tensor? weight=None, str reduction='mean', int ignore_index=-100) -> Tensor",
-        "-input[target] for log-probabilities [N, C, …].", false, kFunctional, Str reduction; int64_t ignore_index;) {
+DS_BODY(
+    NllLoss,
+    "nll_loss(Tensor input, Tensor target, Tensor? weight=None, str reduction='mean', int ignore_index=-100) -> Tensor",
+    "-input[target] for log-probabilities [N, C, …].", false, kFunctional, Str reduction;
+    int64_t ignore_index;) {
   const Tensor rows = class_rows(in[0]);
   const Tensor ids = reshape(in[1], {-1});
-  DS_CHECK_AS(ValueError, rows.sizes()[0] == ids.sizes()[0], "Expected input batch_size (", rows.sizes()[0], ") to match target batch_size (", ids.sizes()[0], ").");
+  DS_CHECK_AS(ValueError, rows.sizes()[0] == ids.sizes()[0], "Expected input batch_size (", rows.sizes()[0],
+              ") to match target batch_size (", ids.sizes()[0], ").");
   const Tensor kept = ne(ids, ignore_index);
   const Tensor safe = where(kept, ids, scalar(int64_t{0}));
   const Tensor picked = squeeze(gather(rows, 1, unsqueeze(safe, 1)), 1);
@@ -172,7 +205,8 @@ DS_BODY(NllLoss, "nll_loss(Tensor input, Tensor target, Tensor? weight=None, str
   return sum(loss) / sum(w);
 }
 
-DS_BODY(MseLoss, "mse_loss(Tensor input, Tensor target, str reduction='mean') -> Tensor", "(input - target)^2.", false, kFunctional, Str reduction;) {
+DS_BODY(MseLoss, "mse_loss(Tensor input, Tensor target, str reduction='mean') -> Tensor", "(input - target)^2.", false,
+        kFunctional, Str reduction;) {
   return reduce_loss(square(in[0] - in[1]), reduction);
 }
 

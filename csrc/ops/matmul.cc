@@ -8,7 +8,8 @@ namespace deepseek {
 namespace {
 
 void check_dtypes(const char* op, const Tensor& a, const Tensor& b) {
-  DS_CHECK(a.dtype() == b.dtype(), op, ": expected m1 and m2 to have the same dtype, but got: ", name_of(a.dtype()), " != ", name_of(b.dtype()));
+  DS_CHECK(a.dtype() == b.dtype(), op, ": expected m1 and m2 to have the same dtype, but got: ", name_of(a.dtype()),
+           " != ", name_of(b.dtype()));
 }
 
 View broadcast_batch(const Tensor& t, const Dims& batch) {
@@ -22,18 +23,23 @@ View broadcast_batch(const Tensor& t, const Dims& batch) {
 
 struct BatchMatmul {
   static constexpr OpInfo info{.schema = "_batch_matmul(Tensor input, Tensor mat2) -> Tensor",
-                               .doc = "[..., M, K] @ [..., K, N] for inputs of equal rank; batch dims broadcast.", .kind = Kind::kMatmul,
-                               .autocast = Autocast::kLower, .saves = Saves::kOthers, .shown = Shown::kHidden};
+                               .doc = "[..., M, K] @ [..., K, N] for inputs of equal rank; batch dims broadcast.",
+                               .kind = Kind::kMatmul,
+                               .autocast = Autocast::kLower,
+                               .saves = Saves::kOthers,
+                               .shown = Shown::kHidden};
   bool operator==(const BatchMatmul&) const = default;
   Meta infer(Inputs in) const {
     const Tensor &a = in[0], &b = in[1];
     check_dtypes("matmul", a, b);
     const int n = a.dim();
     DS_CHECK(n == b.dim() && n >= 2, "matmul: internal ranks differ");
-    DS_CHECK(a.sizes()[n - 1] == b.sizes()[n - 2], "mat1 and mat2 shapes cannot be multiplied (", a.sizes()[n - 2], "x", a.sizes()[n - 1], " and ",
-             b.sizes()[n - 2], "x", b.sizes()[n - 1], "); got shapes ", a.sizes(), " and ", b.sizes(), ": ", a.sizes()[n - 1], " != ", b.sizes()[n - 2],
+    DS_CHECK(a.sizes()[n - 1] == b.sizes()[n - 2], "mat1 and mat2 shapes cannot be multiplied (", a.sizes()[n - 2], "x",
+             a.sizes()[n - 1], " and ", b.sizes()[n - 2], "x", b.sizes()[n - 1], "); got shapes ", a.sizes(), " and ",
+             b.sizes(), ": ", a.sizes()[n - 1], " != ", b.sizes()[n - 2],
              b.sizes()[n - 1] == a.sizes()[n - 1] ? "; did you mean a @ b.mT?" : "");
-    Dims sizes = broadcast_sizes("matmul", Dims(std::span(a.sizes().begin(), n - 2)), Dims(std::span(b.sizes().begin(), n - 2)));
+    Dims sizes =
+        broadcast_sizes("matmul", Dims(std::span(a.sizes().begin(), n - 2)), Dims(std::span(b.sizes().begin(), n - 2)));
     sizes.push_back(a.sizes()[n - 2]);
     sizes.push_back(b.sizes()[n - 1]);
     return {a.dtype(), sizes};
@@ -45,7 +51,8 @@ struct BatchMatmul {
   }
   Grads vjp(const Vjp& c) const {
     const Tensor& g = c.grad[0];
-    return {c.need(0) ? apply(*this, g, transpose(c.in[1], -2, -1)) : Tensor(), c.need(1) ? apply(*this, transpose(c.in[0], -2, -1), g) : Tensor()};
+    return {c.need(0) ? apply(*this, g, transpose(c.in[1], -2, -1)) : Tensor(),
+            c.need(1) ? apply(*this, transpose(c.in[0], -2, -1), g) : Tensor()};
   }
 };
 DS_OP(BatchMatmul);
@@ -69,14 +76,19 @@ Tensor lead_ones(const Tensor& t, int ndim) {
 }  // namespace
 
 struct Dot {
-  static constexpr OpInfo info{.schema = "dot(Tensor input, Tensor tensor) -> Tensor", .doc = "Inner product of two vectors.",
-                               .kind = Kind::kMatmul, .autocast = Autocast::kLower, .saves = Saves::kOthers};
+  static constexpr OpInfo info{.schema = "dot(Tensor input, Tensor tensor) -> Tensor",
+                               .doc = "Inner product of two vectors.",
+                               .kind = Kind::kMatmul,
+                               .autocast = Autocast::kLower,
+                               .saves = Saves::kOthers};
   bool operator==(const Dot&) const = default;
   Meta infer(Inputs in) const {
-    DS_CHECK(in[0].dim() == 1 && in[1].dim() == 1, "1D tensors expected, but got ", in[0].dim(), "D and ", in[1].dim(), "D tensors");
+    DS_CHECK(in[0].dim() == 1 && in[1].dim() == 1, "1D tensors expected, but got ", in[0].dim(), "D and ", in[1].dim(),
+             "D tensors");
     check_dtypes("dot", in[0], in[1]);
-    DS_CHECK(in[0].sizes() == in[1].sizes(), "inconsistent tensor size, expected tensor ", in[0].sizes(), " and src ", in[1].sizes(),
-             " to have the same number of elements, but got ", in[0].numel(), " and ", in[1].numel(), " elements respectively");
+    DS_CHECK(in[0].sizes() == in[1].sizes(), "inconsistent tensor size, expected tensor ", in[0].sizes(), " and src ",
+             in[1].sizes(), " to have the same number of elements, but got ", in[0].numel(), " and ", in[1].numel(),
+             " elements respectively");
     return {in[0].dtype(), {}};
   }
   void eval(Inputs in, Tensor& out) const {
@@ -89,9 +101,11 @@ struct Dot {
 };
 DS_OP(Dot);
 
-DS_BODY(Matmul, "matmul(Tensor input, Tensor other) -> Tensor", "Matrix product with PyTorch's rules for 1-d and batched inputs.", false, kBoth, ) {
+DS_BODY(Matmul, "matmul(Tensor input, Tensor other) -> Tensor",
+        "Matrix product with PyTorch's rules for 1-d and batched inputs.", false, kBoth, ) {
   const Tensor &a = in[0], &b = in[1];
-  DS_CHECK(a.dim() > 0 && b.dim() > 0, "both arguments to matmul need to be at least 1D, but they are ", a.dim(), "D and ", b.dim(), "D");
+  DS_CHECK(a.dim() > 0 && b.dim() > 0, "both arguments to matmul need to be at least 1D, but they are ", a.dim(),
+           "D and ", b.dim(), "D");
   check_dtypes("matmul", a, b);
   const bool vector_a = a.dim() == 1, vector_b = b.dim() == 1;
   if (vector_a && vector_b) return apply(Dot{}, a, b);
@@ -116,66 +130,83 @@ DS_BODY(Mm, "mm(Tensor input, Tensor mat2) -> Tensor", "Product of two matrices.
 DS_BODY(Bmm, "bmm(Tensor input, Tensor mat2) -> Tensor", "Batched product [B, M, K] @ [B, K, N].", false, kBoth, ) {
   DS_CHECK(in[0].dim() == 3, "batch1 must be a 3D tensor");
   DS_CHECK(in[1].dim() == 3, "batch2 must be a 3D tensor");
-  DS_CHECK(in[0].sizes()[0] == in[1].sizes()[0] && in[0].sizes()[2] == in[1].sizes()[1], "Expected size for first two dimensions of batch2 tensor to be: [",
-           in[0].sizes()[0], ", ", in[0].sizes()[2], "] but got: [", in[1].sizes()[0], ", ", in[1].sizes()[1], "].");
+  DS_CHECK(in[0].sizes()[0] == in[1].sizes()[0] && in[0].sizes()[2] == in[1].sizes()[1],
+           "Expected size for first two dimensions of batch2 tensor to be: [", in[0].sizes()[0], ", ", in[0].sizes()[2],
+           "] but got: [", in[1].sizes()[0], ", ", in[1].sizes()[1], "].");
   return product(in[0], in[1]);
 }
 Tensor bmm(const Tensor& input, const Tensor& mat2) { return Bmm{}.body(std::array{input, mat2}); }
 DS_BODY(Mv, "mv(Tensor input, Tensor vec) -> Tensor", "Matrix times vector.", false, kBoth, ) {
-  DS_CHECK(in[0].dim() == 2 && in[1].dim() == 1, "vector + matrix @ vector expected, got ", in[0].dim(), ", ", in[1].dim());
-  DS_CHECK(in[0].sizes()[1] == in[1].sizes()[0], "size mismatch, got input (", in[0].sizes()[0], "), mat (", in[0].sizes()[0], "x", in[0].sizes()[1], "), vec (", in[1].sizes()[0], ")");
+  DS_CHECK(in[0].dim() == 2 && in[1].dim() == 1, "vector + matrix @ vector expected, got ", in[0].dim(), ", ",
+           in[1].dim());
+  DS_CHECK(in[0].sizes()[1] == in[1].sizes()[0], "size mismatch, got input (", in[0].sizes()[0], "), mat (",
+           in[0].sizes()[0], "x", in[0].sizes()[1], "), vec (", in[1].sizes()[0], ")");
   return matmul(in[0], in[1]);
 }
 DS_BODY(Outer, "outer(Tensor input, Tensor vec2) -> Tensor", "Products of all pairs of two vectors.", false, kBoth, ) {
-  DS_CHECK(in[0].dim() == 1 && in[1].dim() == 1, "outer: Expected 1-D arguments, but got ", in[0].dim(), "-D and ", in[1].dim(), "-D");
+  DS_CHECK(in[0].dim() == 1 && in[1].dim() == 1, "outer: Expected 1-D arguments, but got ", in[0].dim(), "-D and ",
+           in[1].dim(), "-D");
   return unsqueeze(in[0], 1) * in[1];
 }
 namespace {
 Tensor scaled_sum(const Tensor& input, const Tensor& p, const Scalar& beta, const Scalar& alpha) {
   const Tensor scaled = alpha == Scalar(1) ? p : p * scalar(alpha);
-  if (!beta.is_float() ? beta.to_int() == 0 : beta.to_double() == 0) return scaled;  // NaN in input is ignored, as in BLAS
+  if (!beta.is_float() ? beta.to_int() == 0 : beta.to_double() == 0)
+    return scaled;  // NaN in input is ignored, as in BLAS
   return (beta == Scalar(1) ? input : input * scalar(beta)) + scaled;
 }
 }  // namespace
-DS_BODY(Addmm, "addmm(Tensor input, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1) -> Tensor", "beta * input + alpha * mat1 @ mat2.", true, kBoth,
-        Scalar beta; Scalar alpha;) {
-  DS_CHECK(in[1].dim() == 2 && in[2].dim() == 2, "mat1 and mat2 must be matrices, got ", in[1].dim(), "-D and ", in[2].dim(), "-D");
+DS_BODY(Addmm, "addmm(Tensor input, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1) -> Tensor",
+        "beta * input + alpha * mat1 @ mat2.", true, kBoth, Scalar beta;
+        Scalar alpha;) {
+  DS_CHECK(in[1].dim() == 2 && in[2].dim() == 2, "mat1 and mat2 must be matrices, got ", in[1].dim(), "-D and ",
+           in[2].dim(), "-D");
   return scaled_sum(in[0], product(in[1], in[2]), beta, alpha);
 }
-DS_BODY(Baddbmm, "baddbmm(Tensor input, Tensor batch1, Tensor batch2, *, Scalar beta=1, Scalar alpha=1) -> Tensor", "beta * input + alpha * batch1 @ batch2.", true,
-        kBoth, Scalar beta; Scalar alpha;) {
+DS_BODY(Baddbmm, "baddbmm(Tensor input, Tensor batch1, Tensor batch2, *, Scalar beta=1, Scalar alpha=1) -> Tensor",
+        "beta * input + alpha * batch1 @ batch2.", true, kBoth, Scalar beta;
+        Scalar alpha;) {
   return scaled_sum(in[0], bmm(in[1], in[2]), beta, alpha);
 }
-DS_BODY(Addmv, "addmv(Tensor input, Tensor mat, Tensor vec, *, Scalar beta=1, Scalar alpha=1) -> Tensor", "beta * input + alpha * mat @ vec.", true, kBoth,
-        Scalar beta; Scalar alpha;) {
+DS_BODY(Addmv, "addmv(Tensor input, Tensor mat, Tensor vec, *, Scalar beta=1, Scalar alpha=1) -> Tensor",
+        "beta * input + alpha * mat @ vec.", true, kBoth, Scalar beta;
+        Scalar alpha;) {
   return scaled_sum(in[0], matmul(in[1], in[2]), beta, alpha);
 }
 
 struct Linear {
   static constexpr OpInfo info{.schema = "linear(Tensor input, Tensor weight, Tensor? bias=None) -> Tensor",
-                               .doc = "input [..., K] @ weight [N, K] transposed + bias [N].", .kind = Kind::kMatmul, .autocast = Autocast::kLower,
-                               .saves = Saves::kOthers, .shown = Shown::kFunctional};
+                               .doc = "input [..., K] @ weight [N, K] transposed + bias [N].",
+                               .kind = Kind::kMatmul,
+                               .autocast = Autocast::kLower,
+                               .saves = Saves::kOthers,
+                               .shown = Shown::kFunctional};
   bool operator==(const Linear&) const = default;
   Meta infer(Inputs in) const {
     const Tensor &x = in[0], &w = in[1], &b = in[2];
     DS_CHECK(w.dim() == 2 || w.dim() == 1, "linear: weight must be 1-D or 2-D, got ", w.dim(), "-D");
     DS_CHECK(x.dim() > 0, "linear: input must be at least 1-D");
     check_dtypes("linear", x, w);
-    DS_CHECK(x.sizes().back() == w.sizes().back(), "mat1 and mat2 shapes cannot be multiplied (", x.numel() / std::max<int64_t>(1, x.sizes().back()), "x", x.sizes().back(),
-             " and ", w.sizes().back(), "x", w.sizes()[0], "): linear's input has ", x.sizes().back(), " features, its weight ", w.sizes(), " expects ", w.sizes().back());
+    DS_CHECK(x.sizes().back() == w.sizes().back(), "mat1 and mat2 shapes cannot be multiplied (",
+             x.numel() / std::max<int64_t>(1, x.sizes().back()), "x", x.sizes().back(), " and ", w.sizes().back(), "x",
+             w.sizes()[0], "): linear's input has ", x.sizes().back(), " features, its weight ", w.sizes(), " expects ",
+             w.sizes().back());
     Dims sizes = x.sizes();
     sizes.pop_back();
     if (w.dim() == 2) sizes.push_back(w.sizes()[0]);
     if (b.defined()) {
       check_dtypes("linear bias", x, b);
-      DS_CHECK(b.dim() <= 1 && (b.dim() == 0 || w.dim() == 1 || b.sizes()[0] == w.sizes()[0]), "linear: bias of shape ", b.sizes(), " does not fit ", sizes);
+      DS_CHECK(b.dim() <= 1 && (b.dim() == 0 || w.dim() == 1 || b.sizes()[0] == w.sizes()[0]), "linear: bias of shape ",
+               b.sizes(), " does not fit ", sizes);
     }
     return {x.dtype(), sizes};
   }
   void eval(Inputs in, Tensor& out) const {
     if (out.numel() == 0) return;
     Tensor x = in[0];
-    const int64_t k = x.sizes().back(), rows = k == 0 ? out.numel() / std::max<int64_t>(1, in[1].dim() == 2 ? in[1].sizes()[0] : 1) : x.numel() / k;
+    const int64_t k = x.sizes().back(),
+                  rows = k == 0 ? out.numel() / std::max<int64_t>(1, in[1].dim() == 2 ? in[1].sizes()[0] : 1)
+                                : x.numel() / k;
     if (x.dim() != 2 && !x.is_contiguous()) {
       x = Tensor::empty(in[0].sizes(), in[0].dtype());
       kernels::copy(x.view(), in[0].view());
@@ -208,6 +239,8 @@ struct Linear {
   }
 };
 DS_OP(Linear);
-Tensor linear(const Tensor& input, const Tensor& weight, const Tensor& bias) { return apply(Linear{}, input, weight, bias); }
+Tensor linear(const Tensor& input, const Tensor& weight, const Tensor& bias) {
+  return apply(Linear{}, input, weight, bias);
+}
 
 }  // namespace deepseek

@@ -23,20 +23,26 @@ Tensor masked_fill(const Tensor& input, const Tensor& mask, const Tensor& value)
 template <class T>
 concept Number = std::is_arithmetic_v<T>;
 inline Tensor scalar(Scalar v) { return Tensor::wrapped(v); }
-#define DS_OPERATOR(op, fn)                                                                           \
-  inline Tensor operator op(const Tensor& a, const Tensor& b) { return fn(a, b); }                    \
-  template <Number T>                                                                                 \
-  Tensor operator op(const Tensor& a, T b) { return fn(a, scalar(b)); }                               \
-  template <Number T>                                                                                 \
-  Tensor operator op(T a, const Tensor& b) { return fn(scalar(a), b); }
+#define DS_OPERATOR(op, fn)                                                        \
+  inline Tensor operator op(const Tensor& a, const Tensor& b) { return fn(a, b); } \
+  template <Number T>                                                              \
+  Tensor operator op(const Tensor& a, T b) {                                       \
+    return fn(a, scalar(b));                                                       \
+  }                                                                                \
+  template <Number T>                                                              \
+  Tensor operator op(T a, const Tensor& b) {                                       \
+    return fn(scalar(a), b);                                                       \
+  }
 DS_OPERATOR(+, add)
 DS_OPERATOR(-, sub)
 DS_OPERATOR(*, mul)
 DS_OPERATOR(/, div)
 #undef DS_OPERATOR
-#define DS_WITH_NUMBER(fn) \
-  template <Number T>      \
-  Tensor fn(const Tensor& a, T b) { return fn(a, scalar(b)); }
+#define DS_WITH_NUMBER(fn)          \
+  template <Number T>               \
+  Tensor fn(const Tensor& a, T b) { \
+    return fn(a, scalar(b));        \
+  }
 DS_WITH_NUMBER(eq)
 DS_WITH_NUMBER(ne)
 DS_WITH_NUMBER(lt)

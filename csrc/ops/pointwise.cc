@@ -19,13 +19,16 @@ DType compute_type(Rule rule, Inputs in) {
 }
 
 void check_rule(const OpInfo& info, Rule rule, DType t, Inputs in) {
-  if (is_float8(t)) fail<NotImplementedError>(op_name(info), "(): not implemented for ", name_of(t), "; convert to float32 first");
+  if (is_float8(t))
+    fail<NotImplementedError>(op_name(info), "(): not implemented for ", name_of(t), "; convert to float32 first");
   switch (rule) {
     case Rule::kNumeric:
       if (t == DType::kBool) {
         if (op_name(info) == "neg")
-          fail("Negation, the `-` operator, on a bool tensor is not supported. If you are trying to invert a mask, use the `~` or "
-               "`logical_not()` operator instead.");
+          fail(
+              "Negation, the `-` operator, on a bool tensor is not supported. If you are trying to invert a mask, use "
+              "the `~` or "
+              "`logical_not()` operator instead.");
         fail<NotImplementedError>("\"", op_name(info), "\" not implemented for 'Bool'");
       }
       break;
@@ -90,50 +93,54 @@ constexpr Shown shown_as(std::string_view name) { return name.starts_with('_') ?
 #define ZERO zeros_like(g)
 #define NONE Tensor()
 
-#define DS_POINTWISE_COMMON(S, name, rule, saves_, diff)                                                             \
-  bool operator==(const S&) const = default;                                                                         \
-  Meta infer(Inputs in) const { return pointwise_meta(info, Rule::rule, in); }                                       \
+#define DS_POINTWISE_COMMON(S, name, rule, saves_, diff)                       \
+  bool operator==(const S&) const = default;                                   \
+  Meta infer(Inputs in) const { return pointwise_meta(info, Rule::rule, in); } \
   void eval(Inputs in, Tensor& out) const { pointwise_eval(kernels::Pointwise::k##S, Rule::rule, in, out); }
-#define DS_POINTWISE_INFO(name, args, doc_, saves_, vjp)                                                             \
-  static constexpr OpInfo info{.schema = #name args " -> Tensor", .doc = doc_, .kind = Kind::kPointwise,             \
-                               .saves = Saves::saves_, .differentiable = differentiable(vjp), .inplace = true,       \
+#define DS_POINTWISE_INFO(name, args, doc_, saves_, vjp)              \
+  static constexpr OpInfo info{.schema = #name args " -> Tensor",     \
+                               .doc = doc_,                           \
+                               .kind = Kind::kPointwise,              \
+                               .saves = Saves::saves_,                \
+                               .differentiable = differentiable(vjp), \
+                               .inplace = true,                       \
                                .shown = shown_as(#name)};
 
-#define DS_UNARY(S, name, rule, kernels_, fexpr, iexpr, saves_, vjp_a, doc_)                                         \
-  struct S {                                                                                                         \
-    DS_POINTWISE_INFO(name, "(Tensor input)", doc_, saves_, #vjp_a)                                                  \
-    DS_POINTWISE_COMMON(S, name, rule, saves_, #vjp_a)                                                               \
-    Grads vjp(const Vjp& c) const {                                                                                  \
-      [[maybe_unused]] const Tensor &x = c.in[0], &y = c.out[0], &g = c.grad[0];                                     \
-      return {vjp_a};                                                                                                \
-    }                                                                                                                \
-  };                                                                                                                 \
-  DS_OP(S);                                                                                                          \
+#define DS_UNARY(S, name, rule, kernels_, fexpr, iexpr, saves_, vjp_a, doc_)     \
+  struct S {                                                                     \
+    DS_POINTWISE_INFO(name, "(Tensor input)", doc_, saves_, #vjp_a)              \
+    DS_POINTWISE_COMMON(S, name, rule, saves_, #vjp_a)                           \
+    Grads vjp(const Vjp& c) const {                                              \
+      [[maybe_unused]] const Tensor &x = c.in[0], &y = c.out[0], &g = c.grad[0]; \
+      return {vjp_a};                                                            \
+    }                                                                            \
+  };                                                                             \
+  DS_OP(S);                                                                      \
   Tensor name(const Tensor& input) { return apply(S{}, input); }
 
-#define DS_BINARY(S, name, rule, kernels_, fexpr, iexpr, saves_, vjp_a, vjp_b, doc_)                                 \
-  struct S {                                                                                                         \
-    DS_POINTWISE_INFO(name, "(Tensor input, Tensor other)", doc_, saves_, #vjp_a)                                    \
-    DS_POINTWISE_COMMON(S, name, rule, saves_, #vjp_a)                                                               \
-    Grads vjp(const Vjp& c) const {                                                                                  \
-      [[maybe_unused]] const Tensor &x = c.in[0], &z = c.in[1], &y = c.out[0], &g = c.grad[0];                       \
-      return {c.need(0) ? Tensor(vjp_a) : Tensor(), c.need(1) ? Tensor(vjp_b) : Tensor()};                           \
-    }                                                                                                                \
-  };                                                                                                                 \
-  DS_OP(S);                                                                                                          \
+#define DS_BINARY(S, name, rule, kernels_, fexpr, iexpr, saves_, vjp_a, vjp_b, doc_)           \
+  struct S {                                                                                   \
+    DS_POINTWISE_INFO(name, "(Tensor input, Tensor other)", doc_, saves_, #vjp_a)              \
+    DS_POINTWISE_COMMON(S, name, rule, saves_, #vjp_a)                                         \
+    Grads vjp(const Vjp& c) const {                                                            \
+      [[maybe_unused]] const Tensor &x = c.in[0], &z = c.in[1], &y = c.out[0], &g = c.grad[0]; \
+      return {c.need(0) ? Tensor(vjp_a) : Tensor(), c.need(1) ? Tensor(vjp_b) : Tensor()};     \
+    }                                                                                          \
+  };                                                                                           \
+  DS_OP(S);                                                                                    \
   Tensor name(const Tensor& input, const Tensor& other) { return apply(S{}, input, other); }
 
-#define DS_TERNARY(S, name, rule, kernels_, fexpr, iexpr, saves_, vjp_a, vjp_b, vjp_c, doc_)                         \
-  struct S {                                                                                                         \
-    DS_POINTWISE_INFO(name, DS_TERNARY_ARGS_##S, doc_, saves_, #vjp_b)                                               \
-    DS_POINTWISE_COMMON(S, name, rule, saves_, #vjp_b)                                                               \
-    Grads vjp(const Vjp& c) const {                                                                                  \
-      [[maybe_unused]] const Tensor &x = c.in[0], &z = c.in[1], &w = c.in[2], &y = c.out[0], &g = c.grad[0];         \
-      return {c.need(0) ? Tensor(vjp_a) : Tensor(), c.need(1) ? Tensor(vjp_b) : Tensor(),                            \
-              c.need(2) ? Tensor(vjp_c) : Tensor()};                                                                 \
-    }                                                                                                                \
-  };                                                                                                                 \
-  DS_OP(S);                                                                                                          \
+#define DS_TERNARY(S, name, rule, kernels_, fexpr, iexpr, saves_, vjp_a, vjp_b, vjp_c, doc_)                 \
+  struct S {                                                                                                 \
+    DS_POINTWISE_INFO(name, DS_TERNARY_ARGS_##S, doc_, saves_, #vjp_b)                                       \
+    DS_POINTWISE_COMMON(S, name, rule, saves_, #vjp_b)                                                       \
+    Grads vjp(const Vjp& c) const {                                                                          \
+      [[maybe_unused]] const Tensor &x = c.in[0], &z = c.in[1], &w = c.in[2], &y = c.out[0], &g = c.grad[0]; \
+      return {c.need(0) ? Tensor(vjp_a) : Tensor(), c.need(1) ? Tensor(vjp_b) : Tensor(),                    \
+              c.need(2) ? Tensor(vjp_c) : Tensor()};                                                         \
+    }                                                                                                        \
+  };                                                                                                         \
+  DS_OP(S);                                                                                                  \
   Tensor name(const Tensor& a, const Tensor& b, const Tensor& c) { return apply(S{}, a, b, c); }
 
 #define DS_TERNARY_ARGS_Where "(Tensor condition, Tensor input, Tensor other)"

@@ -22,8 +22,10 @@ unsigned reduced_mask(const char* op, const Opt<Dims>& dim, int ndim) {
 Dims reduced_sizes(const Dims& sizes, unsigned mask, bool keepdim) {
   Dims out;
   for (int i = 0; i < sizes.size(); ++i) {
-    if (!(mask >> i & 1)) out.push_back(sizes[i]);
-    else if (keepdim) out.push_back(1);
+    if (!(mask >> i & 1))
+      out.push_back(sizes[i]);
+    else if (keepdim)
+      out.push_back(1);
   }
   return out;
 }
@@ -55,7 +57,8 @@ Tensor kept(const Tensor& y, const Dims& sizes, const Opt<Dims>& dim, bool keepd
 }
 
 void check_supported(const char* op, DType t) {
-  if (is_float8(t)) fail<NotImplementedError>("\"", op, "\" not implemented for '", name_of(t), "'; convert to float32 first");
+  if (is_float8(t))
+    fail<NotImplementedError>("\"", op, "\" not implemented for '", name_of(t), "'; convert to float32 first");
 }
 
 DType sum_dtype(DType in, Opt<DType> asked) { return asked ? *asked : is_floating(in) ? in : DType::kInt64; }
@@ -66,16 +69,20 @@ struct Sum {
   Opt<Dims> dim;
   bool keepdim = false;
   Opt<DType> dtype;
-  static constexpr OpInfo info{.schema = "sum(Tensor input, int[]? dim=None, bool keepdim=False, *, dtype? dtype=None) -> Tensor",
-                               .doc = "Sum over dims; integers and bool add up in int64, 16-bit floats in float32.",
-                               .kind = Kind::kReduce, .saves = Saves::kNone};
+  static constexpr OpInfo info{
+      .schema = "sum(Tensor input, int[]? dim=None, bool keepdim=False, *, dtype? dtype=None) -> Tensor",
+      .doc = "Sum over dims; integers and bool add up in int64, 16-bit floats in float32.",
+      .kind = Kind::kReduce,
+      .saves = Saves::kNone};
   bool operator==(const Sum&) const = default;
   Meta infer(Inputs in) const {
     check_supported("sum", in[0].dtype());
-    return {sum_dtype(in[0].dtype(), dtype), reduced_sizes(in[0].sizes(), reduced_mask("sum", dim, in[0].dim()), keepdim)};
+    return {sum_dtype(in[0].dtype(), dtype),
+            reduced_sizes(in[0].sizes(), reduced_mask("sum", dim, in[0].dim()), keepdim)};
   }
   void eval(Inputs in, Tensor& out) const {
-    kernels::reduce(kernels::ReduceOp::kSum, keepdim_view(out, in[0].sizes(), reduced_mask("sum", dim, in[0].dim())), in[0].view());
+    kernels::reduce(kernels::ReduceOp::kSum, keepdim_view(out, in[0].sizes(), reduced_mask("sum", dim, in[0].dim())),
+                    in[0].view());
   }
   Grads vjp(const Vjp& c) const { return {unreduce(c.grad[0], c.in[0].sizes(), dim, keepdim)}; }
 };
@@ -91,10 +98,10 @@ Tensor sum_to_size(const Tensor& input, const Dims& size) {
   DS_CHECK(lead >= 0, "size {", size, "} is not expandable to size {", input.sizes(), "}.");
   return reshape(dims.empty() ? input : sum(input, dims, true), size);
 }
-DS_BODY(SumToSize, "sum_to_size(Tensor input, int[]* size) -> Tensor", "Broadcast dims summed until the shape is `size`.", false, kMethod,
-        Dims size;) {
-  DS_CHECK(broadcast_sizes("sum_to_size", in[0].sizes(), size) == in[0].sizes(), "size {", size, "} is not expandable to size {",
-           in[0].sizes(), "}.");
+DS_BODY(SumToSize, "sum_to_size(Tensor input, int[]* size) -> Tensor",
+        "Broadcast dims summed until the shape is `size`.", false, kMethod, Dims size;) {
+  DS_CHECK(broadcast_sizes("sum_to_size", in[0].sizes(), size) == in[0].sizes(), "size {", size,
+           "} is not expandable to size {", in[0].sizes(), "}.");
   return sum_to_size(in[0], size);
 }
 
@@ -102,15 +109,19 @@ struct Mean {
   Opt<Dims> dim;
   bool keepdim = false;
   Opt<DType> dtype;
-  static constexpr OpInfo info{.schema = "mean(Tensor input, int[]? dim=None, bool keepdim=False, *, dtype? dtype=None) -> Tensor",
-                               .doc = "Arithmetic mean over dims (floating dtypes); NaN for no elements.", .kind = Kind::kReduce,
-                               .saves = Saves::kNone};
+  static constexpr OpInfo info{
+      .schema = "mean(Tensor input, int[]? dim=None, bool keepdim=False, *, dtype? dtype=None) -> Tensor",
+      .doc = "Arithmetic mean over dims (floating dtypes); NaN for no elements.",
+      .kind = Kind::kReduce,
+      .saves = Saves::kNone};
   bool operator==(const Mean&) const = default;
   Meta infer(Inputs in) const {
     check_supported("mean", in[0].dtype());
     const DType t = dtype.value_or(in[0].dtype());
-    DS_CHECK(is_floating(t), "mean(): could not infer output dtype. Input dtype must be either a floating point or complex dtype. Got: ",
-             name_of(t));
+    DS_CHECK(
+        is_floating(t),
+        "mean(): could not infer output dtype. Input dtype must be either a floating point or complex dtype. Got: ",
+        name_of(t));
     return {t, reduced_sizes(in[0].sizes(), reduced_mask("mean", dim, in[0].dim()), keepdim)};
   }
   void eval(Inputs in, Tensor& out) const {
@@ -134,7 +145,8 @@ Tensor mean(const Tensor& input, Opt<Dims> dim, bool keepdim) { return apply(Mea
 // --- products
 
 namespace {
-// Product of all other elements along a dim: products from the left times products from the right. Right for zeros, too.
+// Product of all other elements along a dim: products from the left times products from the right. Right for zeros,
+// too.
 Tensor product_of_others(const Tensor& x, int64_t dim) {
   const int64_t n = x.size(dim);
   if (n == 1) return ones_like(x);
@@ -151,15 +163,19 @@ struct ProdDim {
   int64_t dim;
   bool keepdim = false;
   Opt<DType> dtype;
-  static constexpr OpInfo info{.schema = "prod.dim(Tensor input, int dim, bool keepdim=False, *, dtype? dtype=None) -> Tensor",
-                               .doc = "Product along a dim.", .kind = Kind::kReduce};
+  static constexpr OpInfo info{
+      .schema = "prod.dim(Tensor input, int dim, bool keepdim=False, *, dtype? dtype=None) -> Tensor",
+      .doc = "Product along a dim.",
+      .kind = Kind::kReduce};
   bool operator==(const ProdDim&) const = default;
   Meta infer(Inputs in) const {
     check_supported("prod", in[0].dtype());
-    return {sum_dtype(in[0].dtype(), dtype), reduced_sizes(in[0].sizes(), reduced_mask("prod", Dims{dim}, in[0].dim()), keepdim)};
+    return {sum_dtype(in[0].dtype(), dtype),
+            reduced_sizes(in[0].sizes(), reduced_mask("prod", Dims{dim}, in[0].dim()), keepdim)};
   }
   void eval(Inputs in, Tensor& out) const {
-    kernels::reduce(kernels::ReduceOp::kProd, keepdim_view(out, in[0].sizes(), reduced_mask("prod", Dims{dim}, in[0].dim())), in[0].view());
+    kernels::reduce(kernels::ReduceOp::kProd,
+                    keepdim_view(out, in[0].sizes(), reduced_mask("prod", Dims{dim}, in[0].dim())), in[0].view());
   }
   Grads vjp(const Vjp& c) const {
     const Tensor& x = c.in[0];
@@ -169,7 +185,8 @@ struct ProdDim {
 };
 DS_OP(ProdDim);
 
-DS_BODY(Prod, "prod(Tensor input, *, dtype? dtype=None) -> Tensor", "Product of all elements.", false, kBoth, Opt<DType> dtype;) {
+DS_BODY(Prod, "prod(Tensor input, *, dtype? dtype=None) -> Tensor", "Product of all elements.", false, kBoth,
+        Opt<DType> dtype;) {
   return apply(ProdDim{0, false, dtype}, in[0].dim() == 1 ? in[0] : reshape(in[0], {-1}));
 }
 
@@ -181,47 +198,56 @@ struct Extreme {
     check_supported(op, in[0].dtype());
     const unsigned mask = reduced_mask(op, dim, in[0].dim());
     for (int i = 0; i < in[0].dim(); ++i)
-      DS_CHECK_AS(IndexError, !(mask >> i & 1) || in[0].sizes()[i] != 0, op, "(): Expected reduction dim ", i, " to have non-zero size.");
+      DS_CHECK_AS(IndexError, !(mask >> i & 1) || in[0].sizes()[i] != 0, op, "(): Expected reduction dim ", i,
+                  " to have non-zero size.");
     return {in[0].dtype(), reduced_sizes(in[0].sizes(), mask, keepdim)};
   }
 };
-#define DS_EXTREME(S, name, Name, kop, what)                                                                                     \
-  struct S {                                                                                                                     \
-    Dims dim;                                                                                                                    \
-    bool keepdim = false;                                                                                                        \
-    static constexpr OpInfo info{.schema = #name "(Tensor input, int[] dim=[], bool keepdim=False) -> Tensor",                   \
-                                 .doc = what " over dims; NaN wins. Ties share the gradient.", .kind = Kind::kReduce,            \
-                                 .saves = Saves::kInputsOutput};                                                                 \
-    bool operator==(const S&) const = default;                                                                                   \
-    Meta infer(Inputs in) const { return Extreme<kernels::ReduceOp::kop>{}.extreme_meta(#name, in, dim, keepdim); }              \
-    void eval(Inputs in, Tensor& out) const {                                                                                    \
-      kernels::reduce(kernels::ReduceOp::kop, keepdim_view(out, in[0].sizes(), reduced_mask(#name, dim, in[0].dim())), in[0].view()); \
-    }                                                                                                                            \
-    Grads vjp(const Vjp& c) const {                                                                                              \
-      const Dims& sizes = c.in[0].sizes();                                                                                       \
-      const Tensor hit = to_dtype(eq(c.in[0], kept(c.out[0], sizes, dim, keepdim)), c.grad[0].dtype());                          \
-      return {unreduce(c.grad[0], sizes, dim, keepdim) * (hit / sum(hit, dim, true))};                                           \
-    }                                                                                                                            \
-  };                                                                                                                             \
-  DS_OP(S);                                                                                                                      \
-  DS_BODY(Name##All, #Name "(Tensor input) -> Tensor", what " of all elements.", false, kBoth, ) {                               \
-    DS_CHECK(in[0].numel() > 0, #Name "(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim with the 'dim' argument."); \
-    return apply(S{{}, false}, in[0]);                                                                                           \
-  }                                                                                                                              \
-  struct Name##Dim {                                                                                                             \
-    int64_t dim;                                                                                                                 \
-    bool keepdim = false;                                                                                                        \
-    static constexpr OpInfo info{.schema = #Name ".dim(Tensor input, int dim, bool keepdim=False) -> (Tensor values, Tensor indices)", \
-                                 .doc = what " along a dim and its first position.", .kind = Kind::kReduce,                      \
-                                 .saves = Saves::kOutput};                                                                       \
-    bool operator==(const Name##Dim&) const = default;                                                                           \
-    std::array<Meta, 2> infer(Inputs in) const {                                                                                 \
-      const Meta m = Extreme<kernels::ReduceOp::kop>{}.extreme_meta(#Name, in, Dims{dim}, keepdim);                              \
-      return {m, Meta{DType::kInt64, m.sizes}};                                                                                  \
-    }                                                                                                                            \
-    void eval(Inputs in, std::span<Tensor> out) const { extreme_with_index(in[0], out, dim, kernels::ReduceOp::kop == kernels::ReduceOp::kMax); } \
-    Grads vjp(const Vjp& c) const { return {value_selecting_vjp(c, dim, keepdim)}; }                                             \
-  };                                                                                                                             \
+#define DS_EXTREME(S, name, Name, kop, what)                                                                           \
+  struct S {                                                                                                           \
+    Dims dim;                                                                                                          \
+    bool keepdim = false;                                                                                              \
+    static constexpr OpInfo info{.schema = #name "(Tensor input, int[] dim=[], bool keepdim=False) -> Tensor",         \
+                                 .doc = what " over dims; NaN wins. Ties share the gradient.",                         \
+                                 .kind = Kind::kReduce,                                                                \
+                                 .saves = Saves::kInputsOutput};                                                       \
+    bool operator==(const S&) const = default;                                                                         \
+    Meta infer(Inputs in) const { return Extreme<kernels::ReduceOp::kop>{}.extreme_meta(#name, in, dim, keepdim); }    \
+    void eval(Inputs in, Tensor& out) const {                                                                          \
+      kernels::reduce(kernels::ReduceOp::kop, keepdim_view(out, in[0].sizes(), reduced_mask(#name, dim, in[0].dim())), \
+                      in[0].view());                                                                                   \
+    }                                                                                                                  \
+    Grads vjp(const Vjp& c) const {                                                                                    \
+      const Dims& sizes = c.in[0].sizes();                                                                             \
+      const Tensor hit = to_dtype(eq(c.in[0], kept(c.out[0], sizes, dim, keepdim)), c.grad[0].dtype());                \
+      return {unreduce(c.grad[0], sizes, dim, keepdim) * (hit / sum(hit, dim, true))};                                 \
+    }                                                                                                                  \
+  };                                                                                                                   \
+  DS_OP(S);                                                                                                            \
+  DS_BODY(Name##All, #Name "(Tensor input) -> Tensor", what " of all elements.", false, kBoth, ) {                     \
+    DS_CHECK(in[0].numel() > 0, #Name                                                                                  \
+             "(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim with the "  \
+             "'dim' argument.");                                                                                       \
+    return apply(S{{}, false}, in[0]);                                                                                 \
+  }                                                                                                                    \
+  struct Name##Dim {                                                                                                   \
+    int64_t dim;                                                                                                       \
+    bool keepdim = false;                                                                                              \
+    static constexpr OpInfo info{                                                                                      \
+        .schema = #Name ".dim(Tensor input, int dim, bool keepdim=False) -> (Tensor values, Tensor indices)",          \
+        .doc = what " along a dim and its first position.",                                                            \
+        .kind = Kind::kReduce,                                                                                         \
+        .saves = Saves::kOutput};                                                                                      \
+    bool operator==(const Name##Dim&) const = default;                                                                 \
+    std::array<Meta, 2> infer(Inputs in) const {                                                                       \
+      const Meta m = Extreme<kernels::ReduceOp::kop>{}.extreme_meta(#Name, in, Dims{dim}, keepdim);                    \
+      return {m, Meta{DType::kInt64, m.sizes}};                                                                        \
+    }                                                                                                                  \
+    void eval(Inputs in, std::span<Tensor> out) const {                                                                \
+      extreme_with_index(in[0], out, dim, kernels::ReduceOp::kop == kernels::ReduceOp::kMax);                          \
+    }                                                                                                                  \
+    Grads vjp(const Vjp& c) const { return {value_selecting_vjp(c, dim, keepdim)}; }                                   \
+  };                                                                                                                   \
   DS_OP(Name##Dim);
 
 namespace {
@@ -248,61 +274,71 @@ DS_EXTREME(Amax, amax, max, kMax, "Largest value")
 DS_EXTREME(Amin, amin, min, kMin, "Smallest value")
 Tensor amax(const Tensor& input, Dims dim, bool keepdim) { return apply(Amax{dim, keepdim}, input); }
 
-DS_BODY(MaxOther, "max.other(Tensor input, Tensor other) -> Tensor", "maximum.", false, kBoth, ) { return maximum(in[0], in[1]); }
-DS_BODY(MinOther, "min.other(Tensor input, Tensor other) -> Tensor", "minimum.", false, kBoth, ) { return minimum(in[0], in[1]); }
+DS_BODY(MaxOther, "max.other(Tensor input, Tensor other) -> Tensor", "maximum.", false, kBoth, ) {
+  return maximum(in[0], in[1]);
+}
+DS_BODY(MinOther, "min.other(Tensor input, Tensor other) -> Tensor", "minimum.", false, kBoth, ) {
+  return minimum(in[0], in[1]);
+}
 
-#define DS_ARG(S, name, is_max, what)                                                                                       \
-  struct S {                                                                                                                \
-    Opt<int64_t> dim;                                                                                                       \
-    bool keepdim = false;                                                                                                   \
-    static constexpr OpInfo info{.schema = #name "(Tensor input, int? dim=None, bool keepdim=False) -> Tensor",             \
-                                 .doc = "First position of the " what " (of the flattened input without dim), int64.",      \
-                                 .kind = Kind::kReduce, .differentiable = false};                                           \
-    bool operator==(const S&) const = default;                                                                              \
-    Meta infer(Inputs in) const {                                                                                           \
-      check_supported(#name, in[0].dtype());                                                                                \
-      DS_CHECK(in[0].dtype() != DType::kBool, #name "(): does not support bool input; convert to uint8 first");             \
-      DS_CHECK_AS(IndexError, (dim ? in[0].dim() == 0 || in[0].size(*dim) > 0 : in[0].numel() > 0), #name                   \
-                  "(): Expected reduction dim to be specified for input.numel() == 0, or to have non-zero size.");          \
-      const unsigned mask = dim ? reduced_mask(#name, Dims{*dim}, in[0].dim()) : ~0u;                                       \
-      return {DType::kInt64, reduced_sizes(in[0].sizes(), mask, keepdim)};                                                  \
-    }                                                                                                                       \
-    void eval(Inputs in, Tensor& out) const { arg_extreme(in[0], out, dim, is_max); }                                       \
-  };                                                                                                                        \
+#define DS_ARG(S, name, is_max, what)                                                                                  \
+  struct S {                                                                                                           \
+    Opt<int64_t> dim;                                                                                                  \
+    bool keepdim = false;                                                                                              \
+    static constexpr OpInfo info{.schema = #name "(Tensor input, int? dim=None, bool keepdim=False) -> Tensor",        \
+                                 .doc = "First position of the " what " (of the flattened input without dim), int64.", \
+                                 .kind = Kind::kReduce,                                                                \
+                                 .differentiable = false};                                                             \
+    bool operator==(const S&) const = default;                                                                         \
+    Meta infer(Inputs in) const {                                                                                      \
+      check_supported(#name, in[0].dtype());                                                                           \
+      DS_CHECK(in[0].dtype() != DType::kBool, #name "(): does not support bool input; convert to uint8 first");        \
+      DS_CHECK_AS(IndexError, (dim ? in[0].dim() == 0 || in[0].size(*dim) > 0 : in[0].numel() > 0),                    \
+                  #name                                                                                                \
+                  "(): Expected reduction dim to be specified for input.numel() == 0, or to have non-zero size.");     \
+      const unsigned mask = dim ? reduced_mask(#name, Dims{*dim}, in[0].dim()) : ~0u;                                  \
+      return {DType::kInt64, reduced_sizes(in[0].sizes(), mask, keepdim)};                                             \
+    }                                                                                                                  \
+    void eval(Inputs in, Tensor& out) const { arg_extreme(in[0], out, dim, is_max); }                                  \
+  };                                                                                                                   \
   DS_OP(S);
 
 namespace {
 void arg_extreme(const Tensor& in, Tensor& out, const Opt<int64_t>& dim, bool is_max) {
   if (dim && in.dim() > 0) {
     const unsigned mask = reduced_mask("argmax", Dims{*dim}, in.dim());
-    return kernels::arg_reduce(keepdim_view(out, in.sizes(), mask), in.view(), wrap_dim("argmax", *dim, in.dim()), is_max);
+    return kernels::arg_reduce(keepdim_view(out, in.sizes(), mask), in.view(), wrap_dim("argmax", *dim, in.dim()),
+                               is_max);
   }
   const Tensor flat = in.is_contiguous() ? in : Tensor::empty(in.sizes(), in.dtype());
   if (!flat.is(in)) kernels::copy(flat.view(), in.view());
-  kernels::arg_reduce({out.data_ptr(), DType::kInt64, {1}, {1}}, {flat.data_ptr(), in.dtype(), {in.numel()}, {1}}, 0, is_max);
+  kernels::arg_reduce({out.data_ptr(), DType::kInt64, {1}, {1}}, {flat.data_ptr(), in.dtype(), {in.numel()}, {1}}, 0,
+                      is_max);
 }
 }  // namespace
 DS_ARG(Argmax, argmax, true, "largest element")
 DS_ARG(Argmin, argmin, false, "smallest element")
 Tensor argmax(const Tensor& input, Opt<int64_t> dim, bool keepdim) { return apply(Argmax{dim, keepdim}, input); }
 
-#define DS_TRUTH(S, name, kop, what)                                                                                        \
-  struct S {                                                                                                                \
-    Opt<Dims> dim;                                                                                                          \
-    bool keepdim = false;                                                                                                   \
-    static constexpr OpInfo info{.schema = #name "(Tensor input, int[]? dim=None, bool keepdim=False) -> Tensor",           \
-                                 .doc = what, .kind = Kind::kReduce, .differentiable = false};                              \
-    bool operator==(const S&) const = default;                                                                              \
-    Meta infer(Inputs in) const {                                                                                           \
-      return {in[0].dtype() == DType::kUInt8 ? DType::kUInt8 : DType::kBool,                                                \
-              reduced_sizes(in[0].sizes(), reduced_mask(#name, dim, in[0].dim()), keepdim)};                                \
-    }                                                                                                                       \
-    void eval(Inputs in, Tensor& out) const {                                                                               \
-      View v = keepdim_view(out, in[0].sizes(), reduced_mask(#name, dim, in[0].dim()));                                     \
-      v.dtype = DType::kBool;                                                                                               \
-      kernels::reduce(kernels::ReduceOp::kop, v, in[0].view());                                                             \
-    }                                                                                                                       \
-  };                                                                                                                        \
+#define DS_TRUTH(S, name, kop, what)                                                                              \
+  struct S {                                                                                                      \
+    Opt<Dims> dim;                                                                                                \
+    bool keepdim = false;                                                                                         \
+    static constexpr OpInfo info{.schema = #name "(Tensor input, int[]? dim=None, bool keepdim=False) -> Tensor", \
+                                 .doc = what,                                                                     \
+                                 .kind = Kind::kReduce,                                                           \
+                                 .differentiable = false};                                                        \
+    bool operator==(const S&) const = default;                                                                    \
+    Meta infer(Inputs in) const {                                                                                 \
+      return {in[0].dtype() == DType::kUInt8 ? DType::kUInt8 : DType::kBool,                                      \
+              reduced_sizes(in[0].sizes(), reduced_mask(#name, dim, in[0].dim()), keepdim)};                      \
+    }                                                                                                             \
+    void eval(Inputs in, Tensor& out) const {                                                                     \
+      View v = keepdim_view(out, in[0].sizes(), reduced_mask(#name, dim, in[0].dim()));                           \
+      v.dtype = DType::kBool;                                                                                     \
+      kernels::reduce(kernels::ReduceOp::kop, v, in[0].view());                                                   \
+    }                                                                                                             \
+  };                                                                                                              \
   DS_OP(S);
 DS_TRUTH(Any, any, kAny, "True if any element is non-zero.")
 DS_TRUTH(All, all, kAll, "True if no element is zero.")
@@ -325,11 +361,14 @@ struct Var {
   Opt<Dims> dim;
   Opt<Scalar> correction;
   bool keepdim = false;
-  static constexpr OpInfo info{.schema = "var(Tensor input, int[]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> Tensor",
-                               .doc = "Variance over dims, divided by n - correction (1).", .kind = Kind::kReduce};
+  static constexpr OpInfo info{
+      .schema = "var(Tensor input, int[]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> Tensor",
+      .doc = "Variance over dims, divided by n - correction (1).",
+      .kind = Kind::kReduce};
   bool operator==(const Var&) const = default;
   Meta infer(Inputs in) const {
-    DS_CHECK(is_floating(in[0].dtype()), "std and var only support floating point and complex dtypes, got ", name_of(in[0].dtype()));
+    DS_CHECK(is_floating(in[0].dtype()), "std and var only support floating point and complex dtypes, got ",
+             name_of(in[0].dtype()));
     check_supported("var", in[0].dtype());
     return {in[0].dtype(), reduced_sizes(in[0].sizes(), reduced_mask("var", dim, in[0].dim()), keepdim)};
   }
@@ -347,9 +386,11 @@ struct Std {
   Opt<Dims> dim;
   Opt<Scalar> correction;
   bool keepdim = false;
-  static constexpr OpInfo info{.schema = "std(Tensor input, int[]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> Tensor",
-                               .doc = "Standard deviation over dims, divided by n - correction (1).", .kind = Kind::kReduce,
-                               .saves = Saves::kInputsOutput};
+  static constexpr OpInfo info{
+      .schema = "std(Tensor input, int[]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> Tensor",
+      .doc = "Standard deviation over dims, divided by n - correction (1).",
+      .kind = Kind::kReduce,
+      .saves = Saves::kInputsOutput};
   bool operator==(const Std&) const = default;
   Meta infer(Inputs in) const { return Var{dim, correction, keepdim}.infer(in); }
   void eval(Inputs in, Tensor& out) const {
@@ -365,12 +406,18 @@ struct Std {
 };
 DS_OP(Std);
 
-DS_BODY_LIST(VarMean, "var_mean(Tensor input, int[]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> (Tensor var, Tensor mean)",
-             "Variance and mean over dims.", false, kFunction, Opt<Dims> dim; Opt<Scalar> correction; bool keepdim;) {
+DS_BODY_LIST(VarMean,
+             "var_mean(Tensor input, int[]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> (Tensor var, "
+             "Tensor mean)",
+             "Variance and mean over dims.", false, kFunction, Opt<Dims> dim;
+             Opt<Scalar> correction; bool keepdim;) {
   return {apply(Var{dim, correction, keepdim}, in[0]), mean(in[0], dim, keepdim)};
 }
-DS_BODY_LIST(StdMean, "std_mean(Tensor input, int[]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> (Tensor std, Tensor mean)",
-             "Standard deviation and mean over dims.", false, kFunction, Opt<Dims> dim; Opt<Scalar> correction; bool keepdim;) {
+DS_BODY_LIST(StdMean,
+             "std_mean(Tensor input, int[]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> (Tensor std, "
+             "Tensor mean)",
+             "Standard deviation and mean over dims.", false, kFunction, Opt<Dims> dim;
+             Opt<Scalar> correction; bool keepdim;) {
   return {apply(Std{dim, correction, keepdim}, in[0]), mean(in[0], dim, keepdim)};
 }
 
@@ -380,13 +427,16 @@ struct VectorNorm {
   double ord = 2;
   Opt<Dims> dim;
   bool keepdim = false;
-  static constexpr OpInfo info{.schema = "_vector_norm(Tensor input, float ord=2, int[]? dim=None, bool keepdim=False) -> Tensor",
-                               .doc = "(sum |x|^ord)^(1/ord); ord 0 counts, inf and -inf take the extreme of |x|.",
-                               .kind = Kind::kReduce, .saves = Saves::kInputsOutput, .shown = Shown::kHidden};
+  static constexpr OpInfo info{
+      .schema = "_vector_norm(Tensor input, float ord=2, int[]? dim=None, bool keepdim=False) -> Tensor",
+      .doc = "(sum |x|^ord)^(1/ord); ord 0 counts, inf and -inf take the extreme of |x|.",
+      .kind = Kind::kReduce,
+      .saves = Saves::kInputsOutput,
+      .shown = Shown::kHidden};
   bool operator==(const VectorNorm&) const = default;
   Meta infer(Inputs in) const {
-    DS_CHECK(is_floating(in[0].dtype()), "linalg.vector_norm: Expected a floating point or complex tensor as input. Got ",
-             name_of(in[0].dtype()));
+    DS_CHECK(is_floating(in[0].dtype()),
+             "linalg.vector_norm: Expected a floating point or complex tensor as input. Got ", name_of(in[0].dtype()));
     check_supported("norm", in[0].dtype());
     return {in[0].dtype(), reduced_sizes(in[0].sizes(), reduced_mask("norm", dim, in[0].dim()), keepdim)};
   }
@@ -413,7 +463,8 @@ struct VectorNorm {
 DS_OP(VectorNorm);
 
 DS_BODY(Norm, "norm(Tensor input, Scalar? p=2, int[]? dim=None, bool keepdim=False, dtype? dtype=None) -> Tensor",
-        "p-norm of the elements over dims.", false, kBoth, Opt<Scalar> p; Opt<Dims> dim; bool keepdim; Opt<DType> dtype;) {
+        "p-norm of the elements over dims.", false, kBoth, Opt<Scalar> p;
+        Opt<Dims> dim; bool keepdim; Opt<DType> dtype;) {
   const double ord = p ? (*p).to_double() : 2.0;
   return apply(VectorNorm{ord, dim, keepdim}, dtype ? to_dtype(in[0], *dtype) : in[0]);
 }
@@ -422,11 +473,14 @@ struct LogSumExp {
   Dims dim;
   bool keepdim = false;
   static constexpr OpInfo info{.schema = "logsumexp(Tensor input, int[] dim, bool keepdim=False) -> Tensor",
-                               .doc = "log(sum(exp(x))) over dims, without overflow.", .kind = Kind::kReduce, .saves = Saves::kInputsOutput};
+                               .doc = "log(sum(exp(x))) over dims, without overflow.",
+                               .kind = Kind::kReduce,
+                               .saves = Saves::kInputsOutput};
   bool operator==(const LogSumExp&) const = default;
   Meta infer(Inputs in) const {
     check_supported("logsumexp", in[0].dtype());
-    DS_CHECK(is_floating(in[0].dtype()), "logsumexp(): Expected floating point type for result tensor, but got: ", name_of(in[0].dtype()));
+    DS_CHECK(is_floating(in[0].dtype()),
+             "logsumexp(): Expected floating point type for result tensor, but got: ", name_of(in[0].dtype()));
     return {in[0].dtype(), reduced_sizes(in[0].sizes(), reduced_mask("logsumexp", dim, in[0].dim()), keepdim)};
   }
   void eval(Inputs in, Tensor& out) const {

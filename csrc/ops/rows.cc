@@ -1,4 +1,5 @@
-// Row ops: softmax, log_softmax, layer norm, RMS norm. Fused forward and backward; second derivatives through the composite.
+// Row ops: softmax, log_softmax, layer norm, RMS norm. Fused forward and backward; second derivatives through the
+// composite.
 #include "kernels/copy.h"
 #include "kernels/norm.h"
 #include "kernels/softmax.h"
@@ -8,7 +9,8 @@ namespace deepseek {
 namespace {
 
 void check_float(const char* op, DType t) {
-  DS_CHECK_AS(NotImplementedError, is_floating(t) && !is_float8(t), "\"", op, "\" not implemented for '", name_of(t), "'");
+  DS_CHECK_AS(NotImplementedError, is_floating(t) && !is_float8(t), "\"", op, "\" not implemented for '", name_of(t),
+              "'");
 }
 
 // Rows as the norm kernels want them: contiguous [rows, n].
@@ -31,52 +33,57 @@ View flat(const Tensor& t) { return {t.data_ptr(), t.dtype(), {t.numel()}, {1}};
 
 }  // namespace
 
-#define DS_SOFTMAX(S, name, what)                                                                              \
-  struct S##Backward {                                                                                                        \
-    int64_t dim;                                                                                                              \
-    static constexpr OpInfo info{.schema = "_" #name "_backward(Tensor grad, Tensor output, int dim) -> Tensor",              \
-                                 .doc = "Gradient of " #name ".", .kind = Kind::kRow, .shown = Shown::kHidden};               \
-    bool operator==(const S##Backward&) const = default;                                                                      \
-    Meta infer(Inputs in) const { return {in[1].dtype(), in[1].sizes()}; }                                                    \
-    void eval(Inputs in, Tensor& out) const {                                                                                 \
-      if (out.numel() == 0) return;                                                                                           \
-      kernels::name##_backward(out.view(), in[0].view(), in[1].view(), wrap_dim(#name, dim, out.dim()));                      \
-    }                                                                                                                         \
-    Grads vjp(const Vjp& c) const;                                                                                            \
-  };                                                                                                                          \
-  DS_OP(S##Backward);                                                                                                         \
-  struct S {                                                                                                                  \
-    int64_t dim;                                                                                                              \
-    Opt<DType> dtype;                                                                                                         \
-    static constexpr OpInfo info{.schema = #name "(Tensor input, int dim, dtype? dtype=None) -> Tensor", .doc = what,         \
-                                 .kind = Kind::kRow, .autocast = Autocast::kFloat32, .saves = Saves::kOutput};                \
-    bool operator==(const S&) const = default;                                                                                \
-    Meta infer(Inputs in) const {                                                                                             \
-      wrap_dim(#name, dim, in[0].dim());                                                                                      \
-      const DType t = dtype.value_or(in[0].dtype());                                                                          \
-      check_float(#name "_lastdim_kernel_impl", t);                                                                           \
-      return {t, in[0].sizes()};                                                                                              \
-    }                                                                                                                         \
-    void eval(Inputs in, Tensor& out) const {                                                                                 \
-      if (out.numel() == 0) return;                                                                                           \
-      Tensor x = in[0];                                                                                                       \
-      if (x.dtype() != out.dtype()) {                                                                                         \
-        x = Tensor::empty(in[0].sizes(), out.dtype());                                                                        \
-        kernels::copy(x.view(), in[0].view());                                                                                \
-      }                                                                                                                       \
-      View o = out.view(), i = x.view();                                                                                      \
-      if (o.ndim() == 0) {                                                                                                    \
-        o.sizes = o.strides = i.sizes = i.strides = {1};                                                                      \
-      }                                                                                                                       \
-      kernels::name(o, i, wrap_dim(#name, dim, out.dim()));                                                                   \
-    }                                                                                                                         \
-    Grads vjp(const Vjp& c) const {                                                                                           \
-      if (c.out[0].dim() == 0) return {zeros_like(c.grad[0])};                                                                \
-      return {apply(S##Backward{dim}, c.grad[0], c.out[0])};                                                                  \
-    }                                                                                                                         \
-    Tensor composite(Inputs in) const;                                                                                        \
-  };                                                                                                                          \
-  DS_OP(S);                                                                                                                   \
+#define DS_SOFTMAX(S, name, what)                                                                                \
+  struct S##Backward {                                                                                           \
+    int64_t dim;                                                                                                 \
+    static constexpr OpInfo info{.schema = "_" #name "_backward(Tensor grad, Tensor output, int dim) -> Tensor", \
+                                 .doc = "Gradient of " #name ".",                                                \
+                                 .kind = Kind::kRow,                                                             \
+                                 .shown = Shown::kHidden};                                                       \
+    bool operator==(const S##Backward&) const = default;                                                         \
+    Meta infer(Inputs in) const { return {in[1].dtype(), in[1].sizes()}; }                                       \
+    void eval(Inputs in, Tensor& out) const {                                                                    \
+      if (out.numel() == 0) return;                                                                              \
+      kernels::name##_backward(out.view(), in[0].view(), in[1].view(), wrap_dim(#name, dim, out.dim()));         \
+    }                                                                                                            \
+    Grads vjp(const Vjp& c) const;                                                                               \
+  };                                                                                                             \
+  DS_OP(S##Backward);                                                                                            \
+  struct S {                                                                                                     \
+    int64_t dim;                                                                                                 \
+    Opt<DType> dtype;                                                                                            \
+    static constexpr OpInfo info{.schema = #name "(Tensor input, int dim, dtype? dtype=None) -> Tensor",         \
+                                 .doc = what,                                                                    \
+                                 .kind = Kind::kRow,                                                             \
+                                 .autocast = Autocast::kFloat32,                                                 \
+                                 .saves = Saves::kOutput};                                                       \
+    bool operator==(const S&) const = default;                                                                   \
+    Meta infer(Inputs in) const {                                                                                \
+      wrap_dim(#name, dim, in[0].dim());                                                                         \
+      const DType t = dtype.value_or(in[0].dtype());                                                             \
+      check_float(#name "_lastdim_kernel_impl", t);                                                              \
+      return {t, in[0].sizes()};                                                                                 \
+    }                                                                                                            \
+    void eval(Inputs in, Tensor& out) const {                                                                    \
+      if (out.numel() == 0) return;                                                                              \
+      Tensor x = in[0];                                                                                          \
+      if (x.dtype() != out.dtype()) {                                                                            \
+        x = Tensor::empty(in[0].sizes(), out.dtype());                                                           \
+        kernels::copy(x.view(), in[0].view());                                                                   \
+      }                                                                                                          \
+      View o = out.view(), i = x.view();                                                                         \
+      if (o.ndim() == 0) {                                                                                       \
+        o.sizes = o.strides = i.sizes = i.strides = {1};                                                         \
+      }                                                                                                          \
+      kernels::name(o, i, wrap_dim(#name, dim, out.dim()));                                                      \
+    }                                                                                                            \
+    Grads vjp(const Vjp& c) const {                                                                              \
+      if (c.out[0].dim() == 0) return {zeros_like(c.grad[0])};                                                   \
+      return {apply(S##Backward{dim}, c.grad[0], c.out[0])};                                                     \
+    }                                                                                                            \
+    Tensor composite(Inputs in) const;                                                                           \
+  };                                                                                                             \
+  DS_OP(S);                                                                                                      \
   Tensor name(const Tensor& input, int64_t dim) { return apply(S{dim, {}}, input); }
 
 DS_SOFTMAX(Softmax, softmax, "exp(x) / sum(exp(x)) along dim.")
@@ -145,8 +152,12 @@ View stats_of(const Tensor& t, DType row_type, TensorList& keep) {
 
 struct LayerNormBackward {
   double eps;
-  static constexpr OpInfo info{.schema = "_layer_norm_backward(Tensor grad, Tensor input, Tensor mean, Tensor rstd, Tensor? weight, Tensor? bias, float eps) -> (Tensor input, Tensor weight, Tensor bias)",
-                               .doc = "Gradients of layer norm; empty where there is no weight or bias.", .kind = Kind::kFused, .shown = Shown::kHidden};
+  static constexpr OpInfo info{.schema =
+                                   "_layer_norm_backward(Tensor grad, Tensor input, Tensor mean, Tensor rstd, Tensor? "
+                                   "weight, Tensor? bias, float eps) -> (Tensor input, Tensor weight, Tensor bias)",
+                               .doc = "Gradients of layer norm; empty where there is no weight or bias.",
+                               .kind = Kind::kFused,
+                               .shown = Shown::kHidden};
   bool operator==(const LayerNormBackward&) const = default;
   std::array<Meta, 3> infer(Inputs in) const {
     const Meta none{in[1].dtype(), {0}};
@@ -168,20 +179,28 @@ struct LayerNormBackward {
     const Tensor xhat = centred * rstd, gx = scaled(g, in[4]);
     const Tensor dx = rstd * (gx - mean(gx, Dims{-1}, true) - xhat * mean(gx * xhat, Dims{-1}, true));
     const Tensor none = zeros({0}, in[1].dtype());
-    const auto rows_sum = [&](const Tensor& t, const Tensor& like) { return to_dtype(sum_to_size(t, like.sizes()), like.dtype()); };
-    return {to_dtype(dx, in[1].dtype()), in[4].defined() ? rows_sum(g * xhat, in[4]) : none, in[5].defined() ? rows_sum(g, in[5]) : none};
+    const auto rows_sum = [&](const Tensor& t, const Tensor& like) {
+      return to_dtype(sum_to_size(t, like.sizes()), like.dtype());
+    };
+    return {to_dtype(dx, in[1].dtype()), in[4].defined() ? rows_sum(g * xhat, in[4]) : none,
+            in[5].defined() ? rows_sum(g, in[5]) : none};
   }
   Grads vjp(const Vjp& c) const {
-    return vjp_by_composite(c, [](const void* op, Inputs in) { return static_cast<const LayerNormBackward*>(op)->composite(in); }, this);
+    return vjp_by_composite(
+        c, [](const void* op, Inputs in) { return static_cast<const LayerNormBackward*>(op)->composite(in); }, this);
   }
 };
 DS_OP(LayerNormBackward);
 
 struct LayerNorm {
   double eps;
-  static constexpr OpInfo info{.schema = "_layer_norm(Tensor input, Tensor? weight, Tensor? bias, float eps) -> (Tensor output, Tensor mean, Tensor rstd)",
-                               .doc = "Layer norm over the last dim, with the statistics its backward uses.", .kind = Kind::kFused,
-                               .saves = Saves::kInputsOutput, .shown = Shown::kHidden};
+  static constexpr OpInfo info{.schema =
+                                   "_layer_norm(Tensor input, Tensor? weight, Tensor? bias, float eps) -> (Tensor "
+                                   "output, Tensor mean, Tensor rstd)",
+                               .doc = "Layer norm over the last dim, with the statistics its backward uses.",
+                               .kind = Kind::kFused,
+                               .saves = Saves::kInputsOutput,
+                               .shown = Shown::kHidden};
   bool operator==(const LayerNorm&) const = default;
   std::array<Meta, 3> infer(Inputs in) const {
     check_float("LayerNormKernelImpl", in[0].dtype());
@@ -191,7 +210,8 @@ struct LayerNorm {
   void eval(Inputs in, std::span<Tensor> out) const {
     TensorList keep;
     const int64_t n = in[0].sizes().back();
-    const View o = rows_of(out[0], n, keep), x = rows_of(in[0], n, keep), w = vector_of(in[1], keep), b = vector_of(in[2], keep);
+    const View o = rows_of(out[0], n, keep), x = rows_of(in[0], n, keep), w = vector_of(in[1], keep),
+               b = vector_of(in[2], keep);
     kernels::layer_norm(o, flat(out[1]), flat(out[2]), x, w, b, eps);
   }
   TensorList composite(Inputs in) const {
@@ -200,11 +220,13 @@ struct LayerNorm {
   }
   Grads vjp(const Vjp& c) const {
     if (c.grad[1].defined() || c.grad[2].defined()) return by_composite(c);  // someone differentiates the statistics
-    const auto g = apply_n<3>(LayerNormBackward{eps}, c.grad[0], c.in[0], detach(c.out[1]), detach(c.out[2]), c.in[1], c.in[2]);
+    const auto g =
+        apply_n<3>(LayerNormBackward{eps}, c.grad[0], c.in[0], detach(c.out[1]), detach(c.out[2]), c.in[1], c.in[2]);
     return {g[0], c.need(1) ? g[1] : Tensor(), c.need(2) ? g[2] : Tensor()};
   }
   Grads by_composite(const Vjp& c) const {
-    return vjp_by_composite(c, [](const void* op, Inputs in) { return static_cast<const LayerNorm*>(op)->composite(in); }, this);
+    return vjp_by_composite(
+        c, [](const void* op, Inputs in) { return static_cast<const LayerNorm*>(op)->composite(in); }, this);
   }
 };
 DS_OP(LayerNorm);
@@ -212,12 +234,17 @@ DS_OP(LayerNorm);
 namespace {
 // Folds normalized_shape into one last dim; checks that it is the tail of the input's shape.
 Tensor fold_tail(const char* op, const Tensor& x, const Dims& shape, Inputs affine) {
-  DS_CHECK(!shape.empty(), "Expected normalized_shape to be at least 1-dimensional, i.e., containing at least one element, but got normalized_shape = []");
+  DS_CHECK(!shape.empty(),
+           "Expected normalized_shape to be at least 1-dimensional, i.e., containing at least one element, but got "
+           "normalized_shape = []");
   bool tail = x.dim() >= shape.size();
   for (int i = 0; tail && i < shape.size(); ++i) tail = x.sizes()[x.dim() - shape.size() + i] == shape[i];
-  DS_CHECK(tail, op, ": Given normalized_shape=", shape, ", expected input with shape [*, ", shape, "], but got input of size ", x.sizes());
+  DS_CHECK(tail, op, ": Given normalized_shape=", shape, ", expected input with shape [*, ", shape,
+           "], but got input of size ", x.sizes());
   for (const Tensor& t : affine)
-    DS_CHECK(!t.defined() || t.sizes() == shape, op, ": Expected weight or bias to be of same shape as normalized_shape, but got ", t.defined() ? t.sizes() : Dims(), " and normalized_shape = ", shape);
+    DS_CHECK(!t.defined() || t.sizes() == shape, op,
+             ": Expected weight or bias to be of same shape as normalized_shape, but got ",
+             t.defined() ? t.sizes() : Dims(), " and normalized_shape = ", shape);
   if (shape.size() == 1) return x;
   Dims sizes(std::span(x.sizes().begin(), x.dim() - shape.size()));
   sizes.push_back(numel_of(shape));
@@ -226,8 +253,12 @@ Tensor fold_tail(const char* op, const Tensor& x, const Dims& shape, Inputs affi
 Tensor flat_or_none(const Tensor& t) { return t.defined() && t.dim() != 1 ? reshape(t, {-1}) : t; }
 }  // namespace
 
-DS_BODY(LayerNormPublic, "layer_norm(Tensor input, int[] normalized_shape, Tensor? weight=None, Tensor? bias=None, float eps=1e-05) -> Tensor",
-        "(x - mean) / sqrt(var + eps) * weight + bias over the last dims (Ba et al. 2016).", false, kFunctional, Dims normalized_shape; double eps;) {
+DS_BODY(LayerNormPublic,
+        "layer_norm(Tensor input, int[] normalized_shape, Tensor? weight=None, Tensor? bias=None, float eps=1e-05) -> "
+        "Tensor",
+        "(x - mean) / sqrt(var + eps) * weight + bias over the last dims (Ba et al. 2016).", false, kFunctional,
+        Dims normalized_shape;
+        double eps;) {
   const Tensor x = fold_tail("layer_norm", in[0], normalized_shape, in.subspan(1));
   if (x.numel() == 0) return in[0] * 1;
   return reshape(apply_n<3>(LayerNorm{eps}, x, flat_or_none(in[1]), flat_or_none(in[2]))[0], in[0].sizes());
@@ -235,10 +266,16 @@ DS_BODY(LayerNormPublic, "layer_norm(Tensor input, int[] normalized_shape, Tenso
 
 struct RmsNormBackward {
   double eps;
-  static constexpr OpInfo info{.schema = "_rms_norm_backward(Tensor grad, Tensor input, Tensor rstd, Tensor? weight, float eps) -> (Tensor input, Tensor weight)",
-                               .doc = "Gradients of RMS norm; the second is empty without a weight.", .kind = Kind::kFused, .shown = Shown::kHidden};
+  static constexpr OpInfo info{.schema =
+                                   "_rms_norm_backward(Tensor grad, Tensor input, Tensor rstd, Tensor? weight, float "
+                                   "eps) -> (Tensor input, Tensor weight)",
+                               .doc = "Gradients of RMS norm; the second is empty without a weight.",
+                               .kind = Kind::kFused,
+                               .shown = Shown::kHidden};
   bool operator==(const RmsNormBackward&) const = default;
-  std::array<Meta, 2> infer(Inputs in) const { return {in[1].meta(), in[3].defined() ? in[3].meta() : Meta{in[1].dtype(), {0}}}; }
+  std::array<Meta, 2> infer(Inputs in) const {
+    return {in[1].meta(), in[3].defined() ? in[3].meta() : Meta{in[1].dtype(), {0}}};
+  }
   void eval(Inputs in, std::span<Tensor> out) const {
     TensorList keep;
     const int64_t n = in[1].sizes().back();
@@ -251,19 +288,24 @@ struct RmsNormBackward {
     const Tensor rstd = rsqrt(mean(x * x, Dims{-1}, true) + eps);
     const Tensor xhat = x * rstd, gx = scaled(g, in[3]);
     const Tensor dx = rstd * (gx - xhat * mean(gx * xhat, Dims{-1}, true));
-    return {to_dtype(dx, in[1].dtype()), in[3].defined() ? to_dtype(sum_to_size(g * xhat, in[3].sizes()), in[3].dtype()) : zeros({0}, in[1].dtype())};
+    return {to_dtype(dx, in[1].dtype()), in[3].defined() ? to_dtype(sum_to_size(g * xhat, in[3].sizes()), in[3].dtype())
+                                                         : zeros({0}, in[1].dtype())};
   }
   Grads vjp(const Vjp& c) const {
-    return vjp_by_composite(c, [](const void* op, Inputs in) { return static_cast<const RmsNormBackward*>(op)->composite(in); }, this);
+    return vjp_by_composite(
+        c, [](const void* op, Inputs in) { return static_cast<const RmsNormBackward*>(op)->composite(in); }, this);
   }
 };
 DS_OP(RmsNormBackward);
 
 struct RmsNorm {
   double eps;
-  static constexpr OpInfo info{.schema = "_rms_norm(Tensor input, Tensor? weight, float eps) -> (Tensor output, Tensor rstd)",
-                               .doc = "RMS norm over the last dim, with the statistic its backward uses.", .kind = Kind::kFused,
-                               .saves = Saves::kInputsOutput, .shown = Shown::kHidden};
+  static constexpr OpInfo info{
+      .schema = "_rms_norm(Tensor input, Tensor? weight, float eps) -> (Tensor output, Tensor rstd)",
+      .doc = "RMS norm over the last dim, with the statistic its backward uses.",
+      .kind = Kind::kFused,
+      .saves = Saves::kInputsOutput,
+      .shown = Shown::kHidden};
   bool operator==(const RmsNorm&) const = default;
   std::array<Meta, 2> infer(Inputs in) const {
     check_float("rms_norm", in[0].dtype());
@@ -285,14 +327,16 @@ struct RmsNorm {
     return {g[0], c.need(1) ? g[1] : Tensor()};
   }
   Grads by_composite(const Vjp& c) const {
-    return vjp_by_composite(c, [](const void* op, Inputs in) { return static_cast<const RmsNorm*>(op)->composite(in); }, this);
+    return vjp_by_composite(
+        c, [](const void* op, Inputs in) { return static_cast<const RmsNorm*>(op)->composite(in); }, this);
   }
 };
 DS_OP(RmsNorm);
 
 DS_BODY(RmsNormPublic, "rms_norm(Tensor input, int[] normalized_shape, Tensor? weight=None, float? eps=None) -> Tensor",
-        "x / sqrt(mean(x^2) + eps) * weight over the last dims (Zhang & Sennrich 2019); eps defaults to the dtype's.", false, kFunctional,
-        Dims normalized_shape; Opt<double> eps;) {
+        "x / sqrt(mean(x^2) + eps) * weight over the last dims (Zhang & Sennrich 2019); eps defaults to the dtype's.",
+        false, kFunctional, Dims normalized_shape;
+        Opt<double> eps;) {
   const Tensor x = fold_tail("rms_norm", in[0], normalized_shape, in.subspan(1));
   if (x.numel() == 0) return in[0] * 1;
   const double epsilon = x.dtype() == DType::kFloat64 ? 2.220446049250313e-16 : 1.1920928955078125e-07;

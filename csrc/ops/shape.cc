@@ -6,8 +6,11 @@ namespace deepseek {
 
 struct Cat {
   int64_t dim;
-  static constexpr OpInfo info{.schema = "cat(Tensor[] tensors, int dim=0) -> Tensor", .doc = "Tensors joined along a dim.",
-                               .kind = Kind::kShape, .saves = Saves::kNone, .shown = Shown::kFunction};
+  static constexpr OpInfo info{.schema = "cat(Tensor[] tensors, int dim=0) -> Tensor",
+                               .doc = "Tensors joined along a dim.",
+                               .kind = Kind::kShape,
+                               .saves = Saves::kNone,
+                               .shown = Shown::kFunction};
   bool operator==(const Cat&) const = default;
   // 1-d empty tensors are skipped, as in PyTorch.
   static bool skipped(const Tensor& t) { return t.dim() == 1 && t.sizes()[0] == 0; }
@@ -26,10 +29,12 @@ struct Cat {
     for (size_t i = 0; i < in.size(); ++i) {
       const Tensor& t = in[i];
       if (skipped(t) && first.dim() != 1) continue;
-      DS_CHECK(t.dim() == first.dim(), "Tensors must have same number of dimensions: got ", first.dim(), " and ", t.dim());
+      DS_CHECK(t.dim() == first.dim(), "Tensors must have same number of dimensions: got ", first.dim(), " and ",
+               t.dim());
       for (int k = 0; k < first.dim(); ++k)
-        DS_CHECK(k == d || t.sizes()[k] == first.sizes()[k], "Sizes of tensors must match except in dimension ", d, ". Expected size ",
-                 first.sizes()[k], " but got size ", t.sizes()[k], " for tensor number ", i, " in the list.");
+        DS_CHECK(k == d || t.sizes()[k] == first.sizes()[k], "Sizes of tensors must match except in dimension ", d,
+                 ". Expected size ", first.sizes()[k], " but got size ", t.sizes()[k], " for tensor number ", i,
+                 " in the list.");
       sizes[d] += t.sizes()[d];
     }
     return {result_type(in), sizes};
@@ -66,8 +71,10 @@ Tensor cat(Inputs tensors, int64_t dim) { return apply_list(Cat{dim}, tensors)[0
 
 struct Flip {
   Dims dims;
-  static constexpr OpInfo info{.schema = "flip(Tensor input, int[]* dims) -> Tensor", .doc = "The listed dims reversed (a copy).",
-                               .kind = Kind::kShape, .saves = Saves::kNone};
+  static constexpr OpInfo info{.schema = "flip(Tensor input, int[]* dims) -> Tensor",
+                               .doc = "The listed dims reversed (a copy).",
+                               .kind = Kind::kShape,
+                               .saves = Saves::kNone};
   bool operator==(const Flip&) const = default;
   Meta infer(Inputs in) const {
     unsigned seen = 0;
@@ -94,28 +101,31 @@ struct Flip {
 DS_OP(Flip);
 Tensor flip(const Tensor& input, const Dims& dims) { return apply(Flip{dims}, input); }
 
-DS_BODY(Stack, "stack(Tensor[] tensors, int dim=0) -> Tensor", "Tensors of one shape joined along a new dim.", false, kFunction,
-        int64_t dim;) {
+DS_BODY(Stack, "stack(Tensor[] tensors, int dim=0) -> Tensor", "Tensors of one shape joined along a new dim.", false,
+        kFunction, int64_t dim;) {
   DS_CHECK(!in.empty(), "stack expects a non-empty TensorList");
   TensorList parts;
   for (size_t i = 0; i < in.size(); ++i) {
-    DS_CHECK(in[i].sizes() == in[0].sizes(), "stack expects each tensor to be equal size, but got ", in[0].sizes(), " at entry 0 and ",
-             in[i].sizes(), " at entry ", i);
+    DS_CHECK(in[i].sizes() == in[0].sizes(), "stack expects each tensor to be equal size, but got ", in[0].sizes(),
+             " at entry 0 and ", in[i].sizes(), " at entry ", i);
     parts.push_back(unsqueeze(in[i], dim));
   }
   return cat(parts, wrap_dim("stack", dim, in[0].dim() + 1));
 }
 Tensor stack(Inputs tensors, int64_t dim) { return Stack{dim}.body(tensors); }
 
-DS_BODY_LIST(Chunk, "chunk(Tensor input, int chunks, int dim=0) -> Tensor[]", "At most `chunks` equal pieces along a dim.", false, kBoth,
-             int64_t chunks; int64_t dim;) {
+DS_BODY_LIST(Chunk, "chunk(Tensor input, int chunks, int dim=0) -> Tensor[]",
+             "At most `chunks` equal pieces along a dim.", false, kBoth, int64_t chunks;
+             int64_t dim;) {
   DS_CHECK(in[0].dim() > 0, "chunk expects at least a 1-dimensional tensor");
   DS_CHECK(chunks > 0, "chunk expects `chunks` to be greater than 0, got: ", chunks);
   const int64_t n = in[0].size(dim);
   const int64_t each = (n + chunks - 1) / chunks;
   TensorList out;
   const OpDef* split_op = find_op("split");
-  struct { int64_t size, dim; } attributes{std::max<int64_t>(each, n == 0 ? 0 : 1), dim};
+  struct {
+    int64_t size, dim;
+  } attributes{std::max<int64_t>(each, n == 0 ? 0 : 1), dim};
   if (n == 0) {
     for (int64_t i = 0; i < chunks; ++i) out.push_back(slice(in[0], dim, 0, 0));
     return out;
@@ -124,20 +134,25 @@ DS_BODY_LIST(Chunk, "chunk(Tensor input, int chunks, int dim=0) -> Tensor[]", "A
   return out;
 }
 
-DS_BODY(Narrow, "narrow(Tensor input, int dim, int start, int length) -> Tensor", "`length` elements of a dim from `start`.", false, kBoth,
-        int64_t dim; int64_t start; int64_t length;) {
+DS_BODY(Narrow, "narrow(Tensor input, int dim, int start, int length) -> Tensor",
+        "`length` elements of a dim from `start`.", false, kBoth, int64_t dim;
+        int64_t start; int64_t length;) {
   DS_CHECK(in[0].dim() > 0, "narrow() cannot be applied to a 0-dim tensor.");
   const int64_t n = in[0].size(dim);
   DS_CHECK(length >= 0, "narrow(): length must be non-negative.");
-  DS_CHECK_AS(IndexError, start >= -n && start <= n, "start out of range (expected to be in range of [", -n, ", ", n, "], but got ", start, ")");
+  DS_CHECK_AS(IndexError, start >= -n && start <= n, "start out of range (expected to be in range of [", -n, ", ", n,
+              "], but got ", start, ")");
   const int64_t from = start < 0 ? start + n : start;
   DS_CHECK(from + length <= n, "start (", from, ") + length (", length, ") exceeds dimension size (", n, ").");
   return slice(in[0], dim, from, from + length);
 }
-Tensor narrow(const Tensor& input, int64_t dim, int64_t start, int64_t length) { return Narrow{dim, start, length}.body({&input, 1}); }
+Tensor narrow(const Tensor& input, int64_t dim, int64_t start, int64_t length) {
+  return Narrow{dim, start, length}.body({&input, 1});
+}
 
-DS_BODY(Flatten, "flatten(Tensor input, int start_dim=0, int end_dim=-1) -> Tensor", "Dims start_dim…end_dim merged into one.", false, kBoth,
-        int64_t start_dim; int64_t end_dim;) {
+DS_BODY(Flatten, "flatten(Tensor input, int start_dim=0, int end_dim=-1) -> Tensor",
+        "Dims start_dim…end_dim merged into one.", false, kBoth, int64_t start_dim;
+        int64_t end_dim;) {
   const Tensor& x = in[0];
   const int a = wrap_dim("flatten", start_dim, x.dim()), b = wrap_dim("flatten", end_dim, x.dim());
   DS_CHECK(a <= b, "flatten() has invalid args: start_dim cannot come after end_dim");
@@ -151,10 +166,13 @@ DS_BODY(Flatten, "flatten(Tensor input, int start_dim=0, int end_dim=-1) -> Tens
   }
   return reshape(x, sizes);
 }
-Tensor flatten(const Tensor& input, int64_t start_dim, int64_t end_dim) { return Flatten{start_dim, end_dim}.body({&input, 1}); }
+Tensor flatten(const Tensor& input, int64_t start_dim, int64_t end_dim) {
+  return Flatten{start_dim, end_dim}.body({&input, 1});
+}
 
-DS_BODY(Unflatten, "unflatten(Tensor input, int dim, int[] sizes) -> Tensor", "One dim split into several; -1 is inferred.", false, kBoth,
-        int64_t dim; Dims sizes;) {
+DS_BODY(Unflatten, "unflatten(Tensor input, int dim, int[] sizes) -> Tensor",
+        "One dim split into several; -1 is inferred.", false, kBoth, int64_t dim;
+        Dims sizes;) {
   const Tensor& x = in[0];
   const int d = wrap_dim("unflatten", dim, x.dim());
   DS_CHECK(!sizes.empty(), "unflatten: sizes must be non-empty");
@@ -165,24 +183,27 @@ DS_BODY(Unflatten, "unflatten(Tensor input, int dim, int[] sizes) -> Tensor", "O
     if (s == -1 && known > 0) s = x.sizes()[d] / known;
   int64_t total = 1;
   for (int64_t s : parts) total *= s;
-  DS_CHECK(total == x.sizes()[d], "unflatten: Provided sizes ", sizes, " don't multiply up to the size of dim ", d, " (", x.sizes()[d],
-           ") in the input tensor");
+  DS_CHECK(total == x.sizes()[d], "unflatten: Provided sizes ", sizes, " don't multiply up to the size of dim ", d,
+           " (", x.sizes()[d], ") in the input tensor");
   Dims out = x.sizes();
   out.erase(d);
   for (int i = parts.size() - 1; i >= 0; --i) out.insert(d, parts[i]);
   return reshape(x, out);
 }
 
-DS_BODY(BroadcastTo, "broadcast_to(Tensor input, int[] size) -> Tensor", "expand, as a function.", false, kBoth, Dims size;) {
+DS_BODY(BroadcastTo, "broadcast_to(Tensor input, int[] size) -> Tensor", "expand, as a function.", false, kBoth,
+        Dims size;) {
   return expand(in[0], size);
 }
-DS_BODY(ExpandAs, "expand_as(Tensor input, Tensor other) -> Tensor", "input expanded to other's size.", false, kMethod, ) {
+DS_BODY(ExpandAs, "expand_as(Tensor input, Tensor other) -> Tensor", "input expanded to other's size.", false,
+        kMethod, ) {
   return expand(in[0], in[1].sizes());
 }
 DS_BODY(ViewAs, "view_as(Tensor input, Tensor other) -> Tensor", "input viewed with other's size.", false, kMethod, ) {
   return view(in[0], in[1].sizes());
 }
-DS_BODY(ReshapeAs, "reshape_as(Tensor input, Tensor other) -> Tensor", "input reshaped to other's size.", false, kMethod, ) {
+DS_BODY(ReshapeAs, "reshape_as(Tensor input, Tensor other) -> Tensor", "input reshaped to other's size.", false,
+        kMethod, ) {
   return reshape(in[0], in[1].sizes());
 }
 DS_BODY(T, "t(Tensor input) -> Tensor", "Transpose of a matrix; 0-d and 1-d tensors as they are.", false, kBoth, ) {
@@ -190,12 +211,14 @@ DS_BODY(T, "t(Tensor input) -> Tensor", "Transpose of a matrix; 0-d and 1-d tens
   return in[0].dim() < 2 ? in[0] : transpose(in[0], 0, 1);
 }
 DS_BODY(Adjoint, "_matrix_transpose(Tensor input) -> Tensor", "The last two dims swapped.", false, kHidden, ) {
-  DS_CHECK(in[0].dim() >= 2, "tensor.mT is only supported on matrices or batches of matrices. Got ", in[0].dim(), "-D tensor.");
+  DS_CHECK(in[0].dim() >= 2, "tensor.mT is only supported on matrices or batches of matrices. Got ", in[0].dim(),
+           "-D tensor.");
   return transpose(in[0], -2, -1);
 }
 
-DS_BODY(Movedim, "movedim(Tensor input, int[] source, int[] destination) -> Tensor", "Dims moved to new places, the others in order.", false,
-        kBoth, Dims source; Dims destination;) {
+DS_BODY(Movedim, "movedim(Tensor input, int[] source, int[] destination) -> Tensor",
+        "Dims moved to new places, the others in order.", false, kBoth, Dims source;
+        Dims destination;) {
   const int n = in[0].dim();
   DS_CHECK(source.size() == destination.size(), "movedim: Invalid source or destination dims: source (", source,
            " dims) should contain the same number of dims as destination (", destination, " dims)");
@@ -203,7 +226,8 @@ DS_BODY(Movedim, "movedim(Tensor input, int[] source, int[] destination) -> Tens
   unsigned used = 0;
   for (int i = 0; i < source.size(); ++i) {
     const int s = wrap_dim("movedim", source[i], n), d = wrap_dim("movedim", destination[i], n);
-    DS_CHECK(!(used >> s & 1) && order[d] < 0, "movedim: repeated dim in `source` (", source, ") or `destination` (", destination, ")");
+    DS_CHECK(!(used >> s & 1) && order[d] < 0, "movedim: repeated dim in `source` (", source, ") or `destination` (",
+             destination, ")");
     order[d] = s;
     used |= 1u << s;
   }
@@ -216,15 +240,17 @@ DS_BODY(Movedim, "movedim(Tensor input, int[] source, int[] destination) -> Tens
   return permute(in[0], order);
 }
 
-DS_BODY(Roll, "roll(Tensor input, int[] shifts, int[]? dims=None) -> Tensor", "Elements shifted cyclically along dims (flattened without dims).",
-        false, kBoth, Dims shifts; Opt<Dims> dims;) {
+DS_BODY(Roll, "roll(Tensor input, int[] shifts, int[]? dims=None) -> Tensor",
+        "Elements shifted cyclically along dims (flattened without dims).", false, kBoth, Dims shifts;
+        Opt<Dims> dims;) {
   Tensor x = in[0];
   if (x.numel() == 0) return clone(x);
   if (!dims || (*dims).empty()) {
     DS_CHECK(shifts.size() == 1, "shifts and dimensions must align. shifts: ", shifts.size(), ", dims: 0");
     return reshape(Roll{shifts, Opt<Dims>(Dims{0})}.body(TensorList{flatten(x, 0, -1)}), x.sizes());
   }
-  DS_CHECK(shifts.size() == (*dims).size(), "shifts and dimensions must align. shifts: ", shifts.size(), ", dims: ", (*dims).size());
+  DS_CHECK(shifts.size() == (*dims).size(), "shifts and dimensions must align. shifts: ", shifts.size(),
+           ", dims: ", (*dims).size());
   for (int i = 0; i < shifts.size(); ++i) {
     const int64_t n = x.size((*dims)[i]);
     const int64_t s = ((shifts[i] % n) + n) % n;
@@ -235,7 +261,8 @@ DS_BODY(Roll, "roll(Tensor input, int[] shifts, int[]? dims=None) -> Tensor", "E
   return x.is(in[0]) ? clone(x) : x;
 }
 
-DS_BODY(Repeat, "repeat(Tensor input, int[]* repeats) -> Tensor", "input tiled `repeats` times along each dim.", false, kMethod, Dims repeats;) {
+DS_BODY(Repeat, "repeat(Tensor input, int[]* repeats) -> Tensor", "input tiled `repeats` times along each dim.", false,
+        kMethod, Dims repeats;) {
   const Tensor& x = in[0];
   const int lead = repeats.size() - x.dim();
   DS_CHECK(lead >= 0, "Number of dimensions of repeat dims can not be smaller than number of dimensions of tensor");
@@ -248,20 +275,23 @@ DS_BODY(Repeat, "repeat(Tensor input, int[]* repeats) -> Tensor", "input tiled `
     int64_t before = 1, rest = 1;
     for (int i = 0; i < d; ++i) before *= sizes[i];
     for (int i = d; i < sizes.size(); ++i) rest *= sizes[i];
-    DS_CHECK(!__builtin_mul_overflow(sizes[d], repeats[d], &sizes[d]), "repeat(): ", x.sizes(), " repeated ", repeats, " times overflows int64");
+    DS_CHECK(!__builtin_mul_overflow(sizes[d], repeats[d], &sizes[d]), "repeat(): ", x.sizes(), " repeated ", repeats,
+             " times overflows int64");
     y = reshape(contiguous(expand(reshape(y, {before, 1, rest}), {before, repeats[d], rest})), sizes);
   }
   return y.storage() == x.storage() ? clone(y) : y;
 }
 
-DS_BODY(Tile, "tile(Tensor input, int[]* dims) -> Tensor", "repeat, with missing leading repeats taken as 1.", false, kBoth, Dims dims;) {
+DS_BODY(Tile, "tile(Tensor input, int[]* dims) -> Tensor", "repeat, with missing leading repeats taken as 1.", false,
+        kBoth, Dims dims;) {
   Dims full = dims;
   while (full.size() < in[0].dim()) full.insert(0, 1);
   return Repeat{full}.body(in);
 }
 
-DS_BODY(RepeatInterleave, "repeat_interleave(Tensor input, int repeats, int? dim=None) -> Tensor", "Every element repeated in place.", false,
-        kBoth, int64_t repeats; Opt<int64_t> dim;) {
+DS_BODY(RepeatInterleave, "repeat_interleave(Tensor input, int repeats, int? dim=None) -> Tensor",
+        "Every element repeated in place.", false, kBoth, int64_t repeats;
+        Opt<int64_t> dim;) {
   DS_CHECK(repeats >= 0, "Repeats must be non-negative");
   const Tensor x = dim ? in[0] : flatten(in[0], 0, -1);
   const int d = dim ? wrap_dim("repeat_interleave", *dim, x.dim()) : 0;
@@ -276,8 +306,10 @@ DS_BODY(RepeatInterleaveTensor, "repeat_interleave.Tensor(Tensor input, Tensor r
   const Tensor x = dim ? in[0] : flatten(in[0], 0, -1);
   const int d = dim ? wrap_dim("repeat_interleave", *dim, x.dim()) : 0;
   DS_CHECK(in[1].dim() <= 1 && is_integral(in[1].dtype()), "repeats must be 0-dim or 1-dim integer tensor");
-  const Tensor counts = contiguous(to_dtype(expand(reshape(in[1], {-1}), {in[1].numel() == 1 ? x.size(d) : in[1].numel()}), DType::kInt64));
-  DS_CHECK(counts.numel() == x.size(d), "repeats must have the same size as input along dim, but got repeats.size(0) = ", counts.numel(),
+  const Tensor counts = contiguous(
+      to_dtype(expand(reshape(in[1], {-1}), {in[1].numel() == 1 ? x.size(d) : in[1].numel()}), DType::kInt64));
+  DS_CHECK(counts.numel() == x.size(d),
+           "repeats must have the same size as input along dim, but got repeats.size(0) = ", counts.numel(),
            " and input.size(", d, ") = ", x.size(d));
   int64_t total = 0;
   for (int64_t i = 0; i < counts.numel(); ++i) {
@@ -304,20 +336,23 @@ Tensor keep_band(const Tensor& x, int64_t diagonal, bool lower) {
 }
 }  // namespace
 
-DS_BODY(Tril, "tril(Tensor input, int diagonal=0) -> Tensor", "The lower triangle; zeros above `diagonal`.", true, kBoth, int64_t diagonal;) {
+DS_BODY(Tril, "tril(Tensor input, int diagonal=0) -> Tensor", "The lower triangle; zeros above `diagonal`.", true,
+        kBoth, int64_t diagonal;) {
   return keep_band(in[0], diagonal, true);
 }
-DS_BODY(Triu, "triu(Tensor input, int diagonal=0) -> Tensor", "The upper triangle; zeros below `diagonal`.", true, kBoth, int64_t diagonal;) {
+DS_BODY(Triu, "triu(Tensor input, int diagonal=0) -> Tensor", "The upper triangle; zeros below `diagonal`.", true,
+        kBoth, int64_t diagonal;) {
   return keep_band(in[0], diagonal, false);
 }
 
 DS_BODY(AsStridedPublic, "as_strided(Tensor input, int[] size, int[] stride, int? storage_offset=None) -> Tensor",
-        "View with given sizes, strides and storage offset, all in elements.", false, kBoth, Dims size; Dims stride;
-        Opt<int64_t> storage_offset;) {
+        "View with given sizes, strides and storage offset, all in elements.", false, kBoth, Dims size;
+        Dims stride; Opt<int64_t> storage_offset;) {
   return as_strided_rel(in[0], {size, stride, storage_offset ? *storage_offset - in[0].offset() : 0});
 }
 
-DS_BODY(ToDtypeOp, "type_as(Tensor input, Tensor other) -> Tensor", "input converted to other's dtype.", false, kMethod, ) {
+DS_BODY(ToDtypeOp, "type_as(Tensor input, Tensor other) -> Tensor", "input converted to other's dtype.", false,
+        kMethod, ) {
   return to_dtype(in[0], in[1].dtype());
 }
 

@@ -1,4 +1,5 @@
-// Views: results that share the input's memory. `view` is the only shape rule; gradients go back by shape or by scatter.
+// Views: results that share the input's memory. `view` is the only shape rule; gradients go back by shape or by
+// scatter.
 #include "kernels/copy.h"
 #include "ops/ops.h"
 
@@ -8,7 +9,8 @@ namespace {
 // The gradient of a view that picks elements: zeros with g written where the view reads (added where it reads twice).
 Tensor picked_vjp(const Tensor& in, const ViewSpec& spec, const Dims& in_strides, const Tensor& g) {
   if (!may_overlap_itself(spec.sizes, spec.strides) && !may_overlap_itself(in.sizes(), in_strides))
-    return apply(AsStridedScatter{spec.sizes, spec.strides, spec.offset}, restride(zeros(in.sizes(), g.dtype()), in_strides), g);
+    return apply(AsStridedScatter{spec.sizes, spec.strides, spec.offset},
+                 restride(zeros(in.sizes(), g.dtype()), in_strides), g);
   int64_t extent = 1;
   for (int i = 0; i < in.dim(); ++i) extent += std::max<int64_t>(in.sizes()[i] - 1, 0) * in_strides[i];
   const Tensor positions = reshape(as_strided_rel(arange(extent), spec), {-1});
@@ -47,7 +49,8 @@ Dims inferred_size(const char* op, Dims size, int64_t numel) {
     if (numel % known == 0) size[unknown] = numel / known;
   }
   const bool unresolved = unknown >= 0 && size[unknown] < 0;
-  DS_CHECK(!unresolved && numel_of(size) == numel, "shape '", size, "' is invalid for input of size ", numel, " (", op, ")");
+  DS_CHECK(!unresolved && numel_of(size) == numel, "shape '", size, "' is invalid for input of size ", numel, " (", op,
+           ")");
   return size;
 }
 
@@ -77,8 +80,9 @@ bool view_strides(const Dims& sizes, const Dims& strides, const Dims& target, Di
 
 }  // namespace
 
-constexpr OpInfo AsStrided_info = view_info("_as_strided_rel(Tensor input, int[] size, int[] stride, int? offset=None) -> Tensor",
-                                            "Strided view; the offset counts from the input's own start.", Shown::kHidden);
+constexpr OpInfo AsStrided_info =
+    view_info("_as_strided_rel(Tensor input, int[] size, int[] stride, int? offset=None) -> Tensor",
+              "Strided view; the offset counts from the input's own start.", Shown::kHidden);
 const OpInfo AsStrided::info = AsStrided_info;
 
 ViewSpec AsStrided::view(const Tensor& in) const {
@@ -92,8 +96,9 @@ ViewSpec AsStrided::view(const Tensor& in) const {
   }
   if (in.has_data() && !empty) {
     const int64_t available = static_cast<int64_t>(in.storage()->bytes()) / size_of(in.dtype());
-    DS_CHECK(in.offset() + first >= 0 && in.offset() + last < available, "setStorage: sizes ", sizes, ", strides ", strides,
-             ", storage offset ", in.offset() + offset.value_or(0), " are out of bounds for storage of ", available, " elements");
+    DS_CHECK(in.offset() + first >= 0 && in.offset() + last < available, "setStorage: sizes ", sizes, ", strides ",
+             strides, ", storage offset ", in.offset() + offset.value_or(0), " are out of bounds for storage of ",
+             available, " elements");
   }
   return {sizes, strides, offset.value_or(0)};
 }
@@ -101,12 +106,16 @@ Grads AsStrided::vjp(const Vjp& c) const {
   return {picked_vjp(c.in[0], {sizes, strides, offset.value_or(0)}, c.in[0].strides(), c.grad[0])};
 }
 DS_OP(AsStrided);
-Tensor as_strided_rel(const Tensor& input, const ViewSpec& s) { return apply(AsStrided{s.sizes, s.strides, s.offset}, input); }
+Tensor as_strided_rel(const Tensor& input, const ViewSpec& s) {
+  return apply(AsStrided{s.sizes, s.strides, s.offset}, input);
+}
 
 constexpr OpInfo AsStridedScatter_info{
     .schema = "_as_strided_scatter(Tensor input, Tensor src, int[] size, int[] stride, int offset) -> Tensor",
     .doc = "input (kept in its own memory order) with the strided part replaced by src.",
-    .kind = Kind::kOther, .saves = Saves::kNone, .shown = Shown::kHidden};
+    .kind = Kind::kOther,
+    .saves = Saves::kNone,
+    .shown = Shown::kHidden};
 const OpInfo AsStridedScatter::info = AsStridedScatter_info;
 
 Meta AsStridedScatter::infer(Inputs in) const { return {in[0].dtype(), in[0].sizes(), in[0].strides()}; }
@@ -151,7 +160,8 @@ struct Reshape {
     const Dims target = inferred_size("reshape", shape, in[0].numel());
     if (target == in[0].sizes()) return apply(ViewOp{target}, in[0]);
     Dims strides;
-    return view_strides(in[0].sizes(), in[0].strides(), target, strides) ? view(in[0], target) : view(contiguous(in[0]), target);
+    return view_strides(in[0].sizes(), in[0].strides(), target, strides) ? view(in[0], target)
+                                                                         : view(contiguous(in[0]), target);
   }
 };
 DS_OP(Reshape);
@@ -159,7 +169,8 @@ Tensor reshape(const Tensor& input, const Dims& size) { return Reshape{size}.bod
 
 struct Transpose {
   int64_t dim0, dim1;
-  static constexpr OpInfo info = view_info("transpose(Tensor input, int dim0, int dim1) -> Tensor", "Two dims swapped.");
+  static constexpr OpInfo info =
+      view_info("transpose(Tensor input, int dim0, int dim1) -> Tensor", "Two dims swapped.");
   bool operator==(const Transpose&) const = default;
   ViewSpec view(const Tensor& in) const {
     const int a = wrap_dim("transpose", dim0, in.dim()), b = wrap_dim("transpose", dim1, in.dim());
@@ -180,8 +191,10 @@ struct Permute {
   static constexpr OpInfo info = view_info("permute(Tensor input, int[]* dims) -> Tensor", "Dims in a new order.");
   bool operator==(const Permute&) const = default;
   Dims order(int ndim) const {
-    DS_CHECK(dims.size() == ndim, "permute(sparse_coo): number of dimensions in the tensor input does not match the length of the "
-             "desired ordering of dimensions i.e. input.dim() = ", ndim, " is not equal to len(dims) = ", dims.size());
+    DS_CHECK(dims.size() == ndim,
+             "permute(sparse_coo): number of dimensions in the tensor input does not match the length of the "
+             "desired ordering of dimensions i.e. input.dim() = ",
+             ndim, " is not equal to len(dims) = ", dims.size());
     Dims out;
     unsigned seen = 0;
     for (int64_t d : dims) {
@@ -216,17 +229,20 @@ struct Expand {
   bool operator==(const Expand&) const = default;
   ViewSpec view(const Tensor& in) const {
     const int lead = size.size() - in.dim();
-    DS_CHECK(lead >= 0, "expand: the number of sizes provided (", size.size(), ") must be greater or equal to the number of dimensions in the tensor (", in.dim(), ")");
+    DS_CHECK(lead >= 0, "expand: the number of sizes provided (", size.size(),
+             ") must be greater or equal to the number of dimensions in the tensor (", in.dim(), ")");
     ViewSpec s{size, Dims::filled(size.size(), 0), 0};
     for (int i = 0; i < size.size(); ++i) {
       if (i < lead) {
-        DS_CHECK(size[i] >= 0, "The expanded size of the tensor (", size[i], ") isn't allowed in a leading, non-existing dimension ", i);
+        DS_CHECK(size[i] >= 0, "The expanded size of the tensor (", size[i],
+                 ") isn't allowed in a leading, non-existing dimension ", i);
         continue;
       }
       const int64_t have = in.sizes()[i - lead];
       if (size[i] == -1) s.sizes[i] = have;
-      DS_CHECK(s.sizes[i] == have || have == 1, "The expanded size of the tensor (", size[i], ") must match the existing size (", have,
-               ") at non-singleton dimension ", i, ".  Target sizes: ", size, ".  Tensor sizes: ", in.sizes());
+      DS_CHECK(s.sizes[i] == have || have == 1, "The expanded size of the tensor (", size[i],
+               ") must match the existing size (", have, ") at non-singleton dimension ", i, ".  Target sizes: ", size,
+               ".  Tensor sizes: ", in.sizes());
       if (s.sizes[i] == have) s.strides[i] = in.strides()[i - lead];
     }
     return s;
@@ -238,7 +254,8 @@ Tensor expand(const Tensor& input, const Dims& size) { return apply(Expand{size}
 
 struct Unsqueeze {
   int64_t dim;
-  static constexpr OpInfo info = view_info("unsqueeze(Tensor input, int dim) -> Tensor", "A dim of size 1 inserted at `dim`.");
+  static constexpr OpInfo info =
+      view_info("unsqueeze(Tensor input, int dim) -> Tensor", "A dim of size 1 inserted at `dim`.");
   bool operator==(const Unsqueeze&) const = default;
   ViewSpec view(const Tensor& in) const {
     const int d = wrap_dim("unsqueeze", dim, in.dim() + 1);
@@ -254,8 +271,8 @@ Tensor unsqueeze(const Tensor& input, int64_t dim) { return apply(Unsqueeze{dim}
 
 struct Squeeze {
   Opt<Dims> dim;
-  static constexpr OpInfo info = view_info("squeeze(Tensor input, int[]? dim=None) -> Tensor",
-                                           "Dims of size 1 removed (all, or those listed).");
+  static constexpr OpInfo info =
+      view_info("squeeze(Tensor input, int[]? dim=None) -> Tensor", "Dims of size 1 removed (all, or those listed).");
   bool operator==(const Squeeze&) const = default;
   ViewSpec view(const Tensor& in) const {
     unsigned chosen = dim ? 0 : ~0u;
@@ -276,13 +293,15 @@ Tensor squeeze(const Tensor& input, int64_t dim) { return apply(Squeeze{Dims{dim
 
 struct Select {
   int64_t dim, index;
-  static constexpr OpInfo info = view_info("select(Tensor input, int dim, int index) -> Tensor", "One index of a dim, which disappears.");
+  static constexpr OpInfo info =
+      view_info("select(Tensor input, int dim, int index) -> Tensor", "One index of a dim, which disappears.");
   bool operator==(const Select&) const = default;
   ViewSpec view(const Tensor& in) const {
     DS_CHECK_AS(IndexError, in.dim() > 0, "select() cannot be applied to a 0-dim tensor.");
     const int d = wrap_dim("select", dim, in.dim());
     const int64_t n = in.sizes()[d];
-    DS_CHECK_AS(IndexError, index >= -n && index < n, "index ", index, " is out of bounds for dimension ", d, " with size ", n);
+    DS_CHECK_AS(IndexError, index >= -n && index < n, "index ", index, " is out of bounds for dimension ", d,
+                " with size ", n);
     ViewSpec s{in.sizes(), in.strides(), (index < 0 ? index + n : index) * in.strides()[d]};
     s.sizes.erase(d);
     s.strides.erase(d);
@@ -297,8 +316,9 @@ struct Slice {
   int64_t dim;
   Opt<int64_t> start, end;
   int64_t step;
-  static constexpr OpInfo info = view_info("_slice(Tensor input, int dim=0, int? start=None, int? end=None, int step=1) -> Tensor",
-                                           "start:end:step of one dim, as Python slices.", Shown::kHidden);
+  static constexpr OpInfo info =
+      view_info("_slice(Tensor input, int dim=0, int? start=None, int? end=None, int step=1) -> Tensor",
+                "start:end:step of one dim, as Python slices.", Shown::kHidden);
   bool operator==(const Slice&) const = default;
   ViewSpec view(const Tensor& in) const {
     DS_CHECK_AS(IndexError, in.dim() > 0, "slice() cannot be applied to a 0-dim tensor.");
@@ -327,9 +347,13 @@ struct Diagonal {
   ViewSpec view(const Tensor& in) const {
     const int a = wrap_dim("diagonal", dim1, in.dim()), b = wrap_dim("diagonal", dim2, in.dim());
     DS_CHECK(a != b, "diagonal dimensions cannot be identical ", dim1, ", ", dim2);
-    const int64_t rows = in.sizes()[a] - std::max<int64_t>(-offset, 0), cols = in.sizes()[b] - std::max<int64_t>(offset, 0);
+    const int64_t rows = in.sizes()[a] - std::max<int64_t>(-offset, 0),
+                  cols = in.sizes()[b] - std::max<int64_t>(offset, 0);
     const int64_t n = std::max<int64_t>(std::min(rows, cols), 0);
-    ViewSpec s{in.sizes(), in.strides(), n == 0 ? 0 : offset >= 0 ? offset * in.strides()[b] : -offset * in.strides()[a]};
+    ViewSpec s{in.sizes(), in.strides(),
+               n == 0        ? 0
+               : offset >= 0 ? offset * in.strides()[b]
+                             : -offset * in.strides()[a]};
     const int64_t stride = in.strides()[a] + in.strides()[b];
     for (int d : {std::max(a, b), std::min(a, b)}) {
       s.sizes.erase(d);
@@ -369,8 +393,10 @@ DS_OP(Unfold);
 
 struct Unbind {
   int64_t dim;
-  static constexpr OpInfo info{.schema = "unbind(Tensor input, int dim=0) -> Tensor[]", .doc = "Every index of a dim, as separate tensors.",
-                               .kind = Kind::kView, .saves = Saves::kNone};
+  static constexpr OpInfo info{.schema = "unbind(Tensor input, int dim=0) -> Tensor[]",
+                               .doc = "Every index of a dim, as separate tensors.",
+                               .kind = Kind::kView,
+                               .saves = Saves::kNone};
   bool operator==(const Unbind&) const = default;
   ViewSpecs views(const Tensor& in) const {
     DS_CHECK(in.dim() > 0, "unbind: dimension specified as 0 but tensor has no dimensions");
@@ -409,15 +435,17 @@ struct Split {
   int64_t split_size;
   int64_t dim;
   static constexpr OpInfo info{.schema = "split(Tensor input, int split_size, int dim=0) -> Tensor[]",
-                               .doc = "Pieces of `split_size` along a dim; the last may be smaller.", .kind = Kind::kView,
+                               .doc = "Pieces of `split_size` along a dim; the last may be smaller.",
+                               .kind = Kind::kView,
                                .saves = Saves::kNone};
   bool operator==(const Split&) const = default;
   ViewSpecs views(const Tensor& in) const {
     DS_CHECK(in.dim() > 0, "split expects at least a 1-dimensional tensor");
     const int d = wrap_dim("split", dim, in.dim());
     const int64_t n = in.sizes()[d];
-    DS_CHECK(split_size > 0 || (split_size == 0 && n == 0), "split_size can only be 0 if dimension size is 0, but got dimension size of ", n,
-             " and split_size ", split_size);
+    DS_CHECK(split_size > 0 || (split_size == 0 && n == 0),
+             "split_size can only be 0 if dimension size is 0, but got dimension size of ", n, " and split_size ",
+             split_size);
     SmallVector<int64_t, 16> sizes;
     int64_t rest = n;
     do {
@@ -434,14 +462,17 @@ struct SplitList {
   Dims split_size;
   int64_t dim;
   static constexpr OpInfo info{.schema = "split.sizes(Tensor input, int[] split_size, int dim=0) -> Tensor[]",
-                               .doc = "Pieces of the listed sizes along a dim.", .kind = Kind::kView, .saves = Saves::kNone};
+                               .doc = "Pieces of the listed sizes along a dim.",
+                               .kind = Kind::kView,
+                               .saves = Saves::kNone};
   bool operator==(const SplitList&) const = default;
   ViewSpecs views(const Tensor& in) const {
     DS_CHECK(in.dim() > 0, "split expects at least a 1-dimensional tensor");
     const int d = wrap_dim("split", dim, in.dim());
     int64_t total = 0;
     for (int64_t s : split_size) {
-      DS_CHECK(s >= 0, "split_with_sizes expects split_sizes have only non-negative entries, but got split_sizes=", split_size);
+      DS_CHECK(s >= 0,
+               "split_with_sizes expects split_sizes have only non-negative entries, but got split_sizes=", split_size);
       total += s;
     }
     DS_CHECK(total == in.sizes()[d], "split_with_sizes expects split_sizes to sum exactly to ", in.sizes()[d],
@@ -451,6 +482,8 @@ struct SplitList {
   Grads vjp(const Vjp& c) const { return split_vjp(c, dim); }
 };
 DS_OP(SplitList);
-TensorList split(const Tensor& input, const Dims& sizes, int64_t dim) { return apply_list(SplitList{sizes, dim}, {&input, 1}); }
+TensorList split(const Tensor& input, const Dims& sizes, int64_t dim) {
+  return apply_list(SplitList{sizes, dim}, {&input, 1});
+}
 
 }  // namespace deepseek

@@ -23,9 +23,11 @@ class PythonHook final : public Hook {
     const py::gil_scoped_acquire lock;
     const py::object result = py::handle(f_)(grad);
     if (result.is_none()) return {};
-    DS_CHECK_AS(TypeError, is_tensor(result.ptr()), "a tensor hook must return a Tensor or None, got ", Py_TYPE(result.ptr())->tp_name);
+    DS_CHECK_AS(TypeError, is_tensor(result.ptr()), "a tensor hook must return a Tensor or None, got ",
+                Py_TYPE(result.ptr())->tp_name);
     const Tensor out = unwrap(result.ptr());
-    DS_CHECK(out.sizes() == grad.sizes(), "hook has changed the size of value: got ", out.sizes(), ", expected ", grad.sizes());
+    DS_CHECK(out.sizes() == grad.sizes(), "hook has changed the size of value: got ", out.sizes(), ", expected ",
+             grad.sizes());
     return out;
   }
   void* python() const override { return f_; }
@@ -54,12 +56,14 @@ class FunctionNode final : public Node {
     // The node itself goes along, so that saved outputs need no reference to it (a cycle the collector cannot see).
     const py::object result = py::handle(ctx_).attr("_run_backward")(in, py::cast(NodeRef{Ref<Node>(this)}));
     const py::tuple out = py::isinstance<py::tuple>(result) ? py::tuple(result) : py::make_tuple(result);
-    DS_CHECK(out.size() == next.size(), "function ", name_, " returned an incorrect number of gradients (expected ", next.size(), ", got ", out.size(), ")");
+    DS_CHECK(out.size() == next.size(), "function ", name_, " returned an incorrect number of gradients (expected ",
+             next.size(), ", got ", out.size(), ")");
     TensorList list(next.size());
     for (size_t i = 0; i < out.size(); ++i) {
       const py::object entry = out[i];
       if (entry.is_none()) continue;
-      DS_CHECK_AS(TypeError, is_tensor(entry.ptr()), "function ", name_, " returned a gradient that is not a Tensor or None at position ", i);
+      DS_CHECK_AS(TypeError, is_tensor(entry.ptr()), "function ", name_,
+                  " returned a gradient that is not a Tensor or None at position ", i);
       list[i] = unwrap(entry.ptr());
     }
     return list;
@@ -79,7 +83,7 @@ struct Saved {
   Snapshot snapshot;
   Edge edge;        // of an input
   int output = -1;  // or which output of the Function it is: the node is given when unpacking
-  Tensor leaf;  // leaves come back as themselves, so that ctx.saved_tensors returns the user's objects
+  Tensor leaf;      // leaves come back as themselves, so that ctx.saved_tensors returns the user's objects
 };
 
 TensorList to_list(const py::list& list) {
@@ -87,7 +91,6 @@ TensorList to_list(const py::list& list) {
   for (const py::handle h : list) out.push_back(h.cast<Tensor>());
   return out;
 }
-
 
 }  // namespace
 
@@ -99,9 +102,10 @@ void bind_autograd(py::module_& m) {
     if (PyErr_CheckSignals() != 0) throw PythonError();
   };
 
-  m.def("_backward", [](const py::list& roots, const py::list& grads, const py::list& inputs, bool retain, bool create) {
-    backward(to_list(roots), to_list(grads), to_list(inputs), {retain, create});
-  });
+  m.def("_backward",
+        [](const py::list& roots, const py::list& grads, const py::list& inputs, bool retain, bool create) {
+          backward(to_list(roots), to_list(grads), to_list(inputs), {retain, create});
+        });
   m.def("_grad", [](const py::list& roots, const py::list& grads, const py::list& inputs, bool retain, bool create) {
     const TensorList out = grad(to_list(roots), to_list(grads), to_list(inputs), {retain, create});
     return py::reinterpret_steal<py::list>(wrap_list(out, false));
@@ -111,32 +115,43 @@ void bind_autograd(py::module_& m) {
   m.def("_set_grad_enabled", [](bool on) { mode().grad = on; });
   m.def("_is_inference_mode", [] { return mode().inference; });
   m.def("_set_inference_mode", [](bool on) { mode().inference = on; });
-  m.def("_autocast_state", [] { return py::make_tuple(mode().autocast, py::reinterpret_steal<py::object>(wrap_dtype(mode().autocast_dtype))); });
+  m.def("_autocast_state", [] {
+    return py::make_tuple(mode().autocast, py::reinterpret_steal<py::object>(wrap_dtype(mode().autocast_dtype)));
+  });
   m.def("_set_autocast", [](bool on, const py::object& dtype) {
     mode().autocast = on;
     mode().autocast_dtype = unwrap_dtype(dtype.ptr());
   });
 
-  m.def("_register_hook", [](const Tensor& t, py::object f) { return register_hook(t, Ref<Hook>(new PythonHook(std::move(f)))); });
-  m.def("_register_post_accumulate_grad_hook",
-        [](const Tensor& t, py::object f) { return register_post_accumulate_hook(t, Ref<Hook>(new PythonHook(std::move(f)))); });
+  m.def("_register_hook",
+        [](const Tensor& t, py::object f) { return register_hook(t, Ref<Hook>(new PythonHook(std::move(f)))); });
+  m.def("_register_post_accumulate_grad_hook", [](const Tensor& t, py::object f) {
+    return register_post_accumulate_hook(t, Ref<Hook>(new PythonHook(std::move(f))));
+  });
   m.def("_remove_hook", [](const Tensor& t, int64_t id) { remove_hook(t, id); });
 
   py::class_<NodeRef>(m, "Node", "A node of the tape.")
       .def("name", [](const NodeRef& n) { return n.node->name(); })
-      .def_property_readonly("next_functions", [](const NodeRef& n) {
-        py::tuple out(n.node->next.size());
-        for (size_t i = 0; i < n.node->next.size(); ++i) {
-          const Edge& e = n.node->next[i];
-          out[i] = py::make_tuple(e.node ? py::cast(NodeRef{e.node}) : py::none(), e.index);
-        }
-        return out;
-      })
+      .def_property_readonly("next_functions",
+                             [](const NodeRef& n) {
+                               py::tuple out(n.node->next.size());
+                               for (size_t i = 0; i < n.node->next.size(); ++i) {
+                                 const Edge& e = n.node->next[i];
+                                 out[i] = py::make_tuple(e.node ? py::cast(NodeRef{e.node}) : py::none(), e.index);
+                               }
+                               return out;
+                             })
       .def_property_readonly("_sequence_nr", [](const NodeRef& n) { return n.node->sequence; })
-      .def("register_prehook", [](const NodeRef& n, py::object f) {
-        n.node->hooks.push_back({0, 0, Ref<Hook>(new PythonHook(std::move(f)))});
-      }, "A hook on the gradient of the node's first output.")
-      .def("__eq__", [](const NodeRef& a, const py::object& b) { return py::isinstance<NodeRef>(b) && b.cast<const NodeRef&>().node == a.node; })
+      .def(
+          "register_prehook",
+          [](const NodeRef& n, py::object f) {
+            n.node->hooks.push_back({0, 0, Ref<Hook>(new PythonHook(std::move(f)))});
+          },
+          "A hook on the gradient of the node's first output.")
+      .def("__eq__",
+           [](const NodeRef& a, const py::object& b) {
+             return py::isinstance<NodeRef>(b) && b.cast<const NodeRef&>().node == a.node;
+           })
       .def("__hash__", [](const NodeRef& n) { return reinterpret_cast<size_t>(n.node.get()); })
       .def("__repr__", [](const NodeRef& n) { return "<" + n.node->name() + ">"; });
   m.def("_grad_fn", [](const Tensor& t) -> py::object {
@@ -152,30 +167,34 @@ void bind_autograd(py::module_& m) {
   };
   py::class_<FunctionRef>(m, "FunctionNode", "The node of a user-defined Function.")
       .def(py::init([](py::object ctx) { return FunctionRef{Ref<Node>(new FunctionNode(std::move(ctx)))}; }))
-      .def("set_inputs", [](const FunctionRef& f, const py::list& inputs) {
-        py::tuple needs(inputs.size());
-        size_t i = 0;
-        for (const py::handle h : inputs) {
-          const Tensor t = h.cast<Tensor>();
-          const Edge e = t.defined() ? t.edge() : Edge{};
-          needs[i++] = static_cast<bool>(e.node);
-          f.get().add_next(e);
-        }
-        return needs;
-      })
-      .def("set_outputs", [](const FunctionRef& f, const py::list& outputs, const py::list& differentiable) {
-        uint32_t i = 0;
-        for (const py::handle h : outputs) {
-          const Tensor t = h.cast<Tensor>();
-          f.get().outputs.push_back(t.meta());
-          if (differentiable[i].cast<bool>() && is_floating(t.dtype())) {
-            t.cell()->requires_grad = false;
-            set_edge(t, {f.node, i});
-          }
-          ++i;
-        }
-      })
-      .def_property("name_", [](const FunctionRef& f) { return f.get().name(); }, [](const FunctionRef& f, const std::string& n) { f.get().set_name(n); });
+      .def("set_inputs",
+           [](const FunctionRef& f, const py::list& inputs) {
+             py::tuple needs(inputs.size());
+             size_t i = 0;
+             for (const py::handle h : inputs) {
+               const Tensor t = h.cast<Tensor>();
+               const Edge e = t.defined() ? t.edge() : Edge{};
+               needs[i++] = static_cast<bool>(e.node);
+               f.get().add_next(e);
+             }
+             return needs;
+           })
+      .def("set_outputs",
+           [](const FunctionRef& f, const py::list& outputs, const py::list& differentiable) {
+             uint32_t i = 0;
+             for (const py::handle h : outputs) {
+               const Tensor t = h.cast<Tensor>();
+               f.get().outputs.push_back(t.meta());
+               if (differentiable[i].cast<bool>() && is_floating(t.dtype())) {
+                 t.cell()->requires_grad = false;
+                 set_edge(t, {f.node, i});
+               }
+               ++i;
+             }
+           })
+      .def_property(
+          "name_", [](const FunctionRef& f) { return f.get().name(); },
+          [](const FunctionRef& f, const std::string& n) { f.get().set_name(n); });
 
   py::class_<Saved>(m, "Saved", "A tensor saved for backward, with a version check.")
       .def(py::init([](const Tensor& t, int output) {

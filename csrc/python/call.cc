@@ -1,4 +1,5 @@
-// Calling ops from Python: one generic FASTCALL over the op table. Arguments are parsed into the op's bytes by its schema.
+// Calling ops from Python: one generic FASTCALL over the op table. Arguments are parsed into the op's bytes by its
+// schema.
 #include "python/python.h"
 // After Python.h:
 #include <structmember.h>
@@ -45,8 +46,8 @@ bool parse_tensor(PyObject* o, bool optional, TensorList& inputs) {
 
 // A number stands for a tensor beside another operand, but is not the one operand of an op: exp(1.0) is a mistake.
 bool only_tensor(const Schema& schema, const SchemaArg& a) {
-  return &a == &schema.args[0] &&
-         std::count_if(schema.args.begin(), schema.args.end(), [](const SchemaArg& s) { return s.kind == ArgType::kTensor; }) == 1;
+  return &a == &schema.args[0] && std::count_if(schema.args.begin(), schema.args.end(),
+                                                [](const SchemaArg& s) { return s.kind == ArgType::kTensor; }) == 1;
 }
 
 // False when `o` is no list; an entry that is no tensor is returned in `wrong`.
@@ -83,32 +84,41 @@ bool parse_field(ArgType kind, PyObject* o, void* field) {
   Dims d;
   Str text;
   switch (kind) {
-    case ArgType::kInt: return to_int(o, i) && !PyBool_Check(o) && put<int64_t>(field, i);
-    case ArgType::kFloat: return is_number(o) && to_scalar(o, s) && put<double>(field, s.to_double());
+    case ArgType::kInt:
+      return to_int(o, i) && !PyBool_Check(o) && put<int64_t>(field, i);
+    case ArgType::kFloat:
+      return is_number(o) && to_scalar(o, s) && put<double>(field, s.to_double());
     case ArgType::kBool:
       if (!PyBool_Check(o) && !PyLong_Check(o)) return false;
       return put<bool>(field, PyObject_IsTrue(o) == 1);
-    case ArgType::kScalar: return to_scalar(o, s) && put(field, s);
+    case ArgType::kScalar:
+      return to_scalar(o, s) && put(field, s);
     case ArgType::kDims:
       if (to_int(o, i) && !PyBool_Check(o)) return put(field, Dims{i});
       return to_dims(o, d) && put(field, d);
-    case ArgType::kStr: return parse_str(o, text) && put(field, text);
-    case ArgType::kOptInt: return none ? put(field, Opt<int64_t>()) : to_int(o, i) && !PyBool_Check(o) && put(field, Opt<int64_t>(i));
+    case ArgType::kStr:
+      return parse_str(o, text) && put(field, text);
+    case ArgType::kOptInt:
+      return none ? put(field, Opt<int64_t>()) : to_int(o, i) && !PyBool_Check(o) && put(field, Opt<int64_t>(i));
     case ArgType::kOptFloat:
-      return none ? put(field, Opt<double>()) : is_number(o) && to_scalar(o, s) && put(field, Opt<double>(s.to_double()));
+      return none ? put(field, Opt<double>())
+                  : is_number(o) && to_scalar(o, s) && put(field, Opt<double>(s.to_double()));
     case ArgType::kOptBool:
       return none ? put(field, Opt<bool>()) : PyBool_Check(o) && put(field, Opt<bool>(o == Py_True));
-    case ArgType::kOptScalar: return none ? put(field, Opt<Scalar>()) : to_scalar(o, s) && put(field, Opt<Scalar>(s));
+    case ArgType::kOptScalar:
+      return none ? put(field, Opt<Scalar>()) : to_scalar(o, s) && put(field, Opt<Scalar>(s));
     case ArgType::kOptDims:
       if (none) return put(field, Opt<Dims>());
       if (to_int(o, i) && !PyBool_Check(o)) return put(field, Opt<Dims>(Dims{i}));
       return to_dims(o, d) && put(field, Opt<Dims>(d));
-    case ArgType::kOptStr: return none ? put(field, Opt<Str>()) : parse_str(o, text) && put(field, Opt<Str>(text));
+    case ArgType::kOptStr:
+      return none ? put(field, Opt<Str>()) : parse_str(o, text) && put(field, Opt<Str>(text));
     case ArgType::kOptDType:
       if (none) return put(field, Opt<DType>());
       if (!is_dtype(o) && !PyType_Check(o)) return false;
       return put(field, Opt<DType>(unwrap_dtype(o)));
-    default: return false;
+    default:
+      return false;
   }
 }
 
@@ -153,12 +163,14 @@ bool parse(const OpDef& def, PyObject* const* args, Py_ssize_t nargs, PyObject* 
     PyObject* value = nullptr;
     if (!a.keyword_only && next < nargs) {
       // x.view(2, 3): loose integers stand for the list.
-      if (a.varargs && (nargs - next > 1 || PyIndex_Check(args[next])) && !PyTuple_Check(args[next]) && !PyList_Check(args[next])) {
+      if (a.varargs && (nargs - next > 1 || PyIndex_Check(args[next])) && !PyTuple_Check(args[next]) &&
+          !PyList_Check(args[next])) {
         Dims d;
         while (next < nargs) {
           int64_t v;
           if (PyBool_Check(args[next]) || !to_int(args[next], v))
-            return refuse("argument '", a.name, "' must be tuple of ints, but found element of type ", Py_TYPE(args[next])->tp_name);
+            return refuse("argument '", a.name, "' must be tuple of ints, but found element of type ",
+                          Py_TYPE(args[next])->tp_name);
           d.push_back(v);
           ++next;
         }
@@ -171,14 +183,17 @@ bool parse(const OpDef& def, PyObject* const* args, Py_ssize_t nargs, PyObject* 
       if (!value) value = find_keyword(kwnames, kwvalues, alias_of(a.name), used);
     }
     if (!value) {
-      if (a.varargs && next >= nargs && a.kind == ArgType::kDims && !a.has_default && nkw == 0 && schema.args.size() > 1 &&
-          schema.args[0].kind != ArgType::kTensor) {
+      if (a.varargs && next >= nargs && a.kind == ArgType::kDims && !a.has_default && nkw == 0 &&
+          schema.args.size() > 1 && schema.args[0].kind != ArgType::kTensor) {
         return refuse("missing required argument '", a.name, "'");
       }
-      if (!a.has_default && a.kind != ArgType::kGenerator && a.kind != ArgType::kDevice && !(a.kind == ArgType::kOptDType))
+      if (!a.has_default && a.kind != ArgType::kGenerator && a.kind != ArgType::kDevice &&
+          !(a.kind == ArgType::kOptDType))
         return refuse("missing 1 required positional argument: \"", a.name, "\"; the signature is ", def.info->schema);
       if (a.kind == ArgType::kTensor || a.kind == ArgType::kGenerator)
-        call.inputs.push_back(a.kind == ArgType::kTensor && a.default_text != "None" ? Tensor::wrapped(Scalar(std::stod(a.default_text))) : Tensor());
+        call.inputs.push_back(a.kind == ArgType::kTensor && a.default_text != "None"
+                                  ? Tensor::wrapped(Scalar(std::stod(a.default_text)))
+                                  : Tensor());
       else if (a.slot >= 0 && a.has_default)
         set_default(a.kind, call.op + def.fields[a.slot].offset, a.default_text);
       continue;
@@ -187,26 +202,35 @@ bool parse(const OpDef& def, PyObject* const* args, Py_ssize_t nargs, PyObject* 
     PyObject* wrong = nullptr;  // an entry of a list
     switch (a.kind) {
       case ArgType::kTensor:
-        ok = (is_tensor(value) || value == Py_None || !only_tensor(schema, a)) && parse_tensor(value, a.optional_tensor, call.inputs);
+        ok = (is_tensor(value) || value == Py_None || !only_tensor(schema, a)) &&
+             parse_tensor(value, a.optional_tensor, call.inputs);
         break;
-      case ArgType::kTensorList: ok = parse_list(value, call.inputs, wrong); break;
+      case ArgType::kTensorList:
+        ok = parse_list(value, call.inputs, wrong);
+        break;
       case ArgType::kGenerator:
         call.generator = generator_of(value);
         call.inputs.push_back(Tensor());
         break;
-      case ArgType::kDevice: check_device(value); break;
+      case ArgType::kDevice:
+        check_device(value);
+        break;
       default:
         if (a.slot < 0)
           call.requires_grad = PyObject_IsTrue(value) == 1;
         else
           ok = parse_field(a.kind, value, call.op + def.fields[a.slot].offset);
     }
-    if (wrong) return refuse("argument '", a.name, "' must be a list of Tensors, but one of them is of type ", Py_TYPE(wrong)->tp_name);
+    if (wrong)
+      return refuse("argument '", a.name, "' must be a list of Tensors, but one of them is of type ",
+                    Py_TYPE(wrong)->tp_name);
     if (!ok) return refuse("argument '", a.name, "' must be ", a.type, ", not ", Py_TYPE(value)->tp_name);
   }
   if (next < nargs) {
-    const auto positional = std::count_if(schema.args.begin(), schema.args.end(), [](const SchemaArg& a) { return !a.keyword_only; });
-    return refuse("takes ", positional, " positional arguments but ", nargs, " were given; the signature is ", def.info->schema);
+    const auto positional =
+        std::count_if(schema.args.begin(), schema.args.end(), [](const SchemaArg& a) { return !a.keyword_only; });
+    return refuse("takes ", positional, " positional arguments but ", nargs, " were given; the signature is ",
+                  def.info->schema);
   }
   for (Py_ssize_t i = 0; i < nkw; ++i) {
     if (used >> i & 1) continue;
@@ -216,15 +240,19 @@ bool parse(const OpDef& def, PyObject* const* args, Py_ssize_t nargs, PyObject* 
       continue;
     }
     // Accepted for scripts that pass them; there is one layout and no pinned memory here.
-    if (PyUnicode_CompareWithASCIIString(name, "layout") == 0 || PyUnicode_CompareWithASCIIString(name, "pin_memory") == 0 ||
-        PyUnicode_CompareWithASCIIString(name, "memory_format") == 0 || PyUnicode_CompareWithASCIIString(name, "non_blocking") == 0)
+    if (PyUnicode_CompareWithASCIIString(name, "layout") == 0 ||
+        PyUnicode_CompareWithASCIIString(name, "pin_memory") == 0 ||
+        PyUnicode_CompareWithASCIIString(name, "memory_format") == 0 ||
+        PyUnicode_CompareWithASCIIString(name, "non_blocking") == 0)
       continue;
-    return refuse("got an unexpected keyword argument '", PyUnicode_AsUTF8(name), "'; the signature is ", schema.name, def.info->schema + schema.name.size());
+    return refuse("got an unexpected keyword argument '", PyUnicode_AsUTF8(name), "'; the signature is ", schema.name,
+                  def.info->schema + schema.name.size());
   }
   return true;
 }
 
-void select_overload(const std::vector<const OpDef*>& overloads, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames, Call& call) {
+void select_overload(const std::vector<const OpDef*>& overloads, PyObject* const* args, Py_ssize_t nargs,
+                     PyObject* kwnames, Call& call) {
   Mismatch why;
   std::string all;
   for (const OpDef* def : overloads) {
@@ -232,7 +260,8 @@ void select_overload(const std::vector<const OpDef*>& overloads, PyObject* const
     if (overloads.size() > 1) all += std::string("\n  ") + def->info->schema + ": " + why.message;
   }
   if (overloads.size() == 1) fail<TypeError>(why.message);
-  fail<TypeError>(overloads[0]->schema.base, "() received an invalid combination of arguments. The overloads are:", all);
+  fail<TypeError>(overloads[0]->schema.base,
+                  "() received an invalid combination of arguments. The overloads are:", all);
 }
 
 // A namedtuple-like type for each tuple of result names, as torch.return_types.
@@ -254,8 +283,10 @@ void write_out(PyObject* out, const Tensor& result) {
   DS_CHECK_AS(TypeError, is_tensor(out), "argument 'out' must be Tensor, not ", Py_TYPE(out)->tp_name);
   const Tensor target = unwrap(out);
   DS_CHECK(!target.requires_grad() && !result.requires_grad(),
-           "functions with out=... arguments don't support automatic differentiation, but one of the arguments requires grad.");
-  DS_CHECK(can_cast(result.dtype(), target.dtype()), "result type ", name_of(result.dtype()), " can't be cast to the desired output type ", name_of(target.dtype()));
+           "functions with out=... arguments don't support automatic differentiation, but one of the arguments "
+           "requires grad.");
+  DS_CHECK(can_cast(result.dtype(), target.dtype()), "result type ", name_of(result.dtype()),
+           " can't be cast to the desired output type ", name_of(target.dtype()));
   if (target.sizes() != result.sizes()) {  // an out tensor takes the result's shape, as in PyTorch
     const Tensor fresh = Tensor::empty(result.sizes(), target.dtype());
     Cell& c = *target.cell();
@@ -275,7 +306,9 @@ PyObject* finish(const Call& call, TensorList& out) {
     if (schema.returns.size() == 1) {
       write_out(call.out, out[0]);
     } else {
-      DS_CHECK_AS(TypeError, PyTuple_Check(call.out) && PyTuple_GET_SIZE(call.out) == static_cast<Py_ssize_t>(out.size()), "out must be a tuple of ", out.size(), " tensors");
+      DS_CHECK_AS(TypeError,
+                  PyTuple_Check(call.out) && PyTuple_GET_SIZE(call.out) == static_cast<Py_ssize_t>(out.size()),
+                  "out must be a tuple of ", out.size(), " tensors");
       for (size_t i = 0; i < out.size(); ++i) write_out(PyTuple_GET_ITEM(call.out, i), out[i]);
     }
     Py_INCREF(call.out);
@@ -302,8 +335,7 @@ class GeneratorScope {
 // --- the callable objects
 
 struct OpFunction {
-  PyObject_HEAD
-  vectorcallfunc vectorcall;
+  PyObject_HEAD vectorcallfunc vectorcall;
   const std::vector<const OpDef*>* overloads;
   bool inplace;
   PyObject* name;
@@ -326,10 +358,13 @@ PyObject* op_name(PyObject* self, void*) {
 }
 std::string doc_text(const OpFunction* f) {
   std::string text;
-  for (const OpDef* def : *f->overloads) text += std::string(text.empty() ? "" : "\n\n") + def->info->schema + "\n\n" + def->info->doc;
+  for (const OpDef* def : *f->overloads)
+    text += std::string(text.empty() ? "" : "\n\n") + def->info->schema + "\n\n" + def->info->doc;
   return text;
 }
-PyObject* op_doc(PyObject* self, void*) { return PyUnicode_FromString(doc_text(reinterpret_cast<OpFunction*>(self)).c_str()); }
+PyObject* op_doc(PyObject* self, void*) {
+  return PyUnicode_FromString(doc_text(reinterpret_cast<OpFunction*>(self)).c_str());
+}
 PyObject* op_module(PyObject*, void*) { return PyUnicode_FromString("deepseek"); }
 PyObject* op_text_signature(PyObject* self, void*) {
   const auto* f = reinterpret_cast<OpFunction*>(self);
@@ -374,21 +409,28 @@ PyMemberDef op_members[] = {
     {nullptr, 0, 0, 0, nullptr},
 };
 PyType_Slot function_slots[] = {
-    {Py_tp_dealloc, reinterpret_cast<void*>(op_dealloc)}, {Py_tp_call, reinterpret_cast<void*>(PyVectorcall_Call)},
-    {Py_tp_repr, reinterpret_cast<void*>(op_repr)},       {Py_tp_getset, op_getters},
-    {Py_tp_methods, op_methods},                          {Py_tp_members, op_members},
+    {Py_tp_dealloc, reinterpret_cast<void*>(op_dealloc)},
+    {Py_tp_call, reinterpret_cast<void*>(PyVectorcall_Call)},
+    {Py_tp_repr, reinterpret_cast<void*>(op_repr)},
+    {Py_tp_getset, op_getters},
+    {Py_tp_methods, op_methods},
+    {Py_tp_members, op_members},
     {0, nullptr},
 };
 PyType_Slot method_slots[] = {
-    {Py_tp_dealloc, reinterpret_cast<void*>(op_dealloc)}, {Py_tp_call, reinterpret_cast<void*>(PyVectorcall_Call)},
-    {Py_tp_repr, reinterpret_cast<void*>(op_repr)},       {Py_tp_getset, op_getters},
-    {Py_tp_methods, op_methods},                          {Py_tp_members, op_members},
+    {Py_tp_dealloc, reinterpret_cast<void*>(op_dealloc)},
+    {Py_tp_call, reinterpret_cast<void*>(PyVectorcall_Call)},
+    {Py_tp_repr, reinterpret_cast<void*>(op_repr)},
+    {Py_tp_getset, op_getters},
+    {Py_tp_methods, op_methods},
+    {Py_tp_members, op_members},
     {Py_tp_descr_get, reinterpret_cast<void*>(method_descr_get)},
     {0, nullptr},
 };
 constexpr unsigned kOpFlags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_VECTORCALL;
 PyType_Spec function_spec = {"deepseek.op", sizeof(OpFunction), 0, kOpFlags, function_slots};
-PyType_Spec method_spec = {"deepseek.op_method", sizeof(OpFunction), 0, kOpFlags | Py_TPFLAGS_METHOD_DESCRIPTOR, method_slots};
+PyType_Spec method_spec = {"deepseek.op_method", sizeof(OpFunction), 0, kOpFlags | Py_TPFLAGS_METHOD_DESCRIPTOR,
+                           method_slots};
 PyTypeObject* function_type = nullptr;
 PyTypeObject* method_type = nullptr;
 
@@ -399,7 +441,8 @@ const std::map<std::string, std::vector<const OpDef*>>& overload_table() {
     for (const OpDef* def : op_table()) (*t)[def->schema.base].push_back(def);
     // "max(input)" is tried before "max.dim(input, dim)".
     for (auto& [name, list] : *t)
-      std::stable_sort(list.begin(), list.end(), [](const OpDef* a, const OpDef* b) { return a->schema.name < b->schema.name; });
+      std::stable_sort(list.begin(), list.end(),
+                       [](const OpDef* a, const OpDef* b) { return a->schema.name < b->schema.name; });
     return t;
   }();
   return *table;
@@ -417,12 +460,14 @@ PyObject* make_op_function(const std::string& name, bool method, bool inplace) {
   return reinterpret_cast<PyObject*>(f);
 }
 
-PyObject* call_op(const std::vector<const OpDef*>& overloads, bool inplace, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
+PyObject* call_op(const std::vector<const OpDef*>& overloads, bool inplace, PyObject* const* args, Py_ssize_t nargs,
+                  PyObject* kwnames) {
   Call call;
   select_overload(overloads, args, nargs, kwnames, call);
   const GeneratorScope scope(call.generator);
   if (inplace) {
-    DS_CHECK_AS(TypeError, nargs > 0 && is_tensor(args[0]), overloads[0]->schema.base, "_(): the first argument must be a Tensor");
+    DS_CHECK_AS(TypeError, nargs > 0 && is_tensor(args[0]), overloads[0]->schema.base,
+                "_(): the first argument must be a Tensor");
     dispatch_inplace(*call.def, call.op, call.inputs);
     Py_INCREF(args[0]);
     return args[0];
@@ -458,7 +503,8 @@ PyObject* call_by_name(const std::string& name, const py::args& args, const py::
 }
 
 const char* kind_name(const OpDef& d) {
-  constexpr const char* names[] = {"pointwise", "reduce", "row", "view", "shape", "index", "matmul", "create", "random", "composite", "fused", "other"};
+  constexpr const char* names[] = {"pointwise", "reduce", "row",    "view",      "shape", "index",
+                                   "matmul",    "create", "random", "composite", "fused", "other"};
   return names[static_cast<int>(d.info->kind)];
 }
 
@@ -476,12 +522,14 @@ void bind_ops(py::module_& m) {
     const auto& args = overloads[0]->schema.args;
     const bool takes_self = !args.empty() && args[0].kind == ArgType::kTensor;
     if ((shown == Shown::kBoth || shown == Shown::kMethod) && takes_self)
-      PyObject_SetAttrString(type, name.c_str(), py::reinterpret_steal<py::object>(make_op_function(name, true, false)).ptr());
+      PyObject_SetAttrString(type, name.c_str(),
+                             py::reinterpret_steal<py::object>(make_op_function(name, true, false)).ptr());
     bool inplace = false;
     for (const OpDef* d : overloads) inplace |= d->info->inplace;
     if (inplace && takes_self && name[0] != '_') {
       const std::string iname = name + "_";
-      PyObject_SetAttrString(type, iname.c_str(), py::reinterpret_steal<py::object>(make_op_function(name, true, true)).ptr());
+      PyObject_SetAttrString(type, iname.c_str(),
+                             py::reinterpret_steal<py::object>(make_op_function(name, true, true)).ptr());
       if (shown != Shown::kHidden) m.add_object(iname.c_str(), make_op_function(name, false, true));
       if (shown == Shown::kBoth) functions.append(iname);
     }
@@ -500,45 +548,63 @@ void bind_ops(py::module_& m) {
       .def_property_readonly("has_composite", [](const OpDef& d) { return d.composite != nullptr; })
       .def_property_readonly("hidden", [](const OpDef& d) { return d.info->shown == Shown::kHidden; })
       .def_property_readonly("functional", [](const OpDef& d) { return d.info->shown == Shown::kFunctional; })
-      .def_property_readonly("num_outputs", [](const OpDef& d) { return d.schema.returns_list ? -1 : static_cast<int>(d.schema.returns.size()); })
+      .def_property_readonly(
+          "num_outputs",
+          [](const OpDef& d) { return d.schema.returns_list ? -1 : static_cast<int>(d.schema.returns.size()); })
       .def_property_readonly("arguments", [](const OpDef& d) {
         py::list out;
         for (const SchemaArg& a : d.schema.args)
-          out.append(py::make_tuple(a.name, a.type, a.has_default ? py::object(py::str(a.default_text)) : py::none(), a.keyword_only, a.varargs));
+          out.append(py::make_tuple(a.name, a.type, a.has_default ? py::object(py::str(a.default_text)) : py::none(),
+                                    a.keyword_only, a.varargs));
         return out;
       });
-  m.def("op_table", [] {
-    py::dict out;
-    for (const OpDef* d : op_table()) out[py::str(d->schema.name)] = py::cast(d, py::return_value_policy::reference);
-    return out;
-  }, "Every op: name -> OpDef.");
-  m.def("op_call", [](const std::string& name, const py::args& args, const py::kwargs& kwargs) {
-    return py::reinterpret_steal<py::object>(call_by_name(name, args, kwargs, [](const Call& c, TensorList& out) { dispatch_op(*c.def, c.op, c.inputs, out); }));
-  }, "Calls any op of the table by its full name.");
-  m.def("op_composite", [](const std::string& name, const py::args& args, const py::kwargs& kwargs) {
-    return py::reinterpret_steal<py::object>(call_by_name(name, args, kwargs, [](const Call& c, TensorList& out) {
-      DS_CHECK(c.def->composite, c.def->name(), " has no composite twin");
-      c.def->composite(c.op, c.inputs, out);
-    }));
-  }, "Runs the composite that defines a fused op.");
-  m.def("infer", [](const std::string& name, const py::args& args, const py::kwargs& kwargs) {
-    py::list out;
-    static thread_local py::list* target;
-    target = &out;
-    struct Done {};
-    try {
-      call_by_name(name, args, kwargs, [](const Call& c, TensorList&) {
-        DS_CHECK(c.def->infer, c.def->name(), " is a view or composite: it has no infer");
-        Metas metas;
-        c.def->infer(c.op, c.inputs, metas);
-        for (const Meta& meta : metas)
-          target->append(py::make_tuple(py::reinterpret_steal<py::object>(wrap_dtype(meta.dtype)), py::reinterpret_steal<py::object>(make_size(meta.sizes))));
-        throw Done();
-      });
-    } catch (const Done&) {
-    }
-    return out;
-  }, "(dtype, shape) of each result, without computing it.");
+  m.def(
+      "op_table",
+      [] {
+        py::dict out;
+        for (const OpDef* d : op_table())
+          out[py::str(d->schema.name)] = py::cast(d, py::return_value_policy::reference);
+        return out;
+      },
+      "Every op: name -> OpDef.");
+  m.def(
+      "op_call",
+      [](const std::string& name, const py::args& args, const py::kwargs& kwargs) {
+        return py::reinterpret_steal<py::object>(call_by_name(
+            name, args, kwargs, [](const Call& c, TensorList& out) { dispatch_op(*c.def, c.op, c.inputs, out); }));
+      },
+      "Calls any op of the table by its full name.");
+  m.def(
+      "op_composite",
+      [](const std::string& name, const py::args& args, const py::kwargs& kwargs) {
+        return py::reinterpret_steal<py::object>(call_by_name(name, args, kwargs, [](const Call& c, TensorList& out) {
+          DS_CHECK(c.def->composite, c.def->name(), " has no composite twin");
+          c.def->composite(c.op, c.inputs, out);
+        }));
+      },
+      "Runs the composite that defines a fused op.");
+  m.def(
+      "infer",
+      [](const std::string& name, const py::args& args, const py::kwargs& kwargs) {
+        py::list out;
+        static thread_local py::list* target;
+        target = &out;
+        struct Done {};
+        try {
+          call_by_name(name, args, kwargs, [](const Call& c, TensorList&) {
+            DS_CHECK(c.def->infer, c.def->name(), " is a view or composite: it has no infer");
+            Metas metas;
+            c.def->infer(c.op, c.inputs, metas);
+            for (const Meta& meta : metas)
+              target->append(py::make_tuple(py::reinterpret_steal<py::object>(wrap_dtype(meta.dtype)),
+                                            py::reinterpret_steal<py::object>(make_size(meta.sizes))));
+            throw Done();
+          });
+        } catch (const Done&) {
+        }
+        return out;
+      },
+      "(dtype, shape) of each result, without computing it.");
 }
 
 }  // namespace deepseek::python

@@ -16,8 +16,9 @@ struct ArrayKind {
   DType dtype;
 };
 constexpr ArrayKind kArrayKinds[] = {
-    {'b', 1, DType::kBool}, {'u', 1, DType::kUInt8}, {'i', 1, DType::kInt8}, {'i', 2, DType::kInt16}, {'i', 4, DType::kInt32},
-    {'i', 8, DType::kInt64}, {'f', 2, DType::kFloat16}, {'f', 4, DType::kFloat32}, {'f', 8, DType::kFloat64},
+    {'b', 1, DType::kBool},    {'u', 1, DType::kUInt8},   {'i', 1, DType::kInt8},
+    {'i', 2, DType::kInt16},   {'i', 4, DType::kInt32},   {'i', 8, DType::kInt64},
+    {'f', 2, DType::kFloat16}, {'f', 4, DType::kFloat32}, {'f', 8, DType::kFloat64},
 };
 
 // bfloat16 and float8 arrays come from ml_dtypes, which names them but gives them kind 'V' or 'f'.
@@ -46,25 +47,34 @@ Tensor from_numpy(const py::object& array) {
   DS_CHECK_AS(TypeError, py::hasattr(array, "__array_interface__") && py::hasattr(array, "strides"),
               "expected np.ndarray (got ", Py_TYPE(array.ptr())->tp_name, ")");
   DS_CHECK_AS(TypeError, dtype_of_array(array, dtype), "can't convert np.ndarray of type numpy.",
-              std::string(py::str(array.attr("dtype"))), ". The only supported types are: float64, float32, float16, int64, int32, "
+              std::string(py::str(array.attr("dtype"))),
+              ". The only supported types are: float64, float32, float16, int64, int32, "
               "int16, int8, uint8, bool (and bfloat16, float8 from ml_dtypes).");
   const std::string order = py::str(array.attr("dtype").attr("byteorder"));
-  DS_CHECK_AS(ValueError, order != ">", "given numpy array has byte order different from the native byte order. Conversion between byte orders is currently not supported.");
+  DS_CHECK_AS(ValueError, order != ">",
+              "given numpy array has byte order different from the native byte order. Conversion between byte orders "
+              "is currently not supported.");
   Dims sizes, strides;
   for (const py::handle s : array.attr("shape")) sizes.push_back(s.cast<int64_t>());
   int i = 0;
   int64_t low = 0, high = 0;
   for (const py::handle s : array.attr("strides")) {
     const auto bytes = s.cast<int64_t>();
-    DS_CHECK_AS(ValueError, bytes % size_of(dtype) == 0, "given numpy array strides not a multiple of the element byte size. Copy the numpy array to reallocate the memory.");
-    DS_CHECK_AS(ValueError, bytes >= 0, "At least one stride in the given numpy array is negative, and tensors with negative strides are not currently supported. (You can probably work around this by making a copy of your array with array.copy().)");
+    DS_CHECK_AS(ValueError, bytes % size_of(dtype) == 0,
+                "given numpy array strides not a multiple of the element byte size. Copy the numpy array to reallocate "
+                "the memory.");
+    DS_CHECK_AS(
+        ValueError, bytes >= 0,
+        "At least one stride in the given numpy array is negative, and tensors with negative strides are not currently "
+        "supported. (You can probably work around this by making a copy of your array with array.copy().)");
     strides.push_back(bytes / size_of(dtype));
     (bytes < 0 ? low : high) += (sizes[i] > 0 ? sizes[i] - 1 : 0) * bytes;
     ++i;
   }
   const py::tuple data = array.attr("__array_interface__")["data"];
   auto* pointer = reinterpret_cast<char*>(data[0].cast<uintptr_t>());
-  Ref<Storage> storage = Storage::external(pointer + low, static_cast<size_t>(high - low + size_of(dtype)), release_object, py::object(array).release().ptr());
+  Ref<Storage> storage = Storage::external(pointer + low, static_cast<size_t>(high - low + size_of(dtype)),
+                                           release_object, py::object(array).release().ptr());
   if (data[1].cast<bool>()) storage->set_read_only();
   return Tensor::from_storage(std::move(storage), sizes, strides, -low / size_of(dtype), dtype);
 }
@@ -97,7 +107,8 @@ py::dict array_interface(const ArraySource& source) {
 }
 
 py::object to_numpy(const Tensor& self, bool force) {
-  DS_CHECK(force || !self.requires_grad(), "Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.");
+  DS_CHECK(force || !self.requires_grad(),
+           "Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.");
   const DType dtype = self.dtype();
   const bool extended = dtype == DType::kBFloat16 || is_float8(dtype);
   py::object extended_dtype;
@@ -105,7 +116,9 @@ py::object to_numpy(const Tensor& self, bool force) {
     try {
       extended_dtype = py::module_::import("ml_dtypes").attr(name_of(dtype));
     } catch (py::error_already_set&) {
-      fail<TypeError>("Got unsupported ScalarType ", name_of(dtype), ": NumPy has no such dtype. Install ml_dtypes (pip install ml-dtypes), or convert with .float() first");
+      fail<TypeError>(
+          "Got unsupported ScalarType ", name_of(dtype),
+          ": NumPy has no such dtype. Install ml_dtypes (pip install ml-dtypes), or convert with .float() first");
     }
   }
   const py::object array = py::module_::import("numpy").attr("asarray")(py::cast(ArraySource{self.alias()}));
@@ -128,7 +141,8 @@ void join(Shape& s, DType t) {
 
 bool is_sequence(PyObject* o) { return PyList_Check(o) || PyTuple_Check(o) || PyRange_Check(o); }
 bool is_array(PyObject* o) {
-  return !is_tensor(o) && !PyUnicode_Check(o) && PyObject_HasAttrString(o, "__array_interface__") && PyObject_HasAttrString(o, "strides");
+  return !is_tensor(o) && !PyUnicode_Check(o) && PyObject_HasAttrString(o, "__array_interface__") &&
+         PyObject_HasAttrString(o, "strides");
 }
 
 // NumPy's scalars are arrays without dims.
@@ -142,13 +156,16 @@ void scan(PyObject* o, int depth, Shape& s) {
   if (is_sequence(o)) {
     const Py_ssize_t n = PySequence_Size(o);
     if (depth == s.sizes.size()) s.sizes.push_back(n);
-    DS_CHECK_AS(ValueError, s.sizes[depth] == n, "expected sequence of length ", s.sizes[depth], " at dim ", depth, " (got ", n, ")");
+    DS_CHECK_AS(ValueError, s.sizes[depth] == n, "expected sequence of length ", s.sizes[depth], " at dim ", depth,
+                " (got ", n, ")");
     for (Py_ssize_t i = 0; i < n; ++i) {
       const py::object entry = py::reinterpret_steal<py::object>(checked(PySequence_GetItem(o, i)));
       const int before = s.sizes.size();
       const bool nested = has_dims(entry.ptr());
-      DS_CHECK_AS(ValueError, nested || i == 0 || before == depth + 1, "expected sequence of length ", before > depth + 1 ? s.sizes[depth + 1] : 0, " at dim ", depth + 1, " (got a number)");
-      DS_CHECK_AS(TypeError, !(nested && i > 0 && before == depth + 1), "not a sequence at dim ", depth + 1, ": numbers and sequences are mixed");
+      DS_CHECK_AS(ValueError, nested || i == 0 || before == depth + 1, "expected sequence of length ",
+                  before > depth + 1 ? s.sizes[depth + 1] : 0, " at dim ", depth + 1, " (got a number)");
+      DS_CHECK_AS(TypeError, !(nested && i > 0 && before == depth + 1), "not a sequence at dim ", depth + 1,
+                  ": numbers and sequences are mixed");
       scan(entry.ptr(), depth + 1, s);
     }
     return;
@@ -157,7 +174,8 @@ void scan(PyObject* o, int depth, Shape& s) {
     const Tensor t = is_tensor(o) ? unwrap(o) : from_numpy(py::reinterpret_borrow<py::object>(o));
     for (int i = 0; i < t.dim(); ++i) {
       if (depth + i == s.sizes.size()) s.sizes.push_back(t.sizes()[i]);
-      DS_CHECK_AS(ValueError, s.sizes[depth + i] == t.sizes()[i], "expected sequence of length ", s.sizes[depth + i], " at dim ", depth + i, " (got ", t.sizes()[i], ")");
+      DS_CHECK_AS(ValueError, s.sizes[depth + i] == t.sizes()[i], "expected sequence of length ", s.sizes[depth + i],
+                  " at dim ", depth + i, " (got ", t.sizes()[i], ")");
     }
     s.tensors = true;
     return join(s, t.dtype());
@@ -235,29 +253,50 @@ void bind_convert(py::module_& m) {
   };
   m.def("tensor", make, py::arg("data"), py::kw_only(), py::arg("dtype") = py::none(), py::arg("device") = py::none(),
         py::arg("requires_grad") = false, "A fresh tensor with the data's values; dtype inferred as PyTorch does.");
-  m.def("as_tensor", [](const py::object& data, const py::object& dtype, const py::object& device) {
-    check_device(device.ptr());
-    Tensor t;
-    if (is_tensor(data.ptr())) t = unwrap(data.ptr());
-    else if (is_array(data.ptr())) t = from_numpy(data);
-    else t = tensor_from_data(data.ptr(), dtype.is_none() ? Opt<DType>() : Opt<DType>(unwrap_dtype(dtype.ptr())));
-    return dtype.is_none() ? t : to_dtype(t, unwrap_dtype(dtype.ptr()));
-  }, py::arg("data"), py::arg("dtype") = py::none(), py::arg("device") = py::none(), "Shares memory with tensors and arrays where the dtype allows.");
+  m.def(
+      "as_tensor",
+      [](const py::object& data, const py::object& dtype, const py::object& device) {
+        check_device(device.ptr());
+        Tensor t;
+        if (is_tensor(data.ptr()))
+          t = unwrap(data.ptr());
+        else if (is_array(data.ptr()))
+          t = from_numpy(data);
+        else
+          t = tensor_from_data(data.ptr(), dtype.is_none() ? Opt<DType>() : Opt<DType>(unwrap_dtype(dtype.ptr())));
+        return dtype.is_none() ? t : to_dtype(t, unwrap_dtype(dtype.ptr()));
+      },
+      py::arg("data"), py::arg("dtype") = py::none(), py::arg("device") = py::none(),
+      "Shares memory with tensors and arrays where the dtype allows.");
   m.def("from_numpy", from_numpy, py::arg("ndarray"), "A tensor on the array's memory.");
   py::class_<ArraySource>(m, "_ArraySource").def_property_readonly("__array_interface__", array_interface);
   m.def("_numpy", to_numpy, py::arg("self"), py::arg("force") = false, "A NumPy array on the tensor's memory.");
-  m.def("_tolist", [](const Tensor& t) { return py::reinterpret_steal<py::object>(tolist_of(t)); }, "Nested lists of numbers.");
-  m.def("_to_dlpack", [](const Tensor& t, bool versioned) { return py::reinterpret_steal<py::object>(to_dlpack(t, versioned)); });
+  m.def(
+      "_tolist", [](const Tensor& t) { return py::reinterpret_steal<py::object>(tolist_of(t)); },
+      "Nested lists of numbers.");
+  m.def("_to_dlpack",
+        [](const Tensor& t, bool versioned) { return py::reinterpret_steal<py::object>(to_dlpack(t, versioned)); });
   m.def("_from_dlpack_capsule", [](const py::object& capsule) { return from_dlpack_capsule(capsule.ptr()); });
-  m.def("promote_types", [](const py::object& a, const py::object& b) {
-    return py::reinterpret_steal<py::object>(wrap_dtype(promote_types(unwrap_dtype(a.ptr()), unwrap_dtype(b.ptr()))));
-  }, "The dtype two dtypes combine to.");
-  m.def("can_cast", [](const py::object& a, const py::object& b) { return can_cast(unwrap_dtype(a.ptr()), unwrap_dtype(b.ptr())); });
-  m.def("result_type", [](const py::object& a, const py::object& b) {
-    const auto operand = [](const py::object& o) { return is_tensor(o.ptr()) ? unwrap(o.ptr()) : number_tensor(o.ptr()); };
-    const Tensor in[] = {operand(a), operand(b)};
-    return py::reinterpret_steal<py::object>(wrap_dtype(result_type(in)));
-  }, "The dtype an op on two operands gives.");
+  m.def(
+      "promote_types",
+      [](const py::object& a, const py::object& b) {
+        return py::reinterpret_steal<py::object>(
+            wrap_dtype(promote_types(unwrap_dtype(a.ptr()), unwrap_dtype(b.ptr()))));
+      },
+      "The dtype two dtypes combine to.");
+  m.def("can_cast", [](const py::object& a, const py::object& b) {
+    return can_cast(unwrap_dtype(a.ptr()), unwrap_dtype(b.ptr()));
+  });
+  m.def(
+      "result_type",
+      [](const py::object& a, const py::object& b) {
+        const auto operand = [](const py::object& o) {
+          return is_tensor(o.ptr()) ? unwrap(o.ptr()) : number_tensor(o.ptr());
+        };
+        const Tensor in[] = {operand(a), operand(b)};
+        return py::reinterpret_steal<py::object>(wrap_dtype(result_type(in)));
+      },
+      "The dtype an op on two operands gives.");
 }
 
 }  // namespace deepseek::python

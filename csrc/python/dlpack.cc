@@ -40,12 +40,18 @@ constexpr uint8_t kInt = 0, kUInt = 1, kFloat = 2, kBfloat = 4, kBool = 6, kFloa
 DLDataType dl_type(DType t) {
   const auto bits = static_cast<uint8_t>(8 * size_of(t));
   switch (t) {
-    case DType::kBool: return {kBool, 8, 1};
-    case DType::kUInt8: return {kUInt, 8, 1};
-    case DType::kBFloat16: return {kBfloat, 16, 1};
-    case DType::kFloat8E4M3: return {kFloat8E4M3, 8, 1};
-    case DType::kFloat8E5M2: return {kFloat8E5M2, 8, 1};
-    default: return {is_floating(t) ? kFloat : kInt, bits, 1};
+    case DType::kBool:
+      return {kBool, 8, 1};
+    case DType::kUInt8:
+      return {kUInt, 8, 1};
+    case DType::kBFloat16:
+      return {kBfloat, 16, 1};
+    case DType::kFloat8E4M3:
+      return {kFloat8E4M3, 8, 1};
+    case DType::kFloat8E5M2:
+      return {kFloat8E5M2, 8, 1};
+    default:
+      return {is_floating(t) ? kFloat : kInt, bits, 1};
   }
 }
 
@@ -54,7 +60,8 @@ DType from_dl_type(DLDataType d) {
     const DLDataType ours = dl_type(static_cast<DType>(i));
     if (ours.code == d.code && ours.bits == d.bits && d.lanes == 1) return static_cast<DType>(i);
   }
-  fail<BufferError>("from_dlpack: there is no dtype for DLPack type code ", int(d.code), " with ", int(d.bits), " bits and ", d.lanes, " lanes");
+  fail<BufferError>("from_dlpack: there is no dtype for DLPack type code ", int(d.code), " with ", int(d.bits),
+                    " bits and ", d.lanes, " lanes");
 }
 
 // Keeps the tensor, and the shape and stride arrays the struct points to.
@@ -69,7 +76,13 @@ Managed* make_export(const Tensor& t) {
   auto* e = new Export<Managed>{{}, t};
   Cell& c = *e->tensor.cell();
   DLTensor& d = e->managed.dl_tensor;
-  d = {t.data_ptr(), {kCpu, 0}, t.dim(), dl_type(t.dtype()), const_cast<int64_t*>(c.sizes.data()), const_cast<int64_t*>(c.strides.data()), 0};
+  d = {t.data_ptr(),
+       {kCpu, 0},
+       t.dim(),
+       dl_type(t.dtype()),
+       const_cast<int64_t*>(c.sizes.data()),
+       const_cast<int64_t*>(c.strides.data()),
+       0};
   e->managed.manager_ctx = e;
   e->managed.deleter = [](Managed* m) { delete static_cast<Export<Managed>*>(m->manager_ctx); };
   return &e->managed;
@@ -86,8 +99,10 @@ template <class Managed>
 Tensor adopt(PyObject* capsule, const char* name, const char* used_name, bool read_only) {
   auto* m = static_cast<Managed*>(PyCapsule_GetPointer(capsule, name));
   const DLTensor& d = m->dl_tensor;
-  DS_CHECK_AS(BufferError, d.device.device_type == kCpu, "from_dlpack: the data is on device type ", d.device.device_type, "; deepseek shares CPU memory only");
-  DS_CHECK_AS(BufferError, d.ndim <= kMaxDims, "from_dlpack: ", d.ndim, " dimensions; at most ", kMaxDims, " are supported");
+  DS_CHECK_AS(BufferError, d.device.device_type == kCpu, "from_dlpack: the data is on device type ",
+              d.device.device_type, "; deepseek shares CPU memory only");
+  DS_CHECK_AS(BufferError, d.ndim <= kMaxDims, "from_dlpack: ", d.ndim, " dimensions; at most ", kMaxDims,
+              " are supported");
   const DType dtype = from_dl_type(d.dtype);
   Dims sizes, strides;
   for (int i = 0; i < d.ndim; ++i) sizes.push_back(d.shape[i]);
@@ -102,7 +117,8 @@ Tensor adopt(PyObject* capsule, const char* name, const char* used_name, bool re
     (strides[i] < 0 ? low : high) += (sizes[i] > 0 ? sizes[i] - 1 : 0) * strides[i];
   }
   char* start = static_cast<char*>(d.data) + d.byte_offset;
-  DS_CHECK_AS(BufferError, reinterpret_cast<uintptr_t>(start) % static_cast<uintptr_t>(size_of(dtype)) == 0, "from_dlpack: the data is not aligned to its element size");
+  DS_CHECK_AS(BufferError, reinterpret_cast<uintptr_t>(start) % static_cast<uintptr_t>(size_of(dtype)) == 0,
+              "from_dlpack: the data is not aligned to its element size");
   PyCapsule_SetName(capsule, used_name);
   auto release = [](void* p) {
     auto* managed = static_cast<Managed*>(p);
@@ -111,7 +127,8 @@ Tensor adopt(PyObject* capsule, const char* name, const char* used_name, bool re
     managed->deleter(managed);
     PyGILState_Release(state);
   };
-  Ref<Storage> storage = Storage::external(start + low * size_of(dtype), static_cast<size_t>(high - low + 1) * size_of(dtype), release, m);
+  Ref<Storage> storage =
+      Storage::external(start + low * size_of(dtype), static_cast<size_t>(high - low + 1) * size_of(dtype), release, m);
   if (read_only) storage->set_read_only();
   return Tensor::from_storage(std::move(storage), sizes, strides, -low, dtype);
 }
@@ -120,24 +137,31 @@ Tensor adopt(PyObject* capsule, const char* name, const char* used_name, bool re
 
 PyObject* to_dlpack(const Tensor& t, bool versioned) {
   DS_CHECK_AS(BufferError, !t.requires_grad(), "Can't export tensors that require gradient, use tensor.detach()");
-  DS_CHECK_AS(BufferError, versioned || !t.storage()->read_only(), "Can't export read-only memory to a consumer that does not support DLPack 1.0");
+  DS_CHECK_AS(BufferError, versioned || !t.storage()->read_only(),
+              "Can't export read-only memory to a consumer that does not support DLPack 1.0");
   const Tensor shared = t.alias();
   if (!versioned)
-    return PyCapsule_New(make_export<DLManagedTensor>(shared), "dltensor", [](PyObject* c) { destroy_unused<DLManagedTensor>(c, "dltensor"); });
+    return PyCapsule_New(make_export<DLManagedTensor>(shared), "dltensor",
+                         [](PyObject* c) { destroy_unused<DLManagedTensor>(c, "dltensor"); });
   auto* m = make_export<DLManagedTensorVersioned>(shared);
   m->version = {1, 0};
   m->flags = t.storage()->read_only() ? 1 : 0;
-  return PyCapsule_New(m, "dltensor_versioned", [](PyObject* c) { destroy_unused<DLManagedTensorVersioned>(c, "dltensor_versioned"); });
+  return PyCapsule_New(m, "dltensor_versioned",
+                       [](PyObject* c) { destroy_unused<DLManagedTensorVersioned>(c, "dltensor_versioned"); });
 }
 
 Tensor from_dlpack_capsule(PyObject* capsule) {
-  if (PyCapsule_IsValid(capsule, "dltensor")) return adopt<DLManagedTensor>(capsule, "dltensor", "used_dltensor", false);
+  if (PyCapsule_IsValid(capsule, "dltensor"))
+    return adopt<DLManagedTensor>(capsule, "dltensor", "used_dltensor", false);
   if (PyCapsule_IsValid(capsule, "dltensor_versioned")) {
     auto* m = static_cast<DLManagedTensorVersioned*>(PyCapsule_GetPointer(capsule, "dltensor_versioned"));
-    DS_CHECK_AS(BufferError, m->version.major == 1, "from_dlpack: DLPack version ", m->version.major, " is not supported (1 is)");
+    DS_CHECK_AS(BufferError, m->version.major == 1, "from_dlpack: DLPack version ", m->version.major,
+                " is not supported (1 is)");
     return adopt<DLManagedTensorVersioned>(capsule, "dltensor_versioned", "used_dltensor_versioned", m->flags & 1);
   }
-  fail<BufferError>("from_dlpack received an invalid capsule. Note that DLTensor capsules can be consumed only once, so you might have already constructed a tensor from it once.");
+  fail<BufferError>(
+      "from_dlpack received an invalid capsule. Note that DLTensor capsules can be consumed only once, so you might "
+      "have already constructed a tensor from it once.");
 }
 
 }  // namespace deepseek::python

@@ -5,8 +5,7 @@ namespace deepseek::python {
 namespace {
 
 struct DTypeObject {
-  PyObject_HEAD
-  DType value;
+  PyObject_HEAD DType value;
 };
 PyTypeObject* dtype_type = nullptr;
 PyTypeObject* size_type = nullptr;
@@ -41,7 +40,8 @@ PyType_Slot dtype_slots[] = {
     {Py_tp_doc, const_cast<char*>("The element type of a tensor.")},
     {0, nullptr},
 };
-PyType_Spec dtype_spec = {"deepseek.dtype", sizeof(DTypeObject), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, dtype_slots};
+PyType_Spec dtype_spec = {"deepseek.dtype", sizeof(DTypeObject), 0,
+                          Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, dtype_slots};
 
 PyObject* size_repr(PyObject* self) {
   PyObject* list = PySequence_List(self);
@@ -57,7 +57,8 @@ PyObject* size_numel(PyObject* self, PyObject*) {
     return PyLong_FromLongLong(numel_of(d));
   });
 }
-PyMethodDef size_methods[] = {{"numel", size_numel, METH_NOARGS, "Product of the sizes."}, {nullptr, nullptr, 0, nullptr}};
+PyMethodDef size_methods[] = {{"numel", size_numel, METH_NOARGS, "Product of the sizes."},
+                              {nullptr, nullptr, 0, nullptr}};
 PyType_Slot size_slots[] = {
     {Py_tp_repr, reinterpret_cast<void*>(size_repr)},
     {Py_tp_methods, size_methods},
@@ -188,7 +189,8 @@ void check_device(PyObject* o) {
   const char* s = PyUnicode_AsUTF8(text);
   const std::string name = s ? s : "";
   Py_DECREF(text);
-  DS_CHECK(name == "cpu" || name.starts_with("cpu:"), "device '", name, "' is not available: deepseek runs on the CPU only, use device='cpu'");
+  DS_CHECK(name == "cpu" || name.starts_with("cpu:"), "device '", name,
+           "' is not available: deepseek runs on the CPU only, use device='cpu'");
 }
 
 // --- exceptions
@@ -237,7 +239,8 @@ void bind_dtypes(pybind11::module_& m) {
   size_type = reinterpret_cast<PyTypeObject*>(checked(PyType_FromSpecWithBases(&size_spec, bases.ptr())));
   m.add_object("Size", reinterpret_cast<PyObject*>(size_type));
   // RuntimeError is what PyTorch raises for a broken file.
-  load_error = checked(PyErr_NewExceptionWithDoc("deepseek.LoadError", "A file that breaks its format's rules.", PyExc_RuntimeError, nullptr));
+  load_error = checked(PyErr_NewExceptionWithDoc("deepseek.LoadError", "A file that breaks its format's rules.",
+                                                 PyExc_RuntimeError, nullptr));
   Py_INCREF(load_error);
   m.add_object("LoadError", load_error);
   pybind11::register_exception_translator([](std::exception_ptr p) {

@@ -5,8 +5,8 @@ namespace deepseek::python {
 namespace {
 
 struct Indexed {
-  Tensor view;                  // after all basic indices
-  TensorList indices;           // one an indexed dim of `view`, undefined where the dim stays whole
+  Tensor view;         // after all basic indices
+  TensorList indices;  // one an indexed dim of `view`, undefined where the dim stays whole
   bool advanced = false;
 };
 
@@ -31,7 +31,8 @@ Tensor index_tensor(PyObject* o) {
 Opt<int64_t> slice_bound(PyObject* o, const char* what) {
   if (o == Py_None) return {};
   int64_t v;
-  DS_CHECK_AS(TypeError, to_int(o, v), "slice indices must be integers or None or have an __index__ method (", what, ")");
+  DS_CHECK_AS(TypeError, to_int(o, v), "slice indices must be integers or None or have an __index__ method (", what,
+              ")");
   return v;
 }
 
@@ -66,9 +67,13 @@ Indexed resolve(const Tensor& self, PyObject* index) {
     }
     if (converted[i].defined()) {
       const DType t = converted[i].dtype();
-      DS_CHECK_AS(IndexError, !is_floating(t), "tensors used as indices must be long, int, byte or bool tensors, got ", name_of(t));
+      DS_CHECK_AS(IndexError, !is_floating(t), "tensors used as indices must be long, int, byte or bool tensors, got ",
+                  name_of(t));
       used += t == DType::kBool || t == DType::kUInt8 ? converted[i].dim() : 1;
-      if (t == DType::kUInt8 && PyErr_WarnEx(PyExc_UserWarning, "indexing with dtype deepseek.uint8 is deprecated, use a mask of dtype deepseek.bool instead", 1) < 0)
+      if (t == DType::kUInt8 &&
+          PyErr_WarnEx(PyExc_UserWarning,
+                       "indexing with dtype deepseek.uint8 is deprecated, use a mask of dtype deepseek.bool instead",
+                       1) < 0)
         throw PythonError();
     } else {
       used += consumed_dims(o);
@@ -105,11 +110,13 @@ Indexed resolve(const Tensor& self, PyObject* index) {
         dim += mask ? t.dim() : 1;
       }
     } else if (to_int(o, at)) {
-      DS_CHECK_AS(IndexError, r.view.dim() > 0, "invalid index of a 0-dim tensor. Use `tensor.item()` to convert it to a Python number");
+      DS_CHECK_AS(IndexError, r.view.dim() > 0,
+                  "invalid index of a 0-dim tensor. Use `tensor.item()` to convert it to a Python number");
       r.view = select(r.view, dim, at);
     } else {
-      fail<IndexError>("only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid indices (got ",
-                       Py_TYPE(o)->tp_name, ")");
+      fail<IndexError>(
+          "only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid indices (got ",
+          Py_TYPE(o)->tp_name, ")");
     }
   }
   return r;
@@ -122,7 +129,9 @@ PyObject* tensor_getitem(PyObject* self, PyObject* key) {
     const Tensor t = unwrap(self);
     int64_t at;
     if (PyLong_CheckExact(key) && to_int(key, at)) {
-      DS_CHECK_AS(IndexError, t.dim() > 0, "invalid index of a 0-dim tensor. Use `tensor.item()` in Python or `tensor.item<T>()` in C++ to convert a 0-dim tensor to a number");
+      DS_CHECK_AS(IndexError, t.dim() > 0,
+                  "invalid index of a 0-dim tensor. Use `tensor.item()` in Python or `tensor.item<T>()` in C++ to "
+                  "convert a 0-dim tensor to a number");
       return wrap(select(t, 0, at));
     }
     const Indexed r = resolve(t, key);
@@ -136,14 +145,18 @@ int tensor_setitem(PyObject* self, PyObject* key, PyObject* value) {
     DS_CHECK_AS(TypeError, value != nullptr, "Tensor does not support deleting items");
     const Tensor t = unwrap(self);
     Tensor v;
-    if (is_tensor(value)) v = unwrap(value);
-    else if (is_number(value)) v = number_tensor(value);
-    else v = tensor_from_data(value, Opt<DType>(t.dtype()));
+    if (is_tensor(value))
+      v = unwrap(value);
+    else if (is_number(value))
+      v = number_tensor(value);
+    else
+      v = tensor_from_data(value, Opt<DType>(t.dtype()));
     Indexed r = resolve(t, key);
     if (r.advanced) {
       const Tensor source = v.dtype() == t.dtype() && !v.cell()->wrapped_number ? v : to_dtype(v, t.dtype());
       // One mask over the whole tensor and one constant: a select, without listing positions.
-      if (!source.requires_grad() && r.indices.size() == 1 && r.indices[0].dtype() == DType::kBool && source.dim() == 0 && r.indices[0].sizes() == r.view.sizes())
+      if (!source.requires_grad() && r.indices.size() == 1 && r.indices[0].dtype() == DType::kBool &&
+          source.dim() == 0 && r.indices[0].sizes() == r.view.sizes())
         copy_(r.view, where(r.indices[0], source, r.view));
       else
         index_put_(r.view, r.indices, source, false);

@@ -6,7 +6,8 @@
 PYBIND11_MODULE(_C, m) {
   using namespace deepseek::python;
   m.doc() = "The C++ core of deepseek.";
-  if (const std::string reason = deepseek::unsupported_cpu_reason(); !reason.empty()) throw pybind11::import_error(reason);
+  if (const std::string reason = deepseek::unsupported_cpu_reason(); !reason.empty())
+    throw pybind11::import_error(reason);
   deepseek::kernels::cap_simd_targets(deepseek::isa_name());
   bind_dtypes(m);
   bind_tensor(m);

@@ -1,5 +1,6 @@
 // Fused optimizer steps over lists of parameters.
 #include "kernels/optim.h"
+
 #include "python/python.h"
 
 namespace deepseek::python {
@@ -34,9 +35,11 @@ std::vector<Group> by_dtype(const py::list& params, const py::list& states) {
   std::vector<Group> groups;
   for (size_t i = 0; i < params.size(); ++i) {
     const DType d = params[i].cast<Tensor>().dtype();
-    DS_CHECK(is_floating(d) && !is_float8(d), "optimizer: parameter ", i, " has dtype ", name_of(d), "; only floating point parameters can be optimized");
+    DS_CHECK(is_floating(d) && !is_float8(d), "optimizer: parameter ", i, " has dtype ", name_of(d),
+             "; only floating point parameters can be optimized");
     const DType s = states.size() > 0 ? states[i].cast<Tensor>().dtype() : d;
-    auto found = std::find_if(groups.begin(), groups.end(), [&](const Group& g) { return g.dtype == d && g.state_dtype == s; });
+    auto found =
+        std::find_if(groups.begin(), groups.end(), [&](const Group& g) { return g.dtype == d && g.state_dtype == s; });
     if (found == groups.end()) found = groups.insert(groups.end(), {d, s, {}});
     found->members.push_back(i);
   }
@@ -44,11 +47,17 @@ std::vector<Group> by_dtype(const py::list& params, const py::list& states) {
 }
 
 void adamw_step(const py::list& params, const py::list& grads, const py::list& exp_avgs, const py::list& exp_avg_sqs,
-                const py::list& max_exp_avg_sqs, double lr, double beta1, double beta2, double eps, double weight_decay, int64_t step,
-                bool decoupled, bool maximize) {
+                const py::list& max_exp_avg_sqs, double lr, double beta1, double beta2, double eps, double weight_decay,
+                int64_t step, bool decoupled, bool maximize) {
   const bool amsgrad = max_exp_avg_sqs.size() > 0;
-  const kernels::AdamArgs args{.lr = lr, .beta1 = beta1, .beta2 = beta2, .eps = eps, .weight_decay = weight_decay,
-                               .decoupled = decoupled, .amsgrad = amsgrad, .maximize = maximize};
+  const kernels::AdamArgs args{.lr = lr,
+                               .beta1 = beta1,
+                               .beta2 = beta2,
+                               .eps = eps,
+                               .weight_decay = weight_decay,
+                               .decoupled = decoupled,
+                               .amsgrad = amsgrad,
+                               .maximize = maximize};
   for (const Group& group : by_dtype(params, exp_avgs)) {
     std::vector<kernels::AdamTensors> work;
     std::vector<Dense> keep, written;
@@ -63,7 +72,8 @@ void adamw_step(const py::list& params, const py::list& grads, const py::list& e
       void* param = written.emplace_back(p).memory.data_ptr();
       void* avg = state(exp_avgs, "exp_avg");
       void* avg_sq = state(exp_avg_sqs, "exp_avg_sq");
-      work.push_back({param, keep.back().memory.data_ptr(), avg, avg_sq, amsgrad ? state(max_exp_avg_sqs, "max_exp_avg_sq") : nullptr, p.numel(), step});
+      work.push_back({param, keep.back().memory.data_ptr(), avg, avg_sq,
+                      amsgrad ? state(max_exp_avg_sqs, "max_exp_avg_sq") : nullptr, p.numel(), step});
     }
     {
       const py::gil_scoped_release unlocked;
@@ -73,10 +83,14 @@ void adamw_step(const py::list& params, const py::list& grads, const py::list& e
   }
 }
 
-void sgd_step(const py::list& params, const py::list& grads, const py::list& momentum_bufs, double lr, double momentum, double dampening,
-              double weight_decay, bool nesterov, bool first_step, bool maximize) {
-  const kernels::SgdArgs args{.lr = lr, .momentum = momentum, .dampening = dampening, .weight_decay = weight_decay,
-                              .nesterov = nesterov, .maximize = maximize};
+void sgd_step(const py::list& params, const py::list& grads, const py::list& momentum_bufs, double lr, double momentum,
+              double dampening, double weight_decay, bool nesterov, bool first_step, bool maximize) {
+  const kernels::SgdArgs args{.lr = lr,
+                              .momentum = momentum,
+                              .dampening = dampening,
+                              .weight_decay = weight_decay,
+                              .nesterov = nesterov,
+                              .maximize = maximize};
   const bool has_momentum = momentum_bufs.size() > 0;
   for (const Group& group : by_dtype(params, momentum_bufs)) {
     std::vector<kernels::SgdTensors> work;
@@ -87,7 +101,9 @@ void sgd_step(const py::list& params, const py::list& grads, const py::list& mom
       const auto p = params[i].cast<Tensor>();
       keep.emplace_back(to_dtype(entry(grads, i, "gradient", p), p.dtype()));
       void* param = written.emplace_back(p).memory.data_ptr();
-      void* buffer = has_momentum ? written.emplace_back(entry(momentum_bufs, i, "momentum buffer", p)).memory.data_ptr() : nullptr;
+      void* buffer = has_momentum
+                         ? written.emplace_back(entry(momentum_bufs, i, "momentum buffer", p)).memory.data_ptr()
+                         : nullptr;
       work.push_back({param, keep.back().memory.data_ptr(), buffer, p.numel(), first_step});
     }
     {
@@ -120,11 +136,12 @@ Tensor total_sum_squares(const py::list& tensors) {
 
 void bind_optim(py::module_& m) {
   m.def("_adamw_step", adamw_step, py::arg("params"), py::arg("grads"), py::arg("exp_avgs"), py::arg("exp_avg_sqs"),
-        py::arg("max_exp_avg_sqs"), py::arg("lr"), py::arg("beta1"), py::arg("beta2"), py::arg("eps"), py::arg("weight_decay"),
-        py::arg("step"), py::arg("decoupled"), py::arg("maximize"), "One Adam (decoupled: AdamW) step over all parameters.");
-  m.def("_sgd_step", sgd_step, py::arg("params"), py::arg("grads"), py::arg("momentum_bufs"), py::arg("lr"), py::arg("momentum"),
-        py::arg("dampening"), py::arg("weight_decay"), py::arg("nesterov"), py::arg("first_step"), py::arg("maximize"),
-        "One SGD step over all parameters.");
+        py::arg("max_exp_avg_sqs"), py::arg("lr"), py::arg("beta1"), py::arg("beta2"), py::arg("eps"),
+        py::arg("weight_decay"), py::arg("step"), py::arg("decoupled"), py::arg("maximize"),
+        "One Adam (decoupled: AdamW) step over all parameters.");
+  m.def("_sgd_step", sgd_step, py::arg("params"), py::arg("grads"), py::arg("momentum_bufs"), py::arg("lr"),
+        py::arg("momentum"), py::arg("dampening"), py::arg("weight_decay"), py::arg("nesterov"), py::arg("first_step"),
+        py::arg("maximize"), "One SGD step over all parameters.");
   m.def("_sum_squares", total_sum_squares, py::arg("tensors"), "Sum of squares over all tensors, 0-d float64.");
 }
 

@@ -10,8 +10,7 @@
 namespace deepseek::python {
 
 struct TensorObject {
-  PyObject_HEAD
-  Cell* cell;       // counted, unless the cell owns this object
+  PyObject_HEAD Cell* cell;  // counted, unless the cell owns this object
   PyObject* dict;
   PyObject* weakrefs;
 };
@@ -54,14 +53,14 @@ inline PyObject* checked(PyObject* o) {
 }
 
 // --- scalars, sizes, dtypes (convert.cc, dtype.cc)
-PyObject* wrap_dtype(DType t);        // borrowed singleton, new reference
+PyObject* wrap_dtype(DType t);  // borrowed singleton, new reference
 bool is_dtype(PyObject* o);
-DType unwrap_dtype(PyObject* o);      // TypeError unless a deepseek.dtype
+DType unwrap_dtype(PyObject* o);  // TypeError unless a deepseek.dtype
 PyObject* make_size(const Dims& sizes);
-bool is_number(PyObject* o);          // bool, int, float or a NumPy scalar
+bool is_number(PyObject* o);  // bool, int, float or a NumPy scalar
 bool to_scalar(PyObject* o, Scalar& out);
-bool to_int(PyObject* o, int64_t& out);   // accepts __index__; no error set on false
-bool to_dims(PyObject* o, Dims& out);     // a sequence of ints; no error set on false
+bool to_int(PyObject* o, int64_t& out);  // accepts __index__; no error set on false
+bool to_dims(PyObject* o, Dims& out);    // a sequence of ints; no error set on false
 PyObject* scalar_to_python(const Scalar& s);
 PyObject* item(const Tensor& t);
 // A Python number as the weakest operand.
@@ -71,7 +70,8 @@ Tensor tensor_from_data(PyObject* data, Opt<DType> dtype);
 
 // --- ops (call.cc)
 PyObject* make_op_function(const std::string& name, bool method, bool inplace);
-PyObject* call_op(const std::vector<const OpDef*>& overloads, bool inplace, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames);
+PyObject* call_op(const std::vector<const OpDef*>& overloads, bool inplace, PyObject* const* args, Py_ssize_t nargs,
+                  PyObject* kwnames);
 void check_device(PyObject* o);  // None, "cpu" or device("cpu"); else a RuntimeError saying there is only the CPU
 
 // --- indexing (indexing.cc)

@@ -21,7 +21,8 @@ Tensor generator_state(const Generator& g) {
 
 void set_generator_state(Generator& g, const Tensor& state) {
   DS_CHECK_AS(TypeError, state.defined() && state.dtype() == DType::kUInt8, "RNG state must be a uint8 tensor");
-  DS_CHECK(state.numel() == 16 && state.is_contiguous(), "RNG state is wrong size: expected 16 bytes, got ", state.numel());
+  DS_CHECK(state.numel() == 16 && state.is_contiguous(), "RNG state is wrong size: expected 16 bytes, got ",
+           state.numel());
   RngState s;
   std::memcpy(&s.seed, state.data_ptr(), 8);
   std::memcpy(&s.offset, state.data<char>() + 8, 8);
@@ -39,66 +40,88 @@ uint64_t seed_from(const py::object& seed) {
 void bind_runtime(py::module_& m) {
   py::class_<Generator>(m, "Generator", "A stream of random numbers: a function of (seed, offset) only.")
       .def(py::init([](const py::object& device) {
-        check_device(device.ptr());
-        return std::make_unique<Generator>();
-      }), py::arg("device") = py::none())
-      .def("manual_seed", [](py::object self, const py::object& seed) {
-        self.cast<Generator&>().manual_seed(seed_from(seed));
-        return self;
-      }, py::arg("seed"), "Restart the stream at `seed`.")
+             check_device(device.ptr());
+             return std::make_unique<Generator>();
+           }),
+           py::arg("device") = py::none())
+      .def(
+          "manual_seed",
+          [](py::object self, const py::object& seed) {
+            self.cast<Generator&>().manual_seed(seed_from(seed));
+            return self;
+          },
+          py::arg("seed"), "Restart the stream at `seed`.")
       .def("initial_seed", [](const Generator& g) { return g.initial_seed(); })
-      .def("seed", [](Generator& g) {
-        const auto entropy = py::module_::import("os").attr("urandom")(7).attr("hex")();
-        const auto value = py::module_::import("builtins").attr("int")(entropy, 16).cast<uint64_t>();
-        g.manual_seed(value);
-        return value;
-      }, "Restart the stream at a seed from the operating system, and return it.")
+      .def(
+          "seed",
+          [](Generator& g) {
+            const auto entropy = py::module_::import("os").attr("urandom")(7).attr("hex")();
+            const auto value = py::module_::import("builtins").attr("int")(entropy, 16).cast<uint64_t>();
+            g.manual_seed(value);
+            return value;
+          },
+          "Restart the stream at a seed from the operating system, and return it.")
       .def("get_state", generator_state, "16 bytes: seed and offset.")
       .def("set_state", set_generator_state, py::arg("state"))
-      .def_property_readonly("device", [](const Generator&) { return py::module_::import("deepseek").attr("device")("cpu"); });
+      .def_property_readonly("device",
+                             [](const Generator&) { return py::module_::import("deepseek").attr("device")("cpu"); });
   m.attr("default_generator") = py::cast(&default_generator(), py::return_value_policy::reference);
-  m.def("manual_seed", [m](const py::object& seed) {
-    default_generator().manual_seed(seed_from(seed));
-    return m.attr("default_generator");
-  }, py::arg("seed"));
+  m.def(
+      "manual_seed",
+      [m](const py::object& seed) {
+        default_generator().manual_seed(seed_from(seed));
+        return m.attr("default_generator");
+      },
+      py::arg("seed"));
   m.def("initial_seed", [] { return default_generator().initial_seed(); });
 
   m.def("get_num_threads", num_threads, "Threads a kernel may use.");
-  m.def("set_num_threads", [](int n) {
-    DS_CHECK(n > 0, "set_num_threads expects a positive integer, got ", n);
-    set_num_threads(n);
-  }, py::arg("int"));
-  m.def("memory_stats", [] {
-    const MemoryStats s = memory_stats();
-    py::dict d;
-    d["allocated_bytes"] = s.allocated_bytes;
-    d["peak_bytes"] = s.peak_bytes;
-    d["cached_bytes"] = s.cached_bytes;
-    d["allocations"] = s.allocations;
-    d["system_allocations"] = s.system_allocations;
-    return d;
-  }, "Counters of the allocator, in bytes and calls.");
+  m.def(
+      "set_num_threads",
+      [](int n) {
+        DS_CHECK(n > 0, "set_num_threads expects a positive integer, got ", n);
+        set_num_threads(n);
+      },
+      py::arg("int"));
+  m.def(
+      "memory_stats",
+      [] {
+        const MemoryStats s = memory_stats();
+        py::dict d;
+        d["allocated_bytes"] = s.allocated_bytes;
+        d["peak_bytes"] = s.peak_bytes;
+        d["cached_bytes"] = s.cached_bytes;
+        d["allocations"] = s.allocations;
+        d["system_allocations"] = s.system_allocations;
+        return d;
+      },
+      "Counters of the allocator, in bytes and calls.");
   m.def("reset_peak_memory_stats", reset_peak_memory_stats);
   m.def("empty_cache", empty_cache, "Give cached memory back to the system.");
   m.def("get_default_dtype", [] { return py::reinterpret_steal<py::object>(wrap_dtype(default_dtype())); });
-  m.def("set_default_dtype", [](const py::object& d) { set_default_dtype(unwrap_dtype(d.ptr())); }, py::arg("d"));
+  m.def(
+      "set_default_dtype", [](const py::object& d) { set_default_dtype(unwrap_dtype(d.ptr())); }, py::arg("d"));
 
-  m.def("build_info", [] {
-    py::dict d;
-    d["version"] = kVersion;
-    d["compiler"] = kCompiler;
-    d["build_type"] = kBuildType;
-    d["isa"] = isa_name();
-    d["simd_targets"] = kernels::simd_targets();
-    d["openmp"] = static_cast<int>(_OPENMP);
-    d["num_threads"] = num_threads();
-    d["num_threads_reason"] = num_threads_reason();
-    py::dict gemm;
-    for (const DType t : {DType::kFloat32, DType::kBFloat16, DType::kFloat16, DType::kFloat64, DType::kInt8, DType::kInt64})
-      gemm[name_of(t)] = kernels::matmul_route(t);
-    d["matmul"] = gemm;
-    return d;
-  }, "Compiler, instruction set, libraries and threads of this build.");
+  m.def(
+      "build_info",
+      [] {
+        py::dict d;
+        d["version"] = kVersion;
+        d["compiler"] = kCompiler;
+        d["build_type"] = kBuildType;
+        d["isa"] = isa_name();
+        d["simd_targets"] = kernels::simd_targets();
+        d["openmp"] = static_cast<int>(_OPENMP);
+        d["num_threads"] = num_threads();
+        d["num_threads_reason"] = num_threads_reason();
+        py::dict gemm;
+        for (const DType t :
+             {DType::kFloat32, DType::kBFloat16, DType::kFloat16, DType::kFloat64, DType::kInt8, DType::kInt64})
+          gemm[name_of(t)] = kernels::matmul_route(t);
+        d["matmul"] = gemm;
+        return d;
+      },
+      "Compiler, instruction set, libraries and threads of this build.");
 }
 
 }  // namespace deepseek::python

@@ -1,5 +1,5 @@
-// The Tensor type: object life, attributes, operators. One cell is one Python object while that object lives; an object with
-// attributes, weak references or a subclass survives (owned by its cell) as long as the cell does.
+// The Tensor type: object life, attributes, operators. One cell is one Python object while that object lives; an object
+// with attributes, weak references or a subclass survives (owned by its cell) as long as the cell does.
 #include "python/python.h"
 // After Python.h:
 #include <structmember.h>
@@ -137,7 +137,8 @@ DS_GETTER(get_T) {
 DS_GETTER(get_mT) {
   return guarded([&] {
     const Tensor t = unwrap(self);
-    DS_CHECK(t.dim() >= 2, "tensor.mT is only supported on matrices or batches of matrices. Got ", t.dim(), "-D tensor.");
+    DS_CHECK(t.dim() >= 2, "tensor.mT is only supported on matrices or batches of matrices. Got ", t.dim(),
+             "-D tensor.");
     return wrap(transpose(t, -2, -1));
   });
 }
@@ -146,7 +147,10 @@ DS_GETTER(get_grad) {
     const Tensor t = unwrap(self);
     const GradMeta* m = t.cell()->grad_meta.get();
     if (m && !m->grad.defined() && !m->retains_grad && !t.is_leaf() &&
-        PyErr_WarnEx(PyExc_UserWarning, "The .grad of a tensor that is not a leaf is being read; backward() fills it only after retain_grad() was called on the tensor", 1) < 0)
+        PyErr_WarnEx(PyExc_UserWarning,
+                     "The .grad of a tensor that is not a leaf is being read; backward() fills it only after "
+                     "retain_grad() was called on the tensor",
+                     1) < 0)
       throw PythonError();
     return wrap(m ? m->grad : Tensor());
   });
@@ -162,11 +166,14 @@ int set_grad(PyObject* self, PyObject* value, void*) {
       if (t.cell()->grad_meta) t.cell()->grad_meta->grad = Tensor();
       return 0;
     }
-    DS_CHECK_AS(TypeError, is_tensor(value), "assigned grad expected to be a Tensor or None but got grad of type ", Py_TYPE(value)->tp_name);
+    DS_CHECK_AS(TypeError, is_tensor(value), "assigned grad expected to be a Tensor or None but got grad of type ",
+                Py_TYPE(value)->tp_name);
     const Tensor g = unwrap(value);
     DS_CHECK(!g.is(t), "can't assign Variable as its own grad");
-    DS_CHECK(g.dtype() == t.dtype(), "assigned grad has data of a different type: ", name_of(g.dtype()), " for a tensor of ", name_of(t.dtype()));
-    DS_CHECK(g.sizes() == t.sizes(), "assigned grad has data of a different size: ", g.sizes(), " for a tensor of size ", t.sizes());
+    DS_CHECK(g.dtype() == t.dtype(), "assigned grad has data of a different type: ", name_of(g.dtype()),
+             " for a tensor of ", name_of(t.dtype()));
+    DS_CHECK(g.sizes() == t.sizes(), "assigned grad has data of a different size: ", g.sizes(),
+             " for a tensor of size ", t.sizes());
     grad_meta(t).grad = g;
     return 0;
   });
@@ -297,7 +304,8 @@ PyObject* m_copy_(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObj
 PyObject* make_subclass(PyObject*, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
   return guarded([&]() -> PyObject* {
     const Py_ssize_t total = nargs + (kwnames ? PyTuple_GET_SIZE(kwnames) : 0);
-    DS_CHECK_AS(TypeError, total >= 2 && PyType_Check(args[0]) && is_tensor(args[1]), "_make_subclass(cls, data, require_grad=False)");
+    DS_CHECK_AS(TypeError, total >= 2 && PyType_Check(args[0]) && is_tensor(args[1]),
+                "_make_subclass(cls, data, require_grad=False)");
     const Tensor t = unwrap(args[1]).alias();
     if (total > 2) set_requires_grad(t, PyObject_IsTrue(args[2]) == 1);
     return wrap_as(reinterpret_cast<PyTypeObject*>(args[0]), t);
@@ -365,21 +373,24 @@ PyObject* inplace(PyObject* self, PyObject* b, const OpDef& def, F make_op) {
 }
 void default_op(const OpDef& def, char* op) { def.construct(op); }
 
-#define DS_NB(slot, fn) \
-  PyObject* nb_##slot(PyObject* a, PyObject* b) { return binary(a, b, [](const Tensor& x, const Tensor& y) { return fn(x, y); }); }
-#define DS_NB_INPLACE(slot, name)                                              \
-  PyObject* nb_i##slot(PyObject* a, PyObject* b) {                             \
-    static const OpDef& def = *find_op(name);                                  \
-    return inplace(a, b, def, default_op);                                     \
+#define DS_NB(slot, fn)                                                             \
+  PyObject* nb_##slot(PyObject* a, PyObject* b) {                                   \
+    return binary(a, b, [](const Tensor& x, const Tensor& y) { return fn(x, y); }); \
   }
-DS_NB(add, add) DS_NB(sub, sub) DS_NB(mul, mul) DS_NB(div, div) DS_NB(floordiv, floor_divide) DS_NB(mod, remainder)
-DS_NB(and, bitwise_and) DS_NB(or, bitwise_or) DS_NB(xor, bitwise_xor) DS_NB(lshift, bitwise_left_shift)
-DS_NB(rshift, bitwise_right_shift) DS_NB(matmul, matmul)
-DS_NB_INPLACE(add, "add") DS_NB_INPLACE(sub, "sub") DS_NB_INPLACE(mul, "mul") DS_NB_INPLACE(div, "div")
-DS_NB_INPLACE(floordiv, "floor_divide") DS_NB_INPLACE(mod, "remainder") DS_NB_INPLACE(and, "bitwise_and")
-DS_NB_INPLACE(or, "bitwise_or") DS_NB_INPLACE(xor, "bitwise_xor") DS_NB_INPLACE(lshift, "bitwise_left_shift")
-DS_NB_INPLACE(rshift, "bitwise_right_shift") DS_NB_INPLACE(pow2, "pow")
-PyObject* nb_pow(PyObject* a, PyObject* b, PyObject*) {
+#define DS_NB_INPLACE(slot, name)                  \
+  PyObject* nb_i##slot(PyObject* a, PyObject* b) { \
+    static const OpDef& def = *find_op(name);      \
+    return inplace(a, b, def, default_op);         \
+  }
+DS_NB(add, add)
+DS_NB(sub, sub) DS_NB(mul, mul) DS_NB(div, div) DS_NB(floordiv, floor_divide) DS_NB(mod, remainder)
+    DS_NB(and, bitwise_and) DS_NB(or, bitwise_or) DS_NB(xor, bitwise_xor) DS_NB(lshift, bitwise_left_shift)
+        DS_NB(rshift, bitwise_right_shift) DS_NB(matmul, matmul) DS_NB_INPLACE(add, "add") DS_NB_INPLACE(sub, "sub")
+            DS_NB_INPLACE(mul, "mul") DS_NB_INPLACE(div, "div") DS_NB_INPLACE(floordiv, "floor_divide")
+                DS_NB_INPLACE(mod, "remainder") DS_NB_INPLACE(and, "bitwise_and") DS_NB_INPLACE(or, "bitwise_or")
+                    DS_NB_INPLACE(xor, "bitwise_xor") DS_NB_INPLACE(lshift, "bitwise_left_shift")
+                        DS_NB_INPLACE(rshift, "bitwise_right_shift")
+                            DS_NB_INPLACE(pow2, "pow") PyObject* nb_pow(PyObject* a, PyObject* b, PyObject*) {
   return binary(a, b, [](const Tensor& x, const Tensor& y) { return pow(x, y); });
 }
 PyObject* nb_ipow(PyObject* a, PyObject* b, PyObject*) { return nb_ipow2(a, b); }
@@ -432,12 +443,18 @@ PyObject* richcompare(PyObject* a, PyObject* b, int op) {
   }
   return binary(a, b, [op](const Tensor& x, const Tensor& y) {
     switch (op) {
-      case Py_LT: return lt(x, y);
-      case Py_LE: return le(x, y);
-      case Py_EQ: return eq(x, y);
-      case Py_NE: return ne(x, y);
-      case Py_GT: return gt(x, y);
-      default: return ge(x, y);
+      case Py_LT:
+        return lt(x, y);
+      case Py_LE:
+        return le(x, y);
+      case Py_EQ:
+        return eq(x, y);
+      case Py_NE:
+        return ne(x, y);
+      case Py_GT:
+        return gt(x, y);
+      default:
+        return ge(x, y);
     }
   });
 }
@@ -458,23 +475,54 @@ PyMemberDef members[] = {
     {nullptr, 0, 0, 0, nullptr},
 };
 
-#define DS_SLOT(id, f) {id, reinterpret_cast<void*>(f)}
+#define DS_SLOT(id, f) \
+  { id, reinterpret_cast<void*>(f) }
 PyType_Slot slots[] = {
-    DS_SLOT(Py_tp_new, tensor_new), DS_SLOT(Py_tp_dealloc, tensor_dealloc), DS_SLOT(Py_tp_finalize, tensor_finalize),
-    DS_SLOT(Py_tp_traverse, tensor_traverse), DS_SLOT(Py_tp_clear, tensor_clear), DS_SLOT(Py_tp_getset, getters),
-    DS_SLOT(Py_tp_methods, methods), DS_SLOT(Py_tp_members, members), DS_SLOT(Py_tp_richcompare, richcompare),
-    DS_SLOT(Py_tp_hash, tensor_hash), DS_SLOT(Py_mp_length, tensor_len), DS_SLOT(Py_mp_subscript, tensor_getitem),
-    DS_SLOT(Py_mp_ass_subscript, tensor_setitem), DS_SLOT(Py_nb_add, nb_add), DS_SLOT(Py_nb_subtract, nb_sub),
-    DS_SLOT(Py_nb_multiply, nb_mul), DS_SLOT(Py_nb_true_divide, nb_div), DS_SLOT(Py_nb_floor_divide, nb_floordiv),
-    DS_SLOT(Py_nb_remainder, nb_mod), DS_SLOT(Py_nb_power, nb_pow), DS_SLOT(Py_nb_matrix_multiply, nb_matmul),
-    DS_SLOT(Py_nb_and, nb_and), DS_SLOT(Py_nb_or, nb_or), DS_SLOT(Py_nb_xor, nb_xor), DS_SLOT(Py_nb_lshift, nb_lshift),
-    DS_SLOT(Py_nb_rshift, nb_rshift), DS_SLOT(Py_nb_inplace_add, nb_iadd), DS_SLOT(Py_nb_inplace_subtract, nb_isub),
-    DS_SLOT(Py_nb_inplace_multiply, nb_imul), DS_SLOT(Py_nb_inplace_true_divide, nb_idiv),
-    DS_SLOT(Py_nb_inplace_floor_divide, nb_ifloordiv), DS_SLOT(Py_nb_inplace_remainder, nb_imod),
-    DS_SLOT(Py_nb_inplace_power, nb_ipow), DS_SLOT(Py_nb_inplace_and, nb_iand), DS_SLOT(Py_nb_inplace_or, nb_ior),
-    DS_SLOT(Py_nb_inplace_xor, nb_ixor), DS_SLOT(Py_nb_inplace_lshift, nb_ilshift), DS_SLOT(Py_nb_inplace_rshift, nb_irshift),
-    DS_SLOT(Py_nb_negative, nb_neg), DS_SLOT(Py_nb_positive, nb_pos), DS_SLOT(Py_nb_absolute, nb_abs),
-    DS_SLOT(Py_nb_invert, nb_invert), DS_SLOT(Py_nb_bool, nb_bool), DS_SLOT(Py_nb_int, nb_int), DS_SLOT(Py_nb_float, nb_float),
+    DS_SLOT(Py_tp_new, tensor_new),
+    DS_SLOT(Py_tp_dealloc, tensor_dealloc),
+    DS_SLOT(Py_tp_finalize, tensor_finalize),
+    DS_SLOT(Py_tp_traverse, tensor_traverse),
+    DS_SLOT(Py_tp_clear, tensor_clear),
+    DS_SLOT(Py_tp_getset, getters),
+    DS_SLOT(Py_tp_methods, methods),
+    DS_SLOT(Py_tp_members, members),
+    DS_SLOT(Py_tp_richcompare, richcompare),
+    DS_SLOT(Py_tp_hash, tensor_hash),
+    DS_SLOT(Py_mp_length, tensor_len),
+    DS_SLOT(Py_mp_subscript, tensor_getitem),
+    DS_SLOT(Py_mp_ass_subscript, tensor_setitem),
+    DS_SLOT(Py_nb_add, nb_add),
+    DS_SLOT(Py_nb_subtract, nb_sub),
+    DS_SLOT(Py_nb_multiply, nb_mul),
+    DS_SLOT(Py_nb_true_divide, nb_div),
+    DS_SLOT(Py_nb_floor_divide, nb_floordiv),
+    DS_SLOT(Py_nb_remainder, nb_mod),
+    DS_SLOT(Py_nb_power, nb_pow),
+    DS_SLOT(Py_nb_matrix_multiply, nb_matmul),
+    DS_SLOT(Py_nb_and, nb_and),
+    DS_SLOT(Py_nb_or, nb_or),
+    DS_SLOT(Py_nb_xor, nb_xor),
+    DS_SLOT(Py_nb_lshift, nb_lshift),
+    DS_SLOT(Py_nb_rshift, nb_rshift),
+    DS_SLOT(Py_nb_inplace_add, nb_iadd),
+    DS_SLOT(Py_nb_inplace_subtract, nb_isub),
+    DS_SLOT(Py_nb_inplace_multiply, nb_imul),
+    DS_SLOT(Py_nb_inplace_true_divide, nb_idiv),
+    DS_SLOT(Py_nb_inplace_floor_divide, nb_ifloordiv),
+    DS_SLOT(Py_nb_inplace_remainder, nb_imod),
+    DS_SLOT(Py_nb_inplace_power, nb_ipow),
+    DS_SLOT(Py_nb_inplace_and, nb_iand),
+    DS_SLOT(Py_nb_inplace_or, nb_ior),
+    DS_SLOT(Py_nb_inplace_xor, nb_ixor),
+    DS_SLOT(Py_nb_inplace_lshift, nb_ilshift),
+    DS_SLOT(Py_nb_inplace_rshift, nb_irshift),
+    DS_SLOT(Py_nb_negative, nb_neg),
+    DS_SLOT(Py_nb_positive, nb_pos),
+    DS_SLOT(Py_nb_absolute, nb_abs),
+    DS_SLOT(Py_nb_invert, nb_invert),
+    DS_SLOT(Py_nb_bool, nb_bool),
+    DS_SLOT(Py_nb_int, nb_int),
+    DS_SLOT(Py_nb_float, nb_float),
     DS_SLOT(Py_nb_index, nb_index),
     {Py_tp_doc, const_cast<char*>("A multi-dimensional array on the CPU with automatic differentiation.")},
     {0, nullptr},

@@ -75,8 +75,8 @@ op(
     **CLOSE,
 )
 
-# The statistics given to a backward must be those of x, so x is written out; derivatives of these ops are what gradcheck
-# and gradgradcheck of the forward ops look at.
+# The statistics given to a backward must be those of x, so x is written out; gradcheck and gradgradcheck of the forward
+# ops look at the derivatives of these.
 X = np.array([[0.3, -1.2, 0.7, 1.9], [1.4, 0.2, -0.6, -1.1], [-0.4, 0.9, 1.6, 0.1]])
 G, W, BIAS = T(3, 4), T(4), T(4)
 

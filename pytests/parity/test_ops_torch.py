@@ -9,7 +9,6 @@ import deepseek
 import numpy as np
 import pytest
 from deepseek import _C
-
 from opinfo import REGISTRY, OpInfo
 from opinfo.core import DT, RTOL, Filled, fill, leaves, outputs, round_low, to_numpy, tree_map
 
