@@ -285,7 +285,7 @@ TEST(Allocator, RefusesWhatTheMachineDoesNotHave) {
       ADD_FAILURE() << bytes << " bytes were given";
     } catch (const OutOfMemoryError& error) {
       EXPECT_THAT(error.what(), HasSubstr("cannot allocate " + std::to_string(bytes) + " bytes ("));
-      EXPECT_THAT(error.what(), HasSubstr("GiB available"));
+      EXPECT_THAT(error.what(), HasSubstr("GiB of memory available"));
     }
   }
   EXPECT_EQ(memory_stats().allocated_bytes, before);

@@ -138,7 +138,13 @@ TEST(Snapshot, AReleasedOneSaysHowToKeepTheGraph) {
   }
 }
 
-TEST(Snapshot, RemembersWrappedNumbers) { EXPECT_TRUE(Snapshot(scalar(2), true).unpack("op").cell()->wrapped_number); }
+// As a wrapped number it would be computed on in the default dtype: log(2.0) in float32 under float64 gradients.
+TEST(Snapshot, PythonNumbersComeBackAsPlainTensors) {
+  const Tensor back = Snapshot(scalar(2.5), true).unpack("op");
+  EXPECT_FALSE(back.cell()->wrapped_number);
+  EXPECT_EQ(back.dtype(), DType::kFloat64);
+  EXPECT_EQ(back.item(), Scalar(2.5));
+}
 
 }  // namespace
 }  // namespace deepseek

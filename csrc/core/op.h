@@ -237,7 +237,8 @@ constexpr ArgType field_kind();
     return ArgType::k;                \
   }
 DS_FIELD(int64_t, kInt)
-DS_FIELD(double, kFloat) DS_FIELD(bool, kBool) DS_FIELD(Scalar, kScalar) DS_FIELD(Dims, kDims) DS_FIELD(Str, kStr)
+DS_FIELD(double, kFloat)
+DS_FIELD(bool, kBool) DS_FIELD(Scalar, kScalar) DS_FIELD(Dims, kDims) DS_FIELD(Str, kStr)
     DS_FIELD(Opt<int64_t>, kOptInt) DS_FIELD(Opt<double>, kOptFloat) DS_FIELD(Opt<bool>, kOptBool)
         DS_FIELD(Opt<Scalar>, kOptScalar) DS_FIELD(Opt<Dims>, kOptDims) DS_FIELD(Opt<Str>, kOptStr)
             DS_FIELD(Opt<DType>, kOptDType)

@@ -382,15 +382,33 @@ void default_op(const OpDef& def, char* op) { def.construct(op); }
     static const OpDef& def = *find_op(name);      \
     return inplace(a, b, def, default_op);         \
   }
+// clang-format off
 DS_NB(add, add)
-DS_NB(sub, sub) DS_NB(mul, mul) DS_NB(div, div) DS_NB(floordiv, floor_divide) DS_NB(mod, remainder)
-    DS_NB(and, bitwise_and) DS_NB(or, bitwise_or) DS_NB(xor, bitwise_xor) DS_NB(lshift, bitwise_left_shift)
-        DS_NB(rshift, bitwise_right_shift) DS_NB(matmul, matmul) DS_NB_INPLACE(add, "add") DS_NB_INPLACE(sub, "sub")
-            DS_NB_INPLACE(mul, "mul") DS_NB_INPLACE(div, "div") DS_NB_INPLACE(floordiv, "floor_divide")
-                DS_NB_INPLACE(mod, "remainder") DS_NB_INPLACE(and, "bitwise_and") DS_NB_INPLACE(or, "bitwise_or")
-                    DS_NB_INPLACE(xor, "bitwise_xor") DS_NB_INPLACE(lshift, "bitwise_left_shift")
-                        DS_NB_INPLACE(rshift, "bitwise_right_shift")
-                            DS_NB_INPLACE(pow2, "pow") PyObject* nb_pow(PyObject* a, PyObject* b, PyObject*) {
+DS_NB(sub, sub)
+DS_NB(mul, mul)
+DS_NB(div, div)
+DS_NB(floordiv, floor_divide)
+DS_NB(mod, remainder)
+DS_NB(and, bitwise_and)
+DS_NB(or, bitwise_or)
+DS_NB(xor, bitwise_xor)
+DS_NB(lshift, bitwise_left_shift)
+DS_NB(rshift, bitwise_right_shift)
+DS_NB(matmul, matmul)
+DS_NB_INPLACE(add, "add")
+DS_NB_INPLACE(sub, "sub")
+DS_NB_INPLACE(mul, "mul")
+DS_NB_INPLACE(div, "div")
+DS_NB_INPLACE(floordiv, "floor_divide")
+DS_NB_INPLACE(mod, "remainder")
+DS_NB_INPLACE(and, "bitwise_and")
+DS_NB_INPLACE(or, "bitwise_or")
+DS_NB_INPLACE(xor, "bitwise_xor")
+DS_NB_INPLACE(lshift, "bitwise_left_shift")
+DS_NB_INPLACE(rshift, "bitwise_right_shift")
+DS_NB_INPLACE(pow2, "pow")
+// clang-format on
+PyObject* nb_pow(PyObject* a, PyObject* b, PyObject*) {
   return binary(a, b, [](const Tensor& x, const Tensor& y) { return pow(x, y); });
 }
 PyObject* nb_ipow(PyObject* a, PyObject* b, PyObject*) { return nb_ipow2(a, b); }

@@ -122,11 +122,23 @@ op(
     S("ij,jk", [T(0, 4), T(4, 2)]),
     S(",->", [T(), T()]),
     S("kji,lj->ikl", [T(2, 3, 4), T(5, 3)]),
+    S("ba", [T(3, 4)]),  # implicit output is alphabetical
+    S("...i,...i", [T(2, 1, 3), T(4, 3)]),  # ellipses broadcast
+    S("...", [T(2, 3)]),
+    S("iij,j->i", [T(3, 3, 4), T(4)]),
+    S("ij,kl->i", [T(2, 3), T(2, 4)]),  # letters summed within one operand
+    S("i,i,i->i", T(3), T(3), T(3)),
+    S("ij , jk -> ki", T(2, 3), T(3, 2)),
+    S("a...b,b->...a", [T(2, 3, 4), T(4)]),
     **MM,
     errors=[
         E((RuntimeError, ValueError), "size|dimension|subscript|operand", "ij,jk->ik", [T(3, 4), T(3, 4)]),
         E((RuntimeError, ValueError), "subscript|dim|operand|number", "ijk->i", [T(3, 4)]),
         E((RuntimeError, ValueError), "output|subscript", "ij->ik", [T(3, 4)]),
+        E((RuntimeError, ValueError), "output|more than once|subscript", "ij->ii", [T(3, 3)]),
+        E((RuntimeError, ValueError), "operand|subscript", "ij,jk->ik", [T(3, 4)]),
+        E((RuntimeError, ValueError), "size|dimension|subscript|repeated", "ii->i", [T(3, 4)]),
+        E((RuntimeError, ValueError), "letter|character|subscript|valid", "i1->i", [T(3, 4)]),
     ],
 )
 op(
