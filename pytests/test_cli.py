@@ -100,12 +100,12 @@ def test_demo_prints_the_comparison_and_a_checkpoint_that_generates(folder, caps
     arguments = ["demo", "--seconds", "1", *(x for s in [*settings, "data.path=text"] for x in ("--set", s))]
     assert main(arguments) == 0
     first = capsys.readouterr().out
-    for expected in ("gzip -9", "xz -9", "this model", "sample:", "def read_file(path):", "deepseek generate"):
+    for expected in ("gzip -9", "xz -9", "this model", "sample:", "class Queue:", "deepseek generate"):
         assert expected in first
     assert main([*arguments, "--json"]) == 0  # a second demo takes the next free folder
     result = json.loads(capsys.readouterr().out)
     assert Path(result["checkpoint"]).parent.name == "demo-2"
-    assert result["sample"].startswith("def read_file(path):\n")
+    assert result["sample"].startswith("class Queue:\n    def __init__(self")
     assert main(["generate", "--checkpoint", "runs/demo", "--max-bytes", "5"]) == 0
     assert main([*arguments, "--out", "runs/demo"]) == 1
     assert "already holds a run" in capsys.readouterr().err

@@ -236,16 +236,25 @@ constexpr ArgType field_kind();
   constexpr ArgType field_kind<T>() { \
     return ArgType::k;                \
   }
+// clang-format off
 DS_FIELD(int64_t, kInt)
 DS_FIELD(double, kFloat)
-DS_FIELD(bool, kBool) DS_FIELD(Scalar, kScalar) DS_FIELD(Dims, kDims) DS_FIELD(Str, kStr)
-    DS_FIELD(Opt<int64_t>, kOptInt) DS_FIELD(Opt<double>, kOptFloat) DS_FIELD(Opt<bool>, kOptBool)
-        DS_FIELD(Opt<Scalar>, kOptScalar) DS_FIELD(Opt<Dims>, kOptDims) DS_FIELD(Opt<Str>, kOptStr)
-            DS_FIELD(Opt<DType>, kOptDType)
+DS_FIELD(bool, kBool)
+DS_FIELD(Scalar, kScalar)
+DS_FIELD(Dims, kDims)
+DS_FIELD(Str, kStr)
+DS_FIELD(Opt<int64_t>, kOptInt)
+DS_FIELD(Opt<double>, kOptFloat)
+DS_FIELD(Opt<bool>, kOptBool)
+DS_FIELD(Opt<Scalar>, kOptScalar)
+DS_FIELD(Opt<Dims>, kOptDims)
+DS_FIELD(Opt<Str>, kOptStr)
+DS_FIELD(Opt<DType>, kOptDType)
+// clang-format on
 #undef DS_FIELD
 
-                template <class Op>
-                concept HasEval = requires(const Op& o, Inputs in, std::span<Tensor> out, Metas& m) {
+template <class Op>
+concept HasEval = requires(const Op& o, Inputs in, std::span<Tensor> out, Metas& m) {
   o.infer(in);
   requires requires(Tensor & t) { o.eval(in, t); } || requires {
     o.eval(in, out);

@@ -24,15 +24,20 @@
 namespace deepseek::io {
 
 // X(code in the file, bits an element). In the format's order: tensors are written from the last of these to the first.
-#define DS_FOR_EACH_FILE_DTYPE(X)                                                                                \
-  X(BOOL, 8)                                                                                                     \
-  X(F4, 4)                                                                                                       \
-  X(F6_E2M3, 6)                                                                                                  \
-  X(F6_E3M2, 6)                                                                                                  \
-  X(U8, 8)                                                                                                       \
-  X(I8, 8)                                                                                                       \
-  X(F8_E5M2, 8) X(F8_E4M3, 8) X(F8_E8M0, 8) X(F8_E4M3FNUZ, 8) X(F8_E5M2FNUZ, 8) X(I16, 16) X(U16, 16) X(F16, 16) \
-      X(BF16, 16) X(I32, 32) X(U32, 32) X(F32, 32) X(C64, 64) X(F64, 64) X(I64, 64) X(U64, 64)
+#define DS_FOR_EACH_FILE_DTYPE(X) \
+  X(BOOL, 8)                      \
+  X(F4, 4)                        \
+  X(F6_E2M3, 6)                   \
+  X(F6_E3M2, 6)                   \
+  X(U8, 8)                        \
+  X(I8, 8)                        \
+  X(F8_E5M2, 8)                   \
+  X(F8_E4M3, 8)                   \
+  X(F8_E8M0, 8)                   \
+  X(F8_E4M3FNUZ, 8)               \
+  X(F8_E5M2FNUZ, 8)               \
+  X(I16, 16)                      \
+  X(U16, 16) X(F16, 16) X(BF16, 16) X(I32, 32) X(U32, 32) X(F32, 32) X(C64, 64) X(F64, 64) X(I64, 64) X(U64, 64)
 
 enum class FileDType : uint8_t {
 #define X(code, bits) k##code,

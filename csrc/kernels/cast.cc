@@ -64,12 +64,16 @@ CastFn cast_function(DType from, DType to) {
     auto& row = t[static_cast<int>(DType::e)]; \
     DS_FOR_EACH_DTYPE_TO(DS_TO)                \
   }
-#define DS_FOR_EACH_DTYPE_TO(X)                                                                                      \
-  X(bool, kBool, "")                                                                                                 \
-  X(uint8_t, kUInt8, "")                                                                                             \
-  X(int8_t, kInt8, "") X(int16_t, kInt16, "") X(int32_t, kInt32, "") X(int64_t, kInt64, "")                          \
-      X(Float8E4M3, kFloat8E4M3, "") X(Float8E5M2, kFloat8E5M2, "") X(Half, kFloat16, "") X(BFloat16, kBFloat16, "") \
-          X(float, kFloat32, "") X(double, kFloat64, "")
+#define DS_FOR_EACH_DTYPE_TO(X)  \
+  X(bool, kBool, "")             \
+  X(uint8_t, kUInt8, "")         \
+  X(int8_t, kInt8, "")           \
+  X(int16_t, kInt16, "")         \
+  X(int32_t, kInt32, "")         \
+  X(int64_t, kInt64, "")         \
+  X(Float8E4M3, kFloat8E4M3, "") \
+  X(Float8E5M2, kFloat8E5M2, "") \
+  X(Half, kFloat16, "") X(BFloat16, kBFloat16, "") X(float, kFloat32, "") X(double, kFloat64, "")
     DS_FOR_EACH_DTYPE(DS_FROM)
     return t;
   }();

@@ -97,7 +97,9 @@ struct Dot {
     const View b{in[1].data_ptr(), in[1].dtype(), {k, 1}, {in[1].strides()[0], 0}};
     kernels::matmul({out.data_ptr(), out.dtype(), {1, 1}, {1, 1}}, a, b);
   }
-  Grads vjp(const Vjp& c) const { return {c.grad[0] * c.in[1], c.grad[0] * c.in[0]}; }
+  Grads vjp(const Vjp& c) const {
+    return {c.need(0) ? c.grad[0] * c.in[1] : Tensor(), c.need(1) ? c.grad[0] * c.in[0] : Tensor()};
+  }
 };
 DS_OP(Dot);
 

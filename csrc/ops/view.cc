@@ -160,8 +160,10 @@ struct Reshape {
     const Dims target = inferred_size("reshape", shape, in[0].numel());
     if (target == in[0].sizes()) return apply(ViewOp{target}, in[0]);
     Dims strides;
-    return view_strides(in[0].sizes(), in[0].strides(), target, strides) ? view(in[0], target)
-                                                                         : view(contiguous(in[0]), target);
+    if (view_strides(in[0].sizes(), in[0].strides(), target, strides)) return view(in[0], target);
+    Tensor copied = view(contiguous(in[0]), target);
+    if (GradMeta* m = copied.cell()->grad_meta.get()) m->base = {};  // nobody else sees the copy: it is no view
+    return copied;
   }
 };
 DS_OP(Reshape);

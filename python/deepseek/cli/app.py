@@ -37,7 +37,7 @@ def demo(
     out: Annotated[
         Path | None, typer.Option(help="Folder of the checkpoint; default: runs/demo, or the next free.")
     ] = None,
-    prompt: Annotated[str, typer.Option(help="Text the sample continues.")] = "def read_file(path):\n",
+    prompt: Annotated[str, typer.Option(help="Text the sample continues.")] = "class Queue:\n    def __init__(self",
     seed: Annotated[int, typer.Option(min=0, help="Seed of weights, data order and sample.")] = 0,
     threads: Threads = None,
     settings: Settings = None,
