@@ -9,7 +9,7 @@ BUILD := build/editable
 PY := .venv/bin/python
 SOURCES := $(wildcard csrc/*/*.h csrc/*/*.cc csrc/*/*/*.h csrc/*/*/*.cc tests/*.h tests/*.cc tests/*/*.cc benchmarks/*.cc)
 
-.PHONY: help build demo test slow parity asan tsan bench lint format types clean distclean
+.PHONY: help build demo test slow parity parity-slow asan tsan bench lint format types clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -39,7 +39,11 @@ slow: build ## the long tests
 
 parity: build ## compare with PyTorch
 	$(PY) -m pip install --disable-pip-version-check -q torch==2.13.0
-	$(PY) -m pytest -q -m parity
+	$(PY) -m pytest -q -m "parity and not slow"
+
+parity-slow: build ## the long comparisons with PyTorch
+	$(PY) -m pip install --disable-pip-version-check -q torch==2.13.0
+	$(PY) -m pytest -q -m "parity and slow"
 
 # The sanitized build stands beside the editable one. The base interpreter does not read the .pth files of .venv, so the
 # editable package cannot get in the way, while pytest and numpy come from there. libstdc++ has to be preloaded too, or

@@ -100,7 +100,7 @@ def test_demo_prints_the_comparison_and_a_checkpoint_that_generates(folder, caps
     arguments = ["demo", "--seconds", "1", *(x for s in [*settings, "data.path=text"] for x in ("--set", s))]
     assert main(arguments) == 0
     first = capsys.readouterr().out
-    for expected in ("gzip -9", "xz -9", "this model", "sample:", "class Queue:", "deepseek generate"):
+    for expected in ("gzip -9", "xz -9", "this model", "sample:", "def __init__(self", "deepseek generate"):
         assert expected in first
     assert main([*arguments, "--json"]) == 0  # a second demo takes the next free folder
     result = json.loads(capsys.readouterr().out)

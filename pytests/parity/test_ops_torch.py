@@ -109,10 +109,14 @@ def compare(info: OpInfo, index: int, dtype: str) -> None:
     found = deepseek.autograd.grad(
         [a for a, _ in pairs], inputs, [deepseek.from_numpy(weights(a.shape)) for a, _ in pairs], allow_unused=True
     )
+    finite = all(np.isfinite(to_numpy(t)).all() for t in inputs)
     for a, b in zip(found, expected, strict=True):
-        np.testing.assert_allclose(
-            to_numpy(a) if a is not None else 0.0, numbers(b) if b is not None else 0.0, rtol=1e-9 * info.tol, atol=1e-9
-        )
+        ours = to_numpy(a) if a is not None else np.zeros(())
+        theirs = numbers(b) if b is not None else np.zeros(())
+        # At NaN and inf a gradient depends on the formula chosen, not on the function: only torch's finite values bind.
+        known = np.broadcast_to(finite | np.isfinite(theirs), np.broadcast_shapes(ours.shape, theirs.shape))
+        ours, theirs = (np.broadcast_to(g, known.shape)[known] for g in (ours, theirs))
+        np.testing.assert_allclose(ours, theirs, rtol=1e-9 * info.tol, atol=1e-9)
 
 
 @pytest.mark.parametrize(("info", "index"), CASES)
