@@ -8,10 +8,19 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import deepseek
 import pytest
+
+
+@pytest.fixture(autouse=True)
+def sigint_raises() -> Iterator[None]:
+    """Background jobs inherit an ignored SIGINT; these tests need Python's handler."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def chain(x: Any, nodes: int) -> Any:
@@ -122,6 +131,8 @@ def test_memory_of_an_interrupted_pass_is_freed() -> None:
 def test_ctrl_c_from_outside() -> None:
     """Another process interrupts backward passes over a long graph; the program catches it and trains on."""
     script = """
+        import signal
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         import deepseek
         x = deepseek.ones(64, requires_grad=True)
         y = x
