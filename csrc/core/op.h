@@ -378,7 +378,11 @@ std::array<Tensor, N> apply_n(const Op& op, const T&... in) {
 }
 
 // The gradients of a fused op, by differentiating the composite that defines it (any order). autograd/ does the work.
-Grads vjp_by_composite(const Vjp& c, TensorList (*composite)(const void* op, Inputs in), const void* op);
+Grads vjp_by_composite(const OpDef& def, const void* op, const Vjp& c);
+template <OpStruct Op>
+Grads vjp_by_composite(const Op& op, const Vjp& c) {
+  return vjp_by_composite(op_def<Op>(), &op, c);
+}
 
 // --- shared rules used by infer functions (dispatch.cc)
 // PyTorch's result_type over tensors of three strengths: with dims, 0-d, Python numbers.

@@ -74,7 +74,7 @@ void OpNode::release_saved() {
   for (Snapshot& s : out_) s.release();
 }
 
-Grads vjp_by_composite(const Vjp& c, TensorList (*composite)(const void* op, Inputs in), const void* op) {
+Grads vjp_by_composite(const OpDef& def, const void* op, const Vjp& c) {
   TensorList inputs(c.in), wanted;
   for (size_t i = 0; i < inputs.size(); ++i) {
     if (!c.need(i) || !inputs[i].defined()) continue;
@@ -87,7 +87,7 @@ Grads vjp_by_composite(const Vjp& c, TensorList (*composite)(const void* op, Inp
   TensorList outputs;
   {
     const GradGuard recording(true);
-    outputs = composite(op, inputs);
+    def.composite(op, inputs, outputs);
   }
   TensorList roots, grads;
   for (size_t i = 0; i < outputs.size(); ++i) {

@@ -2,7 +2,6 @@
 
 #include <immintrin.h>
 
-#include <array>
 #include <cstring>
 
 namespace deepseek::kernels {
@@ -55,29 +54,8 @@ void cast_strided(void* dst, int64_t dst_stride, const void* src, int64_t src_st
 }  // namespace
 
 CastFn cast_function(DType from, DType to) {
-  static const auto table = [] {
-    std::array<std::array<CastFn, kNumDTypes>, kNumDTypes> t{};
-#define DS_TO(T, e, name) row[static_cast<int>(DType::e)] = cast_strided<From, T>;
-#define DS_FROM(T, e, name)                    \
-  {                                            \
-    using From = T;                            \
-    auto& row = t[static_cast<int>(DType::e)]; \
-    DS_FOR_EACH_DTYPE_TO(DS_TO)                \
-  }
-#define DS_FOR_EACH_DTYPE_TO(X)  \
-  X(bool, kBool, "")             \
-  X(uint8_t, kUInt8, "")         \
-  X(int8_t, kInt8, "")           \
-  X(int16_t, kInt16, "")         \
-  X(int32_t, kInt32, "")         \
-  X(int64_t, kInt64, "")         \
-  X(Float8E4M3, kFloat8E4M3, "") \
-  X(Float8E5M2, kFloat8E5M2, "") \
-  X(Half, kFloat16, "") X(BFloat16, kBFloat16, "") X(float, kFloat32, "") X(double, kFloat64, "")
-    DS_FOR_EACH_DTYPE(DS_FROM)
-    return t;
-  }();
-  return table[static_cast<int>(from)][static_cast<int>(to)];
+  return dispatch(
+      from, [&]<class From>() { return dispatch(to, []<class To>() -> CastFn { return cast_strided<From, To>; }); });
 }
 
 }  // namespace deepseek::kernels

@@ -72,10 +72,7 @@ struct CrossEntropyBackward {
     const Tensor slope = softmax(x, 1) * sum(t, Dims{1}, true) - t;
     return {to_dtype(unsqueeze(in[0], 1) * slope, in[1].dtype())};
   }
-  Grads vjp(const Vjp& c) const {
-    return vjp_by_composite(
-        c, [](const void* op, Inputs in) { return static_cast<const CrossEntropyBackward*>(op)->composite(in); }, this);
-  }
+  Grads vjp(const Vjp& c) const { return vjp_by_composite(*this, c); }
 };
 DS_OP(CrossEntropyBackward);
 
@@ -114,8 +111,7 @@ struct CrossEntropy {
   }
   Grads vjp(const Vjp& c) const {
     if (c.grad[1].defined())  // someone differentiates lse
-      return vjp_by_composite(
-          c, [](const void* op, Inputs in) { return static_cast<const CrossEntropy*>(op)->composite(in); }, this);
+      return vjp_by_composite(*this, c);
     return {apply(CrossEntropyBackward{ignore_index, label_smoothing}, c.grad[0], c.in[0], c.in[1], c.in[2],
                   detach(c.out[1]))};
   }

@@ -33,90 +33,112 @@ View flat(const Tensor& t) { return {t.data_ptr(), t.dtype(), {t.numel()}, {1}};
 
 }  // namespace
 
-#define DS_SOFTMAX(S, name, what)                                                                                \
-  struct S##Backward {                                                                                           \
-    int64_t dim;                                                                                                 \
-    static constexpr OpInfo info{.schema = "_" #name "_backward(Tensor grad, Tensor output, int dim) -> Tensor", \
-                                 .doc = "Gradient of " #name ".",                                                \
-                                 .kind = Kind::kRow,                                                             \
-                                 .shown = Shown::kHidden};                                                       \
-    bool operator==(const S##Backward&) const = default;                                                         \
-    Meta infer(Inputs in) const { return {in[1].dtype(), in[1].sizes()}; }                                       \
-    void eval(Inputs in, Tensor& out) const {                                                                    \
-      if (out.numel() == 0) return;                                                                              \
-      kernels::name##_backward(out.view(), in[0].view(), in[1].view(), wrap_dim(#name, dim, out.dim()));         \
-    }                                                                                                            \
-    Grads vjp(const Vjp& c) const;                                                                               \
-  };                                                                                                             \
-  DS_OP(S##Backward);                                                                                            \
-  struct S {                                                                                                     \
-    int64_t dim;                                                                                                 \
-    Opt<DType> dtype;                                                                                            \
-    static constexpr OpInfo info{.schema = #name "(Tensor input, int dim, dtype? dtype=None) -> Tensor",         \
-                                 .doc = what,                                                                    \
-                                 .kind = Kind::kRow,                                                             \
-                                 .autocast = Autocast::kFloat32,                                                 \
-                                 .saves = Saves::kOutput};                                                       \
-    bool operator==(const S&) const = default;                                                                   \
-    Meta infer(Inputs in) const {                                                                                \
-      wrap_dim(#name, dim, in[0].dim());                                                                         \
-      const DType t = dtype.value_or(in[0].dtype());                                                             \
-      check_float(#name "_lastdim_kernel_impl", t);                                                              \
-      return {t, in[0].sizes()};                                                                                 \
-    }                                                                                                            \
-    void eval(Inputs in, Tensor& out) const {                                                                    \
-      if (out.numel() == 0) return;                                                                              \
-      Tensor x = in[0];                                                                                          \
-      if (x.dtype() != out.dtype()) {                                                                            \
-        x = Tensor::empty(in[0].sizes(), out.dtype());                                                           \
-        kernels::copy(x.view(), in[0].view());                                                                   \
-      }                                                                                                          \
-      View o = out.view(), i = x.view();                                                                         \
-      if (o.ndim() == 0) {                                                                                       \
-        o.sizes = o.strides = i.sizes = i.strides = {1};                                                         \
-      }                                                                                                          \
-      kernels::name(o, i, wrap_dim(#name, dim, out.dim()));                                                      \
-    }                                                                                                            \
-    Grads vjp(const Vjp& c) const {                                                                              \
-      if (c.out[0].dim() == 0) return {zeros_like(c.grad[0])};                                                   \
-      return {apply(S##Backward{dim}, c.grad[0], c.out[0])};                                                     \
-    }                                                                                                            \
-    Tensor composite(Inputs in) const;                                                                           \
-  };                                                                                                             \
-  DS_OP(S);                                                                                                      \
-  Tensor name(const Tensor& input, int64_t dim) { return apply(S{dim, {}}, input); }
+// --- softmax and log_softmax: the same op but for the formulas
 
-DS_SOFTMAX(Softmax, softmax, "exp(x) / sum(exp(x)) along dim.")
-DS_SOFTMAX(LogSoftmax, log_softmax, "log(softmax(x)) along dim.")
+namespace {
 
-Tensor Softmax::composite(Inputs in) const {
-  const Tensor x = to_dtype(in[0], dtype.value_or(in[0].dtype()));
-  if (x.numel() == 0) return x * 1.0;
-  const Tensor e = exp(x - detach(amax(x, {dim}, true)));
-  return e / sum(e, Dims{dim}, true);
-}
-Tensor LogSoftmax::composite(Inputs in) const {
-  const Tensor x = to_dtype(in[0], dtype.value_or(in[0].dtype()));
-  if (x.numel() == 0) return x * 1.0;
-  const Tensor shifted = x - detach(amax(x, {dim}, true));
-  return shifted - log(sum(exp(shifted), Dims{dim}, true));
-}
-// dx = y (g - sum(g y))
-Grads SoftmaxBackward::vjp(const Vjp& c) const {
-  const Tensor &gg = c.grad[0], &g = c.in[0], &y = c.in[1];
-  Grads out(2);
-  if (c.need(0)) out[0] = apply(*this, gg, y);
-  if (c.need(1)) out[1] = gg * (g - sum(g * y, Dims{dim}, true)) - g * sum(gg * y, Dims{dim}, true);
-  return out;
-}
-// dx = g - exp(y) sum(g)
-Grads LogSoftmaxBackward::vjp(const Vjp& c) const {
-  const Tensor &gg = c.grad[0], &g = c.in[0], &y = c.in[1];
-  Grads out(2);
-  if (c.need(0)) out[0] = gg - sum(gg * exp(y), Dims{dim}, true);
-  if (c.need(1)) out[1] = neg(gg * exp(y) * sum(g, Dims{dim}, true));
-  return out;
-}
+struct SoftmaxFormulas {
+  static constexpr const char* kForward = "softmax(Tensor input, int dim, dtype? dtype=None) -> Tensor";
+  static constexpr const char* kBackward = "_softmax_backward(Tensor grad, Tensor output, int dim) -> Tensor";
+  static constexpr const char* kDoc = "exp(x) / sum(exp(x)) along dim.";
+  static constexpr auto forward = kernels::softmax;
+  static constexpr auto backward = kernels::softmax_backward;
+  static Tensor composite(const Tensor& shifted, int64_t dim) {
+    const Tensor e = exp(shifted);
+    return e / sum(e, Dims{dim}, true);
+  }
+  // Of dx = y (g - sum(g y)).
+  static Tensor second_by_output(const Tensor& gg, const Tensor& g, const Tensor& y, int64_t dim) {
+    return gg * (g - sum(g * y, Dims{dim}, true)) - g * sum(gg * y, Dims{dim}, true);
+  }
+  static Tensor second_by_grad(const Tensor& gg, const Tensor& y, int64_t dim) {
+    return y * (gg - sum(gg * y, Dims{dim}, true));
+  }
+};
+
+struct LogSoftmaxFormulas {
+  static constexpr const char* kForward = "log_softmax(Tensor input, int dim, dtype? dtype=None) -> Tensor";
+  static constexpr const char* kBackward = "_log_softmax_backward(Tensor grad, Tensor output, int dim) -> Tensor";
+  static constexpr const char* kDoc = "log(softmax(x)) along dim.";
+  static constexpr auto forward = kernels::log_softmax;
+  static constexpr auto backward = kernels::log_softmax_backward;
+  static Tensor composite(const Tensor& shifted, int64_t dim) {
+    return shifted - log(sum(exp(shifted), Dims{dim}, true));
+  }
+  // Of dx = g - exp(y) sum(g).
+  static Tensor second_by_output(const Tensor& gg, const Tensor& g, const Tensor& y, int64_t dim) {
+    return neg(gg * exp(y) * sum(g, Dims{dim}, true));
+  }
+  static Tensor second_by_grad(const Tensor& gg, const Tensor& y, int64_t dim) {
+    return gg - sum(gg * exp(y), Dims{dim}, true);
+  }
+};
+
+}  // namespace
+
+template <class F>
+struct SoftmaxBackwardOf {
+  int64_t dim;
+  static constexpr OpInfo info{
+      .schema = F::kBackward, .doc = "Gradient of the rows.", .kind = Kind::kRow, .shown = Shown::kHidden};
+  bool operator==(const SoftmaxBackwardOf&) const = default;
+  Meta infer(Inputs in) const { return {in[1].dtype(), in[1].sizes()}; }
+  void eval(Inputs in, Tensor& out) const {
+    if (out.numel() == 0) return;
+    F::backward(out.view(), in[0].view(), in[1].view(), wrap_dim("softmax", dim, out.dim()));
+  }
+  Grads vjp(const Vjp& c) const {
+    const Tensor &gg = c.grad[0], &g = c.in[0], &y = c.in[1];
+    Grads out(2);
+    if (c.need(0)) out[0] = F::second_by_grad(gg, y, dim);
+    if (c.need(1)) out[1] = F::second_by_output(gg, g, y, dim);
+    return out;
+  }
+};
+
+template <class F>
+struct SoftmaxOf {
+  int64_t dim;
+  Opt<DType> dtype;
+  static constexpr OpInfo info{.schema = F::kForward,
+                               .doc = F::kDoc,
+                               .kind = Kind::kRow,
+                               .autocast = Autocast::kFloat32,
+                               .saves = Saves::kOutput};
+  bool operator==(const SoftmaxOf&) const = default;
+  Meta infer(Inputs in) const {
+    wrap_dim("softmax", dim, in[0].dim());
+    const DType t = dtype.value_or(in[0].dtype());
+    check_float("softmax_lastdim_kernel_impl", t);
+    return {t, in[0].sizes()};
+  }
+  void eval(Inputs in, Tensor& out) const {
+    if (out.numel() == 0) return;
+    View o = out.view(), i = in[0].view();
+    if (o.ndim() == 0) o.sizes = o.strides = i.sizes = i.strides = {1};
+    F::forward(o, i, wrap_dim("softmax", dim, out.dim()));
+  }
+  Grads vjp(const Vjp& c) const {
+    if (c.out[0].dim() == 0) return {zeros_like(c.grad[0])};
+    return {apply(SoftmaxBackwardOf<F>{dim}, c.grad[0], c.out[0])};
+  }
+  Tensor composite(Inputs in) const {
+    const Tensor x = to_dtype(in[0], dtype.value_or(in[0].dtype()));
+    if (x.numel() == 0) return x * 1.0;
+    return F::composite(x - detach(amax(x, {dim}, true)), dim);
+  }
+};
+
+using Softmax = SoftmaxOf<SoftmaxFormulas>;
+using SoftmaxBackward = SoftmaxBackwardOf<SoftmaxFormulas>;
+using LogSoftmax = SoftmaxOf<LogSoftmaxFormulas>;
+using LogSoftmaxBackward = SoftmaxBackwardOf<LogSoftmaxFormulas>;
+DS_OP(Softmax);
+DS_OP(SoftmaxBackward);
+DS_OP(LogSoftmax);
+DS_OP(LogSoftmaxBackward);
+Tensor softmax(const Tensor& input, int64_t dim) { return apply(Softmax{dim, {}}, input); }
+Tensor log_softmax(const Tensor& input, int64_t dim) { return apply(LogSoftmax{dim, {}}, input); }
 
 // --- normalisation over the last dim; the public forms flatten normalized_shape into it
 
@@ -185,10 +207,7 @@ struct LayerNormBackward {
     return {to_dtype(dx, in[1].dtype()), in[4].defined() ? rows_sum(g * xhat, in[4]) : none,
             in[5].defined() ? rows_sum(g, in[5]) : none};
   }
-  Grads vjp(const Vjp& c) const {
-    return vjp_by_composite(
-        c, [](const void* op, Inputs in) { return static_cast<const LayerNormBackward*>(op)->composite(in); }, this);
-  }
+  Grads vjp(const Vjp& c) const { return vjp_by_composite(*this, c); }
 };
 DS_OP(LayerNormBackward);
 
@@ -219,14 +238,11 @@ struct LayerNorm {
     return {layer_norm_composite(in[0], in[1], in[2], eps), m, rsqrt(v + eps)};
   }
   Grads vjp(const Vjp& c) const {
-    if (c.grad[1].defined() || c.grad[2].defined()) return by_composite(c);  // someone differentiates the statistics
+    if (c.grad[1].defined() || c.grad[2].defined())
+      return vjp_by_composite(*this, c);  // someone differentiates the statistics
     const auto g =
         apply_n<3>(LayerNormBackward{eps}, c.grad[0], c.in[0], detach(c.out[1]), detach(c.out[2]), c.in[1], c.in[2]);
     return {g[0], c.need(1) ? g[1] : Tensor(), c.need(2) ? g[2] : Tensor()};
-  }
-  Grads by_composite(const Vjp& c) const {
-    return vjp_by_composite(
-        c, [](const void* op, Inputs in) { return static_cast<const LayerNorm*>(op)->composite(in); }, this);
   }
 };
 DS_OP(LayerNorm);
@@ -291,10 +307,7 @@ struct RmsNormBackward {
     return {to_dtype(dx, in[1].dtype()), in[3].defined() ? to_dtype(sum_to_size(g * xhat, in[3].sizes()), in[3].dtype())
                                                          : zeros({0}, in[1].dtype())};
   }
-  Grads vjp(const Vjp& c) const {
-    return vjp_by_composite(
-        c, [](const void* op, Inputs in) { return static_cast<const RmsNormBackward*>(op)->composite(in); }, this);
-  }
+  Grads vjp(const Vjp& c) const { return vjp_by_composite(*this, c); }
 };
 DS_OP(RmsNormBackward);
 
@@ -322,13 +335,9 @@ struct RmsNorm {
     return {rms_norm_composite(in[0], in[1], eps), rsqrt(mean(x * x, Dims{-1}, false) + eps)};
   }
   Grads vjp(const Vjp& c) const {
-    if (c.grad[1].defined()) return by_composite(c);  // someone differentiates the statistic
+    if (c.grad[1].defined()) return vjp_by_composite(*this, c);  // someone differentiates the statistic
     const auto g = apply_n<2>(RmsNormBackward{eps}, c.grad[0], c.in[0], detach(c.out[1]), c.in[1]);
     return {g[0], c.need(1) ? g[1] : Tensor()};
-  }
-  Grads by_composite(const Vjp& c) const {
-    return vjp_by_composite(
-        c, [](const void* op, Inputs in) { return static_cast<const RmsNorm*>(op)->composite(in); }, this);
   }
 };
 DS_OP(RmsNorm);

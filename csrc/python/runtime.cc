@@ -1,4 +1,6 @@
 // Random generators, threads, memory counters, default dtype, and what this build is made of.
+#include <gnu/libc-version.h>
+
 #include "base/version.h"
 #include "kernels/build_info.h"
 #include "kernels/matmul.h"
@@ -111,7 +113,14 @@ void bind_runtime(py::module_& m) {
         d["build_type"] = kBuildType;
         d["isa"] = isa_name();
         d["simd_targets"] = kernels::simd_targets();
-        d["openmp"] = static_cast<int>(_OPENMP);
+        py::dict libraries;
+        libraries["OpenMP (threads)"] = std::to_string(_OPENMP);
+        libraries["Highway (SIMD)"] = kernels::highway_version();
+        libraries["glibc with libmvec (math functions)"] = gnu_get_libc_version();
+        libraries["pybind11 (binding)"] = std::to_string(PYBIND11_VERSION_MAJOR) + "." +
+                                          std::to_string(PYBIND11_VERSION_MINOR) + "." +
+                                          std::to_string(PYBIND11_VERSION_MICRO);
+        d["libraries"] = libraries;
         d["num_threads"] = num_threads();
         d["num_threads_reason"] = num_threads_reason();
         py::dict gemm;
