@@ -192,6 +192,26 @@ def test_a_write_to_what_nobody_saved_is_fine() -> None:
     assert x.grad.tolist() == [3.0, 3.0]
 
 
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda t: t.copy_(deepseek.ones(3)),
+        lambda t: t.copy_(deepseek.ones(1)),
+        lambda t: t.copy_(t.detach()),
+        lambda t: t[:].copy_(deepseek.ones(3)),
+        lambda t: t.fill_(2),
+        lambda t: t.ge_(deepseek.ones(3)),
+    ],
+)
+def test_a_constant_written_over_a_result_leaves_zero_gradients(write: Callable[[Any], Any]) -> None:
+    x = leaf(1.0, 2.0, 3.0)
+    y = x * 2
+    write(y)
+    assert y.requires_grad and not y.is_leaf and y._version == 1
+    y.sum().backward()
+    assert x.grad.tolist() == [0.0, 0.0, 0.0]
+
+
 def test_version_counter() -> None:
     x = deepseek.zeros(4)
     assert x._version == 0

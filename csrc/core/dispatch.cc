@@ -130,6 +130,8 @@ void rebase_history(const Tensor& self, Edge value, const Meta& value_meta) {
     m->view_version = self.version() - 1;  // stale: re-derived from the base when next used
     return;
   }
+  if (!value.node)  // a constant: what was here before gets zeros, and the tensor still requires grad
+    value = autograd_hooks().scatter_into_base(self, self, self.edge(), {}, value_meta);
   set_edge(self, std::move(value));
 }
 
@@ -278,7 +280,6 @@ void write_into(const Tensor& target, const Tensor& value, const char* op) {
   DS_CHECK(broadcast_sizes(op, target.sizes(), value.sizes()) == target.sizes(), op, ": output with shape ",
            target.sizes(), " doesn't match the broadcast shape ", broadcast_sizes(op, target.sizes(), value.sizes()));
   check_no_partial_overlap(value, target, op);
-  if (same_geometry(target, value) && !value.requires_grad()) return;
   Tensor source = value;
   if (shares_memory(value, target) && !same_geometry(value, target)) {
     source = Tensor::empty(value.sizes(), value.dtype());
