@@ -36,16 +36,26 @@ DS_OP(Traced);
 
 class Log final : public Recorder {
  public:
-  Log() { mode().recorder = this; }
+  Log() : Recorder(0) { mode().recorder = this; }
   ~Log() override { mode().recorder = nullptr; }
   void record(const OpDef& def, const void*, Inputs in, Inputs out) override {
     const GradMeta* m = out[0].cell()->grad_meta.get();
     const bool taped = m && m->edge.node;
     g_log.push_back(std::string("record ") + def.name() + " " + std::to_string(in.size()) + (taped ? " taped" : ""));
   }
-  void record_inplace(const OpDef& def, const void*, Inputs, const Tensor& target) override {
-    g_log.push_back(std::string("record ") + def.name() + "_ version " + std::to_string(target.version()));
+  void record_inplace(const OpDef& def, const void*, Inputs in) override {
+    g_log.push_back(std::string("record ") + def.name() + "_ version " + std::to_string(in[0].version()));
   }
+  void record_write(const Tensor&, const Tensor&) override { g_log.push_back("record copy_"); }
+  void record_draw(const Tensor&, int64_t count) override { g_log.push_back("draw " + std::to_string(count)); }
+  void record_accumulate(const Tensor&, const Tensor&, bool) override { g_log.push_back("accumulate"); }
+  void record_set_grad(const Tensor&, const Tensor&) override {}
+  void record_get_grad(const Tensor&, const Tensor&) override {}
+  void record_read(const Tensor&) override { g_log.push_back("read"); }
+  void record_constant(const Tensor&) override {}
+  void record_wrapped(const Tensor&) override {}
+  void record_foreign_edge(const Tensor&) override {}
+  void refuse(const std::string& why) override { g_log.push_back("refuse " + why); }
 };
 
 std::vector<std::string> logged(const std::function<void()>& run) {

@@ -7,6 +7,25 @@
 namespace deepseek {
 namespace {
 
+void accumulate(const Tensor& leaf, const Tensor& g, bool create_graph) {
+  Tensor& target = grad_meta(leaf).grad;
+  if (create_graph) {
+    target = target.defined() ? add(target, g) : g;
+  } else if (!target.defined()) {
+    const bool ours = g.cell()->use_count() == 1 && g.storage()->use_count() == 1 && g.is_contiguous();
+    if (ours && !g.requires_grad()) {
+      target = g;
+    } else {
+      target = Tensor::empty_strided(g.sizes(), preserved_strides(leaf.sizes(), leaf.strides()), g.dtype());
+      copy_(target, g.alias());
+    }
+  } else if (target.requires_grad()) {
+    target = add(target.alias(), g);
+  } else {
+    add_(target, g);  // in place: an optimizer may hold on to .grad
+  }
+}
+
 class AccumulateGrad final : public Node {
  public:
   explicit AccumulateGrad(const Tensor& leaf) : leaf_(leaf) { outputs.push_back(leaf.meta()); }
@@ -22,32 +41,21 @@ class AccumulateGrad final : public Node {
 
   TensorList backward(Inputs grads, bool create_graph) override {
     if (!grads[0].defined()) return {};
-    accumulate(grads[0], create_graph);
+    if (Recorder* r = mode().recorder) {
+      {
+        const RecorderPause pause;
+        accumulate(leaf_, grads[0], create_graph);
+      }
+      r->record_accumulate(leaf_, grads[0], create_graph);
+    } else {
+      accumulate(leaf_, grads[0], create_graph);
+    }
     const std::vector<HookEntry> now = grad_meta(leaf_).post_accumulate_hooks;
     for (const HookEntry& h : now) h.hook->call(leaf_);
     return {};
   }
 
  private:
-  void accumulate(const Tensor& g, bool create_graph) {
-    Tensor& target = grad_meta(leaf_).grad;
-    if (create_graph) {
-      target = target.defined() ? add(target, g) : g;
-    } else if (!target.defined()) {
-      const bool ours = g.cell()->use_count() == 1 && g.storage()->use_count() == 1 && g.is_contiguous();
-      if (ours && !g.requires_grad()) {
-        target = g;
-      } else {
-        target = Tensor::empty_strided(g.sizes(), preserved_strides(leaf_.sizes(), leaf_.strides()), g.dtype());
-        copy_(target, g.alias());
-      }
-    } else if (target.requires_grad()) {
-      target = add(target.alias(), g);
-    } else {
-      add_(target, g);  // in place: an optimizer may hold on to .grad
-    }
-  }
-
   Tensor leaf_;
 };
 
@@ -80,6 +88,7 @@ const bool installed = [] {
   autograd_hooks().grad = [](Inputs outputs, Inputs grads, Inputs inputs) {
     return grad(outputs, grads, inputs, {.retain_graph = mode().grad, .create_graph = mode().grad});
   };
+  autograd_hooks().accumulate = accumulate;
   autograd_hooks().rederive_view = rederive_view;
   autograd_hooks().scatter_into_base = scatter_into_base;
   return true;

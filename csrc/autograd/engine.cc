@@ -141,6 +141,8 @@ class Engine {
     for (const Tensor& g : s.grads) any |= g.defined();
     if (!any) return;
     Node& node = *s.node;
+    if (Recorder* r = mode().recorder; r && node.sequence < r->started && !node.next.empty())
+      r->refuse("backward went into a graph made before the call");
     TensorList out = node.backward(s.grads, options_.create_graph);
     if (!options_.retain_graph) node.release_saved();
     s.grads.clear();
@@ -213,6 +215,7 @@ class RetainGrad final : public Hook {
  public:
   explicit RetainGrad(Ref<WeakCell> cell) : cell_(std::move(cell)) {}
   Tensor call(const Tensor& g) override {
+    if (mode().recorder) mode().recorder->refuse("retain_grad() on a tensor made in the function");
     if (cell_->cell) cell_->cell->grad_meta->grad = g.requires_grad() ? g : g.alias();
     return {};
   }

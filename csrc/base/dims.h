@@ -90,9 +90,15 @@ inline int64_t numel_of(const Dims& sizes) {
   return zero ? 0 : n;
 }
 
+// For strides that no element uses: those of an empty tensor, or beyond a dim that is broadcast.
+inline int64_t wrapping_product(int64_t a, int64_t b) {
+  return static_cast<int64_t>(static_cast<uint64_t>(a) * static_cast<uint64_t>(b));
+}
+
 inline Dims contiguous_strides(const Dims& sizes) {
   Dims strides = Dims::filled(sizes.size(), 1);
-  for (int i = sizes.size() - 2; i >= 0; --i) strides[i] = strides[i + 1] * std::max<int64_t>(sizes[i + 1], 1);
+  for (int i = sizes.size() - 2; i >= 0; --i)
+    strides[i] = wrapping_product(strides[i + 1], std::max<int64_t>(sizes[i + 1], 1));
   return strides;
 }
 
@@ -102,7 +108,7 @@ inline bool is_contiguous(const Dims& sizes, const Dims& strides) {
   for (int i = sizes.size() - 1; i >= 0; --i) {
     if (sizes[i] == 0) return true;
     packed &= sizes[i] == 1 || strides[i] == expected;
-    expected *= sizes[i];
+    expected = wrapping_product(expected, sizes[i]);
   }
   return packed;
 }

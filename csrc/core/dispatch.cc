@@ -68,14 +68,9 @@ Ref<Node> record_on_tape(const OpDef& def, const void* op, Inputs in, Inputs out
 }
 
 // One draw for every element of the result or of the first input (weights drawn from), whichever has more.
-Tensor rng_state(Inputs in, const Metas& metas) {
-  Generator& g = mode().generator ? *mode().generator : default_generator();
+int64_t numbers_drawn(Inputs in, const Metas& metas) {
   const int64_t drawn_from = in[0].defined() ? in[0].numel() : 1;
-  const RngState s = g.reserve(std::max(drawn_from, metas.empty() ? 1 : numel_of(metas[0].sizes)));
-  Tensor t = Tensor::empty({2}, DType::kInt64);
-  t.data<int64_t>()[0] = static_cast<int64_t>(s.seed);
-  t.data<int64_t>()[1] = static_cast<int64_t>(s.offset);
-  return t;
+  return std::max(drawn_from, metas.empty() ? 1 : numel_of(metas[0].sizes));
 }
 
 // One value everywhere may be written to overlapping windows; memory that is broadcast (stride 0) is refused all the
@@ -155,7 +150,31 @@ void check_no_partial_overlap(const Tensor& t, const Tensor& target, const char*
            op, ")");
 }
 
+// Tells the recorder of a copy that autograd keeps.
+void record_clone(Recorder& recorder, const Tensor& from, const Tensor& copy) {
+  const OpDef* clone = find_op("clone");
+  alignas(16) char attributes[kMaxOpBytes];
+  clone->construct(attributes);
+  recorder.record(*clone, attributes, {&from, 1}, {&copy, 1});
+}
+
+void dispatch_inplace_now(const OpDef& def, const void* op, Inputs in, Recorder* recorder);
+void write_now(const Tensor& target, const Tensor& value, const char* op);
+
 }  // namespace
+
+Tensor draw_state(int64_t count) {
+  Generator& g = mode().generator ? *mode().generator : default_generator();
+  const RngState s = g.reserve(count);
+  Tensor t = Tensor::empty({2}, DType::kInt64);
+  t.data<int64_t>()[0] = static_cast<int64_t>(s.seed);
+  t.data<int64_t>()[1] = static_cast<int64_t>(s.offset);
+  if (Recorder* r = mode().recorder) {
+    if (mode().generator) r->refuse("a random op has a generator of its own");
+    r->record_draw(t, count);
+  }
+  return t;
+}
 
 void dispatch_op(const OpDef& def, const void* op, Inputs in, TensorList& out) {
   Mode& m = mode();
@@ -179,7 +198,7 @@ void dispatch_op(const OpDef& def, const void* op, Inputs in, TensorList& out) {
     TensorList with_rng;
     if (def.info->random && !in.back().defined()) {
       for (const Tensor& t : in.first(in.size() - 1)) with_rng.push_back(t);
-      with_rng.push_back(rng_state(in, metas));
+      with_rng.push_back(draw_state(numbers_drawn(in, metas)));
       in = with_rng;
     }
     check_finite_ranks(def, in);
@@ -223,6 +242,21 @@ void dispatch_op(const OpDef& def, const void* op, Inputs in, TensorList& out) {
 }
 
 void dispatch_inplace(const OpDef& def, const void* op, Inputs in) {
+  if (!mode().recorder) return dispatch_inplace_now(def, op, in, nullptr);
+  const RecorderPause pause;
+  dispatch_inplace_now(def, op, in, pause.paused());
+  if (def.info->random && mode().generator) pause.paused()->refuse("a random op has a generator of its own");
+  pause.paused()->record_inplace(def, op, in);
+}
+
+void write_into(const Tensor& target, const Tensor& value, const char* op) {
+  write_now(target, value, op);
+  if (mode().recorder) mode().recorder->record_write(target, value);
+}
+
+namespace {
+
+void dispatch_inplace_now(const OpDef& def, const void* op, Inputs in, Recorder* recorder) {
   const Tensor& self = in[0];
   const bool recording = mode().grad && any_requires_grad(in) && is_floating(self.dtype());
   check_writable(self, def.name(), recording);
@@ -247,7 +281,6 @@ void dispatch_inplace(const OpDef& def, const void* op, Inputs in) {
       LockRelease unlocked(self.nbytes() > kReleaseLockBytes);
       def.eval(op, safe, {&target, 1});
       self.storage()->bump_version();
-      if (mode().recorder) mode().recorder->record_inplace(def, op, in, self);
       return;
     }
   }
@@ -263,6 +296,7 @@ void dispatch_inplace(const OpDef& def, const void* op, Inputs in) {
       Tensor old = Tensor::empty(t.sizes(), t.dtype());
       kernels::copy(old.view(), t.view());
       if (t.requires_grad()) set_edge(old, t.edge());
+      if (recorder) record_clone(*recorder, t, old);
       t = old;
     }
   }
@@ -270,10 +304,10 @@ void dispatch_inplace(const OpDef& def, const void* op, Inputs in) {
   dispatch_op(def, op, inputs, result);
   DS_CHECK(can_cast(result[0].dtype(), self.dtype()), "result type ", name_of(result[0].dtype()),
            " can't be cast to the desired output type ", name_of(self.dtype()), " (", def.name(), "_)");
-  write_into(self, result[0], def.name());
+  write_now(self, result[0], def.name());
 }
 
-void write_into(const Tensor& target, const Tensor& value, const char* op) {
+void write_now(const Tensor& target, const Tensor& value, const char* op) {
   const bool recording =
       mode().grad && is_floating(target.dtype()) && (target.requires_grad() || value.requires_grad());
   check_writable(target, op, recording);
@@ -293,6 +327,8 @@ void write_into(const Tensor& target, const Tensor& value, const char* op) {
   target.storage()->bump_version();
   if (recording) rebase_history(target, value_edge, value.meta());
 }
+
+}  // namespace
 
 // --- shared shape and dtype rules
 

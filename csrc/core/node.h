@@ -30,6 +30,7 @@ class Node : public Counted {
   virtual ~Node();
   static void* operator new(size_t n) { return allocate(n); }
   static void operator delete(void* p, size_t n) { deallocate(p, n); }
+  static uint64_t newest_sequence();  // of all nodes so far
 
   virtual std::string name() const = 0;
   // grads[i] is the gradient of output i (undefined: zero). Returns one gradient an edge (undefined: none).
@@ -110,6 +111,8 @@ class Snapshot {
 // Installed by autograd/ so that core need not know ops or the engine.
 struct AutogradHooks {
   Ref<Node> (*make_accumulator)(const Tensor& leaf) = nullptr;
+  // leaf.grad += grad, as backward does.
+  void (*accumulate)(const Tensor& leaf, const Tensor& grad, bool create_graph) = nullptr;
   // The node as_strided(base) -> view that gives a stale view its gradient edge.
   Edge (*rederive_view)(const Tensor& view, const Tensor& base) = nullptr;
   // base's new edge after `view` of it was overwritten by a value with edge `value`.

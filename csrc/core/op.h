@@ -61,6 +61,7 @@ struct OpInfo {
   Saves saves = Saves::kInputs;
   bool differentiable = true;
   bool inplace = false;  // has a name_() form that writes into the first input
+  bool reads_data = false;  // the result's size depends on values
   bool random = false;   // the last input is the generator state int64[2] {seed, offset}
   Shown shown = Shown::kBoth;
   const char* node = nullptr;  // grad_fn's name where it does not follow from the schema's
@@ -134,6 +135,8 @@ inline constexpr size_t kMaxOpBytes = 320;
 void dispatch_op(const OpDef& def, const void* op, Inputs in, TensorList& out);
 // self := op(self, ...) with PyTorch's meaning through every alias and view.
 void dispatch_inplace(const OpDef& def, const void* op, Inputs in);
+// Reserves random numbers for `count` elements: the state a random op takes as its last input.
+Tensor draw_state(int64_t count);
 // target := value, recorded as a write when gradients are on (copy_).
 void write_into(const Tensor& target, const Tensor& value, const char* op);
 

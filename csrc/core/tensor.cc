@@ -98,6 +98,7 @@ View Tensor::view_as(const Dims& target) const {
 
 Scalar Tensor::item() const {
   DS_CHECK(numel() == 1, "a Tensor with ", numel(), " elements cannot be converted to Scalar");
+  if (mode().recorder) mode().recorder->record_read(*this);
   return dispatch(dtype(), [&]<class T>() -> Scalar {
     const T value = *data<T>();
     if constexpr (is_small_float<T>)
@@ -213,10 +214,11 @@ Ref<WeakCell> weak_cell(const Tensor& t) {
 
 // --- nodes
 
-uint64_t Node::next_sequence() {
-  static std::atomic<uint64_t> counter{0};
-  return counter.fetch_add(1, std::memory_order_relaxed);
+namespace {
+std::atomic<uint64_t> g_sequence{0};
 }
+uint64_t Node::next_sequence() { return g_sequence.fetch_add(1, std::memory_order_relaxed); }
+uint64_t Node::newest_sequence() { return g_sequence.load(std::memory_order_relaxed); }
 
 Node::~Node() = default;
 

@@ -281,7 +281,7 @@ struct Nonzero {
                                .doc = "Indices of the non-zero elements, int64 [n, ndim].",
                                .kind = Kind::kIndex,
                                .differentiable = false,
-                               .shown = Shown::kBoth};
+                               .reads_data = true};
   bool operator==(const Nonzero&) const = default;
   Meta infer(Inputs in) const { return {DType::kInt64, {kernels::count_nonzero(in[0].view()), in[0].dim()}}; }
   void eval(Inputs in, Tensor& out) const {

@@ -158,10 +158,9 @@ DS_BODY(Flatten, "flatten(Tensor input, int start_dim=0, int end_dim=-1) -> Tens
   DS_CHECK(a <= b, "flatten() has invalid args: start_dim cannot come after end_dim");
   if (x.dim() == 0) return reshape(x, {1});
   Dims sizes;
-  int64_t merged = 1;
+  const int64_t merged = numel_of(Dims(std::span(x.sizes().begin() + a, static_cast<size_t>(b - a + 1))));
   for (int i = 0; i < x.dim(); ++i) {
     if (i < a || i > b) sizes.push_back(x.sizes()[i]);
-    if (i >= a && i <= b) merged *= x.sizes()[i];
     if (i == b) sizes.push_back(merged);
   }
   return reshape(x, sizes);
@@ -177,13 +176,12 @@ DS_BODY(Unflatten, "unflatten(Tensor input, int dim, int[] sizes) -> Tensor",
   const int d = wrap_dim("unflatten", dim, x.dim());
   DS_CHECK(!sizes.empty(), "unflatten: sizes must be non-empty");
   Dims parts = sizes;
-  int64_t known = 1;
-  for (int64_t s : sizes) known *= s == -1 ? 1 : s;
   for (int64_t& s : parts)
-    if (s == -1 && known > 0) s = x.sizes()[d] / known;
-  int64_t total = 1;
-  for (int64_t s : parts) total *= s;
-  DS_CHECK(total == x.sizes()[d], "unflatten: Provided sizes ", sizes, " don't multiply up to the size of dim ", d,
+    if (s == -1) s = 1;
+  const int64_t known = numel_of(parts);
+  for (int i = 0; i < parts.size(); ++i)
+    if (sizes[i] == -1 && known > 0) parts[i] = x.sizes()[d] / known;
+  DS_CHECK(numel_of(parts) == x.sizes()[d], "unflatten: Provided sizes ", sizes, " don't multiply up to the size of dim ", d,
            " (", x.sizes()[d], ") in the input tensor");
   Dims out = x.sizes();
   out.erase(d);

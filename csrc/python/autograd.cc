@@ -124,7 +124,10 @@ void bind_autograd(py::module_& m) {
   });
 
   m.def("_register_hook",
-        [](const Tensor& t, py::object f) { return register_hook(t, Ref<Hook>(new PythonHook(std::move(f)))); });
+        [](const Tensor& t, py::object f) {
+          refuse_capture("a hook is registered");
+          return register_hook(t, Ref<Hook>(new PythonHook(std::move(f))));
+        });
   m.def("_register_post_accumulate_grad_hook", [](const Tensor& t, py::object f) {
     return register_post_accumulate_hook(t, Ref<Hook>(new PythonHook(std::move(f))));
   });
@@ -188,6 +191,7 @@ void bind_autograd(py::module_& m) {
                if (differentiable[i].cast<bool>() && is_floating(t.dtype())) {
                  t.cell()->requires_grad = false;
                  set_edge(t, {f.node, i});
+                 if (mode().recorder) mode().recorder->record_foreign_edge(t);
                }
                ++i;
              }

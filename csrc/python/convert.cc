@@ -109,6 +109,7 @@ py::dict array_interface(const ArraySource& source) {
 py::object to_numpy(const Tensor& self, bool force) {
   DS_CHECK(force || !self.requires_grad(),
            "Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.");
+  refuse_capture("a tensor becomes a NumPy array");
   const DType dtype = self.dtype();
   const bool extended = dtype == DType::kBFloat16 || is_float8(dtype);
   py::object extended_dtype;
@@ -231,15 +232,19 @@ PyObject* tolist_of(const Tensor& t) {
 }  // namespace
 
 Tensor tensor_from_data(PyObject* data, Opt<DType> dtype) {
+  if (is_tensor(data)) refuse_capture("deepseek.tensor() copies a tensor; use clone()");
   if (is_tensor(data)) return copied(unwrap(data), dtype.value_or(cell_of(data).dtype));
   if (is_array(data)) {
     const Tensor t = from_numpy(py::reinterpret_borrow<py::object>(data));
-    return copied(t, dtype.value_or(t.dtype()));
+    const Tensor out = copied(t, dtype.value_or(t.dtype()));
+    if (mode().recorder) mode().recorder->record_constant(out);
+    return out;
   }
   Shape s;
   scan(data, 0, s);
   Tensor out = Tensor::empty(s.sizes, dtype.value_or(s.any ? s.dtype : default_dtype()));
   if (out.numel() > 0) store(data, out);
+  if (mode().recorder) mode().recorder->record_constant(out);
   return out;
 }
 
@@ -272,10 +277,16 @@ void bind_convert(py::module_& m) {
   py::class_<ArraySource>(m, "_ArraySource").def_property_readonly("__array_interface__", array_interface);
   m.def("_numpy", to_numpy, py::arg("self"), py::arg("force") = false, "A NumPy array on the tensor's memory.");
   m.def(
-      "_tolist", [](const Tensor& t) { return py::reinterpret_steal<py::object>(tolist_of(t)); },
+      "_tolist", [](const Tensor& t) {
+        if (t.numel() > 1024) refuse_capture("tolist() of many numbers");
+        return py::reinterpret_steal<py::object>(tolist_of(t));
+      },
       "Nested lists of numbers.");
   m.def("_to_dlpack",
-        [](const Tensor& t, bool versioned) { return py::reinterpret_steal<py::object>(to_dlpack(t, versioned)); });
+        [](const Tensor& t, bool versioned) {
+    refuse_capture("a tensor is exported");
+    return py::reinterpret_steal<py::object>(to_dlpack(t, versioned));
+  });
   m.def("_from_dlpack_capsule", [](const py::object& capsule) { return from_dlpack_capsule(capsule.ptr()); });
   m.def(
       "promote_types",

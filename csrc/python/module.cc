@@ -17,4 +17,5 @@ PYBIND11_MODULE(_C, m) {
   bind_autograd(m);
   bind_optim(m);
   bind_io(m);
+  bind_jit(m);
 }

@@ -78,6 +78,11 @@ void check_device(PyObject* o);  // None, "cpu" or device("cpu"); else a Runtime
 PyObject* tensor_getitem(PyObject* self, PyObject* index);
 int tensor_setitem(PyObject* self, PyObject* index, PyObject* value);
 
+// A function that does this while it is captured cannot be replayed.
+inline void refuse_capture(const char* why) {
+  if (mode().recorder) mode().recorder->refuse(why);
+}
+
 // --- parts of the module
 void bind_dtypes(pybind11::module_& m);
 void bind_tensor(pybind11::module_& m);
@@ -86,6 +91,7 @@ void bind_convert(pybind11::module_& m);
 void bind_autograd(pybind11::module_& m);
 void bind_runtime(pybind11::module_& m);
 void bind_optim(pybind11::module_& m);
+void bind_jit(pybind11::module_& m);
 void bind_io(pybind11::module_& m);
 
 }  // namespace deepseek::python

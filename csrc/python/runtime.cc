@@ -71,6 +71,7 @@ void bind_runtime(py::module_& m) {
   m.def(
       "manual_seed",
       [m](const py::object& seed) {
+        refuse_capture("the generator is seeded");
         default_generator().manual_seed(seed_from(seed));
         return m.attr("default_generator");
       },

@@ -152,7 +152,9 @@ DS_GETTER(get_grad) {
                      "retain_grad() was called on the tensor",
                      1) < 0)
       throw PythonError();
-    return wrap(m ? m->grad : Tensor());
+    const Tensor g = m ? m->grad : Tensor();
+    if (mode().recorder) mode().recorder->record_get_grad(t, g);
+    return wrap(g);
   });
 }
 DS_GETTER(get_data) {
@@ -164,6 +166,7 @@ int set_grad(PyObject* self, PyObject* value, void*) {
     const Tensor t = unwrap(self);
     if (!value || value == Py_None) {
       if (t.cell()->grad_meta) t.cell()->grad_meta->grad = Tensor();
+      if (mode().recorder) mode().recorder->record_set_grad(t, Tensor());
       return 0;
     }
     DS_CHECK_AS(TypeError, is_tensor(value), "assigned grad expected to be a Tensor or None but got grad of type ",
@@ -175,6 +178,7 @@ int set_grad(PyObject* self, PyObject* value, void*) {
     DS_CHECK(g.sizes() == t.sizes(), "assigned grad has data of a different size: ", g.sizes(),
              " for a tensor of size ", t.sizes());
     grad_meta(t).grad = g;
+    if (mode().recorder) mode().recorder->record_set_grad(t, g);
     return 0;
   });
 }
@@ -183,6 +187,7 @@ int set_data(PyObject* self, PyObject* value, void*) {
   return guarded([&]() -> int {
     DS_CHECK_AS(TypeError, value && is_tensor(value), "Variable data has to be a tensor");
     const Tensor t = unwrap(self), v = unwrap(value);
+    refuse_capture("a tensor's .data is assigned");
     Cell& c = *t.cell();
     c.storage = v.storage();
     c.offset = v.offset();
@@ -196,6 +201,7 @@ int set_data(PyObject* self, PyObject* value, void*) {
 int set_requires_grad_attr(PyObject* self, PyObject* value, void*) {
   return guarded([&]() -> int {
     DS_CHECK_AS(TypeError, value && PyBool_Check(value), "requires_grad must be a bool");
+    if ((value == Py_True) != unwrap(self).requires_grad()) refuse_capture("requires_grad is changed");
     set_requires_grad(unwrap(self), value == Py_True);
     return 0;
   });
@@ -229,7 +235,10 @@ DS_METHOD(m_numel) { return PyLong_FromLongLong(unwrap(self).numel()); }
 DS_METHOD(m_item) {
   return guarded([&] { return item(unwrap(self)); });
 }
-DS_METHOD(m_data_ptr) { return PyLong_FromVoidPtr(unwrap(self).data_ptr()); }
+DS_METHOD(m_data_ptr) {
+  refuse_capture("data_ptr() is read");
+  return PyLong_FromVoidPtr(unwrap(self).data_ptr());
+}
 DS_METHOD(m_storage_offset) { return PyLong_FromLongLong(cell_of(self).offset); }
 DS_METHOD(m_is_contiguous) { return PyBool_FromLong(unwrap(self).is_contiguous()); }
 DS_METHOD(m_element_size) { return PyLong_FromLongLong(size_of(cell_of(self).dtype)); }
@@ -248,6 +257,7 @@ DS_METHOD(m_detach_) {
     const Tensor t = unwrap(self);
     DS_CHECK(!(t.cell()->grad_meta && t.cell()->grad_meta->base.defined()),
              "Can't detach views in-place. Use detach() instead.");
+    refuse_capture("a tensor is detached in place");
     if (t.cell()->grad_meta) t.cell()->grad_meta->edge = {};
     t.cell()->requires_grad = false;
     Py_INCREF(self);
@@ -283,7 +293,9 @@ PyObject* m_stride(PyObject* self, PyObject* const* args, Py_ssize_t nargs) {
 PyObject* m_requires_grad_(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
   return guarded([&]() -> PyObject* {
     const Py_ssize_t total = nargs + (kwnames ? PyTuple_GET_SIZE(kwnames) : 0);
-    set_requires_grad(unwrap(self), total == 0 || PyObject_IsTrue(args[0]) == 1);
+    const bool on = total == 0 || PyObject_IsTrue(args[0]) == 1;
+    if (on != unwrap(self).requires_grad()) refuse_capture("requires_grad is changed");
+    set_requires_grad(unwrap(self), on);
     Py_INCREF(self);
     return self;
   });
@@ -565,7 +577,10 @@ PyObject* wrap_as(PyTypeObject* type, const Tensor& t) {
 PyObject* wrap(const Tensor& t) {
   if (!t.defined()) Py_RETURN_NONE;
   Cell* cell = t.cell();
-  if (!cell->python) return wrap_as(tensor_type, t);
+  if (!cell->python) {
+    if (mode().recorder) mode().recorder->record_wrapped(t);
+    return wrap_as(tensor_type, t);
+  }
   auto* object = static_cast<PyObject*>(cell->python);
   if (cell->python_owned) {  // the cell's reference becomes the caller's, and the object holds the cell again
     cell->python_owned = false;

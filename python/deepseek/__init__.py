@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # names that load on first use: see _lazy.py
     from deepseek import autograd as autograd
     from deepseek import cuda as cuda
     from deepseek import io as io
+    from deepseek import jit as jit
     from deepseek import linalg as linalg
     from deepseek import models as models
     from deepseek import nn as nn
@@ -38,6 +39,7 @@ if TYPE_CHECKING:  # names that load on first use: see _lazy.py
     from deepseek._serialization import load as load
     from deepseek._serialization import save as save
     from deepseek.amp import autocast as autocast
+    from deepseek.jit import compile as compile
 
     __version__: str
 

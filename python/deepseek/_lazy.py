@@ -6,7 +6,7 @@ import importlib
 from typing import Any
 
 SUBMODULES = (
-    "amp", "autograd", "cli", "cuda", "io", "linalg", "models", "nn", "optim", "random", "return_types", "testing",
+    "amp", "autograd", "cli", "cuda", "io", "jit", "linalg", "models", "nn", "optim", "random", "return_types", "testing",
     "train", "utils", "version",
 )  # fmt: skip
 # name: (module, its name there)
@@ -16,6 +16,7 @@ ATTRIBUTES = {
     "load": ("deepseek._serialization", "load"),
     "save": ("deepseek._serialization", "save"),
     "__version__": ("deepseek.version", "__version__"),
+    "compile": ("deepseek.jit", "compile"),
     "UntypedStorage": ("deepseek._storage", "UntypedStorage"),
 }
 LEGACY = (

@@ -11,6 +11,7 @@ from typing import Any
 
 import deepseek
 from deepseek import Tensor
+from deepseek.jit.capture import is_recording, run_on_replay
 from deepseek.nn.modules._hooks import Hook, RemovableHandle, _add
 
 __all__ = ["Optimizer"]
@@ -23,6 +24,8 @@ def _with_hooks(step: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(step)
     def wrapped(self: Optimizer, *args: Any, **kwargs: Any) -> Any:
+        if is_recording():  # a captured step runs for real on every replay
+            return run_on_replay(wrapped, (self, *args), kwargs)
         for hook in list(self._step_pre_hooks.values()):
             changed = hook(self, args, kwargs)
             if changed is not None:

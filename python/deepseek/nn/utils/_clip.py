@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import deepseek
 from deepseek import _C, Tensor
+from deepseek.jit import disable
 
 
 def _as_list(tensors: Tensor | Iterable[Tensor]) -> list[Tensor]:
@@ -29,9 +30,12 @@ def get_total_norm(
     Raises:
         RuntimeError: the norm is not finite and ``error_if_nonfinite`` is set.
     """
+    return _total_norm(_as_list(tensors), float(norm_type), error_if_nonfinite)
+
+
+@disable
+def _total_norm(values: list[Tensor], norm_type: float, error_if_nonfinite: bool) -> Tensor:
     with deepseek.no_grad():
-        values = _as_list(tensors)
-        norm_type = float(norm_type)
         if not values:
             return deepseek.tensor(0.0)
         if norm_type == 2.0:

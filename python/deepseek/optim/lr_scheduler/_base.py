@@ -6,6 +6,7 @@ import warnings
 from typing import Any
 
 from deepseek import Tensor
+from deepseek.jit import disable
 from deepseek.optim.optimizer import Optimizer
 
 
@@ -68,6 +69,7 @@ class LRScheduler:
     def _present(self) -> list[float]:
         return [float(group["lr"]) for group in self.optimizer.param_groups]
 
+    @disable
     def step(self, epoch: int | None = None) -> None:
         """Go to the next epoch (or to ``epoch``) and set its rates."""
         if self._step_count == 1 and not self.optimizer._step_called:

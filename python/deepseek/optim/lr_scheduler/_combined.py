@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Any
 
+from deepseek.jit import disable
 from deepseek.optim.lr_scheduler._base import LRScheduler, check_optimizer, set_lr
 from deepseek.optim.optimizer import Optimizer
 
@@ -66,6 +67,7 @@ class SequentialLR(_Combined):
         self._schedulers[0]._first_step()
         self._last_lr = self._schedulers[0].get_last_lr()
 
+    @disable
     def step(self, epoch: int | None = None) -> None:
         """Go to the next epoch; ``epoch`` is not supported."""
         if epoch is not None:
@@ -89,6 +91,7 @@ class ChainedScheduler(_Combined):
         self._take(schedulers, schedulers[0].optimizer if optimizer is None else optimizer)
         self._last_lr = self._present()
 
+    @disable
     def step(self, epoch: int | None = None) -> None:
         """Step every schedule; ``epoch`` is not supported."""
         if epoch is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from deepseek.jit import disable
 from deepseek.optim.lr_scheduler._base import LRScheduler, check_optimizer, set_lr
 from deepseek.optim.optimizer import Optimizer
 
@@ -66,6 +67,7 @@ class ReduceLROnPlateau(LRScheduler):
         self.cooldown_counter = 0
         self.num_bad_epochs = 0
 
+    @disable
     def step(self, metrics: Any, epoch: int | None = None) -> None:  # type: ignore[override]
         """Note the metric of one epoch (a number or a 0-d tensor) and reduce the rates if it is time."""
         metric = float(metrics)

@@ -1,0 +1,104 @@
+// A captured function: what it did, in order, on numbered slots. Replaying it makes the same calls through the same
+// choke point, so results, errors, views, in-place writes and gradients are those of the eager call.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "core/op.h"
+
+namespace deepseek::jit {
+
+enum class Step : uint8_t {
+  kOp,          // out = def(in): a fresh tensor or a view
+  kInplace,     // in[0] := def(in)
+  kWrite,       // in[0].copy_(in[1])
+  kAlias,       // out[0] = in[0]'s memory with another geometry and no history
+  kAccumulate,  // in[0].grad += in[1], as backward does at a leaf
+  kSetGrad,     // in[0].grad = in[1] (-1: None)
+  kGetGrad,     // out[0] = in[0].grad
+  kCheck,       // the function read in[0] as the number `expected`; another number ends the replay
+  kDraw,        // out[0] = a generator state, reserved for `count` numbers
+  kHost,        // calls back into the host (an optimizer's step)
+};
+
+// Something the host does on every replay, such as an optimizer's step.
+class HostCall : public Counted {
+ public:
+  virtual ~HostCall() = default;
+  virtual std::string name() const = 0;
+  virtual TensorList call(Inputs in) = 0;
+};
+
+using Slots = SmallVector<int32_t, 4>;
+
+struct GraphNode {
+  Step step = Step::kOp;
+  const OpDef* def = nullptr;
+  std::vector<char> attributes;  // def->size bytes
+  Slots in, out;                 // -1: no tensor
+  bool grad = false;             // recorded on the tape
+  bool inference = false;
+  bool flag = false;  // kAccumulate: create_graph; kAlias: the result is a leaf that requires grad
+  ViewSpec view;      // kAlias, relative to in[0]
+  Scalar expected;    // kCheck
+  int64_t count = 0;  // kDraw
+  Ref<HostCall> host;
+  Slots release;  // slots not needed after this node
+};
+
+struct Slot {
+  Meta meta;  // with strides
+  bool requires_grad = false;
+  int32_t memory = -1;   // slots with the same number share storage
+  bool outside = false;  // memory that exists before the call: arguments, parameters, constants
+};
+
+struct Captured {
+  int32_t slot;
+  Tensor tensor;
+  bool constant = false;  // made from host data by the function itself
+  bool copied = false;    // a constant that is written to or returned: every call gets its own
+};
+
+// Whether .grad of an input or captured tensor was there when the function first looked at it.
+struct GradState {
+  int32_t slot;
+  bool present;
+};
+
+struct Graph {
+  std::vector<Slot> slots;
+  std::vector<int32_t> inputs;
+  std::vector<Captured> captured;
+  std::vector<GraphNode> nodes;
+  std::vector<int32_t> outputs;
+  std::vector<GradState> grads;
+
+  bool effect_outside(const GraphNode& n) const;  // changes something that outlives the call
+};
+
+std::string to_text(const Graph& g);
+// Throws Error when a slot is read before it is defined, defined twice or after its release, or a call does not fit.
+void verify(const Graph& g);
+
+// --- passes: graph -> graph, each with a switch
+struct Pass {
+  const char* name;
+  const char* doc;
+  void (*run)(Graph& g);
+};
+const std::vector<Pass>& passes();
+// By memory number: whether a tensor that outlives the call may send gradients into it.
+std::vector<bool> memory_on_tape(const Graph& g);
+void drop_tape(Graph& g);         // no tape for what no escaping tensor depends on
+void merge_common(Graph& g);      // common subexpressions
+void eliminate_dead(Graph& g);    // results nobody uses
+void release_early(Graph& g);     // frees each tensor after its last use
+
+// --- running
+// Runs the graph. False when a kCheck saw another value, or a size that depends on values is another one; then all is
+// as it was before.
+bool replay(const Graph& g, Inputs in, TensorList& out);
+
+}  // namespace deepseek::jit

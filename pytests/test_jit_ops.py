@@ -1,0 +1,88 @@
+"""Every op of the table under ``deepseek.jit``: a replay equals the eager call bit for bit, gradients too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import deepseek
+from opinfo import OpInfo
+from opinfo.core import FLOATS, fill, leaves
+from test_ops import call_op, grad_outputs, over, weight_like
+
+Tensor = deepseek.Tensor
+# The function reads values itself, and what it does depends on them in a way no recording can follow.
+EAGER = {
+    "repeat_interleave": "builds its index from the counts in host memory",
+}
+
+
+def bits(value: Any) -> Any:
+    """A comparable picture of a result: dtype, size, strides and the exact bytes."""
+    if isinstance(value, Tensor):
+        t = value.detach()
+        raw = t.contiguous() if not t.dtype.is_floating_point else t.to(deepseek.float64)
+        return str(t.dtype), tuple(t.shape), t.stride(), raw.numpy().tobytes(), value.requires_grad
+    if isinstance(value, (list, tuple)):
+        return [bits(v) for v in value]
+    return value
+
+
+def dtype_of(info: OpInfo) -> str:
+    return next((d for d in ("float32", *FLOATS) if d in info.dtypes), info.dtypes[0])
+
+
+def run(function: Any, info: OpInfo, index: int, grad: bool) -> Any:
+    args, kwargs = fill(info, index, dtype_of(info)).tensors(requires_grad=grad)
+    deepseek.manual_seed(7)
+    return function(*args, **kwargs)
+
+
+@over()
+def test_replay_equals_eager(info: OpInfo, index: int) -> None:
+    compiled = deepseek.jit(lambda *args, **kwargs: call_op(info.name, args, kwargs), verify=True)
+    expected = bits(run(compiled._function, info, index, grad=False))
+    for _ in range(3):
+        assert bits(run(compiled, info, index, grad=False)) == expected
+    if not compiled._entries:
+        assert info.name in EAGER or "object" in compiled.explain(), compiled.explain()
+
+
+@over(lambda info: info.grad)
+def test_gradients_of_a_replay_equal_eager(info: OpInfo, index: int) -> None:
+    """Both ways: backward of a replayed call, and a replayed call that runs backward itself."""
+
+    def whole(*args: Any, **kwargs: Any) -> Any:
+        result = call_op(info.name, args, kwargs)
+        inputs = [t for t in leaves((args, kwargs), Tensor) if t.requires_grad]
+        outs = [t for t in grad_outputs(result) if t.requires_grad]
+        if not inputs or not outs:
+            return result, []
+        grads = deepseek.autograd.grad(outs, inputs, [deepseek.ones_like(t) * 0.75 for t in outs], allow_unused=True)
+        return result, list(grads)
+
+    def outside(*args: Any, **kwargs: Any) -> Any:
+        result = forward(*args, **kwargs)
+        inputs = [t for t in leaves((args, kwargs), Tensor) if t.requires_grad]
+        outs = [t for t in grad_outputs(result) if t.requires_grad]
+        return list(deepseek.autograd.grad(outs, inputs, [weight_like(t) for t in outs], allow_unused=True)) if outs else []
+
+    forward = deepseek.jit(lambda *args, **kwargs: call_op(info.name, args, kwargs), verify=True)
+    inside = deepseek.jit(whole, verify=True)
+    dtype = dtype_of(info)
+    deepseek.manual_seed(7)
+    call = fill(info, index, dtype)
+    args, kwargs = call.tensors(requires_grad=True)
+    deepseek.manual_seed(7)
+    expected_inside = bits(whole(*args, **kwargs))
+    expected_outside: Any = None
+    for _ in range(3):
+        args, kwargs = fill(info, index, dtype).tensors(requires_grad=True)
+        deepseek.manual_seed(7)
+        assert bits(inside(*args, **kwargs)) == expected_inside
+        args, kwargs = fill(info, index, dtype).tensors(requires_grad=True)
+        deepseek.manual_seed(7)
+        found = bits(outside(*args, **kwargs))
+        assert expected_outside is None or found == expected_outside
+        expected_outside = found
+    if info.name not in EAGER:
+        assert inside._entries and forward._entries, inside.explain() + forward.explain()

@@ -1,0 +1,186 @@
+"""Compiled functions: recordings, and the choice between replaying and recording."""
+
+from __future__ import annotations
+
+import functools
+import types
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+from deepseek import _C
+from deepseek.jit.guards import Guards, describe, state_guards
+
+__all__ = ["Compiled", "compile", "disable", "is_recording"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+MAX_RECORDINGS = 8
+_MAX_NOTES = 32
+
+
+def is_recording() -> bool:
+    """True while a function is being recorded."""
+    return _C._jit_recording()
+
+
+class Compiled:
+    """A function that is recorded on its first call and replayed afterwards (see :mod:`deepseek.jit`).
+
+    Attribute access goes to the function or module it wraps.
+    """
+
+    def __init__(self, function: Callable[..., Any], passes: tuple[str, ...], verify: bool) -> None:
+        self._function = function
+        self._passes = list(passes)
+        self._verify = verify
+        self._entries: list[tuple[Any, list[Any]]] = []
+        self._guards: list[Guards] = []
+        self._notes: list[str] = []
+        self._refused: list[str] = []
+        self._eager = False  # it cannot be replayed
+        self._in_vain = 0  # recordings made since one was last replayed
+        functools.update_wrapper(self, function, updated=())
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self._eager:
+            return self._function(*args, **kwargs)
+        result = _C._jit_call(self._entries, args, kwargs)
+        if result is NotImplemented:
+            return self._record(args, kwargs)
+        if result is ...:  # inside another recording: part of that
+            return self._function(*args, **kwargs)
+        self._in_vain = 0
+        return result
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        return self if instance is None else types.MethodType(self, instance)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["_function"], name)
+
+    def __repr__(self) -> str:
+        return f"deepseek.jit({self._function!r})"
+
+    def _record(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if self._entries:
+            self._note(self._why(args, kwargs))
+        guards = state_guards(self._function, args, kwargs)
+        result, entry, why = _C._jit_record(self._function, args, kwargs, self._passes, self._verify)
+        if not why:
+            changed = _C._jit_failed_guard(guards.checks)
+            if changed is not None:
+                why = f"it changes the program's state: {describe(guards, changed)}"
+        if why:
+            self._eager = True
+            self._entries.clear()
+            self._note(f"runs eagerly from now on: {why}")
+            return result
+        self._in_vain += 1
+        if self._in_vain > 2 * MAX_RECORDINGS:
+            self.reset()
+            self._eager = True
+            self._note(f"runs eagerly from now on: the last {2 * MAX_RECORDINGS} calls all had to be recorded again")
+            return result
+        self._entries.insert(0, (entry, guards.checks))
+        self._guards.insert(0, guards)
+        del self._entries[MAX_RECORDINGS:], self._guards[MAX_RECORDINGS:]
+        return result
+
+    def _why(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+        """What the most recent recording had against the call."""
+        entry, checks = self._entries[0]
+        why = _C._jit_why(entry, args, kwargs)
+        if not why:
+            failed = _C._jit_failed_guard(checks)
+            known = [g for g in self._guards if g.checks is checks]
+            why = describe(known[0], failed) if failed is not None else "a value it read back was another one"
+        return f"recorded again: {why}"
+
+    def _note(self, text: str) -> None:
+        self._notes.append(text)
+        del self._notes[:-_MAX_NOTES]
+
+    def graph(self, index: int = 0) -> str:
+        """Text of a recording: the most recently used one by default.
+
+        Raises:
+            IndexError: there is no such recording.
+        """
+        if not 0 <= index < len(self._entries):
+            raise IndexError(f"jit: there are {len(self._entries)} recordings of {self._name()}; got index {index}")
+        return _C._jit_text(self._entries[index][0])
+
+    def explain(self) -> str:
+        """What is recorded, and why calls were recorded again or run eagerly."""
+        lines = [f"{self._name()}: {len(self._entries)} of at most {MAX_RECORDINGS} recordings"]
+        return "\n".join(lines + [f"  {note}" for note in self._notes])
+
+    def reset(self) -> None:
+        """Forget all recordings."""
+        self._entries.clear()
+        self._guards.clear()
+        self._notes.clear()
+        self._eager = False
+        self._in_vain = 0
+
+    def _name(self) -> str:
+        return getattr(self._function, "__qualname__", type(self._function).__name__)
+
+
+def compile(
+    function: Any = None, *, disabled_passes: Iterable[str] = (), verify: bool = False, fullgraph: bool = False
+) -> Any:
+    """Capture ``function`` (a function, method or module) on its first call and replay it afterwards.
+
+    Args:
+        function: what to capture; without it a decorator is returned.
+        disabled_passes: names of graph passes to leave out: ``"drop_tape"``, ``"cse"``, ``"dce"``, ``"release"``.
+        verify: check the graph after every pass (for tests).
+        fullgraph: accepted for PyTorch's sake; a capture is always one graph.
+
+    Raises:
+        TypeError: ``function`` cannot be called.
+        ValueError: there is no pass of that name.
+
+    Example::
+
+        @deepseek.jit
+        def step(x, y):
+            optimizer.zero_grad()
+            loss = (model(x) - y).square().mean()
+            loss.backward()
+            optimizer.step()
+            return loss
+    """
+    if function is None:
+        return functools.partial(compile, disabled_passes=disabled_passes, verify=verify, fullgraph=fullgraph)
+    if not callable(function):
+        raise TypeError(f"deepseek.jit expects a function or a module, got {type(function).__name__}")
+    known = _C._jit_passes()
+    left_out = {disabled_passes} if isinstance(disabled_passes, str) else set(disabled_passes)
+    if unknown := sorted(left_out - set(known)):
+        raise ValueError(f"deepseek.jit: there is no pass {unknown[0]!r}; passes are {', '.join(known)}")
+    if isinstance(function, Compiled):
+        function = function._function
+    return Compiled(function, tuple(name for name in known if name not in left_out), verify)
+
+
+def run_on_replay(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Call ``function`` now, unrecorded, and again on every replay of the recording under way."""
+    return _C._jit_host(function, args, kwargs)
+
+
+def disable(function: F) -> F:
+    """A function whose body is never captured: while a caller is recorded, and on every replay, it runs for real.
+
+    Optimizer and scheduler steps are such functions. Its arguments are kept; tensors among them are those of the
+    replay.
+    """
+
+    @functools.wraps(function)
+    def outside(*args: Any, **kwargs: Any) -> Any:
+        if _C._jit_recording():
+            return run_on_replay(function, args, kwargs)
+        return function(*args, **kwargs)
+
+    return outside  # type: ignore[return-value]
