@@ -65,7 +65,9 @@ int32_t Recording::slot_of(const Tensor& t) {
   // Autograd reads saved tensors through fresh cells on the same memory.
   if (const auto found = by_key_.find(key_of(t)); found != by_key_.end()) {
     const Tensor& known = tensors_[found->second];
-    if (known.dtype() == t.dtype() && known.requires_grad() == t.requires_grad()) {
+    // A number that autograd saved comes back as a plain tensor, which promotes differently.
+    const bool same_strength = known.cell()->wrapped_number == t.cell()->wrapped_number;
+    if (same_strength && known.requires_grad() == t.requires_grad()) {
       if (!t.requires_grad()) return found->second;
       const Edge a = known.edge(), b = t.edge();
       if (a.node.get() == b.node.get() && a.index == b.index) return found->second;

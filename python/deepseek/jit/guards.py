@@ -92,6 +92,11 @@ def _is_library(module_name: str) -> bool:
     return str(Path(file).resolve()).startswith(_library_folders())
 
 
+def _is_library_type(kind: type) -> bool:
+    module = kind.__module__
+    return not isinstance(module, str) or _is_library(module)  # some types written in C have no module
+
+
 class _Walk:
     def __init__(self) -> None:
         self.guards = Guards()
@@ -119,7 +124,7 @@ class _Walk:
             return
         elif isinstance(value, deepseek.nn.Module):
             self.module(value, name)
-        elif not _is_library(type(value).__module__):
+        elif not _is_library_type(type(value)):
             self.object(value, name)
 
     def items(self, container: Any, name: str, watch: bool) -> None:
@@ -193,7 +198,7 @@ class _Walk:
         if isinstance(getattr(value, "__dict__", None), dict):
             self.attributes(vars(value), name)
         for base in type(value).__mro__:
-            if _is_library(base.__module__):
+            if _is_library_type(base):
                 continue
             for attribute in vars(base).values():
                 if isinstance(attribute, types.FunctionType):
