@@ -166,7 +166,7 @@ def test_attributes_of_modules_are_guards() -> None:
         net.b.weight.mul_(2)  # the same tensor: no new recording is needed
     before = recordings(f)
     assert f(x).equal(net(x)) and recordings(f) == before
-    assert list(f.parameters())[0] is net.a.weight
+    assert next(iter(f.parameters())) is net.a.weight
 
 
 def test_as_a_decorator_of_methods() -> None:
@@ -458,7 +458,7 @@ def test_sizes_that_depend_on_values() -> None:
 def test_what_cannot_be_replayed(function: Any, reason: str) -> None:
     f = deepseek.jit(function)
     f(deepseek.ones(2))
-    assert not f._entries and f"runs eagerly from now on: " in f.explain() and reason in f.explain()
+    assert not f._entries and "runs eagerly from now on: " in f.explain() and reason in f.explain()
     f(deepseek.ones(2))
 
 

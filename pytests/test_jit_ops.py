@@ -80,7 +80,9 @@ def test_gradients_of_a_replay_equal_eager(info: OpInfo, index: int) -> None:
         result = forward(*args, **kwargs)
         inputs = [t for t in leaves((args, kwargs), Tensor) if t.requires_grad]
         outs = [t for t in grad_outputs(result) if t.requires_grad]
-        return list(deepseek.autograd.grad(outs, inputs, [weight_like(t) for t in outs], allow_unused=True)) if outs else []
+        if not outs:
+            return []
+        return list(deepseek.autograd.grad(outs, inputs, [weight_like(t) for t in outs], allow_unused=True))
 
     forward = deepseek.jit(target, verify=True)
     inside = deepseek.jit(whole, verify=True)

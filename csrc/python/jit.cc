@@ -400,21 +400,21 @@ py::object rebuild(const Tree& t, const py::list& tensors) {
 
 void bind_jit(py::module_& m) {
   m.attr("_jit_call") = py::reinterpret_steal<py::object>(PyCFunction_New(&jit_call_def, nullptr));
-  m.def("_jit_record", record);
+  m.def("_jit_record", record, py::arg("function"), py::arg("args"), py::arg("kwargs"), py::arg("passes"), py::arg("verify"));
   m.def("_jit_recording", [] { return mode().recorder != nullptr; });
   m.def("_jit_refuse", [](const std::string& why) {
     if (mode().recorder) mode().recorder->refuse(why);
-  });
-  m.def("_jit_text", [](const py::object& entry) { return jit::to_text(entry_of(entry.ptr()).graph); });
+  }, py::arg("why"));
+  m.def("_jit_text", [](const py::object& entry) { return jit::to_text(entry_of(entry.ptr()).graph); }, py::arg("entry"));
   m.def("_jit_why", [](const py::object& entry, const py::tuple& args, const py::dict& kwargs) {
     TensorList tensors;
     std::string why;
     return admits(entry_of(entry.ptr()), args.ptr(), kwargs.ptr(), tensors, &why) ? std::string() : why;
-  });
+  }, py::arg("entry"), py::arg("args"), py::arg("kwargs"));
   m.def("_jit_failed_guard", [](const py::list& guards) -> py::object {
     PyObject* g = failed_guard(guards.ptr());
     return g ? py::reinterpret_borrow<py::object>(g) : py::none();
-  });
+  }, py::arg("guards"));
   m.def("_jit_passes", [] {
     py::dict d;
     for (const jit::Pass& p : jit::passes()) d[p.name] = p.doc;
@@ -440,7 +440,7 @@ void bind_jit(py::module_& m) {
     const py::object name = py::getattr(function, "__qualname__", py::str("a function"));
     recording->record_host(Ref<jit::HostCall>(new PythonCall(again, name)), in, out);
     return result;
-  });
+  }, py::arg("function"), py::arg("args"), py::arg("kwargs"));
 }
 
 }  // namespace deepseek::python

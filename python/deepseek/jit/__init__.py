@@ -1,8 +1,8 @@
 """``deepseek.jit``: capture a function on its first call and replay it without Python.
 
-``deepseek.jit(f)`` (or ``@deepseek.jit``; ``deepseek.compile`` is the same) runs ``f`` eagerly the first time and writes
-down every op, write, gradient and optimizer step it makes. Later calls with the same kind of arguments replay that
-graph from C++: the same calls on the same kernels, so results are equal bit for bit. What a replay relies on is
+``deepseek.jit(f)`` (or ``@deepseek.jit``; ``deepseek.compile`` is the same) runs ``f`` eagerly the first time and
+writes down every op, write, gradient and optimizer step it makes. Later calls with the same kind of arguments replay
+that graph from C++: the same calls on the same kernels, so results are equal bit for bit. What a replay relies on is
 checked first: dtypes, sizes, strides and flags of tensors, all other arguments by value, and the globals, closure
 variables and module attributes the function can see. When something differs the function is recorded again (the eight
 most recent recordings are kept); :meth:`Compiled.explain` says why.
