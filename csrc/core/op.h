@@ -60,9 +60,9 @@ struct OpInfo {
   Autocast autocast = Autocast::kNone;
   Saves saves = Saves::kInputs;
   bool differentiable = true;
-  bool inplace = false;  // has a name_() form that writes into the first input
+  bool inplace = false;     // has a name_() form that writes into the first input
   bool reads_data = false;  // the result's size depends on values
-  bool random = false;   // the last input is the generator state int64[2] {seed, offset}
+  bool random = false;      // the last input is the generator state int64[2] {seed, offset}
   Shown shown = Shown::kBoth;
   const char* node = nullptr;  // grad_fn's name where it does not follow from the schema's
 };

@@ -47,11 +47,11 @@ void print_optional(std::ostream& os, const Opt<T>& v) {
 void print_attribute(std::ostream& os, ArgType kind, const char* p) {
   const auto as = [&]<class T>(const T*) -> const T& { return *reinterpret_cast<const T*>(p); };
   switch (kind) {
-#define DS_CASE(k, T)                                        \
-  case ArgType::k:                                           \
+#define DS_CASE(k, T) \
+  case ArgType::k:    \
     return print_field(os, as(static_cast<const T*>(nullptr)));
-#define DS_OPTIONAL(k, T)                                    \
-  case ArgType::k:                                           \
+#define DS_OPTIONAL(k, T) \
+  case ArgType::k:        \
     return print_optional(os, as(static_cast<const Opt<T>*>(nullptr)));
     DS_CASE(kInt, int64_t)
     DS_CASE(kFloat, double)

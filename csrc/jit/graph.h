@@ -91,10 +91,10 @@ struct Pass {
 const std::vector<Pass>& passes();
 // By memory number: whether a tensor that outlives the call may send gradients into it.
 std::vector<bool> memory_on_tape(const Graph& g);
-void drop_tape(Graph& g);         // no tape for what no escaping tensor depends on
-void merge_common(Graph& g);      // common subexpressions
-void eliminate_dead(Graph& g);    // results nobody uses
-void release_early(Graph& g);     // frees each tensor after its last use
+void drop_tape(Graph& g);       // no tape for what no escaping tensor depends on
+void merge_common(Graph& g);    // common subexpressions
+void eliminate_dead(Graph& g);  // results nobody uses
+void release_early(Graph& g);   // frees each tensor after its last use
 
 // --- running
 // Runs the graph. False when a kCheck saw another value, or a size that depends on values is another one; then all is

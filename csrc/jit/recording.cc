@@ -238,8 +238,7 @@ std::string Recording::finish(Inputs results) {
   copy_constants();
   const std::vector<bool> needed = memory_on_tape(graph_);
   for (const int32_t s : foreign_)
-    if (needed[graph_.slots[s].memory])
-      return "a result's gradient goes through a user-defined Function";
+    if (needed[graph_.slots[s].memory]) return "a result's gradient goes through a user-defined Function";
   const GraphNode* effect = nullptr;
   for (const GraphNode& n : graph_.nodes) {
     const bool may_stop = n.step == Step::kCheck || (n.def && n.def->info->reads_data);

@@ -47,9 +47,9 @@ class Recording final : public Recorder {
   };
   static Key key_of(const Tensor& t);
 
-  int32_t slot_of(const Tensor& t);        // of a tensor that is read; -1 for none
-  int32_t define(const Tensor& t);         // a new slot
-  int32_t outside(const Tensor& t);        // a tensor that was there before the call
+  int32_t slot_of(const Tensor& t);  // of a tensor that is read; -1 for none
+  int32_t define(const Tensor& t);   // a new slot
+  int32_t outside(const Tensor& t);  // a tensor that was there before the call
   int32_t alias(int32_t from, const Tensor& t);
   Slots slots_of(Inputs in);
   GraphNode& append(Step step, bool grad);
@@ -60,7 +60,7 @@ class Recording final : public Recorder {
   std::unordered_map<const Cell*, int32_t> by_cell_;
   std::unordered_map<Key, int32_t, KeyHash> by_key_;
   std::unordered_map<const Storage*, int32_t> memory_, any_slot_;
-  std::vector<Tensor> tensors_;  // of each slot
+  std::vector<Tensor> tensors_;      // of each slot
   std::vector<Tensor> unexplained_;  // made while recording, by nothing that was told
   std::vector<int32_t> foreign_;
   std::string refusal_;

@@ -181,8 +181,8 @@ DS_BODY(Unflatten, "unflatten(Tensor input, int dim, int[] sizes) -> Tensor",
   const int64_t known = numel_of(parts);
   for (int i = 0; i < parts.size(); ++i)
     if (sizes[i] == -1 && known > 0) parts[i] = x.sizes()[d] / known;
-  DS_CHECK(numel_of(parts) == x.sizes()[d], "unflatten: Provided sizes ", sizes, " don't multiply up to the size of dim ", d,
-           " (", x.sizes()[d], ") in the input tensor");
+  DS_CHECK(numel_of(parts) == x.sizes()[d], "unflatten: Provided sizes ", sizes,
+           " don't multiply up to the size of dim ", d, " (", x.sizes()[d], ") in the input tensor");
   Dims out = x.sizes();
   out.erase(d);
   for (int i = parts.size() - 1; i >= 0; --i) out.insert(d, parts[i]);

@@ -123,11 +123,10 @@ void bind_autograd(py::module_& m) {
     mode().autocast_dtype = unwrap_dtype(dtype.ptr());
   });
 
-  m.def("_register_hook",
-        [](const Tensor& t, py::object f) {
-          refuse_capture("a hook is registered");
-          return register_hook(t, Ref<Hook>(new PythonHook(std::move(f))));
-        });
+  m.def("_register_hook", [](const Tensor& t, py::object f) {
+    refuse_capture("a hook is registered");
+    return register_hook(t, Ref<Hook>(new PythonHook(std::move(f))));
+  });
   m.def("_register_post_accumulate_grad_hook", [](const Tensor& t, py::object f) {
     return register_post_accumulate_hook(t, Ref<Hook>(new PythonHook(std::move(f))));
   });

@@ -277,13 +277,13 @@ void bind_convert(py::module_& m) {
   py::class_<ArraySource>(m, "_ArraySource").def_property_readonly("__array_interface__", array_interface);
   m.def("_numpy", to_numpy, py::arg("self"), py::arg("force") = false, "A NumPy array on the tensor's memory.");
   m.def(
-      "_tolist", [](const Tensor& t) {
+      "_tolist",
+      [](const Tensor& t) {
         if (t.numel() > 1024) refuse_capture("tolist() of many numbers");
         return py::reinterpret_steal<py::object>(tolist_of(t));
       },
       "Nested lists of numbers.");
-  m.def("_to_dlpack",
-        [](const Tensor& t, bool versioned) {
+  m.def("_to_dlpack", [](const Tensor& t, bool versioned) {
     refuse_capture("a tensor is exported");
     return py::reinterpret_steal<py::object>(to_dlpack(t, versioned));
   });

@@ -1,8 +1,7 @@
 // deepseek.jit for Python: recording a call, and the guards that decide whether a recorded one may be replayed.
-#include "jit/recording.h"
-
 #include <sstream>
 
+#include "jit/recording.h"
 #include "python/python.h"
 
 namespace deepseek::python {
@@ -329,8 +328,8 @@ PyMethodDef jit_call_def{"_jit_call", reinterpret_cast<PyCFunction>(reinterpret_
                          "Replay the first recorded call that fits."};
 
 // _jit_record(function, args, kwargs, passes, verify) -> (result, entry or None, why not).
-py::tuple record(const py::object& function, const py::tuple& args, const py::dict& kwargs,
-                 const py::list& passes, bool verify) {
+py::tuple record(const py::object& function, const py::tuple& args, const py::dict& kwargs, const py::list& passes,
+                 bool verify) {
   auto e = std::make_unique<Entry>();
   TensorList in, out;
   e->args = flatten(args.ptr(), in);
@@ -400,47 +399,61 @@ py::object rebuild(const Tree& t, const py::list& tensors) {
 
 void bind_jit(py::module_& m) {
   m.attr("_jit_call") = py::reinterpret_steal<py::object>(PyCFunction_New(&jit_call_def, nullptr));
-  m.def("_jit_record", record, py::arg("function"), py::arg("args"), py::arg("kwargs"), py::arg("passes"), py::arg("verify"));
+  m.def("_jit_record", record, py::arg("function"), py::arg("args"), py::arg("kwargs"), py::arg("passes"),
+        py::arg("verify"));
   m.def("_jit_recording", [] { return mode().recorder != nullptr; });
-  m.def("_jit_refuse", [](const std::string& why) {
-    if (mode().recorder) mode().recorder->refuse(why);
-  }, py::arg("why"));
-  m.def("_jit_text", [](const py::object& entry) { return jit::to_text(entry_of(entry.ptr()).graph); }, py::arg("entry"));
-  m.def("_jit_why", [](const py::object& entry, const py::tuple& args, const py::dict& kwargs) {
-    TensorList tensors;
-    std::string why;
-    return admits(entry_of(entry.ptr()), args.ptr(), kwargs.ptr(), tensors, &why) ? std::string() : why;
-  }, py::arg("entry"), py::arg("args"), py::arg("kwargs"));
-  m.def("_jit_failed_guard", [](const py::list& guards) -> py::object {
-    PyObject* g = failed_guard(guards.ptr());
-    return g ? py::reinterpret_borrow<py::object>(g) : py::none();
-  }, py::arg("guards"));
+  m.def(
+      "_jit_refuse",
+      [](const std::string& why) {
+        if (mode().recorder) mode().recorder->refuse(why);
+      },
+      py::arg("why"));
+  m.def(
+      "_jit_text", [](const py::object& entry) { return jit::to_text(entry_of(entry.ptr()).graph); }, py::arg("entry"));
+  m.def(
+      "_jit_why",
+      [](const py::object& entry, const py::tuple& args, const py::dict& kwargs) {
+        TensorList tensors;
+        std::string why;
+        return admits(entry_of(entry.ptr()), args.ptr(), kwargs.ptr(), tensors, &why) ? std::string() : why;
+      },
+      py::arg("entry"), py::arg("args"), py::arg("kwargs"));
+  m.def(
+      "_jit_failed_guard",
+      [](const py::list& guards) -> py::object {
+        PyObject* g = failed_guard(guards.ptr());
+        return g ? py::reinterpret_borrow<py::object>(g) : py::none();
+      },
+      py::arg("guards"));
   m.def("_jit_passes", [] {
     py::dict d;
     for (const jit::Pass& p : jit::passes()) d[p.name] = p.doc;
     return d;
   });
   // Calls function(*args, **kwargs) now, unrecorded, and again on every replay.
-  m.def("_jit_host", [](const py::object& function, const py::tuple& args, const py::dict& kwargs) {
-    auto* recording = dynamic_cast<Recording*>(mode().recorder);
-    DS_CHECK(recording, "jit: nothing is being recorded");
-    TensorList in, out;
-    auto call = std::make_shared<Tree>(flatten(py::make_tuple(args, kwargs).ptr(), in));
-    py::object result;
-    {
-      const RecorderPause pause;
-      result = function(*args, **kwargs);
-    }
-    const Tree structure = flatten(result.ptr(), out);
-    if (holds_object(structure)) recording->refuse("a function that runs on every replay returns an object");
-    const py::object again = py::cpp_function([function, call](const py::list& tensors) {
-      const py::tuple both = rebuild(*call, tensors);
-      return function(*py::tuple(both[0]), **py::dict(both[1]));
-    });
-    const py::object name = py::getattr(function, "__qualname__", py::str("a function"));
-    recording->record_host(Ref<jit::HostCall>(new PythonCall(again, name)), in, out);
-    return result;
-  }, py::arg("function"), py::arg("args"), py::arg("kwargs"));
+  m.def(
+      "_jit_host",
+      [](const py::object& function, const py::tuple& args, const py::dict& kwargs) {
+        auto* recording = dynamic_cast<Recording*>(mode().recorder);
+        DS_CHECK(recording, "jit: nothing is being recorded");
+        TensorList in, out;
+        auto call = std::make_shared<Tree>(flatten(py::make_tuple(args, kwargs).ptr(), in));
+        py::object result;
+        {
+          const RecorderPause pause;
+          result = function(*args, **kwargs);
+        }
+        const Tree structure = flatten(result.ptr(), out);
+        if (holds_object(structure)) recording->refuse("a function that runs on every replay returns an object");
+        const py::object again = py::cpp_function([function, call](const py::list& tensors) {
+          const py::tuple both = rebuild(*call, tensors);
+          return function(*py::tuple(both[0]), **py::dict(both[1]));
+        });
+        const py::object name = py::getattr(function, "__qualname__", py::str("a function"));
+        recording->record_host(Ref<jit::HostCall>(new PythonCall(again, name)), in, out);
+        return result;
+      },
+      py::arg("function"), py::arg("args"), py::arg("kwargs"));
 }
 
 }  // namespace deepseek::python
