@@ -39,6 +39,13 @@ def mlp_step(T: Any) -> Callable[[], Any]:
     return run
 
 
+def three_ops(T: Any) -> Callable[[], Any]:
+    """A call of a compiled function on 16 elements."""
+    a, b = T.randn(16), T.randn(16)
+    compiled = T.compile(lambda x, y: ((x + y) * 2).relu())
+    return lambda: compiled(a, b)
+
+
 def cases(T: Any) -> dict[str, Callable[[], Any]]:
     a, b = T.randn(16), T.randn(16)
     p = T.randn(16, requires_grad=True)
@@ -54,6 +61,8 @@ def cases(T: Any) -> dict[str, Callable[[], Any]]:
         "index [2]": lambda: lambda: a[2],
         "41-op chain, forward and backward": lambda: chain_step(T),
         "AdamW step of a tiny MLP": lambda: mlp_step(T),
+        "3-op function, compiled": lambda: three_ops(T),
+        "AdamW step of a tiny MLP, compiled": lambda: T.compile(mlp_step(T)),
     }
 
 

@@ -56,7 +56,12 @@ class Dims {
     for (int i = at; i + 1 < n_; ++i) v_[i] = v_[i + 1];
     --n_;
   }
-  constexpr bool operator==(const Dims& o) const { return n_ == o.n_ && std::equal(begin(), end(), o.begin()); }
+  constexpr bool operator==(const Dims& o) const {
+    if (n_ != o.n_) return false;
+    for (int i = 0; i < n_; ++i)  // std::equal would call memcmp, which costs more than a few comparisons
+      if (v_[i] != o.v_[i]) return false;
+    return true;
+  }
 
  private:
   constexpr void assign(const int64_t* values, size_t n) {

@@ -22,6 +22,14 @@ class LockRelease {
   void* state_ = nullptr;
 };
 
+int64_t touched_bytes(Inputs in, Inputs out) {
+  int64_t bytes = 0;
+  for (const Tensor& t : in)
+    if (t.defined()) bytes += t.nbytes();
+  for (const Tensor& t : out) bytes += t.nbytes();
+  return bytes;
+}
+
 bool any_requires_grad(Inputs in) {
   for (const Tensor& t : in)
     if (t.defined() && t.requires_grad()) return true;
@@ -176,6 +184,11 @@ Tensor draw_state(int64_t count) {
   return t;
 }
 
+void eval_op(const OpDef& def, const void* op, Inputs in, std::span<Tensor> out) {
+  const LockRelease unlocked(touched_bytes(in, out) > kReleaseLockBytes);
+  def.eval(op, in, out);
+}
+
 void dispatch_op(const OpDef& def, const void* op, Inputs in, TensorList& out) {
   Mode& m = mode();
   TensorList cast;
@@ -202,16 +215,12 @@ void dispatch_op(const OpDef& def, const void* op, Inputs in, TensorList& out) {
       in = with_rng;
     }
     check_finite_ranks(def, in);
-    int64_t bytes = 0;
     for (const Meta& meta : metas) {
       const bool strided = meta.strides.size() == meta.sizes.size() && !meta.sizes.empty();
       out.push_back(strided ? Tensor::empty_strided(meta.sizes, meta.strides, meta.dtype)
                             : Tensor::empty(meta.sizes, meta.dtype));
-      bytes += static_cast<int64_t>(out.back().storage()->bytes());
     }
-    for (const Tensor& t : in)
-      if (t.defined()) bytes += t.numel() * size_of(t.dtype());
-    LockRelease unlocked(bytes > kReleaseLockBytes);
+    const LockRelease unlocked(touched_bytes(in, out) > kReleaseLockBytes);
     def.eval(op, in, {out.data(), out.size()});
     // The tape below touches no Python object, so the lock may stay released.
     if (m.grad && def.info->differentiable && any_requires_grad(in)) {
@@ -320,7 +329,7 @@ void write_now(const Tensor& target, const Tensor& value, const char* op) {
     kernels::copy(source.view(), value.view());
   }
   if (!same_geometry(source, target)) {
-    LockRelease unlocked(target.nbytes() > kReleaseLockBytes);
+    const LockRelease unlocked(target.nbytes() > kReleaseLockBytes);
     kernels::copy(target.view(), source.view_as(target.sizes()));
   }
   const Edge value_edge = recording ? value.edge() : Edge{};

@@ -135,6 +135,8 @@ inline constexpr size_t kMaxOpBytes = 320;
 void dispatch_op(const OpDef& def, const void* op, Inputs in, TensorList& out);
 // self := op(self, ...) with PyTorch's meaning through every alias and view.
 void dispatch_inplace(const OpDef& def, const void* op, Inputs in);
+// Only the kernel, into outputs that are allocated and right: for graphs that were inferred when they were recorded.
+void eval_op(const OpDef& def, const void* op, Inputs in, std::span<Tensor> out);
 // Reserves random numbers for `count` elements: the state a random op takes as its last input.
 Tensor draw_state(int64_t count);
 // target := value, recorded as a write when gradients are on (copy_).

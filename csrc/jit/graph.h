@@ -39,10 +39,11 @@ struct GraphNode {
   Slots in, out;                 // -1: no tensor
   bool grad = false;             // recorded on the tape
   bool inference = false;
-  bool flag = false;  // kAccumulate: create_graph; kAlias: the result is a leaf that requires grad
-  ViewSpec view;      // kAlias, relative to in[0]
-  Scalar expected;    // kCheck
-  int64_t count = 0;  // kDraw
+  bool known = false;  // kOp: the results' sizes are those of the slots and nothing goes on a tape
+  bool flag = false;   // kAccumulate: create_graph; kAlias: the result is a leaf that requires grad
+  ViewSpec view;       // kAlias, relative to in[0]
+  Scalar expected;     // kCheck
+  int64_t count = 0;   // kDraw
   Ref<HostCall> host;
   Slots release;  // slots not needed after this node
 };
@@ -94,6 +95,7 @@ std::vector<bool> memory_on_tape(const Graph& g);
 void drop_tape(Graph& g);       // no tape for what no escaping tensor depends on
 void merge_common(Graph& g);    // common subexpressions
 void eliminate_dead(Graph& g);  // results nobody uses
+void skip_inference(Graph& g);  // marks kernels whose results are known beforehand
 void release_early(Graph& g);   // frees each tensor after its last use
 
 // --- running

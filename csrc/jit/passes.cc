@@ -137,6 +137,16 @@ void eliminate_dead(Graph& g) {
   });
 }
 
+// The guards hold what `infer` would look at. Not so where a size depends on values: there and after it, all is asked
+// again.
+void skip_inference(Graph& g) {
+  bool steady = true;
+  for (GraphNode& n : g.nodes) {
+    steady &= n.step != Step::kHost && !(n.def && n.def->info->reads_data);
+    n.known = steady && n.step == Step::kOp && !n.grad && n.def->eval && !n.def->info->random;
+  }
+}
+
 void release_early(Graph& g) {
   std::vector<bool> later(g.slots.size());
   for (const int32_t s : g.outputs) later[s] = true;
@@ -158,6 +168,7 @@ const std::vector<Pass>& passes() {
       {"drop_tape", "no tape for what no tensor that leaves the call depends on", drop_tape},
       {"cse", "equal calls on equal inputs are made once", merge_common},
       {"dce", "calls whose results nobody uses are left out", eliminate_dead},
+      {"infer", "sizes and dtypes are not inferred again", skip_inference},
       {"release", "a tensor is freed after its last use", release_early},
   };
   return all;

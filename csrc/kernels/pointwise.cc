@@ -185,7 +185,8 @@ struct Lane {
   int64_t stride;
   int64_t item;
   CastFn cast;
-  const char* filled = nullptr;  // the constant now in the buffer
+  const char* filled = nullptr;  // the constant now in the buffer,
+  int64_t filled_lanes = 0;      // and in how many of its lanes
 };
 
 void run_blocks(LaneFn fn, int arity, const Loop<kMaxOperands>& loop, const std::array<Lane, kMaxOperands>& shared,
@@ -204,10 +205,10 @@ void run_blocks(LaneFn fn, int arity, const Loop<kMaxOperands>& loop, const std:
           continue;
         }
         in[k - 1] = buffers[k];
-        if (lane.constant && lane.filled == source) continue;
-        const int64_t fill = lane.constant ? kBlock : n;  // a constant is spread once for all blocks
-        lane.cast(buffers[k], 1, source, lane.stride, fill);
+        if (lane.constant && lane.filled == source && lane.filled_lanes >= n) continue;  // spread once for all blocks
+        lane.cast(buffers[k], 1, source, lane.stride, n);
         lane.filled = lane.constant ? source : nullptr;
+        lane.filled_lanes = n;
       }
       const Lane& out = lanes[0];
       char* target = p[0] + at * out.stride * out.item;

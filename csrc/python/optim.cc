@@ -17,13 +17,18 @@ Tensor entry(const py::list& list, size_t i, const char* what, const Tensor& lik
 
 // Kernels want dense memory. A parameter that is not contiguous is updated through a copy.
 struct Dense {
-  explicit Dense(const Tensor& t) : original(t), memory(contiguous(detach(t))) {}
+  explicit Dense(const Tensor& t) : original(t), memory(t.is_contiguous() ? t : contiguous(detach(t))) {}
   void write_back() const {
     if (!same_geometry(original, memory) && original.data_ptr() != memory.data_ptr()) copy_(detach(original), memory);
     original.storage()->bump_version();
   }
   Tensor original, memory;
 };
+
+Tensor gradient(const py::list& grads, size_t i, const Tensor& p) {
+  const Tensor g = entry(grads, i, "gradient", p);
+  return g.dtype() == p.dtype() ? g : to_dtype(g, p.dtype());
+}
 
 struct Group {
   DType dtype, state_dtype;
@@ -65,7 +70,7 @@ void adamw_step(const py::list& params, const py::list& grads, const py::list& e
     keep.reserve(group.members.size());
     for (const size_t i : group.members) {
       const auto p = params[i].cast<Tensor>();
-      keep.emplace_back(to_dtype(entry(grads, i, "gradient", p), p.dtype()));
+      keep.emplace_back(gradient(grads, i, p));
       const auto state = [&](const py::list& list, const char* what) {
         return written.emplace_back(entry(list, i, what, p)).memory.data_ptr();
       };
@@ -99,7 +104,7 @@ void sgd_step(const py::list& params, const py::list& grads, const py::list& mom
     keep.reserve(group.members.size());
     for (const size_t i : group.members) {
       const auto p = params[i].cast<Tensor>();
-      keep.emplace_back(to_dtype(entry(grads, i, "gradient", p), p.dtype()));
+      keep.emplace_back(gradient(grads, i, p));
       void* param = written.emplace_back(p).memory.data_ptr();
       void* buffer = has_momentum
                          ? written.emplace_back(entry(momentum_bufs, i, "momentum buffer", p)).memory.data_ptr()
