@@ -238,7 +238,7 @@ struct Expand {
       if (i < lead) {
         DS_CHECK(size[i] >= 0, "The expanded size of the tensor (", size[i],
                  ") isn't allowed in a leading, non-existing dimension ", i);
-        continue;
+        continue; 
       }
       const int64_t have = in.sizes()[i - lead];
       if (size[i] == -1) s.sizes[i] = have;
@@ -247,6 +247,9 @@ struct Expand {
                ".  Tensor sizes: ", in.sizes());
       if (s.sizes[i] == have) s.strides[i] = in.strides()[i - lead];
     }
+    // A new dim of size 1 is as unsqueeze would make it, but for 0-d tensors.
+    for (int i = lead - 1; i >= 0 && in.dim() > 0; --i)
+      if (s.sizes[i] == 1) s.strides[i] = i + 1 < size.size() ? s.sizes[i + 1] * s.strides[i + 1] : 1;
     return s;
   }
   Grads vjp(const Vjp& c) const { return {c.grad[0]}; }  // the engine sums broadcast dims
@@ -401,7 +404,7 @@ struct Unbind {
                                .saves = Saves::kNone};
   bool operator==(const Unbind&) const = default;
   ViewSpecs views(const Tensor& in) const {
-    DS_CHECK(in.dim() > 0, "unbind: dimension specified as 0 but tensor has no dimensions");
+    DS_CHECK_AS(IndexError, in.dim() > 0, "Dimension specified as ", dim, " but tensor has no dimensions");
     ViewSpecs out;
     const int d = wrap_dim("unbind", dim, in.dim());
     for (int64_t i = 0; i < in.sizes()[d]; ++i) out.push_back(Select{d, i}.view(in));

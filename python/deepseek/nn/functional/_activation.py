@@ -94,6 +94,9 @@ def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace
     if min_val > max_val:
         raise ValueError(f"min_val cannot be greater than max_val, got {min_val} > {max_val}")
 
+    if not input.is_floating_point():  # limits as integers
+        return _maybe_inplace(lambda x: x.clamp(int(min_val), int(max_val)), input, inplace)
+
     def limit(x: Tensor) -> Tensor:
         inside = (x > min_val) & (x < max_val)
         return deepseek.where(inside, x, x.detach().clamp(min_val, max_val))

@@ -144,7 +144,10 @@ def huber_loss(
 ) -> Tensor:
     """``d^2 / 2`` where the difference ``|d| < delta``, ``delta (|d| - delta / 2)`` elsewhere. (Huber, 1964)"""
     if delta <= 0:
-        raise ValueError(f"Expected delta to be positive, got {delta}")
+        raise RuntimeError(f"huber_loss does not support non-positive values for delta, got {delta}")
+    if input.dtype in (deepseek.float16, deepseek.bfloat16):  # rounded once, at the end
+        wide = None if weight is None else weight.float()
+        return huber_loss(input.float(), target.float(), reduction, delta, wide).to(input.dtype)
     input, target = _broadcast("huber_loss", input, target)
     d = input - target
     size = d.abs()
