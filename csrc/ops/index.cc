@@ -15,7 +15,7 @@ constexpr OpInfo index_info(const char* schema, const char* doc, Saves saves, bo
 }
 
 void check_index_dtype(const char* op, const Tensor& index, bool allow_int32 = false) {
-  DS_CHECK(index.dtype() == DType::kInt64 || (allow_int32 && index.dtype() == DType::kInt32), op,
+  DS_CHECK(index.numel() == 0 || index.dtype() == DType::kInt64 || (allow_int32 && index.dtype() == DType::kInt32), op,
            "(): Expected dtype int64 for index, but got ", name_of(index.dtype()));
 }
 

@@ -52,7 +52,7 @@ constexpr bool one_of(std::string_view name, std::initializer_list<std::string_v
 // (2 ** x), elsewhere where it scales, bounds, fills or is compared. exp(1.0), eq(2, x) and maximum(x, 0) are mistakes.
 bool takes_number(const Schema& schema, const SchemaArg& a, const TensorList& before) {
   const std::string_view op = schema.base, name = a.name;
-  if (op.starts_with("_")) return true;
+  if (op.starts_with("_") || one_of(op, {"bucketize", "lerp", "normal", "searchsorted", "where"})) return true;
   const bool arithmetic = one_of(op, {"add", "sub", "mul", "div", "floor_divide"});
   if (before.empty())
     return arithmetic || one_of(op, {"pow", "remainder", "bitwise_and", "bitwise_or", "bitwise_xor",
@@ -61,7 +61,6 @@ bool takes_number(const Schema& schema, const SchemaArg& a, const TensorList& be
   if (name == "other")
     return !one_of(op, {"atan2", "fmax", "fmin", "hypot", "isclose", "logaddexp", "logical_and", "logical_or",
                         "logical_xor", "matmul", "max", "maximum", "min", "minimum"});
-  if (op == "where" || op == "lerp") return true;
   return one_of(name, {"exponent", "max", "min", "p", "src", "value"});
 }
 

@@ -90,7 +90,15 @@ op(
         E(RuntimeError, "size|shape", T(3), 0, A([0, 1]), T(1)),
     ],
 )
-op("_scatter_multiply", scatter_multiply, S(T(4), 0, A([2, 2]), T(2)), S(T(0, 3), 1, I(0, 2, hi=2), T(0, 2)), grad=False, tol=1, scalar=False)
+op(
+    "_scatter_multiply",
+    scatter_multiply,
+    S(T(4), 0, A([2, 2]), T(2)),
+    S(T(0, 3), 1, I(0, 2, hi=2), T(0, 2)),
+    grad=False,
+    tol=1,
+    scalar=False,
+)
 op(
     "scatter_add",
     scatter_add,

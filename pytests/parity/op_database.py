@@ -18,7 +18,7 @@ if "expecttest" not in sys.modules:
     sys.modules["expecttest"] = types.ModuleType("expecttest")
     sys.modules["expecttest"].TestCase = unittest.TestCase  # type: ignore[attr-defined]
 
-from torch.testing._internal.common_methods_invocations import op_db  # noqa: E402
+from torch.testing._internal.common_methods_invocations import op_db
 
 T = deepseek.Tensor
 # Entries whose function takes its arguments in another order, or exists only as a method.
@@ -44,7 +44,16 @@ OURS: dict[str, Callable[..., Any]] = {
 }
 RANDOM = (
     *("bernoulli", "multinomial", "normal", "uniform", "exponential", "randn", "rand_like", "randn_like", "randint"),
-    *("randint_like", "empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "resize_", "resize_as_"),
+    *(
+        "randint_like",
+        "empty",
+        "empty_like",
+        "empty_strided",
+        "new_empty",
+        "new_empty_strided",
+        "resize_",
+        "resize_as_",
+    ),
     *("nn.functional.dropout", "rand", "randperm", "empty_permuted"),
 )
 # What is out of scope as a whole, or has no meaning here.

@@ -83,9 +83,7 @@ class Runner:
         except Exception as e:
             self.note(form, dtype, s, f"raised {type(e).__name__}: {str(e)[:160]}")
             return
-        text = disagreement(
-            got, want, inputs, lambda: exact_result(theirs, s), values=not is_random(self.op, s)
-        )
+        text = disagreement(got, want, inputs, lambda: exact_result(theirs, s), values=not is_random(self.op, s))
         if not text and form == "inplace" and got is not args[0]:
             text = "alias: the in-place form returned another tensor"
         if text:

@@ -93,7 +93,7 @@ class Translation:
     def kwargs(self, kwargs: dict[str, Any]) -> dict[str, Any]:
         if kwargs.get("out") is not None:
             raise Unsupported("out=")
-        for name in ("names", "sparse_grad"):
+        for name in ("names", "sparse", "sparse_grad"):
             if kwargs.get(name):
                 raise Unsupported(name)
         kept = {k: v for k, v in kwargs.items() if k not in DROPPED or not DROPPED[k](v)}
@@ -142,7 +142,7 @@ def widened(value: Any) -> Any:
 
 
 def far(ours: torch.Tensor, theirs: torch.Tensor, exact: Callable[[], torch.Tensor | None]) -> str:
-    """Why the values disagree, or "". Where we differ from torch we must be as near to the float64 answer as torch is."""
+    """Why the values disagree, or "". Where the two differ, ours has to be as near to the float64 answer as torch's."""
     if ours.numel() == 0:
         return ""
     if theirs.dtype not in TOLERANCES:

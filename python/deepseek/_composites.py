@@ -132,19 +132,27 @@ def atleast_3d(*tensors: Any) -> Any:
     return _at_least(3, tensors)
 
 
+def _check_some(name: str, tensors: Sequence[Tensor]) -> None:
+    if not tensors:
+        raise RuntimeError(f"{name} expects a non-empty TensorList")
+
+
 def vstack(tensors: Sequence[Tensor]) -> Tensor:
     """Joined as rows: along dim 0, 1-d tensors being single rows."""
+    _check_some("vstack", tensors)
     return _C.cat(list(atleast_2d(list(tensors))), 0)
 
 
 def hstack(tensors: Sequence[Tensor]) -> Tensor:
     """Joined along dim 1 (dim 0 for 1-d tensors)."""
+    _check_some("hstack", tensors)
     found = list(atleast_1d(list(tensors)))
     return _C.cat(found, 0 if found and found[0].dim() == 1 else 1)
 
 
 def dstack(tensors: Sequence[Tensor]) -> Tensor:
     """Joined along dim 2."""
+    _check_some("dstack", tensors)
     return _C.cat(list(atleast_3d(list(tensors))), 2)
 
 
@@ -276,9 +284,9 @@ def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
     of_a, of_b = ([side] if isinstance(side, int) else list(side) for side in dims)
     for i, j in zip(of_a, of_b, strict=False):  # a size of 1 counts for all of the other's
         if a.size(i) == 1 and b.size(j) != 1:
-            b = b.sum(j, keepdim=True)
+            b = b.sum(j, keepdim=True, dtype=b.dtype)
         elif b.size(j) == 1 and a.size(i) != 1:
-            a = a.sum(i, keepdim=True)
+            a = a.sum(i, keepdim=True, dtype=a.dtype)
     if len(of_a) != len(of_b) or any(a.size(i) != b.size(j) for i, j in zip(of_a, of_b, strict=False)):
         raise RuntimeError(
             f"tensordot: contracted dimensions need to match, but dims {of_a} of {list(a.shape)} and {of_b} of "
@@ -358,7 +366,7 @@ def diff(
         raise RuntimeError(f"order must be non-negative but got {n}")
     if n == 0:
         return input.clone()
-    if (prepend is not None or append is not None):
+    if prepend is not None or append is not None:
         input = _C.cat([t for t in (prepend, input, append) if t is not None], dim)
     for _ in range(min(n, input.size(dim))):
         count = input.size(dim) - 1

@@ -109,8 +109,8 @@ class Embedding(Module):
     """Rows of a learned table: indices (...) -> (..., embedding_dim).
 
     ``weight`` (num_embeddings, embedding_dim) starts from N(0, 1), the row ``padding_idx`` from 0; that row receives
-    no gradient. ``max_norm`` and ``scale_grad_by_freq`` are as in :func:`deepseek.nn.functional.embedding`; ``sparse`` is
-    refused.
+    no gradient. ``max_norm`` and ``scale_grad_by_freq`` are as in :func:`deepseek.nn.functional.embedding`;
+    ``sparse`` is refused.
     """
 
     def __init__(
@@ -156,9 +156,7 @@ class Embedding(Module):
                 self.weight[self.padding_idx].fill_(0)
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.embedding(
-            input, self.weight, self.padding_idx, self.max_norm, self.norm_type, self.scale_grad_by_freq
-        )
+        return F.embedding(input, self.weight, self.padding_idx, self.max_norm, self.norm_type, self.scale_grad_by_freq)
 
     def extra_repr(self) -> str:
         padding = f", padding_idx={self.padding_idx}" if self.padding_idx is not None else ""
