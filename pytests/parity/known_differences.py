@@ -32,7 +32,7 @@ KNOWN = (
     Known(
         r"(lin|log)space.*", "raised TypeError", "a tensor with dims is no number: a TypeError, as in every other op"
     ),
-    Known(r"__r(mod|pow|sub)__", "object but received a 'float'", "a method of a tensor called on a number"),
+    Known(r"__r(mod|pow|sub)__", "object but received a '(int|float)'", "a method of a tensor called on a number"),
     Known("narrow", "start must be", "a position that is no integer is a TypeError here; a 0-d bool counts as 0 or 1"),
     Known(
         r"nn\.functional\.scaled_dot_product_attention",

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 FUNCTION_METHODS = (
     "adjoint", "allclose", "argwhere", "bincount", "clamp_max", "clamp_max_", "clamp_min", "clamp_min_", "diag",
     "diag_embed", "diff", "dist", "equal", "fliplr", "flipud", "float_power", "inner", "is_complex", "is_nonzero",
-    "nanmean", "nansum", "nonzero", "norm", "positive", "ravel", "rot90", "split", "split_with_sizes", "std", "swapaxes",
-    "swapdims", "tensor_split", "trace", "var",
+    "nanmean", "nansum", "nonzero", "norm", "positive", "ravel", "rot90", "split", "split_with_sizes", "std",
+    "swapaxes", "swapdims", "tensor_split", "trace", "var",
 )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import deepseek
 from deepseek import _C, Tensor
-from deepseek.optim.optimizer import Optimizer, ParamsT, check_options, grads_of, wants_loop
+from deepseek.optim.optimizer import Optimizer, ParamsT, check_one_number, check_options, grads_of, wants_loop
 
 __all__ = ["Adam", "AdamW"]
 
@@ -51,6 +51,7 @@ class Adam(Optimizer):
         decoupled_weight_decay: bool = False,
     ) -> None:
         # Written as "not x >= 0" so that NaN is refused too.
+        check_one_number(lr)
         if not lr >= 0.0:
             raise ValueError(f"Invalid learning rate: {lr}")
         if not eps >= 0.0:

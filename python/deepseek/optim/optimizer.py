@@ -38,6 +38,12 @@ def _with_hooks(step: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
+def check_one_number(lr: Any) -> None:
+    """ValueError for a learning rate that is a tensor of several elements."""
+    if isinstance(lr, Tensor) and lr.numel() != 1:
+        raise ValueError("Tensor lr must be 1-element")
+
+
 class Optimizer:
     """Base class of optimizers. A subclass calls ``super().__init__(params, defaults)`` and defines ``step``.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from typing import Any
 
@@ -257,10 +256,8 @@ def kl_div(
     if log_target:
         loss = target.exp() * (target - input)
     else:
-        positive = target > 0  # 0 log 0 = 0; the inner where keeps log's gradient finite
-        entropy = target * deepseek.where(positive, target, deepseek.ones_like(target)).log()
-        # log(1) = 0 leaves 0 * 0 where the target is 0; a negative target gives NaN, as it must.
-        entropy = deepseek.where(target < 0, deepseek.full_like(target, math.nan), entropy)
+        # 0 log 0 = 0 with a finite gradient; a negative target gives NaN, as it must.
+        entropy = target * deepseek.where(target == 0, deepseek.ones_like(target), target).log()
         loss = entropy - target * input
     if reduction == "batchmean":
         return loss.sum() / input.shape[0] if input.dim() else loss.sum()
