@@ -41,7 +41,7 @@ parity: build ## compare with PyTorch
 	$(PY) -m pip install --disable-pip-version-check -q torch==2.13.0
 	$(PY) -m pytest -q -m "parity and not slow"
 
-parity-slow: build ## the long comparisons with PyTorch
+parity-slow: build ## all samples of PyTorch's op database, five minutes
 	$(PY) -m pip install --disable-pip-version-check -q torch==2.13.0
 	$(PY) -m pytest -q -m "parity and slow"
 

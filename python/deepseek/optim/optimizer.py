@@ -38,10 +38,10 @@ def _with_hooks(step: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
-def check_one_number(lr: Any) -> None:
-    """ValueError for a learning rate that is a tensor of several elements."""
-    if isinstance(lr, Tensor) and lr.numel() != 1:
-        raise ValueError("Tensor lr must be 1-element")
+def check_one_number(value: Any, name: str = "lr") -> None:
+    """ValueError for an option that is a tensor of several elements."""
+    if isinstance(value, Tensor) and value.numel() != 1:
+        raise ValueError(f"Tensor {name} must be 1-element")
 
 
 class Optimizer:
