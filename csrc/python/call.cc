@@ -57,7 +57,7 @@ bool takes_number(const Schema& schema, const SchemaArg& a, const TensorList& be
   if (before.empty())
     return arithmetic || one_of(op, {"pow", "remainder", "bitwise_and", "bitwise_or", "bitwise_xor",
                                      "bitwise_left_shift", "bitwise_right_shift"});
-  if (before[0].cell()->wrapped_number) return arithmetic;
+  if (before[0].defined() && before[0].cell()->wrapped_number) return arithmetic;
   if (name == "other")
     return !one_of(op, {"atan2", "fmax", "fmin", "hypot", "isclose", "logaddexp", "logical_and", "logical_or",
                         "logical_xor", "matmul", "max", "maximum", "min", "minimum"});
