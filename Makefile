@@ -12,7 +12,7 @@ SOURCES := $(wildcard csrc/*/*.h csrc/*/*.cc csrc/*/*/*.h csrc/*/*/*.cc tests/*.
 .PHONY: help build demo test slow parity parity-slow asan tsan bench lint format types clean distclean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 # Packages first, so that a fresh machine has an interpreter to ask. sys.executable looks through launcher scripts.
 .venv/ready: pyproject.toml .ci/debian-packages .ci/requirements.py
@@ -41,7 +41,7 @@ parity: build ## compare with PyTorch
 	$(PY) -m pip install --disable-pip-version-check -q torch==2.13.0
 	$(PY) -m pytest -q -m "parity and not slow"
 
-parity-slow: build ## the long comparisons with PyTorch
+parity-slow: build ## all samples of PyTorch's op database, five minutes
 	$(PY) -m pip install --disable-pip-version-check -q torch==2.13.0
 	$(PY) -m pytest -q -m "parity and slow"
 

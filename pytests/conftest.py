@@ -18,5 +18,5 @@ def pytest_report_header() -> str:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if "parity" in item.path.parts:
+        if item.path.parent.name == "parity":  # the folder of the tests, not one further up
             item.add_marker(pytest.mark.parity)

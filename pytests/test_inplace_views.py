@@ -317,3 +317,27 @@ def test_what_shares_memory(make: Callable[[Any], Any], shares: bool) -> None:
     v = make(x)
     x.add_(1)
     assert bool((v == 1).all()) is shares
+
+
+def test_gradient_of_as_strided_beside_its_input() -> None:
+    """It may read memory that the input does not show: that part of the gradient is nobody's."""
+    x = deepseek.arange(20.0)[5:15].detach().requires_grad_()
+    for offset, want in ((0, [0] * 10), (4, [1, 1, 1] + [0] * 7), (13, [0] * 8 + [1, 1])):
+        y = x.as_strided((2, 2), (1, 2), offset)
+        (grad,) = deepseek.autograd.grad(y.sum(), x)
+        assert grad.tolist() == want
+    base = deepseek.arange(20.0)[5:15].detach()
+    with pytest.raises(RuntimeError, match="out of bounds|beside"):
+        base.as_strided((2, 2), (1, 2), 0).mul_(deepseek.ones(2, requires_grad=True))
+        base.sum().backward()
+
+
+def test_inplace_changes_of_shape() -> None:
+    x = deepseek.arange(6.0).reshape(2, 3)
+    y = x.view(6)
+    assert x.t_() is x and x.shape == (3, 2) and x.tolist() == [[0, 3], [1, 4], [2, 5]] and y.shape == (6,)
+    assert x.unsqueeze_(0).squeeze_().transpose_(0, 1).tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert x.resize_(2, 2).tolist() == [[0, 1], [2, 3]] and x.data_ptr() == y.data_ptr()
+    assert x.resize_(3, 3).shape == (3, 3) and x[0].tolist() == [0, 1, 2] and x.data_ptr() != y.data_ptr()
+    with pytest.raises(NotImplementedError, match="squeeze"):
+        deepseek.ones(1, 3, requires_grad=True).squeeze_()

@@ -150,9 +150,13 @@ def test_embedding() -> None:
     assert not frozen.weight.requires_grad and nn.Embedding.from_pretrained(table, freeze=False).weight.requires_grad
     table[0, 0] = 9
     assert frozen(deepseek.tensor([0])).tolist() == [[9.0, 1.0]]
-    for option in ({"max_norm": 1.0}, {"sparse": True}, {"scale_grad_by_freq": True}):
-        with pytest.raises(NotImplementedError, match=next(iter(option))):
-            nn.Embedding(4, 2, **option)  # type: ignore[arg-type]
+    with pytest.raises(NotImplementedError, match="sparse"):
+        nn.Embedding(4, 2, sparse=True)
+    limited = nn.Embedding.from_pretrained(deepseek.ones(4, 2), max_norm=1.0)
+    assert limited(deepseek.tensor([3])).norm().item() == pytest.approx(1.0) and limited.weight[0].tolist() == [1, 1]
+    shared = nn.Embedding(4, 2, scale_grad_by_freq=True)
+    shared(deepseek.tensor([0, 2, 2])).sum().backward()
+    assert shared.weight.grad[:, 0].tolist() == [1.0, 0.0, 1.0, 0.0]
     with pytest.raises(AssertionError, match="within num_embeddings"):
         nn.Embedding(4, 2, padding_idx=4)
 

@@ -17,7 +17,7 @@ from deepseek.testing import gradcheck, gradgradcheck
 from opinfo import REGISTRY, OpInfo, Sample
 from opinfo.core import FLOATS, assert_close, fill, leaves, outputs, to_numpy, tree_map
 
-# "max" has the overloads "max", "max.dim" and "max.other": one entry of opinfo covers all of a base name.
+# "max" has the overloads "max", "max.binary" and "max.dim": one entry of opinfo covers all of a base name.
 TABLE: dict[str, Any] = dict(_C.op_table())
 OVERLOADS: dict[str, list[str]] = {}
 for _full in sorted(TABLE):

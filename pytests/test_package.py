@@ -246,7 +246,7 @@ def test_py_typed_is_there() -> None:
     [
         ("softmax", "(input, dim, dtype=None)"),
         ("stack", "(tensors, dim=0)"),
-        ("max", "(input, dim=<omitted>, other=<omitted>, keepdim=False)"),
+        ("max", "(input, other=<omitted>, dim=<omitted>, keepdim=False)"),
         ("zeros", "(*size, dtype=None, device=None, requires_grad=False)"),
     ],
 )

@@ -1,4 +1,6 @@
 // add and sub (with alpha), and composites of pointwise ops.
+#include <cmath>
+
 #include "ops/composite.h"
 #include "ops/pointwise.h"
 
@@ -99,6 +101,28 @@ DS_BODY(DivMode, "div.mode(Tensor input, Tensor other, *, str? rounding_mode) ->
   return _div_trunc(in[0], in[1]);
 }
 
+namespace {
+// 16-bit floats computed in float32 and rounded once.
+template <class F>
+Tensor in_float32(Inputs in, F f) {
+  const DType t = result_type(in);
+  if (!is_reduced_float(t)) return f(in);
+  TensorList wide;
+  for (const Tensor& x : in) wide.push_back(to_dtype(x, DType::kFloat32));
+  return to_dtype(f(Inputs(wide)), t);
+}
+}  // namespace
+
+DS_BODY(RoundDecimals, "round.decimals(Tensor input, *, int decimals) -> Tensor",
+        "Rounded to `decimals` places; negative: to tens, hundreds, ….", true, kBoth, int64_t decimals;) {
+  DS_CHECK_AS(NotImplementedError, is_floating(in[0].dtype()), "\"round\" with decimals not implemented for '",
+              name_of(in[0].dtype()), "'");
+  if (decimals == 0) return round(in[0]);
+  const Tensor power = scalar(std::pow(10.0, std::abs(static_cast<double>(decimals))));
+  return in_float32(in,
+                    [&](Inputs x) { return decimals > 0 ? round(x[0] * power) / power : round(x[0] / power) * power; });
+}
+
 DS_BODY(Clamp, "clamp(Tensor input, Tensor? min=None, Tensor? max=None) -> Tensor",
         "input limited to [min, max]; either bound may be None.", true, kBoth, ) {
   const Tensor &x = in[0], &low = in[1], &high = in[2];
@@ -125,13 +149,14 @@ Tensor masked_fill(const Tensor& input, const Tensor& mask, const Tensor& value)
 
 DS_BODY(AddcmulOp, "addcmul(Tensor input, Tensor tensor1, Tensor tensor2, *, Scalar value=1) -> Tensor",
         "input + value * tensor1 * tensor2.", true, kBoth, Scalar value;) {
-  return value == Scalar(1) ? _addcmul(in[0], in[1], in[2]) : _addcmul(in[0], in[1] * scalar(value), in[2]);
+  if (value == Scalar(1)) return _addcmul(in[0], in[1], in[2]);
+  return in_float32(in, [&](Inputs x) { return _addcmul(x[0], to_dtype(x[1], result_type(x)) * scalar(value), x[2]); });
 }
 
 DS_BODY(Addcdiv, "addcdiv(Tensor input, Tensor tensor1, Tensor tensor2, *, Scalar value=1) -> Tensor",
         "input + value * tensor1 / tensor2.", true, kBoth, Scalar value;) {
   DS_CHECK(is_floating(result_type(in.subspan(1))), "Integer division with addcdiv is no longer supported");
-  return add(in[0], in[1] / in[2], value);
+  return in_float32(in, [&](Inputs x) { return add(x[0], x[1] / x[2], value.to_double()); });
 }
 
 DS_BODY(NanToNum, "nan_to_num(Tensor input, float? nan=None, float? posinf=None, float? neginf=None) -> Tensor",
@@ -185,6 +210,8 @@ DS_BODY(IsClose,
         "|input - other| <= atol + rtol * |other|, element by element.", false, kBoth, double rtol;
         double atol; bool equal_nan;) {
   const Tensor &a = in[0], &b = in[1];
+  DS_CHECK(rtol >= 0, "rtol must be greater than or equal to zero, but got ", rtol);
+  DS_CHECK(atol >= 0, "atol must be greater than or equal to zero, but got ", atol);
   DS_CHECK(a.dtype() == b.dtype(), name_of(a.dtype()), " did not match ", name_of(b.dtype()));
   Tensor close = eq(a, b);
   if (equal_nan && is_floating(a.dtype())) close = logical_or(close, logical_and(isnan(a), isnan(b)));

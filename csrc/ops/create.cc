@@ -118,6 +118,7 @@ struct ArangeRange {
   Scalar start, end, step;
   Meta meta(Opt<DType> dtype) const {
     DS_CHECK(step.to_double() != 0, "step must be nonzero");
+    if (dtype && *dtype == DType::kInt64) return ArangeRange{start.to_int(), end.to_int(), step.to_int()}.meta({});
     DS_CHECK(std::isfinite(start.to_double()) && std::isfinite(end.to_double()), "unsupported range: ", start, " -> ",
              end);
     DS_CHECK((step.to_double() > 0) == (end.to_double() >= start.to_double()) || start.to_double() == end.to_double(),
@@ -134,10 +135,8 @@ struct ArangeRange {
     dispatch(out.dtype(), [&]<class T>() {
       T* p = out.data<T>();
       if constexpr (std::is_integral_v<T>) {
-        for (int64_t i = 0; i < n; ++i)
-          p[i] = static_cast<T>(step.is_float() || start.is_float()
-                                    ? static_cast<int64_t>(start.to_double() + i * step.to_double())
-                                    : start.to_int() + i * step.to_int());
+        // Integers count from the integer part of start by the integer part of step.
+        for (int64_t i = 0; i < n; ++i) p[i] = static_cast<T>(start.to_int() + i * step.to_int());
       } else {
         for (int64_t i = 0; i < n; ++i) p[i] = T(start.to_double() + static_cast<double>(i) * step.to_double());
       }
@@ -190,7 +189,9 @@ struct Linspace {
     return {dtype.value_or(default_dtype()), {steps}};
   }
   void eval(Inputs, Tensor& out) const {
-    const double a = start.to_double(), b = end.to_double();
+    const bool floats = is_floating(out.dtype());
+    const double a = floats ? start.to_double() : static_cast<double>(start.to_int());
+    const double b = floats ? end.to_double() : static_cast<double>(end.to_int());
     const double step = steps > 1 ? (b - a) / static_cast<double>(steps - 1) : 0;
     dispatch(out.dtype(), [&]<class T>() {
       T* p = out.data<T>();

@@ -15,7 +15,7 @@ constexpr OpInfo index_info(const char* schema, const char* doc, Saves saves, bo
 }
 
 void check_index_dtype(const char* op, const Tensor& index, bool allow_int32 = false) {
-  DS_CHECK(index.dtype() == DType::kInt64 || (allow_int32 && index.dtype() == DType::kInt32), op,
+  DS_CHECK(index.numel() == 0 || index.dtype() == DType::kInt64 || (allow_int32 && index.dtype() == DType::kInt32), op,
            "(): Expected dtype int64 for index, but got ", name_of(index.dtype()));
 }
 
@@ -46,6 +46,15 @@ View at_least_1d(const Tensor& t) {
 
 int64_t size_along(const Tensor& t, int dim) { return t.dim() == 0 ? 1 : t.sizes()[dim]; }
 
+// A position out of range in gather and scatter is a RuntimeError in PyTorch; elsewhere it is an IndexError.
+void check_positions(const char* op, const Tensor& index, int64_t size, int dim) {
+  try {
+    kernels::check_indices(op, index.view(), size, dim, false);
+  } catch (const IndexError& e) {
+    fail(e.what());
+  }
+}
+
 }  // namespace
 
 struct Gather {
@@ -55,14 +64,14 @@ struct Gather {
   bool operator==(const Gather&) const = default;
   Meta infer(Inputs in) const {
     const int d = wrap_dim("gather", dim, in[0].dim());
-    check_index_dtype("gather", in[1]);
+    check_index_dtype("gather", in[1], true);
     check_index_shape("gather", in[1], in[0], "self", d, true);
     return {in[0].dtype(), in[1].sizes()};
   }
   void eval(Inputs in, Tensor& out) const {
     if (out.numel() == 0) return;
     const int d = wrap_dim("gather", dim, in[0].dim());
-    kernels::check_indices("gather", in[1].view(), size_along(in[0], d), d, false);
+    check_positions("gather", in[1], size_along(in[0], d), d);
     kernels::gather(at_least_1d(out), at_least_1d(in[0]), at_least_1d(in[1]), d);
   }
   Grads vjp(const Vjp& c) const {
@@ -75,7 +84,7 @@ Tensor gather(const Tensor& input, int64_t dim, const Tensor& index) { return ap
 namespace {
 Meta scatter_meta(const char* op, Inputs in, int64_t dim) {
   const int d = wrap_dim(op, dim, in[0].dim());
-  check_index_dtype(op, in[1]);
+  check_index_dtype(op, in[1], true);
   check_index_shape(op, in[1], in[0], "self", d, true);
   const bool value = in[2].cell()->wrapped_number || (in[2].dim() == 0 && in[1].dim() > 0);
   if (!value) {
@@ -90,7 +99,7 @@ void scatter_eval(const char* op, Inputs in, int64_t dim, Tensor& out, kernels::
   kernels::copy(out.view(), in[0].view());
   if (in[1].numel() == 0) return;
   const int d = wrap_dim(op, dim, in[0].dim());
-  kernels::check_indices(op, in[1].view(), size_along(in[0], d), d, false);
+  check_positions(op, in[1], size_along(in[0], d), d);
   Tensor src = in[2];
   if (src.dtype() != out.dtype()) {
     src = Tensor::empty(in[2].sizes(), out.dtype());
@@ -150,6 +159,39 @@ struct ScatterAdd {
 DS_OP(ScatterAdd);
 Tensor scatter_add(const Tensor& input, int64_t dim, const Tensor& index, const Tensor& src) {
   return apply(ScatterAdd{dim}, input, index, src);
+}
+
+struct ScatterMultiply {
+  int64_t dim;
+  static constexpr OpInfo info{.schema = "_scatter_multiply(Tensor input, int dim, Tensor index, Tensor src) -> Tensor",
+                               .doc = "input multiplied by src at index along dim.",
+                               .kind = Kind::kIndex,
+                               .differentiable = false,
+                               .shown = Shown::kHidden};
+  bool operator==(const ScatterMultiply&) const = default;
+  Meta infer(Inputs in) const { return scatter_meta("scatter", in, dim); }
+  void eval(Inputs in, Tensor& out) const { scatter_eval("scatter", in, dim, out, kernels::ScatterMode::kProd); }
+};
+DS_OP(ScatterMultiply);
+
+namespace {
+Tensor scatter_reduced(Inputs in, int64_t dim, const Str& reduce) {
+  if (reduce == "add") return apply(ScatterAdd{dim}, in[0], in[1], in[2]);
+  DS_CHECK(reduce == "multiply", "reduce argument must be either add or multiply, got '", reduce.view(), "'");
+  return apply(ScatterMultiply{dim}, in[0], in[1], in[2]);
+}
+}  // namespace
+DS_BODY(ScatterReduce, "scatter.reduce(Tensor input, int dim, Tensor index, Tensor src, *, str reduce) -> Tensor",
+        "input with src added (reduce='add') or multiplied (reduce='multiply', no gradient) at index.", true, kBoth,
+        int64_t dim;
+        Str reduce;) {
+  return scatter_reduced(in, dim, reduce);
+}
+DS_BODY(ScatterValueReduce,
+        "scatter.value_reduce(Tensor input, int dim, Tensor index, *, Tensor value, str reduce) -> Tensor",
+        "input with a number added or multiplied at index.", true, kBoth, int64_t dim;
+        Str reduce;) {
+  return scatter_reduced(in, dim, reduce);
 }
 
 struct IndexSelect {
@@ -246,11 +288,15 @@ DS_BODY(IndexFill, "index_fill(Tensor input, int dim, Tensor index, Tensor value
         "input with the listed entries of a dim set to a number.", true, kBoth, int64_t dim;) {
   DS_CHECK(in[2].dim() == 0, "index_fill_ only supports a 0-dimensional value tensor, but got tensor with ",
            in[2].dim(), " dimension(s).");
-  Dims sizes = in[0].sizes();
-  const int64_t length = sizes.empty() ? 1 : sizes[wrap_dim("index_fill", dim, in[0].dim())];
-  if (!sizes.empty()) sizes[wrap_dim("index_fill", dim, in[0].dim())] = in[1].numel();
+  const int d = wrap_dim("index_fill", dim, in[0].dim());
+  const int64_t length = size_along(in[0], d);
   const Tensor index = where(lt(in[1], 0), in[1] + length, in[1]);  // negative: from the end
-  return apply(IndexCopy{dim}, in[0], index, expand(to_dtype(in[2], in[0].dtype()), sizes));
+  // By a mask, so that an entry listed twice counts once in value's gradient.
+  Tensor filled = zeros({length}, DType::kBool);
+  filled = apply(IndexCopy{0}, filled, index, ones({index.numel()}, DType::kBool));
+  Dims along = Dims::filled(in[0].dim(), 1);
+  if (!along.empty()) along[d] = length;
+  return where(reshape(filled, along), to_dtype(in[2], in[0].dtype()), in[0]);
 }
 
 DS_BODY(TakeAlongDim, "take_along_dim(Tensor input, Tensor indices, int? dim=None) -> Tensor",
@@ -266,7 +312,8 @@ DS_BODY(TakeAlongDim, "take_along_dim(Tensor input, Tensor indices, int? dim=Non
   a = b = both;
   a[d] = in[0].sizes()[d];
   b[d] = in[1].sizes()[d];
-  return gather(expand(in[0], a), d, expand(in[1], b));
+  const Tensor at = where(lt(in[1], 0), in[1] + a[d], in[1]);  // negative: from the end
+  return gather(expand(in[0], a), d, expand(at, b));
 }
 
 DS_BODY(Take, "take(Tensor input, Tensor index) -> Tensor",

@@ -129,20 +129,27 @@ DS_BODY(Mm, "mm(Tensor input, Tensor mat2) -> Tensor", "Product of two matrices.
   DS_CHECK(in[1].dim() == 2, "mat2 must be a matrix");
   return product(in[0], in[1]);
 }
+namespace {
+void check_batches(const Tensor& a, const Tensor& b) {
+  DS_CHECK(a.dim() == 3, "batch1 must be a 3D tensor");
+  DS_CHECK(b.dim() == 3, "batch2 must be a 3D tensor");
+  DS_CHECK(a.sizes()[0] == b.sizes()[0] && a.sizes()[2] == b.sizes()[1],
+           "Expected size for first two dimensions of batch2 tensor to be: [", a.sizes()[0], ", ", a.sizes()[2],
+           "] but got: [", b.sizes()[0], ", ", b.sizes()[1], "].");
+}
+void check_matrix_and_vector(const Tensor& a, const Tensor& b) {
+  DS_CHECK(a.dim() == 2 && b.dim() == 1, "vector + matrix @ vector expected, got ", a.dim(), ", ", b.dim());
+  DS_CHECK(a.sizes()[1] == b.sizes()[0], "size mismatch, got input (", a.sizes()[0], "), mat (", a.sizes()[0], "x",
+           a.sizes()[1], "), vec (", b.sizes()[0], ")");
+}
+}  // namespace
 DS_BODY(Bmm, "bmm(Tensor input, Tensor mat2) -> Tensor", "Batched product [B, M, K] @ [B, K, N].", false, kBoth, ) {
-  DS_CHECK(in[0].dim() == 3, "batch1 must be a 3D tensor");
-  DS_CHECK(in[1].dim() == 3, "batch2 must be a 3D tensor");
-  DS_CHECK(in[0].sizes()[0] == in[1].sizes()[0] && in[0].sizes()[2] == in[1].sizes()[1],
-           "Expected size for first two dimensions of batch2 tensor to be: [", in[0].sizes()[0], ", ", in[0].sizes()[2],
-           "] but got: [", in[1].sizes()[0], ", ", in[1].sizes()[1], "].");
+  check_batches(in[0], in[1]);
   return product(in[0], in[1]);
 }
 Tensor bmm(const Tensor& input, const Tensor& mat2) { return Bmm{}.body(std::array{input, mat2}); }
 DS_BODY(Mv, "mv(Tensor input, Tensor vec) -> Tensor", "Matrix times vector.", false, kBoth, ) {
-  DS_CHECK(in[0].dim() == 2 && in[1].dim() == 1, "vector + matrix @ vector expected, got ", in[0].dim(), ", ",
-           in[1].dim());
-  DS_CHECK(in[0].sizes()[1] == in[1].sizes()[0], "size mismatch, got input (", in[0].sizes()[0], "), mat (",
-           in[0].sizes()[0], "x", in[0].sizes()[1], "), vec (", in[1].sizes()[0], ")");
+  check_matrix_and_vector(in[0], in[1]);
   return matmul(in[0], in[1]);
 }
 DS_BODY(Outer, "outer(Tensor input, Tensor vec2) -> Tensor", "Products of all pairs of two vectors.", false, kBoth, ) {
@@ -151,11 +158,20 @@ DS_BODY(Outer, "outer(Tensor input, Tensor vec2) -> Tensor", "Products of all pa
   return unsqueeze(in[0], 1) * in[1];
 }
 namespace {
-Tensor scaled_sum(const Tensor& input, const Tensor& p, const Scalar& beta, const Scalar& alpha) {
-  const Tensor scaled = alpha == Scalar(1) ? p : p * scalar(alpha);
-  if (!beta.is_float() ? beta.to_int() == 0 : beta.to_double() == 0)
-    return scaled;  // NaN in input is ignored, as in BLAS
-  return (beta == Scalar(1) ? input : input * scalar(beta)) + scaled;
+// beta * input + alpha * (a @ b), the factors rounded to the dtype; 16-bit floats are rounded once, at the end.
+Tensor scaled_sum(const Tensor& input, const Tensor& a, const Tensor& b, Scalar beta, Scalar alpha) {
+  const DType t = a.dtype();
+  if (is_reduced_float(t) && b.dtype() == t && input.dtype() == t) {
+    const auto wide = [](const Tensor& x) { return to_dtype(x, DType::kFloat32); };
+    return to_dtype(scaled_sum(wide(input), wide(a), wide(b), beta, alpha), t);
+  }
+  if (!is_floating(t)) {
+    beta = beta.to_int();
+    alpha = alpha.to_int();
+  }
+  const Tensor p = matmul(a, b), scaled = alpha.to_double() == 1 ? p : p * scalar(alpha);
+  if (beta.to_double() == 0) return scaled;  // NaN in input is ignored, as in BLAS
+  return (beta.to_double() == 1 ? input : input * scalar(beta)) + scaled;
 }
 }  // namespace
 DS_BODY(Addmm, "addmm(Tensor input, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1) -> Tensor",
@@ -163,17 +179,19 @@ DS_BODY(Addmm, "addmm(Tensor input, Tensor mat1, Tensor mat2, *, Scalar beta=1, 
         Scalar alpha;) {
   DS_CHECK(in[1].dim() == 2 && in[2].dim() == 2, "mat1 and mat2 must be matrices, got ", in[1].dim(), "-D and ",
            in[2].dim(), "-D");
-  return scaled_sum(in[0], product(in[1], in[2]), beta, alpha);
+  return scaled_sum(in[0], in[1], in[2], beta, alpha);
 }
 DS_BODY(Baddbmm, "baddbmm(Tensor input, Tensor batch1, Tensor batch2, *, Scalar beta=1, Scalar alpha=1) -> Tensor",
         "beta * input + alpha * batch1 @ batch2.", true, kBoth, Scalar beta;
         Scalar alpha;) {
-  return scaled_sum(in[0], bmm(in[1], in[2]), beta, alpha);
+  check_batches(in[1], in[2]);
+  return scaled_sum(in[0], in[1], in[2], beta, alpha);
 }
 DS_BODY(Addmv, "addmv(Tensor input, Tensor mat, Tensor vec, *, Scalar beta=1, Scalar alpha=1) -> Tensor",
         "beta * input + alpha * mat @ vec.", true, kBoth, Scalar beta;
         Scalar alpha;) {
-  return scaled_sum(in[0], matmul(in[1], in[2]), beta, alpha);
+  check_matrix_and_vector(in[1], in[2]);
+  return scaled_sum(in[0], in[1], in[2], beta, alpha);
 }
 
 struct Linear {

@@ -100,6 +100,7 @@ Tensor sum_to_size(const Tensor& input, const Dims& size) {
 }
 DS_BODY(SumToSize, "sum_to_size(Tensor input, int[]* size) -> Tensor",
         "Broadcast dims summed until the shape is `size`.", false, kMethod, Dims size;) {
+  if (size.empty()) return sum(in[0]);
   DS_CHECK(broadcast_sizes("sum_to_size", in[0].sizes(), size) == in[0].sizes(), "size {", size,
            "} is not expandable to size {", in[0].sizes(), "}.");
   return sum_to_size(in[0], size);
@@ -197,6 +198,9 @@ struct Extreme {
   Meta extreme_meta(const char* op, Inputs in, const Opt<Dims>& dim, bool keepdim) const {
     check_supported(op, in[0].dtype());
     const unsigned mask = reduced_mask(op, dim, in[0].dim());
+    DS_CHECK(!dim || !(*dim).empty() || in[0].numel() > 0, op,
+             "(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim with the "
+             "'dim' argument.");
     for (int i = 0; i < in[0].dim(); ++i)
       DS_CHECK_AS(IndexError, !(mask >> i & 1) || in[0].sizes()[i] != 0, op, "(): Expected reduction dim ", i,
                   " to have non-zero size.");
@@ -274,10 +278,11 @@ DS_EXTREME(Amax, amax, max, kMax, "Largest value")
 DS_EXTREME(Amin, amin, min, kMin, "Smallest value")
 Tensor amax(const Tensor& input, Dims dim, bool keepdim) { return apply(Amax{dim, keepdim}, input); }
 
-DS_BODY(MaxOther, "max.other(Tensor input, Tensor other) -> Tensor", "maximum.", false, kBoth, ) {
+// Their names sort before max.dim, so that a 0-d integer tensor is the other operand and no dim.
+DS_BODY(MaxOther, "max.binary(Tensor input, Tensor other) -> Tensor", "maximum.", false, kBoth, ) {
   return maximum(in[0], in[1]);
 }
-DS_BODY(MinOther, "min.other(Tensor input, Tensor other) -> Tensor", "minimum.", false, kBoth, ) {
+DS_BODY(MinOther, "min.binary(Tensor input, Tensor other) -> Tensor", "minimum.", false, kBoth, ) {
   return minimum(in[0], in[1]);
 }
 
@@ -479,12 +484,16 @@ struct LogSumExp {
   bool operator==(const LogSumExp&) const = default;
   Meta infer(Inputs in) const {
     check_supported("logsumexp", in[0].dtype());
-    DS_CHECK(is_floating(in[0].dtype()),
-             "logsumexp(): Expected floating point type for result tensor, but got: ", name_of(in[0].dtype()));
-    return {in[0].dtype(), reduced_sizes(in[0].sizes(), reduced_mask("logsumexp", dim, in[0].dim()), keepdim)};
+    const DType t = is_floating(in[0].dtype()) ? in[0].dtype() : default_dtype();
+    return {t, reduced_sizes(in[0].sizes(), reduced_mask("logsumexp", dim, in[0].dim()), keepdim)};
   }
   void eval(Inputs in, Tensor& out) const {
-    kernels::logsumexp(keepdim_view(out, in[0].sizes(), reduced_mask("logsumexp", dim, in[0].dim())), in[0].view());
+    Tensor x = in[0];
+    if (x.dtype() != out.dtype()) {
+      x = Tensor::empty(in[0].sizes(), out.dtype());
+      kernels::copy(x.view(), in[0].view());
+    }
+    kernels::logsumexp(keepdim_view(out, x.sizes(), reduced_mask("logsumexp", dim, x.dim())), x.view());
   }
   Grads vjp(const Vjp& c) const {
     const Tensor y = kept(c.out[0], c.in[0].sizes(), dim, keepdim);

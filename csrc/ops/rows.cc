@@ -266,6 +266,13 @@ Tensor fold_tail(const char* op, const Tensor& x, const Dims& shape, Inputs affi
   sizes.push_back(numel_of(shape));
   return reshape(x, sizes);
 }
+// Nothing to normalise, but weight and bias take part: their gradients are zero.
+Tensor without_elements(Inputs in) {
+  Tensor y = in[0] * 1;
+  for (const Tensor& t : in.subspan(1))
+    if (t.defined()) y = y * to_dtype(t, y.dtype());
+  return y;
+}
 Tensor flat_or_none(const Tensor& t) { return t.defined() && t.dim() != 1 ? reshape(t, {-1}) : t; }
 }  // namespace
 
@@ -276,7 +283,7 @@ DS_BODY(LayerNormPublic,
         Dims normalized_shape;
         double eps;) {
   const Tensor x = fold_tail("layer_norm", in[0], normalized_shape, in.subspan(1));
-  if (x.numel() == 0) return in[0] * 1;
+  if (x.numel() == 0) return without_elements(in);
   return reshape(apply_n<3>(LayerNorm{eps}, x, flat_or_none(in[1]), flat_or_none(in[2]))[0], in[0].sizes());
 }
 
@@ -347,7 +354,7 @@ DS_BODY(RmsNormPublic, "rms_norm(Tensor input, int[] normalized_shape, Tensor? w
         false, kFunctional, Dims normalized_shape;
         Opt<double> eps;) {
   const Tensor x = fold_tail("rms_norm", in[0], normalized_shape, in.subspan(1));
-  if (x.numel() == 0) return in[0] * 1;
+  if (x.numel() == 0) return without_elements(in);
   const double epsilon = x.dtype() == DType::kFloat64 ? 2.220446049250313e-16 : 1.1920928955078125e-07;
   return reshape(apply_n<2>(RmsNorm{eps.value_or(epsilon)}, x, flat_or_none(in[1]))[0], in[0].sizes());
 }

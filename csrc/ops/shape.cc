@@ -15,7 +15,7 @@ struct Cat {
   // 1-d empty tensors are skipped, as in PyTorch.
   static bool skipped(const Tensor& t) { return t.dim() == 1 && t.sizes()[0] == 0; }
   static const Tensor& model(Inputs in) {
-    DS_CHECK(!in.empty(), "torch.cat(): expected a non-empty list of Tensors");
+    DS_CHECK_AS(ValueError, !in.empty(), "torch.cat(): expected a non-empty list of Tensors");
     for (const Tensor& t : in)
       if (!skipped(t)) return t;
     return in[0];
@@ -242,13 +242,18 @@ DS_BODY(Roll, "roll(Tensor input, int[] shifts, int[]? dims=None) -> Tensor",
         "Elements shifted cyclically along dims (flattened without dims).", false, kBoth, Dims shifts;
         Opt<Dims> dims;) {
   Tensor x = in[0];
-  if (x.numel() == 0) return clone(x);
+  DS_CHECK(!shifts.empty(), "`shifts` required");
   if (!dims || (*dims).empty()) {
     DS_CHECK(shifts.size() == 1, "shifts and dimensions must align. shifts: ", shifts.size(), ", dims: 0");
     return reshape(Roll{shifts, Opt<Dims>(Dims{0})}.body(TensorList{flatten(x, 0, -1)}), x.sizes());
   }
   DS_CHECK(shifts.size() == (*dims).size(), "shifts and dimensions must align. shifts: ", shifts.size(),
            ", dims: ", (*dims).size());
+  for (int64_t d : *dims) {
+    DS_CHECK_AS(IndexError, x.dim() > 0, "Dimension specified as ", d, " but tensor has no dimensions");
+    wrap_dim("roll", d, x.dim());
+  }
+  if (x.numel() == 0) return clone(x);
   for (int i = 0; i < shifts.size(); ++i) {
     const int64_t n = x.size((*dims)[i]);
     const int64_t s = ((shifts[i] % n) + n) % n;
@@ -287,20 +292,31 @@ DS_BODY(Tile, "tile(Tensor input, int[]* dims) -> Tensor", "repeat, with missing
   return Repeat{full}.body(in);
 }
 
-DS_BODY(RepeatInterleave, "repeat_interleave(Tensor input, int repeats, int? dim=None) -> Tensor",
-        "Every element repeated in place.", false, kBoth, int64_t repeats;
-        Opt<int64_t> dim;) {
+namespace {
+void check_output_size(const Opt<int64_t>& asked, int64_t size) {
+  DS_CHECK(!asked || *asked == size, "repeat_interleave: Invalid output_size, expected ", size, " but got ", *asked);
+}
+}  // namespace
+DS_BODY(RepeatInterleave,
+        "repeat_interleave(Tensor input, int repeats, int? dim=None, *, int? output_size=None) -> Tensor",
+        "Every element repeated in place (a copy).", false, kBoth, int64_t repeats;
+        Opt<int64_t> dim; Opt<int64_t> output_size;) {
   DS_CHECK(repeats >= 0, "Repeats must be non-negative");
   const Tensor x = dim ? in[0] : flatten(in[0], 0, -1);
   const int d = dim ? wrap_dim("repeat_interleave", *dim, x.dim()) : 0;
+  if (x.dim() == 0) return RepeatInterleave{repeats, Opt<int64_t>(0), output_size}.body(TensorList{reshape(x, {1})});
   Dims spread = x.sizes(), out = x.sizes();
   spread.insert(d + 1, repeats);
   out[d] *= repeats;
-  return reshape(expand(unsqueeze(x, d + 1), spread), out);
+  check_output_size(output_size, out[d]);
+  const Tensor y = reshape(expand(unsqueeze(x, d + 1), spread), out);
+  return y.storage() == in[0].storage() ? clone(y) : y;
 }
 
-DS_BODY(RepeatInterleaveTensor, "repeat_interleave.Tensor(Tensor input, Tensor repeats, int? dim=None) -> Tensor",
-        "Element i repeated repeats[i] times.", false, kBoth, Opt<int64_t> dim;) {
+DS_BODY(RepeatInterleaveTensor,
+        "repeat_interleave.Tensor(Tensor input, Tensor repeats, int? dim=None, *, int? output_size=None) -> Tensor",
+        "Element i repeated repeats[i] times.", false, kBoth, Opt<int64_t> dim;
+        Opt<int64_t> output_size;) {
   const Tensor x = dim ? in[0] : flatten(in[0], 0, -1);
   const int d = dim ? wrap_dim("repeat_interleave", *dim, x.dim()) : 0;
   DS_CHECK(in[1].dim() <= 1 && is_integral(in[1].dtype()), "repeats must be 0-dim or 1-dim integer tensor");
@@ -314,6 +330,7 @@ DS_BODY(RepeatInterleaveTensor, "repeat_interleave.Tensor(Tensor input, Tensor r
     DS_CHECK(counts.data<int64_t>()[i] >= 0, "repeats can not be negative");
     total += counts.data<int64_t>()[i];
   }
+  check_output_size(output_size, total);
   Tensor index = Tensor::empty({total}, DType::kInt64);
   int64_t at = 0;
   for (int64_t i = 0; i < counts.numel(); ++i)

@@ -6,16 +6,32 @@
 namespace deepseek {
 namespace {
 
+// The positions that sizes and strides reach from `offset`: [first, end); empty without elements.
+struct Reach {
+  int64_t first, end;
+  Reach(const Dims& sizes, const Dims& strides, int64_t offset) : first(offset), end(offset + 1) {
+    bool empty = false;
+    for (int i = 0; i < sizes.size(); ++i) {
+      empty |= sizes[i] == 0;
+      (strides[i] > 0 ? end : first) += std::max<int64_t>(sizes[i] - 1, 0) * strides[i];
+    }
+    if (empty) first = end = 0;
+  }
+  bool within(const Reach& other) const { return first == end || (first >= other.first && end <= other.end); }
+};
+
 // The gradient of a view that picks elements: zeros with g written where the view reads (added where it reads twice).
 Tensor picked_vjp(const Tensor& in, const ViewSpec& spec, const Dims& in_strides, const Tensor& g) {
-  if (!may_overlap_itself(spec.sizes, spec.strides) && !may_overlap_itself(in.sizes(), in_strides))
+  const Reach mine(in.sizes(), in_strides, 0), read(spec.sizes, spec.strides, spec.offset);
+  if (read.within(mine) && !may_overlap_itself(spec.sizes, spec.strides) && !may_overlap_itself(in.sizes(), in_strides))
     return apply(AsStridedScatter{spec.sizes, spec.strides, spec.offset},
                  restride(zeros(in.sizes(), g.dtype()), in_strides), g);
-  int64_t extent = 1;
-  for (int i = 0; i < in.dim(); ++i) extent += std::max<int64_t>(in.sizes()[i] - 1, 0) * in_strides[i];
-  const Tensor positions = reshape(as_strided_rel(arange(extent), spec), {-1});
+  // as_strided may read memory beside the input: room for that too, which is then left out.
+  const int64_t first = std::min<int64_t>(read.first, 0), extent = std::max<int64_t>({mine.end, read.end, 1}) - first;
+  const Tensor positions =
+      reshape(as_strided_rel(arange(extent), {spec.sizes, spec.strides, spec.offset - first}), {-1});
   const Tensor flat = index_add(zeros({extent}, g.dtype()), 0, positions, reshape(g, {-1}));
-  return as_strided_rel(flat, {in.sizes(), in_strides, 0});
+  return as_strided_rel(flat, {in.sizes(), in_strides, -first});
 }
 
 // For ops whose picking depends on sizes only: pretend the input is contiguous.
@@ -118,7 +134,12 @@ constexpr OpInfo AsStridedScatter_info{
     .shown = Shown::kHidden};
 const OpInfo AsStridedScatter::info = AsStridedScatter_info;
 
-Meta AsStridedScatter::infer(Inputs in) const { return {in[0].dtype(), in[0].sizes(), in[0].strides()}; }
+Meta AsStridedScatter::infer(Inputs in) const {
+  DS_CHECK(Reach(sizes, strides, offset).within(Reach(in[0].sizes(), in[0].strides(), 0)),
+           "as_strided: a write beside the memory of its base has no gradient (sizes ", sizes, ", strides ", strides,
+           ", offset ", offset, " from a base of ", in[0].sizes(), ")");
+  return {in[0].dtype(), in[0].sizes(), in[0].strides()};
+}
 void AsStridedScatter::eval(Inputs in, Tensor& out) const {
   kernels::copy(out.view(), in[0].view());
   kernels::copy(out.alias({sizes, strides, offset}).view(), in[1].view_as(sizes));
@@ -247,6 +268,9 @@ struct Expand {
                ".  Tensor sizes: ", in.sizes());
       if (s.sizes[i] == have) s.strides[i] = in.strides()[i - lead];
     }
+    // A new dim of size 1 is as unsqueeze would make it, but for 0-d tensors.
+    for (int i = lead - 1; i >= 0 && in.dim() > 0; --i)
+      if (s.sizes[i] == 1) s.strides[i] = i + 1 < size.size() ? s.sizes[i + 1] * s.strides[i + 1] : 1;
     return s;
   }
   Grads vjp(const Vjp& c) const { return {c.grad[0]}; }  // the engine sums broadcast dims
@@ -401,7 +425,7 @@ struct Unbind {
                                .saves = Saves::kNone};
   bool operator==(const Unbind&) const = default;
   ViewSpecs views(const Tensor& in) const {
-    DS_CHECK(in.dim() > 0, "unbind: dimension specified as 0 but tensor has no dimensions");
+    DS_CHECK_AS(IndexError, in.dim() > 0, "Dimension specified as ", dim, " but tensor has no dimensions");
     ViewSpecs out;
     const int d = wrap_dim("unbind", dim, in.dim());
     for (int64_t i = 0; i < in.sizes()[d]; ++i) out.push_back(Select{d, i}.view(in));

@@ -44,20 +44,35 @@ bool parse_tensor(PyObject* o, bool optional, TensorList& inputs) {
   return true;
 }
 
-// A number stands for a tensor beside another operand, but is not the one operand of an op: exp(1.0) is a mistake.
-bool only_tensor(const Schema& schema, const SchemaArg& a) {
-  return &a == &schema.args[0] && std::count_if(schema.args.begin(), schema.args.end(),
-                                                [](const SchemaArg& s) { return s.kind == ArgType::kTensor; }) == 1;
+constexpr bool one_of(std::string_view name, std::initializer_list<std::string_view> names) {
+  return std::find(names.begin(), names.end(), name) != names.end();
 }
 
-// False when `o` is no list; an entry that is no tensor is returned in `wrong`.
-bool parse_list(PyObject* o, TensorList& inputs, PyObject*& wrong) {
+// Whether PyTorch takes a number for this tensor: in the first place only where an operator may have one on its left
+// (2 ** x), elsewhere where it scales, bounds, fills or is compared. exp(1.0), eq(2, x) and maximum(x, 0) are mistakes.
+bool takes_number(const Schema& schema, const SchemaArg& a, const TensorList& before) {
+  const std::string_view op = schema.base, name = a.name;
+  if (op.starts_with("_") || one_of(op, {"bucketize", "lerp", "normal", "searchsorted", "where"})) return true;
+  const bool arithmetic = one_of(op, {"add", "sub", "mul", "div", "floor_divide"});
+  if (before.empty())
+    return arithmetic || one_of(op, {"pow", "remainder", "bitwise_and", "bitwise_or", "bitwise_xor",
+                                     "bitwise_left_shift", "bitwise_right_shift"});
+  if (before[0].defined() && before[0].cell()->wrapped_number) return arithmetic;
+  if (name == "other")
+    return !one_of(op, {"atan2", "fmax", "fmin", "hypot", "isclose", "logaddexp", "logical_and", "logical_or",
+                        "logical_xor", "matmul", "max", "maximum", "min", "minimum"});
+  return one_of(name, {"exponent", "max", "min", "p", "src", "value"});
+}
+
+// False when `o` is no list; an entry that is no tensor is returned in `wrong`. None stands for a dim left whole, in
+// lists of indices.
+bool parse_list(PyObject* o, bool indices, TensorList& inputs, PyObject*& wrong) {
   if (!PyTuple_Check(o) && !PyList_Check(o)) return false;
   PyObject** items = PySequence_Fast_ITEMS(o);
   for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(o); ++i) {
-    wrong = is_tensor(items[i]) || items[i] == Py_None ? nullptr : items[i];
+    wrong = is_tensor(items[i]) || (indices && items[i] == Py_None) ? nullptr : items[i];
     if (wrong) return false;
-    inputs.push_back(items[i] == Py_None ? Tensor() : unwrap(items[i]));  // None: a dim left whole (index_put)
+    inputs.push_back(items[i] == Py_None ? Tensor() : unwrap(items[i]));
   }
   return true;
 }
@@ -202,11 +217,11 @@ bool parse(const OpDef& def, PyObject* const* args, Py_ssize_t nargs, PyObject* 
     PyObject* wrong = nullptr;  // an entry of a list
     switch (a.kind) {
       case ArgType::kTensor:
-        ok = (is_tensor(value) || value == Py_None || !only_tensor(schema, a)) &&
+        ok = (is_tensor(value) || value == Py_None || takes_number(schema, a, call.inputs)) &&
              parse_tensor(value, a.optional_tensor, call.inputs);
         break;
       case ArgType::kTensorList:
-        ok = parse_list(value, call.inputs, wrong);
+        ok = parse_list(value, a.name == "indices", call.inputs, wrong);
         break;
       case ArgType::kGenerator:
         call.generator = generator_of(value);

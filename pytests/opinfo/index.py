@@ -28,12 +28,19 @@ def gather(x: np.ndarray, dim: int, index: np.ndarray) -> np.ndarray:
     return out
 
 
-def scatter(x: np.ndarray, dim: int, index: np.ndarray, src: Any = None, *, value: Any = None) -> np.ndarray:
+def scatter(
+    x: np.ndarray, dim: int, index: np.ndarray, src: Any = None, *, value: Any = None, reduce: str | None = None
+) -> np.ndarray:
     src = value if src is None else src
     out = np.array(x)
     for at, to in places(index, dim):
-        out[to] = src[at] if isinstance(src, np.ndarray) else src
+        new = src[at] if isinstance(src, np.ndarray) else src
+        out[to] = new if reduce is None else out[to] + new if reduce == "add" else out[to] * new
     return out
+
+
+def scatter_multiply(x: np.ndarray, dim: int, index: np.ndarray, src: Any) -> np.ndarray:
+    return scatter(x, dim, index, src, reduce="multiply")
 
 
 def scatter_add(x: np.ndarray, dim: int, index: np.ndarray, src: np.ndarray) -> np.ndarray:
@@ -71,6 +78,9 @@ op(
     S(T(3, 5), 1, A([[4, 0], [1, 2]]), T(2, 3, grad=False)),
     S(T(4), 0, A([2, 0]), 1.5).but(ints=False),
     S(T(4), 0, A([2, 0]), value=1.5).but(ints=False),
+    S(T(4), 0, A([2, 2]), T(2), reduce="add"),
+    S(T(4), 0, A([2, 0]), T(2), reduce="multiply").but(grad=False),
+    S(T(4), 0, A([2, 0]), value=1.5, reduce="add").but(ints=False, grad=False),
     S(T(), 0, A(0), T()),
     S(T(3, 4), 0, I(0, 4, hi=1), T(1, 4)),
     S(T(0, 3), 1, I(0, 2, hi=2), T(0, 2)),
@@ -79,6 +89,15 @@ op(
         E((RuntimeError, IndexError), RANGE, T(3), 0, A([3]), T(1)),
         E(RuntimeError, "size|shape", T(3), 0, A([0, 1]), T(1)),
     ],
+)
+op(
+    "_scatter_multiply",
+    scatter_multiply,
+    S(T(4), 0, A([2, 2]), T(2)),
+    S(T(0, 3), 1, I(0, 2, hi=2), T(0, 2)),
+    grad=False,
+    tol=1,
+    scalar=False,
 )
 op(
     "scatter_add",

@@ -84,7 +84,17 @@ unary("floor", keep(np.floor), out="same", ints=INTS)
 unary("ceil", keep(np.ceil), out="same", ints=INTS)
 unary("trunc", keep(np.trunc), out="same", ints=INTS)
 unary("frac", lambda x: x - np.trunc(x), out="same", ints=(), special_skip=(INF, -INF))
-unary("round", keep(np.round), -9.0, 9.0, S(A([0.5, 1.5, 2.5, -0.5, -1.5])).but(grad=False), out="same", ints=INTS)
+
+
+def rounded(x: np.ndarray, decimals: int = 0) -> np.ndarray:
+    return np.round(x, decimals) if x.dtype.kind == "f" else x
+
+
+unary(
+    "round", rounded, -9.0, 9.0, S(A([0.5, 1.5, 2.5, -0.5, -1.5])).but(grad=False),
+    S(T(3, 4, lo=-9, hi=9), decimals=1).but(ints=False, low=False, grad=False),
+    S(T(3, 4, lo=-900, hi=900), decimals=-2).but(ints=False, low=False, grad=False), out="same", ints=INTS,
+)  # fmt: skip
 unary(
     "relu",
     lambda x: np.where(x > 0, x, 0 * x if x.dtype.kind != "f" else np.where(np.isnan(x), x, 0)),

@@ -20,12 +20,14 @@ fix = _C.trunc
 ger = _C.outer
 greater = _C.gt
 greater_equal = _C.ge
+layer_norm = _C.layer_norm
 less = _C.lt
 less_equal = _C.le
 moveaxis = _C.movedim
 multiply = _C.mul
 negative = _C.neg
 not_equal = _C.ne
+rms_norm = _C.rms_norm
 subtract = _C.sub
 true_divide = _C.div
 

@@ -9,6 +9,7 @@ from deepseek._C import Tensor
 from deepseek._functions import broadcast_shapes, norm
 
 __all__ = [
+    "adjoint",
     "argwhere",
     "atleast_1d",
     "atleast_2d",
@@ -131,19 +132,27 @@ def atleast_3d(*tensors: Any) -> Any:
     return _at_least(3, tensors)
 
 
+def _check_some(name: str, tensors: Sequence[Tensor]) -> None:
+    if not tensors:
+        raise RuntimeError(f"{name} expects a non-empty TensorList")
+
+
 def vstack(tensors: Sequence[Tensor]) -> Tensor:
     """Joined as rows: along dim 0, 1-d tensors being single rows."""
+    _check_some("vstack", tensors)
     return _C.cat(list(atleast_2d(list(tensors))), 0)
 
 
 def hstack(tensors: Sequence[Tensor]) -> Tensor:
     """Joined along dim 1 (dim 0 for 1-d tensors)."""
+    _check_some("hstack", tensors)
     found = list(atleast_1d(list(tensors)))
     return _C.cat(found, 0 if found and found[0].dim() == 1 else 1)
 
 
 def dstack(tensors: Sequence[Tensor]) -> Tensor:
     """Joined along dim 2."""
+    _check_some("dstack", tensors)
     return _C.cat(list(atleast_3d(list(tensors))), 2)
 
 
@@ -156,8 +165,8 @@ def column_stack(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def ravel(input: Tensor) -> Tensor:
-    """1-d, a view where the memory order allows one."""
-    return input.reshape(-1)
+    """1-d in row-major order; a view of a contiguous tensor, otherwise a copy."""
+    return input.contiguous().view(-1)
 
 
 def swapaxes(input: Tensor, axis0: int, axis1: int) -> Tensor:
@@ -171,12 +180,24 @@ def swapdims(input: Tensor, dim0: int, dim1: int) -> Tensor:
 
 
 def flipud(input: Tensor) -> Tensor:
-    """Rows in reverse order."""
+    """Rows in reverse order.
+
+    Raises:
+        RuntimeError: a 0-d tensor.
+    """
+    if input.dim() < 1:
+        raise RuntimeError("Input must be >= 1-d.")
     return input.flip(0)
 
 
 def fliplr(input: Tensor) -> Tensor:
-    """Columns in reverse order."""
+    """Columns in reverse order.
+
+    Raises:
+        RuntimeError: fewer than 2 dims.
+    """
+    if input.dim() < 2:
+        raise RuntimeError("Input must be >= 2-d.")
     return input.flip(1)
 
 
@@ -219,6 +240,8 @@ def argwhere(input: Tensor) -> Tensor:
 
 def rsub(input: Tensor, other: Any, *, alpha: Any = 1) -> Tensor:
     """other - alpha * input."""
+    if not isinstance(input, Tensor):
+        raise TypeError(f"rsub(): argument 'input' must be Tensor, not {type(input).__name__}")
     result: Tensor = other - (input if alpha == 1 else input * alpha)
     return result
 
@@ -226,6 +249,8 @@ def rsub(input: Tensor, other: Any, *, alpha: Any = 1) -> Tensor:
 def logspace(start: Any, end: Any, steps: int, base: float = 10.0, **options: Any) -> Tensor:
     """``steps`` values from base**start to base**end, evenly spaced in the exponent; shape [steps]."""
     wanted = options.pop("dtype", None)
+    if wanted is not None and not wanted.is_floating_point:  # integers count between the integer parts
+        start, end = int(start), int(end)
     exponents = _C.linspace(
         start, end, steps, dtype=_C.float64, **{k: v for k, v in options.items() if k != "requires_grad"}
     )
@@ -257,6 +282,11 @@ def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
             raise RuntimeError(f"tensordot expects dims >= 0 and at most the number of dimensions, but got dims={dims}")
         dims = (range(a.dim() - dims, a.dim()), range(dims))
     of_a, of_b = ([side] if isinstance(side, int) else list(side) for side in dims)
+    for i, j in zip(of_a, of_b, strict=False):  # a size of 1 counts for all of the other's
+        if a.size(i) == 1 and b.size(j) != 1:
+            b = b.sum(j, keepdim=True, dtype=b.dtype)
+        elif b.size(j) == 1 and a.size(i) != 1:
+            a = a.sum(i, keepdim=True, dtype=a.dtype)
     if len(of_a) != len(of_b) or any(a.size(i) != b.size(j) for i, j in zip(of_a, of_b, strict=False)):
         raise RuntimeError(
             f"tensordot: contracted dimensions need to match, but dims {of_a} of {list(a.shape)} and {of_b} of "
@@ -282,6 +312,11 @@ def clamp_max_(input: Tensor, max: Any) -> Tensor:
     return input.clamp_(None, max)
 
 
+def adjoint(input: Tensor) -> Tensor:
+    """The last two dims swapped (a view), as ``mT``: real numbers have nothing to conjugate."""
+    return input.mT
+
+
 def positive(input: Tensor) -> Tensor:
     """input itself.
 
@@ -294,7 +329,13 @@ def positive(input: Tensor) -> Tensor:
 
 
 def float_power(input: Any, exponent: Any) -> Tensor:
-    """input to the power of exponent, in float64."""
+    """input to the power of exponent, in float64.
+
+    Raises:
+        TypeError: two numbers.
+    """
+    if not (isinstance(input, Tensor) or isinstance(exponent, Tensor)):
+        raise TypeError("float_power(): argument 'input' or 'exponent' must be Tensor, got two numbers")
     wide = [_C._to_dtype(t, _C.float64) if isinstance(t, Tensor) else t for t in (input, exponent)]
     return _C.pow(*wide)
 
@@ -311,8 +352,10 @@ def dist(input: Tensor, other: Tensor, p: float = 2) -> Tensor:
     return norm(input - other, p)
 
 
-def diff(input: Tensor, n: int = 1, dim: int = -1) -> Tensor:
-    """Differences of neighbours along ``dim``, taken ``n`` times.
+def diff(
+    input: Tensor, n: int = 1, dim: int = -1, prepend: Tensor | None = None, append: Tensor | None = None
+) -> Tensor:
+    """Differences of neighbours along ``dim``, taken ``n`` times; ``prepend`` and ``append`` are joined on first.
 
     Raises:
         RuntimeError: a 0-d input or a negative ``n``.
@@ -321,6 +364,10 @@ def diff(input: Tensor, n: int = 1, dim: int = -1) -> Tensor:
         raise RuntimeError("diff expects input to be at least one-dimensional")
     if n < 0:
         raise RuntimeError(f"order must be non-negative but got {n}")
+    if n == 0:
+        return input.clone()
+    if prepend is not None or append is not None:
+        input = _C.cat([t for t in (prepend, input, append) if t is not None], dim)
     for _ in range(min(n, input.size(dim))):
         count = input.size(dim) - 1
         after, before = input.narrow(dim, 1, count), input.narrow(dim, 0, count)
@@ -329,8 +376,18 @@ def diff(input: Tensor, n: int = 1, dim: int = -1) -> Tensor:
 
 
 def rot90(input: Tensor, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
-    """Rotated by ``k`` quarter turns in the plane of two dims, from the first towards the second (a copy)."""
-    a, b = dims
+    """Rotated by ``k`` quarter turns in the plane of two dims, from the first towards the second (a copy).
+
+    Raises:
+        RuntimeError: not two different dims, or an input without them.
+    """
+    if len(dims) != 2:
+        raise RuntimeError(f"expected total rotation dims == 2, but got dims = {len(dims)}")
+    if input.dim() < 2:
+        raise RuntimeError(f"expected total dims >= 2, but got total dims = {input.dim()}")
+    a, b = (range(input.dim())[d] for d in dims)
+    if a == b:
+        raise RuntimeError(f"expected rotation dims to be different, but got dim0 = {dims[0]} and dim1 = {dims[1]}")
     if k % 4 == 2:
         return input.flip([a, b])
     if k % 4 == 0:

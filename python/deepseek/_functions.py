@@ -164,13 +164,20 @@ def tensor_split(input: Tensor, indices_or_sections: Any, dim: int = 0) -> tuple
     return tuple(input.narrow(dim, a, max(0, b - a)) for a, b in zip(starts, stops, strict=True))
 
 
+def _check_tensor(name: str, input: Any) -> None:
+    if not isinstance(input, Tensor):
+        raise TypeError(f"{name}(): argument 'input' must be Tensor, not {type(input).__name__}")
+
+
 def clamp_min(input: Tensor, min: Any) -> Tensor:
     """The larger of input and ``min``; gradients at ties go to input."""
+    _check_tensor("clamp_min", input)
     return _C.clamp(input, min)
 
 
 def clamp_max(input: Tensor, max: Any) -> Tensor:
     """The smaller of input and ``max``; gradients at ties go to input."""
+    _check_tensor("clamp_max", input)
     return _C.clamp(input, None, max)
 
 

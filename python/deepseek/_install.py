@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deepseek import _C, _aliases, _composites, _einsum, _functions, _tensor, _top, _unique
+from deepseek import _C, _aliases, _composites, _einsum, _functions, _inplace_views, _tensor, _top, _unique
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -10,10 +10,10 @@ if TYPE_CHECKING:
 
 # Functions of _functions.py and _composites.py that are methods too.
 FUNCTION_METHODS = (
-    "allclose", "argwhere", "bincount", "clamp_max", "clamp_max_", "clamp_min", "clamp_min_", "diag", "diag_embed",
-    "diff", "dist", "equal", "fliplr", "flipud", "float_power", "inner", "is_complex", "is_nonzero", "nanmean",
-    "nansum", "nonzero", "norm", "positive", "ravel", "rot90", "split", "split_with_sizes", "std", "swapaxes",
-    "swapdims", "tensor_split", "trace", "var",
+    "adjoint", "allclose", "argwhere", "bincount", "clamp_max", "clamp_max_", "clamp_min", "clamp_min_", "diag",
+    "diag_embed", "diff", "dist", "equal", "fliplr", "flipud", "float_power", "inner", "is_complex", "is_nonzero",
+    "nanmean", "nansum", "nonzero", "norm", "positive", "ravel", "rot90", "split", "split_with_sizes", "std",
+    "swapaxes", "swapdims", "tensor_split", "trace", "var",
 )  # fmt: skip
 
 
@@ -30,7 +30,7 @@ def methods() -> dict[str, Any]:
         found[name] = getattr(_functions, name, None) or getattr(_composites, name)
     for name in _unique.__all__:
         found[name] = getattr(_unique, name)
-    return {**found, **_tensor.METHODS}
+    return {**found, **_inplace_views.METHODS, **_tensor.METHODS}
 
 
 def aliases() -> dict[str, str]:

@@ -69,7 +69,10 @@ def matrix_norm(
     rows, columns = (d % A.dim() for d in pair)
     summed, compared = (rows, columns) if abs(ord) == 1 else (columns, rows)
     sums = vector_norm(A, 1, summed, True, dtype=dtype)
-    result = (_C.amax if ord > 0 else _C.amin)(sums, [compared], True)
+    if ord > 0 and sums.size(compared) == 0:  # no rows, or no columns: nothing is large
+        result = sums.sum([compared], True)
+    else:
+        result = (_C.amax if ord > 0 else _C.amin)(sums, [compared], True)
     return result if keepdim else result.squeeze([rows, columns])
 
 

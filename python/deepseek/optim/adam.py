@@ -9,7 +9,7 @@ from typing import Any
 
 import deepseek
 from deepseek import _C, Tensor
-from deepseek.optim.optimizer import Optimizer, ParamsT, check_options, grads_of, wants_loop
+from deepseek.optim.optimizer import Optimizer, ParamsT, check_one_number, check_options, grads_of, wants_loop
 
 __all__ = ["Adam", "AdamW"]
 
@@ -51,11 +51,15 @@ class Adam(Optimizer):
         decoupled_weight_decay: bool = False,
     ) -> None:
         # Written as "not x >= 0" so that NaN is refused too.
+        check_one_number(lr)
         if not lr >= 0.0:
             raise ValueError(f"Invalid learning rate: {lr}")
         if not eps >= 0.0:
             raise ValueError(f"Invalid epsilon value: {eps}")
+        if isinstance(betas[0], Tensor) != isinstance(betas[1], Tensor):
+            raise ValueError("betas must be either both floats or both Tensors")
         for place, beta in enumerate(betas):
+            check_one_number(beta, f"betas[{place}]")
             if not 0.0 <= beta < 1.0:
                 raise ValueError(f"Invalid beta parameter at index {place}: {beta}")
         if not weight_decay >= 0.0:

@@ -41,6 +41,12 @@ def _with_hooks(step: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
+def check_one_number(value: Any, name: str = "lr") -> None:
+    """ValueError for an option that is a tensor of several elements."""
+    if isinstance(value, Tensor) and value.numel() != 1:
+        raise ValueError(f"Tensor {name} must be 1-element")
+
+
 class Optimizer:
     """Base class of optimizers. A subclass calls ``super().__init__(params, defaults)`` and defines ``step``.
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import deepseek
 from deepseek import _C, Tensor
-from deepseek.optim.optimizer import Optimizer, ParamsT, check_options, grads_of, wants_loop
+from deepseek.optim.optimizer import Optimizer, ParamsT, check_one_number, check_options, grads_of, wants_loop
 
 __all__ = ["SGD"]
 
@@ -44,6 +44,7 @@ class SGD(Optimizer):
         differentiable: bool = False,
         fused: bool | None = None,
     ) -> None:
+        check_one_number(lr)
         if lr < 0.0:
             raise ValueError(f"Invalid learning rate: {lr}")
         if momentum < 0.0:

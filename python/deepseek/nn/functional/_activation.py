@@ -80,19 +80,21 @@ def log_softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dty
 
 def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
     """``input`` where positive, ``negative_slope * input`` elsewhere."""
-    return _maybe_inplace(lambda x: deepseek.where(x > 0, x, x * negative_slope), input, inplace)
+    return _maybe_inplace(lambda x: _C.leaky_relu(x, negative_slope), input, inplace)
 
 
 def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """``input`` where positive, ``alpha * (exp(input) - 1)`` elsewhere. (Clevert et al., 2015)"""
-    # The clamp keeps exp finite in the branch that is not taken, whose gradient would be 0 * inf = NaN.
-    return _maybe_inplace(lambda x: deepseek.where(x > 0, x, alpha * deepseek.expm1(x.clamp(max=0))), input, inplace)
+    return _maybe_inplace(lambda x: _C.elu(x, alpha), input, inplace)
 
 
 def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:
     """``input`` limited to [min_val, max_val]; the gradient is 0 at and beyond both limits."""
     if min_val > max_val:
         raise ValueError(f"min_val cannot be greater than max_val, got {min_val} > {max_val}")
+
+    if not input.is_floating_point():  # limits as integers
+        return _maybe_inplace(lambda x: x.clamp(int(min_val), int(max_val)), input, inplace)
 
     def limit(x: Tensor) -> Tensor:
         inside = (x > min_val) & (x < max_val)
@@ -125,13 +127,12 @@ def log1p_exp(input: Tensor) -> Tensor:
 
 def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """``log(1 + exp(beta * input)) / beta``; the identity where ``beta * input > threshold``."""
-    scaled = input * beta
-    return deepseek.where(scaled > threshold, input, log1p_exp(scaled) / beta)
+    return _C.softplus(input, beta, threshold)
 
 
 def logsigmoid(input: Tensor) -> Tensor:
     """``log(sigmoid(input))``, computed stably."""
-    return -log1p_exp(-input)
+    return _C.logsigmoid(input)
 
 
 def mish(input: Tensor, inplace: bool = False) -> Tensor:

@@ -45,8 +45,11 @@ def moe(
 
 def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``x1^T W_k x2 + b_k``: input1 (..., i), input2 (..., j), weight (out, i, j), result (..., out)."""
+    if input1.dtype in (deepseek.float16, deepseek.bfloat16):  # rounded once, at the end
+        wide = None if bias is None else bias.float()
+        return bilinear(input1.float(), input2.float(), weight.float(), wide).to(input1.dtype)
     left = deepseek.einsum("...i,kij->...kj", input1, weight)
-    result = (left * input2.unsqueeze(-2)).sum(-1)
+    result = (left * input2.unsqueeze(-2)).sum(-1, dtype=input1.dtype)
     return result if bias is None else result + bias
 
 
@@ -63,11 +66,16 @@ def embedding(
 
     Args:
         padding_idx: the row that receives no gradient; may count from the end.
+        max_norm: rows that are looked up are first scaled down to this ``norm_type``-norm, in place.
+        scale_grad_by_freq: a row's gradient is divided by how often the row was looked up.
 
     Raises:
-        NotImplementedError: max_norm, scale_grad_by_freq or sparse is asked for.
+        RuntimeError: weight is not 2-d.
+        NotImplementedError: sparse gradients.
     """
-    check_embedding_options(max_norm, scale_grad_by_freq, sparse)
+    refuse_sparse(sparse)
+    if weight.dim() != 2:
+        raise RuntimeError(f"'weight' must be 2-D, got {weight.dim()}-D")
     rows = weight.shape[0]
     if padding_idx is None:
         padding_idx = -1  # the core's word for none
@@ -75,15 +83,26 @@ def embedding(
         raise AssertionError(f"padding_idx must be within num_embeddings = {rows}, got {padding_idx}")
     elif padding_idx < 0:
         padding_idx += rows
-    return _C.embedding(input, weight, padding_idx)
-
-
-def check_embedding_options(max_norm: float | None, scale_grad_by_freq: bool, sparse: bool) -> None:
-    """Refuse the options of torch's embedding that do not exist here."""
     if max_norm is not None:
-        raise NotImplementedError("embedding: max_norm is not supported; renormalise weight under no_grad() instead")
-    if scale_grad_by_freq:
-        raise NotImplementedError("embedding: scale_grad_by_freq is not supported; leave it False")
+        _limit_rows(input, weight, max_norm, norm_type)
+    result = _C.embedding(input, weight, padding_idx)
+    if scale_grad_by_freq and result.requires_grad:
+        share = 1 / deepseek.bincount(input.reshape(-1), minlength=rows)[input].to(weight.dtype)
+        result = result.detach() + (result - result.detach()) * share.unsqueeze(-1)
+    return result
+
+
+def _limit_rows(input: Tensor, weight: Tensor, max_norm: float, norm_type: float) -> None:
+    """Scale the rows that ``input`` names down to ``max_norm``, in place."""
+    with deepseek.no_grad():
+        used = deepseek.unique(input)
+        found = weight[used]
+        length = found.norm(norm_type, -1, keepdim=True)
+        weight[used] = deepseek.where(length > max_norm, found * (max_norm / (length + 1e-7)), found)
+
+
+def refuse_sparse(sparse: bool) -> None:
+    """Sparse gradients do not exist here."""
     if sparse:
         raise NotImplementedError("embedding: sparse gradients are not supported; leave sparse False")
 
@@ -196,6 +215,9 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
     if mode != "constant" and value is not None:
         raise ValueError(f'Padding mode "{mode}" doesn\'t take in value argument')
     result = input
+    if mode == "circular":  # what is cut off does not come round
+        result = _crop(input, amounts)
+        amounts = [max(n, 0) for n in amounts]
     for i in range(0, len(amounts), 2):
         dim = input.dim() - 1 - i // 2
         left, right = amounts[i], amounts[i + 1]
@@ -206,6 +228,15 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
                 index = _border_index(mode, result.shape[dim], left, right)
                 result = result.index_select(dim, deepseek.tensor(index, dtype=deepseek.int64))
     return result.clone() if result is input else result
+
+
+def _crop(input: Tensor, amounts: Sequence[int]) -> Tensor:
+    """The part that negative amounts leave."""
+    for i, (left, right) in enumerate(zip(amounts[::2], amounts[1::2], strict=True)):
+        dim = input.dim() - 1 - i
+        start = max(-left, 0)
+        input = input.narrow(dim, start, input.shape[dim] - start - max(-right, 0))
+    return input
 
 
 def _pad_constant(input: Tensor, dim: int, left: int, right: int, value: float) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from typing import Any
 
@@ -144,7 +143,10 @@ def huber_loss(
 ) -> Tensor:
     """``d^2 / 2`` where the difference ``|d| < delta``, ``delta (|d| - delta / 2)`` elsewhere. (Huber, 1964)"""
     if delta <= 0:
-        raise ValueError(f"Expected delta to be positive, got {delta}")
+        raise RuntimeError(f"huber_loss does not support non-positive values for delta, got {delta}")
+    if input.dtype in (deepseek.float16, deepseek.bfloat16):  # rounded once, at the end
+        wide = None if weight is None else weight.float()
+        return huber_loss(input.float(), target.float(), reduction, delta, wide).to(input.dtype)
     input, target = _broadcast("huber_loss", input, target)
     d = input - target
     size = d.abs()
@@ -254,10 +256,8 @@ def kl_div(
     if log_target:
         loss = target.exp() * (target - input)
     else:
-        positive = target > 0  # 0 log 0 = 0; the inner where keeps log's gradient finite
-        entropy = target * deepseek.where(positive, target, deepseek.ones_like(target)).log()
-        # log(1) = 0 leaves 0 * 0 where the target is 0; a negative target gives NaN, as it must.
-        entropy = deepseek.where(target < 0, deepseek.full_like(target, math.nan), entropy)
+        # 0 log 0 = 0 with a finite gradient; a negative target gives NaN, as it must.
+        entropy = target * deepseek.where(target == 0, deepseek.ones_like(target), target).log()
         loss = entropy - target * input
     if reduction == "batchmean":
         return loss.sum() / input.shape[0] if input.dim() else loss.sum()

@@ -11,7 +11,7 @@ import deepseek
 from deepseek import Tensor
 from deepseek.nn import functional as F
 from deepseek.nn import init
-from deepseek.nn.functional._basic import check_embedding_options
+from deepseek.nn.functional._basic import refuse_sparse
 from deepseek.nn.modules._convert import check_device
 from deepseek.nn.modules.module import Module
 from deepseek.nn.parameter import Parameter
@@ -109,7 +109,8 @@ class Embedding(Module):
     """Rows of a learned table: indices (...) -> (..., embedding_dim).
 
     ``weight`` (num_embeddings, embedding_dim) starts from N(0, 1), the row ``padding_idx`` from 0; that row receives
-    no gradient. ``max_norm``, ``scale_grad_by_freq`` and ``sparse`` are refused.
+    no gradient. ``max_norm`` and ``scale_grad_by_freq`` are as in :func:`deepseek.nn.functional.embedding`;
+    ``sparse`` is refused.
     """
 
     def __init__(
@@ -127,7 +128,7 @@ class Embedding(Module):
         dtype: Any = None,
     ) -> None:
         super().__init__()
-        check_embedding_options(max_norm, scale_grad_by_freq, sparse)
+        refuse_sparse(sparse)
         if padding_idx is not None:
             if not -num_embeddings <= padding_idx < num_embeddings:
                 raise AssertionError(f"Padding_idx must be within num_embeddings, got {padding_idx}")
@@ -135,6 +136,9 @@ class Embedding(Module):
         self.num_embeddings = num_embeddings
         self.embedding_dim = embedding_dim
         self.padding_idx = padding_idx
+        self.max_norm = max_norm
+        self.norm_type = norm_type
+        self.scale_grad_by_freq = scale_grad_by_freq
         if _weight is None:
             self.weight = _empty(num_embeddings, embedding_dim, dtype=dtype, device=device)
             self.weight.requires_grad_(not _freeze)
@@ -152,11 +156,12 @@ class Embedding(Module):
                 self.weight[self.padding_idx].fill_(0)
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.embedding(input, self.weight, self.padding_idx)
+        return F.embedding(input, self.weight, self.padding_idx, self.max_norm, self.norm_type, self.scale_grad_by_freq)
 
     def extra_repr(self) -> str:
         padding = f", padding_idx={self.padding_idx}" if self.padding_idx is not None else ""
-        return f"{self.num_embeddings}, {self.embedding_dim}{padding}"
+        limit = f", max_norm={self.max_norm}" if self.max_norm is not None else ""
+        return f"{self.num_embeddings}, {self.embedding_dim}{padding}{limit}"
 
     @classmethod
     def from_pretrained(
