@@ -147,8 +147,42 @@ bool is_dense(const Dims& sizes, const Dims& strides) {
   return true;
 }
 
+namespace {
+// Dims from the innermost out, as PyTorch orders the memory of a result: by stride where both have one, a dim that is
+// broadcast stays where it is. Such a comparison is no order, so the steps of this insertion sort matter.
+Dims memory_order(const Dims& sizes, const Dims& strides) {
+  const auto compare = [&](int64_t a, int64_t b) {
+    if (strides[a] == 0 || strides[b] == 0) return 0;
+    if (strides[a] != strides[b]) return strides[a] < strides[b] ? -1 : 1;
+    return sizes[a] > sizes[b] ? 1 : 0;
+  };
+  Dims order;
+  for (int d = sizes.size() - 1; d >= 0; --d) order.push_back(d);
+  for (int i = 1; i < order.size(); ++i) {
+    int at = i;
+    for (int other = i - 1; other >= 0; --other) {
+      const int c = compare(order[other], order[at]);
+      if (c < 0) break;
+      if (c == 0) continue;
+      std::swap(order[other], order[at]);
+      at = other;
+    }
+  }
+  return order;
+}
+}  // namespace
+
 Dims preserved_strides(const Dims& sizes, const Dims& strides) {
-  if (is_contiguous(sizes, strides) || !is_dense(sizes, strides)) return contiguous_strides(sizes);
+  if (is_contiguous(sizes, strides)) return contiguous_strides(sizes);
+  if (!is_dense(sizes, strides)) {
+    Dims out = strides;
+    int64_t next = 1;
+    for (const int64_t d : memory_order(sizes, strides)) {
+      out[d] = next;
+      next = wrapping_product(next, std::max<int64_t>(sizes[d], 1));
+    }
+    return out;
+  }
   Dims out = contiguous_strides(sizes);
   int64_t next = 1;
   for (int64_t d : by_stride(sizes, strides)) {

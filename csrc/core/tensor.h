@@ -116,7 +116,7 @@ bool same_geometry(const Tensor& a, const Tensor& b);
 bool may_overlap_itself(const Dims& sizes, const Dims& strides);
 // True when the elements fill one gapless block in some order of the dims.
 bool is_dense(const Dims& sizes, const Dims& strides);
-// Strides of a fresh tensor that keeps the order of `like`'s dims when it is dense, else contiguous ones.
+// Strides of a fresh dense tensor that keeps the order of the dims in memory.
 Dims preserved_strides(const Dims& sizes, const Dims& strides);
 
 }  // namespace deepseek
