@@ -81,7 +81,8 @@ TEST(Tensor, GeometryRules) {
       {{2, 3}, {-3, 1}, false, false, {3, 1}},
       {{0, 3}, {0, 0}, false, true, {3, 1}},
       {{1, 3}, {77, 1}, false, true, {3, 1}},
-      {{4, 3}, {2, 3}, true, false, {3, 1}},
+      {{4, 3}, {2, 3}, true, false, {1, 4}},
+      {{2, 3, 2}, {0, 1, 3}, true, false, {6, 1, 3}},
   };
   for (const Geometry& g : cases) {
     std::ostringstream what;

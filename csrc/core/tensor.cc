@@ -153,7 +153,7 @@ namespace {
 Dims memory_order(const Dims& sizes, const Dims& strides) {
   const auto compare = [&](int64_t a, int64_t b) {
     if (strides[a] == 0 || strides[b] == 0) return 0;
-    if (strides[a] != strides[b]) return strides[a] < strides[b] ? -1 : 1;
+    if (strides[a] != strides[b]) return std::abs(strides[a]) < std::abs(strides[b]) ? -1 : 1;
     return sizes[a] > sizes[b] ? 1 : 0;
   };
   Dims order;
