@@ -7,9 +7,11 @@ import math
 from typing import Any
 
 import deepseek
+import numpy as np
 import pytest
 from deepseek import nn, optim
 from deepseek.models import LanguageModel, ModelConfig
+from deepseek.train import WindowSampler
 
 SCALE = 2.0
 SETTINGS = {"depth": 2}
@@ -447,11 +449,13 @@ def test_sizes_that_depend_on_values() -> None:
     ("function", "reason"),
     [
         (lambda x: deepseek.from_numpy((x * 2).numpy()), "NumPy"),
+        (lambda x: x + deepseek.tensor(np.ones(2)), "NumPy"),
+        (lambda x: ..., "Ellipsis"),
         (lambda x: SEEN.append(x * 2) or x * 2, "SEEN"),
         (lambda x: object(), "object"),
         (lambda x: (x.add_(1), x.sum().item())[0], "read back after"),
         (lambda x: x.clone().requires_grad_(), "requires_grad is changed"),
-        (lambda x: deepseek.rand(2, generator=deepseek.Generator().manual_seed(1)), "generator of its own"),
+        (lambda x: deepseek.rand(2, generator=deepseek.Generator()), "generator of its own"),
         (lambda x: deepseek.manual_seed(3) and x, "seeded"),
     ],
 )
@@ -460,6 +464,52 @@ def test_what_cannot_be_replayed(function: Any, reason: str) -> None:
     f(deepseek.ones(2))
     assert not f._entries and "runs eagerly from now on: " in f.explain() and reason in f.explain()
     f(deepseek.ones(2))
+
+
+def test_iterators_and_modes_are_not_captured() -> None:
+    stream = iter([1.0, 2.0, 3.0])
+    f = deepseek.jit(lambda x: x * next(stream))
+    assert [f(deepseek.ones(1)).item() for _ in range(3)] == [1.0, 2.0, 3.0]
+    assert "iterator" in f.explain()
+
+    def g(x: Any) -> Any:
+        deepseek.set_grad_enabled(False)
+        return x
+
+    try:
+        f = deepseek.jit(g)
+        f(deepseek.ones(1))
+        assert "grad mode" in f.explain()
+    finally:
+        deepseek.set_grad_enabled(True)
+
+
+def test_class_attributes_and_function_attributes_are_guards() -> None:
+    class Scaled(nn.Module):
+        factor = 2.0
+
+        def forward(self, x: Any) -> Any:
+            return x * self.factor * scale.by
+
+    def scale() -> None: ...
+
+    scale.by = 1.0
+    f = deepseek.jit(Scaled())
+    x = deepseek.ones(1)
+    assert f(x).item() == 2.0
+    Scaled.factor = 3.0
+    assert f(x).item() == 3.0
+    scale.by = 2.0
+    assert f(x).item() == 6.0
+    assert "Scaled.factor changed from 2.0 to 3.0" in f.explain()
+
+
+def test_batches_drawn_inside_are_not_captured() -> None:
+    windows = WindowSampler(np.arange(1024, dtype=np.int64) % 256, 8, seed=0)
+    model = nn.Embedding(256, 2)
+    f = deepseek.jit(lambda: model(windows.next_batch(2)[0]))
+    first, second = f(), f()
+    assert not first.equal(second) and not f._entries
 
 
 def test_a_changed_attribute_is_noticed() -> None:
@@ -583,6 +633,14 @@ def test_the_printed_graph() -> None:
     assert lines[1] == "  %1 = captured float32[4] grad"
     assert lines[2].startswith("  %2 = mul(%0, %1)  # float32[2, 4] grad")
     assert "keepdim=True" in lines[3] and lines[-1].startswith("  return (%")
+
+
+def test_a_copy_starts_without_recordings() -> None:
+    f = deepseek.jit(Net().eval())
+    x = deepseek.ones(1, 4)
+    f(x)
+    g = copy.deepcopy(f)
+    assert recordings(g) == 0 and g(x).equal(f(x)) and next(iter(g.parameters())) is not next(iter(f.parameters()))
 
 
 def test_containers_in_and_out() -> None:

@@ -237,7 +237,7 @@ Tensor tensor_from_data(PyObject* data, Opt<DType> dtype) {
   if (is_array(data)) {
     const Tensor t = from_numpy(py::reinterpret_borrow<py::object>(data));
     const Tensor out = copied(t, dtype.value_or(t.dtype()));
-    if (mode().recorder) mode().recorder->record_constant(out);
+    refuse_capture("a tensor is made from a NumPy array");
     return out;
   }
   Shape s;

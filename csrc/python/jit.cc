@@ -265,7 +265,7 @@ bool admits(const Entry& e, PyObject* args, PyObject* kwargs, TensorList& tensor
 }
 
 // State of the program: tuples (kind, container, key, expected), made by deepseek/jit/guards.py.
-enum StateKind { kDictItem, kDictAbsent, kDictSize, kListSize, kListItem, kCell };
+enum StateKind { kDictItem, kDictSize, kListSize, kListItem, kCell, kAttribute };
 
 bool holds(PyObject* guard) {
   PyObject* container = PyTuple_GET_ITEM(guard, 1);
@@ -276,8 +276,6 @@ bool holds(PyObject* guard) {
       PyObject* now = PyDict_GetItem(container, key);
       return now && (now == expected || same_value(now, expected));
     }
-    case kDictAbsent:
-      return !PyDict_GetItem(container, key);
     case kDictSize:
       return PyDict_GET_SIZE(container) == PyLong_AsSsize_t(expected);
     case kListSize:
@@ -287,6 +285,13 @@ bool holds(PyObject* guard) {
       if (i >= PyList_GET_SIZE(container)) return false;
       PyObject* now = PyList_GET_ITEM(container, i);
       return now == expected || same_value(now, expected);
+    }
+    case kAttribute: {
+      PyObject* now = PyObject_GetAttr(container, key);
+      if (!now) PyErr_Clear();
+      const bool same = now && (now == expected || same_value(now, expected));
+      Py_XDECREF(now);
+      return same;
     }
     case kCell: {
       PyObject* now = PyCell_GET(container);
@@ -346,6 +351,9 @@ py::tuple record(const py::object& function, const py::tuple& args, const py::di
     why = recording.finish(out);
     if (holds_object(e->result) && why.empty())
       why = "it returns an object that is neither a tensor, a number, a string nor a container of them";
+    if (!(e->modes == ModeGuard())) why = "it changes grad mode, inference mode, autocast or the default dtype";
+    if (result.is(py::ellipsis()))
+      why = "it returns an Ellipsis";  // which means something else to the caller of _jit_call
     e->graph = std::move(recording.graph());
   }
   if (!why.empty()) return py::make_tuple(result, py::none(), why);

@@ -22,6 +22,7 @@ Tensor generator_state(const Generator& g) {
 }
 
 void set_generator_state(Generator& g, const Tensor& state) {
+  refuse_capture("a generator's state is set");
   DS_CHECK_AS(TypeError, state.defined() && state.dtype() == DType::kUInt8, "RNG state must be a uint8 tensor");
   DS_CHECK(state.numel() == 16 && state.is_contiguous(), "RNG state is wrong size: expected 16 bytes, got ",
            state.numel());
@@ -49,6 +50,7 @@ void bind_runtime(py::module_& m) {
       .def(
           "manual_seed",
           [](py::object self, const py::object& seed) {
+            refuse_capture("a generator is seeded");
             self.cast<Generator&>().manual_seed(seed_from(seed));
             return self;
           },
@@ -57,6 +59,7 @@ void bind_runtime(py::module_& m) {
       .def(
           "seed",
           [](Generator& g) {
+            refuse_capture("a generator is seeded");
             const auto entropy = py::module_::import("os").attr("urandom")(7).attr("hex")();
             const auto value = py::module_::import("builtins").attr("int")(entropy, 16).cast<uint64_t>();
             g.manual_seed(value);

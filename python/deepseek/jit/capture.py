@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import types
 from collections.abc import Callable, Iterable
@@ -56,7 +57,16 @@ class Compiled:
         return self if instance is None else types.MethodType(self, instance)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.__dict__["_function"], name)
+        if "_function" not in self.__dict__:
+            raise AttributeError(name)
+        return getattr(self._function, name)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Compiled:
+        """A copy starts without recordings."""
+        return Compiled(copy.deepcopy(self._function, memo), tuple(self._passes), self._verify)
+
+    def __reduce__(self) -> Any:
+        return Compiled, (self._function, tuple(self._passes), self._verify)
 
     def __repr__(self) -> str:
         return f"deepseek.jit({self._function!r})"
@@ -66,6 +76,7 @@ class Compiled:
             self._note(self._why(args, kwargs))
         guards = state_guards(self._function, args, kwargs)
         result, entry, why = _C._jit_record(self._function, args, kwargs, self._passes, self._verify)
+        why = why or guards.refusal
         if not why:
             changed = _C._jit_failed_guard(guards.checks)
             if changed is not None:

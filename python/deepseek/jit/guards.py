@@ -19,7 +19,7 @@ from deepseek import Tensor
 __all__ = ["Guards", "describe", "state_guards"]
 
 # Kinds, as in csrc/python/jit.cc.
-_DICT_ITEM, _DICT_ABSENT, _DICT_SIZE, _LIST_SIZE, _LIST_ITEM, _CELL = range(6)
+_DICT_ITEM, _DICT_SIZE, _LIST_SIZE, _LIST_ITEM, _CELL, _ATTRIBUTE = range(6)
 _MAX_CHECKS = 20_000
 _MAX_ITEMS = 1_000  # of one container
 
@@ -32,6 +32,7 @@ class Guards:
     def __init__(self) -> None:
         self.checks: list[tuple[int, Any, Any, Any]] = []
         self.names: list[str] = []
+        self.refusal = ""  # why no replay can be trusted
 
     def add(self, kind: int, container: Any, key: Any, expected: Any, name: str) -> None:
         self.checks.append((kind, container, key, expected))
@@ -49,8 +50,8 @@ def describe(guards: Guards, check: tuple[int, Any, Any, Any]) -> str:
         now = container[key] if key < len(container) else "<missing>"
     elif kind == _CELL:
         now = container.cell_contents
-    elif kind == _DICT_ABSENT:
-        return f"{guards.names[place]} was added"
+    elif kind == _ATTRIBUTE:
+        now = getattr(container, key, "<missing>")
     else:
         return f"the length of {guards.names[place]} changed from {expected} to {len(container)}"
     return f"{guards.names[place]} changed from {_short(expected)} to {_short(now)}"
@@ -92,6 +93,10 @@ def _is_library(module_name: str) -> bool:
     return str(Path(file).resolve()).startswith(_library_folders())
 
 
+def _is_special(name: str) -> bool:
+    return name.startswith("__") and name.endswith("__") and name not in ("__call__", "__init__")
+
+
 def _is_library_type(kind: type) -> bool:
     module = kind.__module__
     return not isinstance(module, str) or _is_library(module)  # some types written in C have no module
@@ -122,6 +127,8 @@ class _Walk:
             self.items(value, name, watch=True)
         elif isinstance(value, type | types.ModuleType | types.BuiltinFunctionType):
             return
+        elif hasattr(type(value), "__next__"):
+            self.guards.refusal = f"it can reach the iterator {name}, whose position cannot be watched"
         elif isinstance(value, deepseek.nn.Module):
             self.module(value, name)
         elif not _is_library_type(type(value)):
@@ -161,6 +168,8 @@ class _Walk:
                 continue  # not assigned yet
             self.guards.add(_CELL, cell, None, content, f"closure variable {variable}")
             self.value(content, variable)
+        if vars(function):
+            self.attributes(vars(function), name)
         for i, default in enumerate(function.__defaults__ or ()):
             self.value(default, f"default {i} of {name}")
         for key, default in (function.__kwdefaults__ or {}).items():
@@ -191,18 +200,24 @@ class _Walk:
     def module(self, module: Any, name: str) -> None:
         """All attributes of a module: numbers and flags, parameters, buffers, hooks and submodules."""
         self.attributes(vars(module), name)
-        forward = type(module).forward
-        self.value(forward, f"{name}.forward")
+        self.classes(type(module))
 
     def object(self, value: Any, name: str) -> None:
         if isinstance(getattr(value, "__dict__", None), dict):
             self.attributes(vars(value), name)
-        for base in type(value).__mro__:
-            if _is_library_type(base):
+        self.classes(type(value))
+
+    def classes(self, kind: type) -> None:
+        """Methods and constants of user classes."""
+        for base in kind.__mro__:
+            if _is_library_type(base) or id(base) in self.seen:
                 continue
-            for attribute in vars(base).values():
-                if isinstance(attribute, types.FunctionType):
-                    self.value(attribute, f"{base.__name__}.{attribute.__name__}")
+            self.seen[id(base)] = base
+            for key, item in vars(base).items():
+                name = f"{base.__name__}.{key}"
+                if isinstance(item, (*_ATOMS, tuple, list, dict, types.FunctionType)) and not _is_special(key):
+                    self.guards.add(_ATTRIBUTE, base, key, item, name)
+                self.value(item, name)
 
     def attributes(self, attributes: dict[str, Any], name: str) -> None:
         self.guards.add(_DICT_SIZE, attributes, None, len(attributes), f"attributes of {name}")

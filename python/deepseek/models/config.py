@@ -33,7 +33,7 @@ class ModelConfig:
     """
 
     vocab_size: int = 256
-    dim: int = 128
+    dim: int = 64
     n_layers: int = 2
     n_heads: int = 2
     context: int = 256
