@@ -204,8 +204,8 @@ void verify(const Graph& g) {
     if (n.def) where += std::string(" (") + n.def->name() + ")";
     const bool calls_op = n.step == Step::kOp || n.step == Step::kInplace;
     DS_CHECK(calls_op == (n.def != nullptr), "jit: ", where, " has ", n.def ? "an" : "no", " op");
-    DS_CHECK(!calls_op || n.attributes.size() == n.def->size, "jit: ", where, " has ", n.attributes.size(),
-             " bytes of attributes, its op ", calls_op ? n.def->size : 0);
+    DS_CHECK(!calls_op || n.attributes.size() == attribute_bytes(*n.def), "jit: ", where, " has ", n.attributes.size(),
+             " bytes of attributes, its op ", calls_op ? attribute_bytes(*n.def) : 0);
     for (const int32_t s : n.in)
       if (s >= 0) use(s, where);
     for (const int32_t s : n.out)

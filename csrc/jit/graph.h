@@ -2,6 +2,7 @@
 // choke point, so results, errors, views, in-place writes and gradients are those of the eager call.
 #pragma once
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -35,7 +36,7 @@ using Slots = SmallVector<int32_t, 4>;
 struct GraphNode {
   Step step = Step::kOp;
   const OpDef* def = nullptr;
-  std::vector<char> attributes;  // def->size bytes
+  std::vector<char> attributes;  // attribute_bytes(*def)
   Slots in, out;                 // -1: no tensor
   bool grad = false;             // recorded on the tape
   bool inference = false;
@@ -47,6 +48,9 @@ struct GraphNode {
   Ref<HostCall> host;
   Slots release;  // slots not needed after this node
 };
+
+// An op without attributes is still called through a pointer to an object.
+inline size_t attribute_bytes(const OpDef& def) { return std::max<size_t>(def.size, 1); }
 
 struct Slot {
   Meta meta;  // with strides

@@ -112,7 +112,8 @@ GraphNode& Recording::append(Step step, bool grad) {
 namespace {
 void set_op(GraphNode& n, const OpDef& def, const void* op) {
   n.def = &def;
-  n.attributes.assign(static_cast<const char*>(op), static_cast<const char*>(op) + def.size);
+  n.attributes.resize(attribute_bytes(def));
+  std::memcpy(n.attributes.data(), op, def.size);
 }
 }  // namespace
 
