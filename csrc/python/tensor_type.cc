@@ -55,10 +55,10 @@ void tensor_dealloc(PyObject* self) {
 
 // A dying cell drops the object it owns.
 void release_owned_object(void* p) {
+  PyObject* self = static_cast<PyObject*>(p);
+  object(self)->cell = nullptr;  // first of all: the collector still visits the object while Python shuts down
   if (!Py_IsInitialized()) return;
   const PyGILState_STATE state = PyGILState_Ensure();
-  PyObject* self = static_cast<PyObject*>(p);
-  object(self)->cell = nullptr;
   Py_DECREF(self);
   PyGILState_Release(state);
 }
