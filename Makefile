@@ -6,6 +6,9 @@ SHELL := /bin/bash
 PYTHON ?= python3
 JOBS := $(shell nproc)
 BUILD := build/editable
+# One compiler cache for all clones and work trees: paths relative to the project, no hash of its folder.
+export CCACHE_BASEDIR := $(CURDIR)
+export CCACHE_NOHASHDIR := 1
 PY := .venv/bin/python
 SOURCES := $(wildcard csrc/*/*.h csrc/*/*.cc csrc/*/*/*.h csrc/*/*/*.cc tests/*.h tests/*.cc tests/*/*.cc benchmarks/*.cc)
 
