@@ -5,9 +5,9 @@ A benchmark is a program that calls `main(name, cases)`. `cases(T)` gets the lib
 printed too. PyTorch is looked for in the interpreter that DEEPSEEK_BENCH_TORCH_PYTHON names (default: this one); where
 it is missing, deepseek runs alone and the output says so.
 
-A number is the median of all turns of a process; a turn is a mean over many calls. `ratio` is deepseek's time divided
-by PyTorch's: below 1 deepseek is faster. Both use the same number of threads
-(`--threads`, default: all the process may use).
+A number is the median of all turns of a process; a turn is a mean over many calls. `speedup` is PyTorch's median
+divided by deepseek's: above 1 deepseek is faster. A case may have a goal, a speedup to reach; the last line counts those
+that were met. Both use the same number of threads (`--threads`, default: all the process may use).
 """
 
 from __future__ import annotations
@@ -28,8 +28,10 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 Cases = Callable[[Any], dict[str, Callable[[], Any]]]
+Goals = Callable[[str], float | None]  # the speedup that a case has to reach
 TURN_SECONDS = 0.03  # length of one turn
 QUIET = 0.9  # a smaller share of free time makes the figures rough, those of several threads most of all
+PARITY = 0.95  # what "at least as fast" means on a shared machine
 PAUSE_SECONDS = 0.005  # lets the other process's threads stop spinning
 
 
@@ -133,7 +135,9 @@ def torch_python() -> str | None:
     return python if found.returncode == 0 else None
 
 
-def compare(name: str, ours: Worker, theirs: Worker | None, turns: int, only: str) -> list[dict[str, Any]]:
+def compare(
+    name: str, ours: Worker, theirs: Worker | None, turns: int, only: str, goals: Goals
+) -> list[dict[str, Any]]:
     """Measures every case, the two processes in turn, and prints the results as they come."""
     rows = []
     for case in ours.about["cases"]:
@@ -152,10 +156,23 @@ def compare(name: str, ours: Worker, theirs: Worker | None, turns: int, only: st
             row[reply["unit"]] = significant(reply["work"] / mine)
         if theirs:
             peer = statistics.median(times[1])
-            row |= {"torch_us": significant(peer * 1e6), "ratio": round(mine / peer, 3)}
+            row |= {"torch_us": significant(peer * 1e6), **against_goal(peer / mine, goals(case))}
         print(json.dumps(row), flush=True)
         rows.append(row)
     return rows
+
+
+def against_goal(speedup: float, goal: float | None) -> dict[str, Any]:
+    row: dict[str, Any] = {"speedup": float(f"{speedup:.3g}")}
+    return row if goal is None else row | {"goal": goal, "met": speedup >= (PARITY if goal == 1.0 else goal)}
+
+
+def print_verdict(name: str, rows: list[dict[str, Any]]) -> None:
+    aimed = [row for row in rows if "goal" in row]
+    missed = [row["case"] for row in aimed if not row["met"]]
+    if aimed:
+        verdict = {"benchmark": name, "goals": len(aimed), "met": len(aimed) - len(missed), "missed": missed}
+        print(json.dumps(verdict), flush=True)
 
 
 def significant(value: float) -> float:
@@ -177,11 +194,12 @@ def machine(threads: int) -> dict[str, Any]:
 def readme_table(about: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     busy = f"; **rough**: other programs left {about['free']:.0%} of the time" if about["free"] < QUIET else ""
     lines = [f"{about['cores']} cores, {about['isa']}, threads: {about['threads']}, torch {about['torch']}{busy}.", ""]
-    lines += ["| case | deepseek | torch | ratio |", "|---|---:|---:|---:|"]
+    lines += ["| case | deepseek | torch | speedup |", "|---|---:|---:|---:|"]
     for row in rows:
-        peer, ratio = row.get("torch_us"), row.get("ratio")
+        peer, speedup = row.get("torch_us"), row.get("speedup")
         torch_time = f"{peer:,.4g} µs" if peer else "not measured"
-        lines.append(f"| {row['case']} | {row['deepseek_us']:,.4g} µs | {torch_time} | {ratio or ''} |")
+        faster = f"{speedup}x" if speedup else ""
+        lines.append(f"| {row['case']} | {row['deepseek_us']:,.4g} µs | {torch_time} | {faster} |")
     return "\n".join(lines)
 
 
@@ -195,11 +213,11 @@ def write_readme(name: str, about: dict[str, Any], rows: list[dict[str, Any]]) -
     page.write_text(marks.sub(lambda m: f"{m[1]}{readme_table(about, rows)}\n{m[2]}", text), encoding="utf-8")
 
 
-def main(name: str, cases: Cases, readme: tuple[str, ...] = ()) -> None:
+def main(name: str, cases: Cases, readme: tuple[str, ...] = (), goals: Goals = lambda case: None) -> None:
     """The command line of a benchmark. `readme` names the cases that README.md shows."""
     parser = argparse.ArgumentParser(description=f"The {name} benchmark, deepseek beside PyTorch.")
     parser.add_argument("--worker", choices=["deepseek", "torch"], help=argparse.SUPPRESS)
-    parser.add_argument("--turns", type=int, default=11, help="turns of each process and case")
+    parser.add_argument("--turns", type=int, default=15, help="turns of each process and case")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="threads of both")
     parser.add_argument("--only", default="", help="run the cases whose name contains this")
     parser.add_argument("--readme", action="store_true", help="write the table of this benchmark into README.md")
@@ -215,7 +233,8 @@ def main(name: str, cases: Cases, readme: tuple[str, ...] = ()) -> None:
     print(json.dumps(about), flush=True)
     if about["free"] < QUIET:
         print(f"the machine is busy: {about['free']:.0%} of its time is free, figures are rough", file=sys.stderr)
-    rows = compare(name, ours, theirs, options.turns, options.only)
+    rows = compare(name, ours, theirs, options.turns, options.only, goals)
+    print_verdict(name, rows)
     for worker in (ours, theirs):
         if worker:
             worker.close()

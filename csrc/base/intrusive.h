@@ -15,8 +15,13 @@ class Counted {
   Counted& operator=(const Counted&) = delete;
   uint32_t use_count() const { return count_.load(std::memory_order_acquire); }
   void retain() const { count_.fetch_add(1, std::memory_order_relaxed); }
-  // True when the caller dropped the last reference and must destroy the object.
-  bool drop() const { return count_.fetch_sub(1, std::memory_order_acq_rel) == 1; }
+  // True when the caller dropped the last reference and must destroy the object. The holder of the only reference needs
+  // no locked instruction: nobody else can add one.
+  bool drop() const {
+    return count_.load(std::memory_order_acquire) == 1 || count_.fetch_sub(1, std::memory_order_acq_rel) == 1;
+  }
+  // The first reference to an object that no other thread has seen.
+  void retain_fresh() const { count_.store(1, std::memory_order_relaxed); }
 
  private:
   mutable std::atomic<uint32_t> count_{0};
@@ -73,7 +78,9 @@ class Ref {
 
 template <class T, class... Args>
 Ref<T> make_ref(Args&&... args) {
-  return Ref<T>(new T(std::forward<Args>(args)...));
+  T* p = new T(std::forward<Args>(args)...);
+  p->retain_fresh();
+  return Ref<T>::adopt(p);
 }
 
 }  // namespace deepseek

@@ -22,12 +22,21 @@ class LockRelease {
   void* state_ = nullptr;
 };
 
-int64_t touched_bytes(Inputs in, Inputs out) {
+template <class F>
+int64_t sum_over(Inputs in, Inputs out, F bytes_of) {
   int64_t bytes = 0;
   for (const Tensor& t : in)
-    if (t.defined()) bytes += t.nbytes();
-  for (const Tensor& t : out) bytes += t.nbytes();
+    if (t.has_data()) bytes += bytes_of(t);
+  for (const Tensor& t : out) bytes += bytes_of(t);
   return bytes;
+}
+
+bool worth_releasing_lock(Inputs in, Inputs out) {
+  // The bytes of whole storages are known and bound those of their views.
+  if (sum_over(in, out, [](const Tensor& t) { return static_cast<int64_t>(t.storage()->bytes()); }) <=
+      kReleaseLockBytes)
+    return false;
+  return sum_over(in, out, [](const Tensor& t) { return t.nbytes(); }) > kReleaseLockBytes;
 }
 
 bool any_requires_grad(Inputs in) {
@@ -64,7 +73,7 @@ bool autocast_inputs(const OpDef& def, Inputs in, TensorList& cast) {
   return true;
 }
 
-void check_finite_ranks(const OpDef& def, Inputs in) {
+void check_has_data(const OpDef& def, Inputs in) {
   for (const Tensor& t : in)
     DS_CHECK(!t.defined() || t.has_data(), "internal error: ", def.name(), " needs data its node did not save");
 }
@@ -185,7 +194,7 @@ Tensor draw_state(int64_t count) {
 }
 
 void eval_op(const OpDef& def, const void* op, Inputs in, std::span<Tensor> out) {
-  const LockRelease unlocked(touched_bytes(in, out) > kReleaseLockBytes);
+  const LockRelease unlocked(worth_releasing_lock(in, out));
   def.eval(op, in, out);
 }
 
@@ -209,18 +218,18 @@ void dispatch_op(const OpDef& def, const void* op, Inputs in, TensorList& out) {
     Metas metas;
     def.infer(op, in, metas);
     TensorList with_rng;
-    if (def.info->random && !in.back().defined()) {
+    if (def.info->random && !in.back().defined()) [[unlikely]] {
       for (const Tensor& t : in.first(in.size() - 1)) with_rng.push_back(t);
       with_rng.push_back(draw_state(numbers_drawn(in, metas)));
       in = with_rng;
     }
-    check_finite_ranks(def, in);
+    check_has_data(def, in);
     for (const Meta& meta : metas) {
       const bool strided = meta.strides.size() == meta.sizes.size() && !meta.sizes.empty();
       out.push_back(strided ? Tensor::empty_strided(meta.sizes, meta.strides, meta.dtype)
                             : Tensor::empty(meta.sizes, meta.dtype));
     }
-    const LockRelease unlocked(touched_bytes(in, out) > kReleaseLockBytes);
+    const LockRelease unlocked(worth_releasing_lock(in, out));
     def.eval(op, in, {out.data(), out.size()});
     // The tape below touches no Python object, so the lock may stay released.
     if (m.grad && def.info->differentiable && any_requires_grad(in)) {
@@ -342,6 +351,8 @@ void write_now(const Tensor& target, const Tensor& value, const char* op) {
 // --- shared shape and dtype rules
 
 DType result_type(Inputs in) {
+  const auto same = [&](const Tensor& t) { return t.defined() && t.dtype() == in[0].dtype() && !t.cell()->wrapped_number; };
+  if (std::all_of(in.begin(), in.end(), same)) return in.empty() ? DType::kBool : in[0].dtype();
   DType by_strength[3];
   bool seen[3] = {};
   for (const Tensor& t : in) {

@@ -41,10 +41,9 @@ struct Mode {
   Generator* generator = nullptr;  // null: default_generator()
 };
 
-inline Mode& mode() {
-  static thread_local Mode m;
-  return m;
-}
+// Constant initialisation and this model make a look-up one instruction.
+[[gnu::tls_model("initial-exec")]] inline thread_local constinit Mode t_mode;
+inline Mode& mode() { return t_mode; }
 
 // Nothing is recorded while this lives.
 class RecorderPause {

@@ -292,7 +292,7 @@ void append(TensorList& out, std::array<Tensor, N> ts) {
   for (Tensor& t : ts) out.push_back(std::move(t));
 }
 inline void append(TensorList& out, TensorList ts) { out = std::move(ts); }
-inline void append(Metas& out, const Meta& m) { out.push_back(m); }
+inline void append(Metas& out, const Meta& m) { out.emplace_back(m); }
 template <size_t N>
 void append(Metas& out, const std::array<Meta, N>& ms) {
   for (const Meta& m : ms) out.push_back(m);
@@ -367,14 +367,14 @@ TensorList apply_list(const Op& op, Inputs in) {
 }
 template <OpStruct Op, class... T>
 requires(std::same_as<T, Tensor>&&...) Tensor apply(const Op& op, const T&... in) {
-  const std::array<Tensor, sizeof...(T)> inputs{in...};
+  const BorrowedInputs<sizeof...(T)> inputs(in...);
   TensorList out;
   dispatch_op(op_def<Op>(), &op, inputs, out);
   return std::move(out[0]);
 }
 template <size_t N, OpStruct Op, class... T>
 std::array<Tensor, N> apply_n(const Op& op, const T&... in) {
-  const std::array<Tensor, sizeof...(T)> inputs{in...};
+  const BorrowedInputs<sizeof...(T)> inputs(in...);
   TensorList out;
   dispatch_op(op_def<Op>(), &op, inputs, out);
   std::array<Tensor, N> result;

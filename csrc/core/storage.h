@@ -6,11 +6,18 @@
 
 namespace deepseek {
 
-class Storage : public Counted {
+class alignas(64) Storage : public Counted {
  public:
   using Release = void (*)(void* context);
 
-  static Ref<Storage> create(size_t bytes) { return make_ref<Storage>(allocate(bytes), bytes, nullptr, nullptr); }
+  // A small one and its memory are one block.
+  static Ref<Storage> create(size_t bytes) {
+    if (bytes > kMostInline) return make_ref<Storage>(allocate(bytes), bytes, nullptr, nullptr);
+    void* block = allocate(sizeof(Storage) + bytes);
+    auto* s = new (block) Storage(static_cast<char*>(block) + sizeof(Storage), bytes, nullptr, nullptr);
+    s->retain_fresh();
+    return Ref<Storage>::adopt(s);
+  }
   // Memory owned by somebody else; release(context) runs when the last tensor on it dies.
   static Ref<Storage> external(void* data, size_t bytes, Release release, void* context) {
     return make_ref<Storage>(data, bytes, release, context);
@@ -21,7 +28,7 @@ class Storage : public Counted {
   ~Storage() {
     if (release_)
       release_(context_);
-    else
+    else if (!is_inline())
       deallocate(data_, bytes_);
   }
 
@@ -32,16 +39,34 @@ class Storage : public Counted {
   bool read_only() const { return read_only_; }
   void set_read_only() { read_only_ = true; }
 
+  bool is_inline() const { return data_ == static_cast<const void*>(this + 1); }
+
   static void* operator new(size_t n) { return allocate(n); }
+  static void* operator new(size_t, void* p) { return p; }
   static void operator delete(void* p, size_t n) { deallocate(p, n); }
 
  private:
+#if defined(__SANITIZE_ADDRESS__)
+  static constexpr size_t kMostInline = 0;  // a red zone on either side
+#else
+  static constexpr size_t kMostInline = 1024;
+#endif
   void* data_;
   size_t bytes_;
   Release release_;
   void* context_;
   uint32_t version_ = 0;
   bool read_only_ = false;
+};
+
+template <>
+struct Destroy<Storage> {
+  static void run(Storage* s) {
+    if (!s->is_inline()) return delete s;
+    const size_t block = sizeof(Storage) + s->bytes();
+    s->~Storage();
+    deallocate(s, block);
+  }
 };
 
 }  // namespace deepseek

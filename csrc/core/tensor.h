@@ -72,6 +72,9 @@ class Tensor {
   bool has_data() const { return defined() && static_cast<bool>(cell_->storage); }
   Cell* cell() const { return cell_.get(); }
   const Ref<Cell>& ref() const { return cell_; }
+  // Another handle without a count of its own, for a call that `owner` outlives. It must be forgotten, not destroyed.
+  static Tensor borrow(Cell* owner) { return Tensor(Ref<Cell>::adopt(owner)); }
+  void forget() { cell_.release(); }
   bool is(const Tensor& o) const { return cell_.get() == o.cell_.get(); }
 
   const Dims& sizes() const { return cell_->sizes; }
@@ -110,6 +113,22 @@ class Tensor {
 
 using TensorList = SmallVector<Tensor, 4>;
 using Inputs = std::span<const Tensor>;
+
+// The arguments of one call side by side, without counting references: the caller holds them.
+template <size_t N>
+class BorrowedInputs {
+ public:
+  template <class... T>
+  explicit BorrowedInputs(const T&... t) : tensors_{Tensor::borrow(t.cell())...} {}
+  ~BorrowedInputs() {
+    for (Tensor& t : tensors_) t.forget();
+  }
+  BorrowedInputs(const BorrowedInputs&) = delete;
+  operator Inputs() const { return {tensors_, N}; }
+
+ private:
+  Tensor tensors_[N > 0 ? N : 1];
+};
 
 bool same_geometry(const Tensor& a, const Tensor& b);
 // True when two different indices of the tensor may be the same memory (a stride of 0, overlapping windows).

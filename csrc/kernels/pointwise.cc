@@ -224,25 +224,55 @@ void run_blocks(LaneFn fn, int arity, const Loop<kMaxOperands>& loop, const std:
 
 }  // namespace
 
-void pointwise(Pointwise op, DType compute, const View& out, std::span<const View> inputs) {
+namespace {
+LaneFn lane_function(Pointwise op, DType lane, size_t arity) {
   const LaneFns& fns = lane_table()[static_cast<size_t>(op)];
-  const DType lane = lane_type(compute);
   const LaneFn fn = fns.fn[lane_index(lane)];
-  DS_CHECK(fn != nullptr && fns.arity == inputs.size(), "internal error: no pointwise kernel for ", name_of(compute));
+  DS_CHECK(fn != nullptr && fns.arity == arity, "internal error: no pointwise kernel for ", name_of(lane));
+  return fn;
+}
+
+// `count` lanes of one value.
+void spread(const FlatInput& value, DType lane, int64_t count, char* to) {
+  cast_function(value.dtype, lane)(to, 1, value.data, 0, 1);
+  if (size_of(lane) == 4)
+    std::fill_n(reinterpret_cast<uint32_t*>(to) + 1, count - 1, *reinterpret_cast<uint32_t*>(to));
+  else
+    std::fill_n(reinterpret_cast<uint64_t*>(to) + 1, count - 1, *reinterpret_cast<uint64_t*>(to));
+}
+
+void flat_blocks(LaneFn fn, DType lane, char* out, std::span<const FlatInput> inputs, int64_t begin, int64_t end) {
+  alignas(64) char spread_values[kMaxOperands - 1][kBlock * 8];
+  const int64_t item = size_of(lane);
+  const void* in[kMaxOperands - 1];
+  for (size_t k = 0; k < inputs.size(); ++k)
+    if (inputs[k].constant) spread(inputs[k], lane, std::min(kBlock, end - begin), spread_values[k]);
+  for (int64_t at = begin; at < end; at += kBlock) {
+    for (size_t k = 0; k < inputs.size(); ++k)
+      in[k] = inputs[k].constant ? spread_values[k] : static_cast<const char*>(inputs[k].data) + at * item;
+    fn(out + at * item, in, std::min(kBlock, end - at));
+  }
+}
+}  // namespace
+
+void pointwise_flat(Pointwise op, DType lane, int64_t n, void* out, std::span<const FlatInput> inputs) {
+  const LaneFn fn = lane_function(op, lane, inputs.size());
+  char* to = static_cast<char*>(out);
+  const bool constants = std::any_of(inputs.begin(), inputs.end(), [](const FlatInput& i) { return i.constant; });
+  parallel_for(n, kGrain, [&](int64_t begin, int64_t end) {
+    if (constants) return flat_blocks(fn, lane, to, inputs, begin, end);
+    const void* in[kMaxOperands - 1];
+    const int64_t start = begin * size_of(lane);
+    for (size_t k = 0; k < inputs.size(); ++k) in[k] = static_cast<const char*>(inputs[k].data) + start;
+    fn(to + start, in, end - begin);
+  });
+}
+
+void pointwise(Pointwise op, DType compute, const View& out, std::span<const View> inputs) {
+  const DType lane = lane_type(compute);
+  const LaneFn fn = lane_function(op, lane, inputs.size());
   const int64_t n = out.numel();
   if (n == 0) return;
-
-  bool direct = out.dtype == lane && out.contiguous();
-  for (const View& v : inputs) direct = direct && v.dtype == lane && v.contiguous();
-  if (direct) {
-    const int64_t item = size_of(lane);
-    parallel_for(n, kGrain, [&](int64_t b, int64_t e) {
-      const void* in[3];
-      for (size_t k = 0; k < inputs.size(); ++k) in[k] = static_cast<const char*>(inputs[k].data) + b * item;
-      fn(static_cast<char*>(out.data) + b * item, in, e - b);
-    });
-    return;
-  }
 
   Loop<kMaxOperands> loop;
   loop.add(out);
@@ -258,7 +288,7 @@ void pointwise(Pointwise op, DType compute, const View& out, std::span<const Vie
                 .item = size_of(dtype),
                 .cast = k == 0 ? cast_function(lane, dtype) : cast_function(dtype, lane)};
   }
-  parallel_for(n, kGrain, [&](int64_t b, int64_t e) { run_blocks(fn, fns.arity, loop, lanes, b, e); });
+  parallel_for(n, kGrain, [&](int64_t b, int64_t e) { run_blocks(fn, static_cast<int>(inputs.size()), loop, lanes, b, e); });
 }
 
 }  // namespace kernels

@@ -39,6 +39,15 @@ constexpr DType lane_type(DType t) {
   }
 }
 
+// An input as long as the result, dense lanes of the compute type; or one value of any dtype for all of it.
+struct FlatInput {
+  const void* data;
+  bool constant;
+  DType dtype;
+};
+// The short way where every input is flat and `out` is n dense lanes of type `lane`.
+void pointwise_flat(Pointwise op, DType lane, int64_t n, void* out, std::span<const FlatInput> inputs);
+
 // out[i] = op(inputs[0][i], ...), computed in lane_type(compute). All views have out's sizes (broadcast by stride 0).
 void pointwise(Pointwise op, DType compute, const View& out, std::span<const View> inputs);
 

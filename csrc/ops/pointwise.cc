@@ -74,13 +74,32 @@ Meta pointwise_meta(const OpInfo& info, Rule rule, Inputs in) {
   return {rule == Rule::kCompare || rule == Rule::kLogical ? DType::kBool : t, sizes, result_strides(sizes, in)};
 }
 
+namespace {
+// Runs the kernel over plain arrays where memory allows; most calls do.
+bool eval_flat(kernels::Pointwise op, DType lane, Inputs in, const Tensor& out) {
+  if (out.dtype() != lane || !out.is_contiguous()) return false;
+  const int64_t n = out.numel();
+  kernels::FlatInput flat[3];
+  for (size_t i = 0; i < in.size(); ++i) {
+    const Tensor& t = in[i];
+    const bool full = t.dtype() == lane && t.sizes() == out.sizes() && t.is_contiguous();
+    if (!full && t.numel() != 1) return false;
+    flat[i] = {t.data_ptr(), !full, t.dtype()};
+  }
+  if (n > 0) kernels::pointwise_flat(op, lane, n, out.data_ptr(), {flat, in.size()});
+  return true;
+}
+}  // namespace
+
 void pointwise_eval(kernels::Pointwise op, Rule rule, Inputs in, const Tensor& out) {
-  View views[3];
-  for (size_t i = 0; i < in.size(); ++i) views[i] = in[i].view_as(out.sizes());
+  const DType compute = compute_type(rule, in);
   // Inverting all bits of a bool's 1 would leave it true.
   const bool invert = op == kernels::Pointwise::kBitwiseNot && out.dtype() == DType::kBool;
   if (invert) op = kernels::Pointwise::kLogicalNot;
-  kernels::pointwise(op, compute_type(rule, in), out.view(), {views, in.size()});
+  if (eval_flat(op, kernels::lane_type(compute), in, out)) return;
+  View views[3];
+  for (size_t i = 0; i < in.size(); ++i) views[i] = in[i].view_as(out.sizes());
+  kernels::pointwise(op, compute, out.view(), {views, in.size()});
 }
 
 // --- the structs, expanded from the list

@@ -14,11 +14,27 @@ namespace {
 struct Call {
   const OpDef* def;
   TensorList inputs;
+  uint64_t borrowed = 0;  // bit i: inputs[i] belongs to the caller's object
   alignas(16) char op[kMaxOpBytes];
   bool requires_grad = false;
   bool list_result = false;
   PyObject* out = nullptr;
   Generator* generator = nullptr;
+
+  Call() = default;
+  Call(const Call&) = delete;
+  ~Call() { clear_inputs(); }
+  void clear_inputs() {
+    for (size_t i = 0; borrowed >> i; ++i)
+      if (borrowed >> i & 1) inputs[i].forget();
+    borrowed = 0;
+    inputs.clear();
+  }
+  void add_input(PyObject* tensor) {
+    if (inputs.size() >= 63) return inputs.push_back(unwrap(tensor));
+    borrowed |= uint64_t{1} << inputs.size();
+    inputs.push_back(Tensor::borrow(reinterpret_cast<TensorObject*>(tensor)->cell));
+  }
 };
 
 // Why an overload did not match; the last one is shown to the user.
@@ -31,13 +47,13 @@ Generator* generator_of(PyObject* o) {
   return pybind11::handle(o).cast<Generator*>();
 }
 
-bool parse_tensor(PyObject* o, bool optional, TensorList& inputs) {
+bool parse_tensor(PyObject* o, bool optional, Call& call) {
   if (is_tensor(o)) {
-    inputs.push_back(unwrap(o));
+    call.add_input(o);
   } else if (o == Py_None && optional) {
-    inputs.push_back(Tensor());
+    call.inputs.push_back(Tensor());
   } else if (is_number(o)) {
-    inputs.push_back(number_tensor(o));
+    call.inputs.push_back(number_tensor(o));
   } else {
     return false;
   }
@@ -66,13 +82,14 @@ bool takes_number(const Schema& schema, const SchemaArg& a, const TensorList& be
 
 // False when `o` is no list; an entry that is no tensor is returned in `wrong`. None stands for a dim left whole, in
 // lists of indices.
-bool parse_list(PyObject* o, bool indices, TensorList& inputs, PyObject*& wrong) {
+bool parse_list(PyObject* o, bool indices, Call& call, PyObject*& wrong) {
   if (!PyTuple_Check(o) && !PyList_Check(o)) return false;
   PyObject** items = PySequence_Fast_ITEMS(o);
   for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(o); ++i) {
     wrong = is_tensor(items[i]) || (indices && items[i] == Py_None) ? nullptr : items[i];
     if (wrong) return false;
-    inputs.push_back(items[i] == Py_None ? Tensor() : unwrap(items[i]));
+    // A list may be changed while the interpreter lock is released: its tensors are held.
+    call.inputs.push_back(items[i] == Py_None ? Tensor() : unwrap(items[i]));
   }
   return true;
 }
@@ -167,7 +184,7 @@ bool parse(const OpDef& def, PyObject* const* args, Py_ssize_t nargs, PyObject* 
     return false;
   };
   call.def = &def;
-  call.inputs.clear();
+  call.clear_inputs();
   call.requires_grad = false;
   def.construct(call.op);
   PyObject* const* kwvalues = args + nargs;
@@ -218,10 +235,10 @@ bool parse(const OpDef& def, PyObject* const* args, Py_ssize_t nargs, PyObject* 
     switch (a.kind) {
       case ArgType::kTensor:
         ok = (is_tensor(value) || value == Py_None || takes_number(schema, a, call.inputs)) &&
-             parse_tensor(value, a.optional_tensor, call.inputs);
+             parse_tensor(value, a.optional_tensor, call);
         break;
       case ArgType::kTensorList:
-        ok = parse_list(value, a.name == "indices", call.inputs, wrong);
+        ok = parse_list(value, a.name == "indices", call, wrong);
         break;
       case ArgType::kGenerator:
         call.generator = generator_of(value);
@@ -330,7 +347,7 @@ PyObject* finish(const Call& call, TensorList& out) {
     return call.out;
   }
   if (schema.returns_list) return wrap_list(out, true);
-  if (schema.returns.size() == 1) return wrap(out[0]);
+  if (schema.returns.size() == 1) return wrap(std::move(out[0]));
   PyObject* result = checked(PyStructSequence_New(result_type_for(*call.def)));
   for (size_t i = 0; i < out.size(); ++i) PyStructSequence_SET_ITEM(result, i, wrap(out[i]));
   return result;

@@ -22,10 +22,22 @@ inline bool is_exact_tensor(PyObject* o) { return Py_TYPE(o) == tensor_type; }
 inline Tensor unwrap(PyObject* o) { return Tensor(Ref<Cell>(reinterpret_cast<TensorObject*>(o)->cell)); }
 inline const Cell& cell_of(PyObject* o) { return *reinterpret_cast<TensorObject*>(o)->cell; }
 
+// What `o` holds, for as long as its caller holds `o`.
+class Borrowed {
+ public:
+  explicit Borrowed(PyObject* o) : tensor_(Tensor::borrow(reinterpret_cast<TensorObject*>(o)->cell)) {}
+  ~Borrowed() { tensor_.forget(); }
+  Borrowed(const Borrowed&) = delete;
+  operator const Tensor&() const { return tensor_; }
+
+ private:
+  Tensor tensor_;
+};
+
 // A new reference to the one Python object of the tensor's cell; None for an undefined tensor.
-PyObject* wrap(const Tensor& t);
+PyObject* wrap(Tensor t);
 // A new object of a subclass on the cell, which must not have an object yet.
-PyObject* wrap_as(PyTypeObject* type, const Tensor& t);
+PyObject* wrap_as(PyTypeObject* type, Tensor t);
 PyObject* wrap_list(const TensorList& list, bool as_tuple);
 
 // Thrown when a Python exception is already set.

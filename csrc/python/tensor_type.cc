@@ -14,6 +14,7 @@ namespace {
 
 TensorObject* object(PyObject* self) { return reinterpret_cast<TensorObject*>(self); }
 
+
 // --- life
 
 bool worth_keeping(TensorObject* t) {
@@ -25,6 +26,30 @@ struct GcHead {
   uintptr_t next, prev;
 };
 void clear_finalized(PyObject* self) { (reinterpret_cast<GcHead*>(self) - 1)->prev &= ~uintptr_t{1}; }
+
+// Objects of plain tensors that died, for the next ones: most calls make one and drop one. Behind the interpreter lock.
+struct FreeObjects {
+#if defined(__SANITIZE_ADDRESS__)
+  static constexpr int kMost = 0;  // uses after death are to be seen
+#else
+  static constexpr int kMost = 64;
+#endif
+  PyObject* kept[kMost + 1];
+  int count = 0;
+
+  void keep(PyObject* o) {  // its count of the type stays
+    clear_finalized(o);
+    kept[count++] = o;
+  }
+  PyObject* take() {
+    PyObject* o = kept[--count];
+    object(o)->dict = object(o)->weakrefs = nullptr;
+    Py_SET_REFCNT(o, 1);
+    PyObject_GC_Track(o);
+    return o;
+  }
+};
+FreeObjects free_objects;
 
 // Called when the last Python reference goes: if C++ still holds the cell, the cell takes ownership of the object.
 void tensor_finalize(PyObject* self) {
@@ -49,6 +74,7 @@ void tensor_dealloc(PyObject* self) {
     if (counted) Ref<Cell>::adopt(cell).reset();
   }
   PyTypeObject* type = Py_TYPE(self);
+  if (type == tensor_type && free_objects.count < FreeObjects::kMost) return free_objects.keep(self);
   type->tp_free(self);
   Py_DECREF(type);
 }
@@ -355,16 +381,31 @@ PyMethodDef methods[] = {
 
 // --- operators
 
-// A tensor or a number as a tensor; undefined for anything else.
-Tensor operand(PyObject* o) {
-  if (is_tensor(o)) return unwrap(o);
-  return is_number(o) ? number_tensor(o) : Tensor();
-}
+// A tensor (borrowed) or a number as a tensor; undefined for anything else.
+class Operand {
+ public:
+  explicit Operand(PyObject* o) : borrowed_(is_tensor(o)) {
+    if (borrowed_)
+      tensor_ = Tensor::borrow(object(o)->cell);
+    else if (is_number(o))
+      tensor_ = number_tensor(o);
+  }
+  ~Operand() {
+    if (borrowed_) tensor_.forget();
+  }
+  Operand(const Operand&) = delete;
+  operator const Tensor&() const { return tensor_; }
+  bool defined() const { return tensor_.defined(); }
+
+ private:
+  Tensor tensor_;
+  bool borrowed_;
+};
 
 template <class F>
 PyObject* binary(PyObject* a, PyObject* b, F f) {
   return guarded([&]() -> PyObject* {
-    const Tensor x = operand(a), y = operand(b);
+    const Operand x(a), y(b);
     if (!x.defined() || !y.defined()) Py_RETURN_NOTIMPLEMENTED;
     return wrap(f(x, y));
   });
@@ -373,7 +414,7 @@ PyObject* binary(PyObject* a, PyObject* b, F f) {
 template <class F>
 PyObject* inplace(PyObject* self, PyObject* b, const OpDef& def, F make_op) {
   return guarded([&]() -> PyObject* {
-    const Tensor y = operand(b);
+    const Operand y(b);
     if (!y.defined()) Py_RETURN_NOTIMPLEMENTED;
     const Tensor in[] = {unwrap(self), y};
     alignas(16) char op[kMaxOpBytes];
@@ -562,11 +603,13 @@ PyType_Spec spec = {"deepseek.Tensor", sizeof(TensorObject), 0,
 
 }  // namespace
 
-PyObject* wrap_as(PyTypeObject* type, const Tensor& t) {
+PyObject* wrap_as(PyTypeObject* type, Tensor t) {
   Cell* cell = t.cell();
   DS_CHECK(!cell->python, "internal error: this tensor already has a Python object");
-  auto* object = reinterpret_cast<TensorObject*>(checked(type->tp_alloc(type, 0)));
-  cell->retain();
+  auto* object = reinterpret_cast<TensorObject*>(type == tensor_type && free_objects.count > 0
+                                                     ? free_objects.take()
+                                                     : checked(type->tp_alloc(type, 0)));
+  t.forget();  // its count is the object's now
   object->cell = cell;
   cell->python = object;
   cell->python_owned = false;
@@ -574,12 +617,12 @@ PyObject* wrap_as(PyTypeObject* type, const Tensor& t) {
   return reinterpret_cast<PyObject*>(object);
 }
 
-PyObject* wrap(const Tensor& t) {
+PyObject* wrap(Tensor t) {
   if (!t.defined()) Py_RETURN_NONE;
   Cell* cell = t.cell();
   if (!cell->python) {
     if (mode().recorder) mode().recorder->record_wrapped(t);
-    return wrap_as(tensor_type, t);
+    return wrap_as(tensor_type, std::move(t));
   }
   auto* object = static_cast<PyObject*>(cell->python);
   if (cell->python_owned) {  // the cell's reference becomes the caller's, and the object holds the cell again

@@ -37,6 +37,7 @@ constexpr size_t kMost = size_t{1} << 46;       // beyond any address space
 constexpr size_t kListBytes = size_t{2} << 20;  // what one list of a thread may hold,
 constexpr int kListBlocks = 128;                // and how many blocks,
 constexpr int64_t kThreadBytes = 16 << 20;      // and what all lists of a thread may hold
+constexpr int64_t kMostPending = 64 << 10;      // bytes a thread counts for itself
 constexpr int kSmallClasses = 52;
 constexpr int kClasses = 160;
 
@@ -54,9 +55,7 @@ static_assert(sizeof(FreeBlock) <= kAlignment);
 std::atomic<int64_t> g_allocated{0}, g_peak{0}, g_system_allocations{0};
 std::atomic<uint32_t> g_epoch{0};  // moves on when the cache is emptied
 
-void count_allocated(size_t bytes) {
-  const int64_t size = static_cast<int64_t>(bytes);
-  const int64_t now = g_allocated.fetch_add(size, std::memory_order_relaxed) + size;
+void raise_peak(int64_t now) {
   int64_t peak = g_peak.load(std::memory_order_relaxed);
   while (now > peak && !g_peak.compare_exchange_weak(peak, now, std::memory_order_relaxed)) {
   }
@@ -65,7 +64,8 @@ void count_allocated(size_t bytes) {
 // Written by one thread, read by memory_stats(): a plain add without a locked instruction.
 struct OwnedCounter {
   std::atomic<int64_t> value{0};
-  void add(int64_t n) { value.store(value.load(std::memory_order_relaxed) + n, std::memory_order_relaxed); }
+  void add(int64_t n) { set(get() + n); }
+  void set(int64_t n) { value.store(n, std::memory_order_relaxed); }
   int64_t get() const { return value.load(std::memory_order_relaxed); }
 };
 
@@ -138,7 +138,24 @@ constexpr auto kMostBlocks = [] {
 struct ThreadCache {
   std::array<SmallList, kSmallClasses> lists;
   OwnedCounter allocations, cached_bytes;
+  // Bytes this thread allocated less those it freed, not yet in g_allocated, and their highest value: a locked
+  // instruction per call would cost more than the rest of it.
+  OwnedCounter pending, pending_peak;
   uint32_t epoch = 0;
+
+  void count(int64_t bytes) {
+    const int64_t now = pending.get() + bytes;
+    pending.set(now);
+    if (now > pending_peak.get()) pending_peak.set(now);
+    if (now > kMostPending || now < -kMostPending) fold();
+  }
+  void fold() {
+    const int64_t bytes = pending.get();
+    const int64_t before = g_allocated.fetch_add(bytes, std::memory_order_relaxed);
+    raise_peak(before + pending_peak.get());
+    pending.set(0);
+    pending_peak.set(0);
+  }
   ThreadCache *next = nullptr, *previous = nullptr;  // all threads' caches
 };
 
@@ -160,6 +177,7 @@ class Pool {
 
   void remove_thread(ThreadCache* cache) {
     ended_allocations_ += cache->allocations.get();
+    cache->fold();
     (cache->previous ? cache->previous->next : threads_) = cache->next;
     if (cache->next) cache->next->previous = cache->previous;
   }
@@ -199,6 +217,19 @@ class Pool {
     int64_t sum = ended_allocations_;
     for (const ThreadCache* t = threads_; t; t = t->next) sum += t->allocations.get();
     return sum;
+  }
+
+  // Allocated bytes now and at their highest. Threads' own peaks may be of different moments: at most kMostPending each
+  // too many.
+  int64_t allocated_bytes() const {
+    int64_t sum = g_allocated.load(std::memory_order_relaxed);
+    for (const ThreadCache* t = threads_; t; t = t->next) sum += t->pending.get();
+    return sum;
+  }
+  int64_t peak_bytes() const {
+    int64_t now = g_allocated.load(std::memory_order_relaxed);
+    for (const ThreadCache* t = threads_; t; t = t->next) now += t->pending_peak.get();
+    return std::max(now, g_peak.load(std::memory_order_relaxed));
   }
 
   int64_t ended_allocations_ = 0;  // of threads that have ended, or are past their thread-local objects
@@ -350,8 +381,13 @@ FreeBlock* refill(ThreadCache* cache, int size_class, Pool& pool) {
   }
   // Without caches the block ends where the caller's bytes end, and a red zone begins.
   if (!p) p = allocate_from_system(bytes, kCaches ? bytes_of_class(size_class) : std::max<size_t>(bytes, 1));
-  if (cache) cache->allocations.add(1);
-  count_allocated(bytes);
+  if (cache) {
+    cache->allocations.add(1);
+    cache->count(static_cast<int64_t>(bytes));
+  } else {
+    const auto size = static_cast<int64_t>(bytes);
+    raise_peak(g_allocated.fetch_add(size, std::memory_order_relaxed) + size);
+  }
   return p;
 }
 
@@ -404,7 +440,7 @@ void* allocate(size_t bytes) {
     if (FreeBlock* block = cache->lists[size_class].pop()) [[likely]] {
       cache->cached_bytes.add(-static_cast<int64_t>(bytes_of_class(size_class)));
       cache->allocations.add(1);
-      count_allocated(bytes);
+      cache->count(static_cast<int64_t>(bytes));
       return block;
     }
   }
@@ -413,11 +449,14 @@ void* allocate(size_t bytes) {
 
 void deallocate(void* p, size_t bytes) noexcept {
   if (!p) return;
-  g_allocated.fetch_sub(static_cast<int64_t>(bytes), std::memory_order_relaxed);
+  ThreadCache* cache = t_cache;
+  if (cache)
+    cache->count(-static_cast<int64_t>(bytes));
+  else
+    g_allocated.fetch_sub(static_cast<int64_t>(bytes), std::memory_order_relaxed);
   if (!kCaches) return std::free(p);
   auto* block = static_cast<FreeBlock*>(p);
   const int size_class = detail::size_class(bytes);
-  ThreadCache* cache = t_cache;
   if (cache && bytes <= kSmall && cache->epoch == g_epoch.load(std::memory_order_relaxed)) [[likely]] {
     SmallList& list = cache->lists[size_class];
     if (list.count < kMostBlocks[size_class] && cache->cached_bytes.get() < kThreadBytes) [[likely]] {
@@ -443,10 +482,16 @@ void empty_cache() {
 MemoryStats memory_stats() {
   Pool& pool = Pool::instance();
   std::lock_guard lock(pool.mutex);
-  return {g_allocated.load(std::memory_order_relaxed), g_peak.load(std::memory_order_relaxed), pool.cached_bytes(),
-          pool.allocations(), g_system_allocations.load(std::memory_order_relaxed)};
+  return {pool.allocated_bytes(), pool.peak_bytes(), pool.cached_bytes(), pool.allocations(),
+          g_system_allocations.load(std::memory_order_relaxed)};
 }
 
-void reset_peak_memory_stats() { g_peak.store(g_allocated.load(std::memory_order_relaxed), std::memory_order_relaxed); }
+void reset_peak_memory_stats() {
+  Pool& pool = Pool::instance();
+  std::lock_guard lock(pool.mutex);
+  // Other threads' own peaks stay until they next fold: only they may write them.
+  if (t_cache) t_cache->pending_peak.set(t_cache->pending.get());
+  g_peak.store(pool.allocated_bytes(), std::memory_order_relaxed);
+}
 
 }  // namespace deepseek
