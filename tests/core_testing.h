@@ -71,7 +71,7 @@ struct BoundOp {
 inline BoundOp bind_op(const std::string& name, const TensorList& in, const Attributes& given) {
   BoundOp bound{find_op(name), {}, in};
   DS_CHECK(bound.def, "test: no op is called ", name);
-  bound.def->construct(bound.attributes);
+  bound.def->init(bound.attributes);
   size_t used = 0;
   bool list = false;
   for (const SchemaArg& a : bound.def->schema.args) {

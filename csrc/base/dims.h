@@ -83,6 +83,13 @@ inline std::ostream& operator<<(std::ostream& os, const Dims& d) {
   return os << ']';
 }
 
+// A stable sort of axes. std::stable_sort allocates a buffer, which costs more than sorting eight of them.
+template <class Before>
+void sort_axes(Dims& axes, Before before) {
+  for (int i = 1; i < axes.size(); ++i)
+    for (int j = i; j > 0 && before(axes[j], axes[j - 1]); --j) std::swap(axes[j], axes[j - 1]);
+}
+
 // Product of sizes with overflow checks; sizes must be non-negative.
 inline int64_t numel_of(const Dims& sizes) {
   int64_t n = 1;

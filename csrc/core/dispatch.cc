@@ -64,7 +64,7 @@ bool autocast_inputs(const OpDef& def, Inputs in, TensorList& cast) {
       continue;
     }
     alignas(16) char attributes[kMaxOpBytes];
-    to->construct(attributes);
+    to->init(attributes);
     *reinterpret_cast<Opt<DType>*>(attributes + to->fields[0].offset) = target;
     TensorList out;
     dispatch_op(*to, attributes, {&t, 1}, out);
@@ -171,7 +171,7 @@ void check_no_partial_overlap(const Tensor& t, const Tensor& target, const char*
 void record_clone(Recorder& recorder, const Tensor& from, const Tensor& copy) {
   const OpDef* clone = find_op("clone");
   alignas(16) char attributes[kMaxOpBytes];
-  clone->construct(attributes);
+  clone->init(attributes);
   recorder.record(*clone, attributes, {&from, 1}, {&copy, 1});
 }
 

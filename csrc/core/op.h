@@ -118,7 +118,8 @@ struct OpDef {
   Schema schema;
   size_t size = 0;
   std::vector<Field> fields;
-  void (*construct)(void* op) = nullptr;  // default attributes (before the schema's defaults)
+  std::vector<char> defaults;  // the struct with the schema's default attributes
+  void init(void* op) const { std::memcpy(op, defaults.data(), size); }
   bool (*equal)(const void* a, const void* b) = nullptr;
   void (*infer)(const void* op, Inputs in, Metas& out) = nullptr;
   void (*eval)(const void* op, Inputs in, std::span<Tensor> out) = nullptr;
@@ -317,7 +318,9 @@ const OpDef& op_def() {
     auto* d = new OpDef;
     d->info = &Op::info;
     d->size = std::is_empty_v<Op> ? 0 : sizeof(Op);
-    d->construct = [](void* p) { new (p) Op{}; };
+    alignas(Op) char fresh[sizeof(Op)];
+    new (fresh) Op{};
+    d->defaults.assign(fresh, fresh + d->size);
     d->equal = [](const void* a, const void* b) { return *static_cast<const Op*>(a) == *static_cast<const Op*>(b); };
     Op probe{};
     detail::for_each_field(probe, [&]<class T>(T& f) {

@@ -83,6 +83,7 @@ void register_op(OpDef& def) {
     if (a.kind <= ArgType::kDevice || a.slot < 0) continue;
     DS_CHECK(def.fields[a.slot].kind == a.kind, "op ", def.schema.name, ": argument '", a.name,
              "' and the struct's field have different types");
+    if (a.has_default) set_default(a.kind, def.defaults.data() + def.fields[a.slot].offset, a.default_text);
   }
   Table& t = table();
   DS_CHECK(t.by_name.emplace(def.schema.name, &def).second, "op ", def.schema.name, " is defined twice");

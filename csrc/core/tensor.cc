@@ -119,8 +119,7 @@ Dims by_stride(const Dims& sizes, const Dims& strides) {
   Dims order;
   for (int i = 0; i < sizes.size(); ++i)
     if (sizes[i] != 1) order.push_back(i);
-  std::stable_sort(order.begin(), order.end(),
-                   [&](int64_t a, int64_t b) { return std::abs(strides[a]) < std::abs(strides[b]); });
+  sort_axes(order, [&](int64_t a, int64_t b) { return std::abs(strides[a]) < std::abs(strides[b]); });
   return order;
 }
 }  // namespace

@@ -57,7 +57,7 @@ struct LineSet {
       if (d != dim && views[0].sizes[d] != 1) order.push_back(d);
     // The closest neighbours are those with the smallest stride in the first view; stride 0 is no neighbourhood.
     auto distance = [&](int64_t d) { return static_cast<uint64_t>(std::abs(views[0].strides[d])) - 1; };
-    std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return distance(a) > distance(b); });
+    sort_axes(order, [&](int64_t a, int64_t b) { return distance(a) > distance(b); });
     const int last = order.empty() ? -1 : static_cast<int>(order.back());
     for (int64_t d : order)
       if (d != last) outer_sizes.push_back(views[0].sizes[d]);
@@ -190,6 +190,14 @@ void scatter_block(const View& view, int64_t at, int64_t line_stride, int64_t in
 
 }  // namespace detail
 
+// The last dim of dense tensors of C: lines follow each other in memory.
+template <class C, size_t kViews>
+bool dense_rows(const std::array<View, kViews>& views, int dim) {
+  for (const View& v : views)
+    if (v.dtype != dtype_of<C> || dim != v.ndim() - 1 || v.sizes != views[0].sizes || !v.contiguous()) return false;
+  return true;
+}
+
 // Calls f(in, out, raw) for every line: in[k] and out[k] are contiguous lines of C, raw[k] stays strided.
 template <class C, size_t kIn, size_t kOut, size_t kRaw, class F>
 void for_each_line(const std::array<View, kIn>& in, const std::array<View, kOut>& out,
@@ -199,6 +207,22 @@ void for_each_line(const std::array<View, kIn>& in, const std::array<View, kOut>
   std::copy(in.begin(), in.end(), views.begin());
   std::copy(out.begin(), out.end(), views.begin() + kIn);
   std::copy(raw.begin(), raw.end(), views.begin() + kIn + kOut);
+  if constexpr (kRaw == 0) {
+    if (dense_rows<C>(views, dim)) {
+      const int64_t n = views[0].sizes.back();
+      if (n == 0) return;
+      parallel_for(views[0].numel() / n, grain_for(n * sizeof(C) * kViews), [&](int64_t begin, int64_t end) {
+        for (int64_t row = begin; row < end; ++row) {
+          std::array<const C*, kIn> line_in;
+          std::array<C*, kOut> line_out;
+          for (size_t v = 0; v < kIn; ++v) line_in[v] = views[v].template as<C>() + row * n;
+          for (size_t v = 0; v < kOut; ++v) line_out[v] = views[kIn + v].template as<C>() + row * n;
+          f(line_in, line_out, std::array<RawLine, 0>());
+        }
+      });
+      return;
+    }
+  }
   const LineSet<kViews> lines(views, dim);
   if (lines.count() == 0) return;
   std::array<bool, kViews> direct;

@@ -10,8 +10,23 @@ HWY_BEFORE_NAMESPACE();
 namespace deepseek::HWY_NAMESPACE {
 using kernels::ReduceOp;
 
+// One result over dense elements of C that make one chunk: the tree is a single leaf.
+template <class C>
+bool IsOneChunk(const View& out, const View& in) {
+  const int64_t n = in.numel();
+  return in.dtype == dtype_of<C> && out.dtype == dtype_of<C> && n > 0 && n <= kChunk<C> && out.numel() == 1 &&
+         in.contiguous();
+}
+
 template <class C, class Op>
-void ReduceAs(const ReducePlan& plan, const Op& op) {
+void ReduceAs(const View& out, const View& in, const Op& op) {
+  if constexpr (!std::is_same_v<C, uint8_t>) {
+    if (IsOneChunk<C>(out, in)) {
+      *out.as<C>() = ReduceChunk(op, in.as<C>(), in.numel(), C(0));
+      return;
+    }
+  }
+  const ReducePlan plan(out, in);
   kernels::Scratch<C> results(plan.outputs);
   Run<C>(plan, op, nullptr, results.data());
   kernels::store_results(plan, results.data());
@@ -19,33 +34,33 @@ void ReduceAs(const ReducePlan& plan, const Op& op) {
 
 // The type a sum into `t` is kept in.
 template <class Op>
-void ReduceNumeric(const ReducePlan& plan, DType t, const Op& op) {
+void ReduceNumeric(const View& out, const View& in, DType t, const Op& op) {
   if (t == DType::kFloat64)
-    ReduceAs<double>(plan, op);
+    ReduceAs<double>(out, in, op);
   else if (is_floating(t))
-    ReduceAs<float>(plan, op);
+    ReduceAs<float>(out, in, op);
   else
-    ReduceAs<int64_t>(plan, op);
+    ReduceAs<int64_t>(out, in, op);
 }
 
 void Reduce(ReduceOp op, const View& out, const View& in) {
-  const ReducePlan plan(out, in);
   const bool extreme = op == ReduceOp::kMin || op == ReduceOp::kMax;
-  DS_CHECK(!extreme || plan.length > 0 || plan.outputs == 0, "internal: min/max over no elements");
+  DS_CHECK(!extreme || in.numel() > 0 || out.numel() == 0, "internal: min/max over no elements");
   switch (op) {
     case ReduceOp::kSum:
-      return ReduceNumeric(plan, out.dtype, SumOp());
+      return ReduceNumeric(out, in, out.dtype, SumOp());
     case ReduceOp::kProd:
-      return ReduceNumeric(plan, out.dtype, ProdOp());
+      return ReduceNumeric(out, in, out.dtype, ProdOp());
     case ReduceOp::kMin:
-      return ReduceNumeric(plan, in.dtype, MinOp());
+      return ReduceNumeric(out, in, in.dtype, MinOp());
     case ReduceOp::kMax:
-      return ReduceNumeric(plan, in.dtype, MaxOp());
+      return ReduceNumeric(out, in, in.dtype, MaxOp());
     case ReduceOp::kAny:
-      return ReduceAs<uint8_t>(plan, MaxOp());
+      return ReduceAs<uint8_t>(out, in, MaxOp());
     case ReduceOp::kAll: {
       // The identity of min over uint8 is 255: an empty `all` is stored as true, and uint8 outputs want 1.
-      if (plan.length > 0) return ReduceAs<uint8_t>(plan, MinOp());
+      if (in.numel() > 0) return ReduceAs<uint8_t>(out, in, MinOp());
+      const ReducePlan plan(out, in);
       kernels::Scratch<uint8_t> ones(plan.outputs);
       std::fill_n(ones.data(), plan.outputs, uint8_t{1});
       return kernels::store_results(plan, ones.data());

@@ -12,9 +12,8 @@ namespace {
 // Broadcast dimensions (stride 0) have no neighbours in memory: they sort outermost.
 uint64_t distance(int64_t stride) { return static_cast<uint64_t>(std::abs(stride)) - 1; }
 
-void sort_by_distance(Dims* axes, const Dims& strides) {
-  std::stable_sort(axes->begin(), axes->end(),
-                   [&](int64_t a, int64_t b) { return distance(strides[a]) > distance(strides[b]); });
+void sort_by_distance(Dims& axes, const Dims& strides) {
+  sort_axes(axes, [&](int64_t a, int64_t b) { return distance(strides[a]) > distance(strides[b]); });
 }
 
 }  // namespace
@@ -27,8 +26,8 @@ ReducePlan::ReducePlan(const View& out_view, const View& in_view) : in(in_view),
     if (in.sizes[d] == 1) continue;
     (out.sizes[d] == in.sizes[d] ? kept : reduced).push_back(d);
   }
-  sort_by_distance(&kept, in.strides);
-  sort_by_distance(&reduced, in.strides);
+  sort_by_distance(kept, in.strides);
+  sort_by_distance(reduced, in.strides);
   for (int64_t d : kept) {
     const int64_t n = in.sizes[d], si = in.strides[d], so = out.strides[d];
     outputs *= n;

@@ -4,6 +4,7 @@
 #include "kernels/arg_reduce.h"
 #include "kernels/copy.h"
 #include "ops/composite.h"
+#include "ops/pointwise.h"
 #include "ops/reduce.h"
 
 namespace deepseek {
@@ -131,8 +132,7 @@ struct Mean {
     const Tensor total = compute == out.dtype() ? out : Tensor::empty(out.sizes(), compute);
     kernels::reduce(kernels::ReduceOp::kSum, keepdim_view(total, in[0].sizes(), mask), in[0].view());
     const Tensor pair[] = {total, scalar(static_cast<double>(reduced_count(in[0].sizes(), mask)))};
-    const View views[] = {pair[0].view(), pair[1].view_as(out.sizes())};
-    kernels::pointwise(kernels::Pointwise::kDiv, compute, out.view(), views);
+    pointwise_eval(kernels::Pointwise::kDiv, Rule::kFloat, pair, out);
   }
   Grads vjp(const Vjp& c) const {
     const Dims& sizes = c.in[0].sizes();

@@ -186,7 +186,7 @@ bool parse(const OpDef& def, PyObject* const* args, Py_ssize_t nargs, PyObject* 
   call.def = &def;
   call.clear_inputs();
   call.requires_grad = false;
-  def.construct(call.op);
+  def.init(call.op);
   PyObject* const* kwvalues = args + nargs;
   const Py_ssize_t nkw = kwnames ? PyTuple_GET_SIZE(kwnames) : 0;
   uint64_t used = 0;
@@ -226,8 +226,6 @@ bool parse(const OpDef& def, PyObject* const* args, Py_ssize_t nargs, PyObject* 
         call.inputs.push_back(a.kind == ArgType::kTensor && a.default_text != "None"
                                   ? Tensor::wrapped(Scalar(std::stod(a.default_text)))
                                   : Tensor());
-      else if (a.slot >= 0 && a.has_default)
-        set_default(a.kind, call.op + def.fields[a.slot].offset, a.default_text);
       continue;
     }
     bool ok = true;
@@ -283,17 +281,25 @@ bool parse(const OpDef& def, PyObject* const* args, Py_ssize_t nargs, PyObject* 
   return true;
 }
 
-void select_overload(const std::vector<const OpDef*>& overloads, PyObject* const* args, Py_ssize_t nargs,
-                     PyObject* kwnames, Call& call) {
+[[noreturn, gnu::cold]] void refuse_call(const std::vector<const OpDef*>& overloads, PyObject* const* args,
+                                         Py_ssize_t nargs, PyObject* kwnames, Call& call) {
   Mismatch why;
   std::string all;
   for (const OpDef* def : overloads) {
-    if (parse(*def, args, nargs, kwnames, call, why)) return;
-    if (overloads.size() > 1) all += std::string("\n  ") + def->info->schema + ": " + why.message;
+    parse(*def, args, nargs, kwnames, call, why);
+    all += std::string("\n  ") + def->info->schema + ": " + why.message;
   }
   if (overloads.size() == 1) fail<TypeError>(why.message);
   fail<TypeError>(overloads[0]->schema.base,
                   "() received an invalid combination of arguments. The overloads are:", all);
+}
+
+void select_overload(const std::vector<const OpDef*>& overloads, PyObject* const* args, Py_ssize_t nargs,
+                     PyObject* kwnames, Call& call) {
+  Mismatch why;
+  for (const OpDef* def : overloads)
+    if (parse(*def, args, nargs, kwnames, call, why)) return;
+  refuse_call(overloads, args, nargs, kwnames, call);
 }
 
 // A namedtuple-like type for each tuple of result names, as torch.return_types.

@@ -424,7 +424,7 @@ PyObject* inplace(PyObject* self, PyObject* b, const OpDef& def, F make_op) {
     return self;
   });
 }
-void default_op(const OpDef& def, char* op) { def.construct(op); }
+void default_op(const OpDef& def, char* op) { def.init(op); }
 
 #define DS_NB(slot, fn)                                                             \
   PyObject* nb_##slot(PyObject* a, PyObject* b) {                                   \
