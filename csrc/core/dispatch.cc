@@ -46,9 +46,9 @@ bool any_requires_grad(Inputs in) {
 }
 
 // autocast: matmul-like ops run in the lower dtype, ops that need range in float32.
-bool autocast_inputs(const OpDef& def, Inputs in, TensorList& cast) {
+TensorList autocast_inputs(const OpDef& def, Inputs in) {
+  TensorList cast;
   const Autocast rule = def.info->autocast;
-  if (rule == Autocast::kNone) return false;
   DType target = DType::kFloat32;
   if (rule == Autocast::kLower) target = mode().autocast_dtype;
   if (rule == Autocast::kPromote) {
@@ -70,7 +70,7 @@ bool autocast_inputs(const OpDef& def, Inputs in, TensorList& cast) {
     dispatch_op(*to, attributes, {&t, 1}, out);
     cast.push_back(out[0]);
   }
-  return true;
+  return cast;
 }
 
 void check_has_data(const OpDef& def, Inputs in) {
@@ -198,57 +198,30 @@ void eval_op(const OpDef& def, const void* op, Inputs in, std::span<Tensor> out)
   def.eval(op, in, out);
 }
 
-void dispatch_op(const OpDef& def, const void* op, Inputs in, TensorList& out) {
-  Mode& m = mode();
-  TensorList cast;
-  if (m.autocast && autocast_inputs(def, in, cast)) {
-    m.autocast = false;
-    struct Restore {
-      ~Restore() { mode().autocast = true; }
-    } restore;
-    return dispatch_op(def, op, cast, out);
-  }
-  if (def.body) return def.body(op, in, out);
+namespace {
 
-  if (def.view) {
-    ViewSpecs specs;
-    def.view(op, in[0], specs);
-    for (const ViewSpec& s : specs) out.push_back(in[0].alias(s));
-  } else {
-    Metas metas;
-    def.infer(op, in, metas);
-    TensorList with_rng;
-    if (def.info->random && !in.back().defined()) [[unlikely]] {
-      for (const Tensor& t : in.first(in.size() - 1)) with_rng.push_back(t);
-      with_rng.push_back(draw_state(numbers_drawn(in, metas)));
-      in = with_rng;
-    }
-    check_has_data(def, in);
-    for (const Meta& meta : metas) {
-      const bool strided = meta.strides.size() == meta.sizes.size() && !meta.sizes.empty();
-      out.push_back(strided ? Tensor::empty_strided(meta.sizes, meta.strides, meta.dtype)
-                            : Tensor::empty(meta.sizes, meta.dtype));
-    }
-    const LockRelease unlocked(worth_releasing_lock(in, out));
-    def.eval(op, in, {out.data(), out.size()});
-    // The tape below touches no Python object, so the lock may stay released.
-    if (m.grad && def.info->differentiable && any_requires_grad(in)) {
-      Ref<Node> node = record_on_tape(def, op, in, out);
-      for (uint32_t i = 0; i < out.size(); ++i)
-        if (is_floating(out[i].dtype())) set_edge(out[i], {node, i});
-    }
-    if (m.recorder) m.recorder->record(def, op, in, out);
-    return;
-  }
+void dispatch_autocast(const OpDef& def, const void* op, Inputs in, TensorList& out) {
+  struct Off {
+    Off() { mode().autocast = false; }
+    ~Off() { mode().autocast = true; }
+  };
+  const TensorList cast = autocast_inputs(def, in);
+  const Off off;
+  dispatch_op(def, op, cast, out);
+}
 
-  // Views: remember the base so that writes through either side are seen by both.
-  if (!m.inference && def.info->differentiable) {
+void dispatch_view(const OpDef& def, const void* op, Inputs in, TensorList& out) {
+  ViewSpecs specs;
+  def.view(op, in[0], specs);
+  for (const ViewSpec& s : specs) out.push_back(in[0].alias(s));
+  const Mode& m = mode();
+  // Remember the base so that writes through either side are seen by both.
+  if (!m.inference && def.info->differentiable && is_floating(in[0].dtype())) {
     const GradMeta* source = in[0].cell()->grad_meta.get();
     const Tensor base = source && source->base.defined() ? source->base : in[0];
-    const bool tracked = is_floating(in[0].dtype());
     Ref<Node> node;
-    if (m.grad && tracked && in[0].requires_grad()) node = record_on_tape(def, op, in, out);
-    for (uint32_t i = 0; tracked && i < out.size(); ++i) {
+    if (m.grad && in[0].requires_grad()) node = record_on_tape(def, op, in, out);
+    for (uint32_t i = 0; i < out.size(); ++i) {
       GradMeta& g = grad_meta(out[i]);
       g.base = base;
       g.origin = !m.grad ? ViewOrigin::kNoGrad : def.schema.returns_list ? ViewOrigin::kMultiple : ViewOrigin::kGrad;
@@ -257,6 +230,46 @@ void dispatch_op(const OpDef& def, const void* op, Inputs in, TensorList& out) {
     }
   }
   if (m.recorder) m.recorder->record(def, op, in, out);
+}
+
+void run_kernel(const OpDef& def, const void* op, Inputs in, const Metas& metas, TensorList& out) {
+  check_has_data(def, in);
+  for (const Meta& meta : metas) {
+    const bool strided = meta.strides.size() == meta.sizes.size() && !meta.sizes.empty();
+    out.push_back(strided ? Tensor::empty_strided(meta.sizes, meta.strides, meta.dtype)
+                          : Tensor::empty(meta.sizes, meta.dtype));
+  }
+  const LockRelease unlocked(worth_releasing_lock(in, out));
+  def.eval(op, in, {out.data(), out.size()});
+  const Mode& m = mode();
+  // The tape below touches no Python object, so the lock may stay released.
+  if (m.grad && def.info->differentiable && any_requires_grad(in)) {
+    Ref<Node> node = record_on_tape(def, op, in, out);
+    for (uint32_t i = 0; i < out.size(); ++i)
+      if (is_floating(out[i].dtype())) set_edge(out[i], {node, i});
+  }
+  if (m.recorder) m.recorder->record(def, op, in, out);
+}
+
+// The generator's state becomes the last input.
+void run_random(const OpDef& def, const void* op, Inputs in, const Metas& metas, TensorList& out) {
+  TensorList with_state(in.first(in.size() - 1));
+  with_state.push_back(draw_state(numbers_drawn(in, metas)));
+  run_kernel(def, op, with_state, metas, out);
+}
+
+}  // namespace
+
+void dispatch_op(const OpDef& def, const void* op, Inputs in, TensorList& out) {
+  if (mode().autocast && def.info->autocast != Autocast::kNone) [[unlikely]]
+    return dispatch_autocast(def, op, in, out);
+  if (def.body) return def.body(op, in, out);
+  if (def.view) return dispatch_view(def, op, in, out);
+  Metas metas;
+  def.infer(op, in, metas);
+  if (def.info->random && !in.back().defined()) [[unlikely]]
+    return run_random(def, op, in, metas, out);
+  run_kernel(def, op, in, metas, out);
 }
 
 void dispatch_inplace(const OpDef& def, const void* op, Inputs in) {

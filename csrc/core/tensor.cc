@@ -7,7 +7,8 @@
 
 namespace deepseek {
 
-Cell::Cell() = default;
+Cell::Cell(Ref<Storage> s, int64_t at, const Dims& size, const Dims& stride, DType type, bool in_inference_mode)
+    : storage(std::move(s)), offset(at), sizes(size), strides(stride), dtype(type), inference(in_inference_mode) {}
 
 Cell::~Cell() {
   if (python && python_owned && host_hooks().release_object) host_hooks().release_object(python);
@@ -16,14 +17,7 @@ Cell::~Cell() {
 namespace {
 
 Tensor make_cell(Ref<Storage> storage, int64_t offset, const Dims& sizes, const Dims& strides, DType dtype) {
-  auto cell = make_ref<Cell>();
-  cell->storage = std::move(storage);
-  cell->offset = offset;
-  cell->sizes = sizes;
-  cell->strides = strides;
-  cell->dtype = dtype;
-  cell->inference = mode().inference;
-  return Tensor(std::move(cell));
+  return Tensor(make_ref<Cell>(std::move(storage), offset, sizes, strides, dtype, mode().inference));
 }
 
 size_t checked_bytes(int64_t elements, DType dtype) {

@@ -35,7 +35,7 @@ struct ViewSpec {
 };
 
 struct Cell : Counted {
-  Cell();
+  Cell(Ref<Storage> storage, int64_t offset, const Dims& sizes, const Dims& strides, DType dtype, bool inference);
   ~Cell();
   static void* operator new(size_t n) { return allocate(n); }
   static void operator delete(void* p, size_t n) { deallocate(p, n); }

@@ -13,6 +13,8 @@ void cast_contiguous(To* __restrict dst, const From* __restrict src, int64_t n) 
   if constexpr (std::is_same_v<From, To>) {
     std::memcpy(dst, src, n * sizeof(To));
     return;
+  } else if constexpr (std::is_same_v<From, bool>) {  // bytes of 0 and 1, which loops over bool are not vectorised as
+    return cast_contiguous<uint8_t, To>(dst, reinterpret_cast<const uint8_t*>(src), n);
   } else if constexpr (std::is_same_v<From, Half> && std::is_same_v<To, float>) {
     for (; i + 8 <= n; i += 8)
       _mm256_storeu_ps(dst + i, _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(src + i))));

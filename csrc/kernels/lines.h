@@ -190,12 +190,45 @@ void scatter_block(const View& view, int64_t at, int64_t line_stride, int64_t in
 
 }  // namespace detail
 
-// The last dim of dense tensors of C: lines follow each other in memory.
-template <class C, size_t kViews>
-bool dense_rows(const std::array<View, kViews>& views, int dim) {
-  for (const View& v : views)
-    if (v.dtype != dtype_of<C> || dim != v.ndim() - 1 || v.sizes != views[0].sizes || !v.contiguous()) return false;
-  return true;
+// How many lines there are when they are the last dim of dense views of C, so that line i begins at i * n; else 0.
+template <class C, class... V>
+int64_t dense_lines(int dim, const View& first, const V&... rest) {
+  const auto dense = [&](const View& v) {
+    return v.dtype == dtype_of<C> && v.sizes == first.sizes && v.contiguous();
+  };
+  const int64_t n = first.ndim() > 0 ? first.sizes.back() : 0;
+  return n > 0 && dim == first.ndim() - 1 && dense(first) && (dense(rest) && ...) ? first.numel() / n : 0;
+}
+
+// Dense views of C whose lines run across memory: [outer, n, inner], the lines along n, neighbours side by side.
+struct DenseColumns {
+  int64_t outer = 0, n = 0, inner = 0;  // outer 0: not of this form
+};
+template <class C, class... V>
+DenseColumns dense_columns(int dim, const View& first, const V&... rest) {
+  const auto dense = [&](const View& v) {
+    return v.dtype == dtype_of<C> && v.sizes == first.sizes && v.contiguous();
+  };
+  if (dim >= first.ndim() - 1 || first.numel() == 0 || !dense(first) || !(dense(rest) && ...)) return {};
+  DenseColumns c{1, first.sizes[dim], 1};
+  for (int d = 0; d < dim; ++d) c.outer *= first.sizes[d];
+  for (int d = dim + 1; d < first.ndim(); ++d) c.inner *= first.sizes[d];
+  return c;
+}
+
+// Calls f(offset, width) for tiles of up to kMost neighbouring columns, narrow enough for a tile to stay in the cache.
+template <int64_t kMost, class F>
+void for_column_tiles(const DenseColumns& c, int64_t bytes_per_element, F&& f) {
+  constexpr int64_t kTileBytes = 256 * 1024, kLeast = 64;
+  const int64_t width = std::clamp(kTileBytes / (c.n * bytes_per_element) / kLeast * kLeast, kLeast, kMost);
+  const int64_t tiles = (c.inner + width - 1) / width;
+  parallel_for(c.outer * tiles, grain_for(c.n * std::min(width, c.inner) * bytes_per_element),
+               [&](int64_t begin, int64_t end) {
+                 for (int64_t i = begin; i < end; ++i) {
+                   const int64_t first = i % tiles * width;
+                   f(i / tiles * c.n * c.inner + first, std::min(width, c.inner - first));
+                 }
+               });
 }
 
 // Calls f(in, out, raw) for every line: in[k] and out[k] are contiguous lines of C, raw[k] stays strided.
@@ -207,22 +240,6 @@ void for_each_line(const std::array<View, kIn>& in, const std::array<View, kOut>
   std::copy(in.begin(), in.end(), views.begin());
   std::copy(out.begin(), out.end(), views.begin() + kIn);
   std::copy(raw.begin(), raw.end(), views.begin() + kIn + kOut);
-  if constexpr (kRaw == 0) {
-    if (dense_rows<C>(views, dim)) {
-      const int64_t n = views[0].sizes.back();
-      if (n == 0) return;
-      parallel_for(views[0].numel() / n, grain_for(n * sizeof(C) * kViews), [&](int64_t begin, int64_t end) {
-        for (int64_t row = begin; row < end; ++row) {
-          std::array<const C*, kIn> line_in;
-          std::array<C*, kOut> line_out;
-          for (size_t v = 0; v < kIn; ++v) line_in[v] = views[v].template as<C>() + row * n;
-          for (size_t v = 0; v < kOut; ++v) line_out[v] = views[kIn + v].template as<C>() + row * n;
-          f(line_in, line_out, std::array<RawLine, 0>());
-        }
-      });
-      return;
-    }
-  }
   const LineSet<kViews> lines(views, dim);
   if (lines.count() == 0) return;
   std::array<bool, kViews> direct;

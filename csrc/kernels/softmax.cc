@@ -58,22 +58,119 @@ void LogSoftmaxGradLine(const C* g, const C* y, C* dx, int64_t n) {
                        HWY_ATTR { part.store(hn::NegMulAdd(VExp(d, part.load(y + i)), s, part.load(g + i)), dx + i); });
 }
 
+// ---- lines across memory: neighbouring columns side by side in the vectors, several passes over the rows of a tile ----
+
+inline constexpr int64_t kColumns = 512;  // most columns of a tile
+
+template <class C>
+struct ColumnValues {
+  alignas(64) C v[kColumns];
+};
+
+// sums[c] = sum over rows of term(part, row * stride + c, c), in runs of 64 rows so that long columns lose nothing.
+template <class C, class Term>
+void SumColumns(int64_t n, int64_t stride, int64_t width, C* sums, const Term& term) {
+  constexpr int64_t kRun = 64;
+  ColumnValues<C> run;
+  std::fill_n(sums, width, C(0));
+  for (int64_t first = 0; first < n; first += kRun) {
+    std::fill_n(run.v, width, C(0));
+    for (int64_t r = first; r < std::min(n, first + kRun); ++r)
+      ForVectors<C>(width, [&](auto part, int64_t c) HWY_ATTR {
+        part.store(hn::Add(part.load(run.v + c), term(part, r * stride + c, c)), run.v + c);
+      });
+    ForVectors<C>(width, [&](auto part, int64_t c) HWY_ATTR {
+      part.store(hn::Add(part.load(sums + c), part.load(run.v + c)), sums + c);
+    });
+  }
+}
+
+template <class C>
+void SoftmaxColumns(const C* x, C* y, int64_t n, int64_t stride, int64_t width, bool log) {
+  const Tag<C> d;
+  ColumnValues<C> top, sum;
+  std::copy_n(x, width, top.v);
+  for (int64_t r = 1; r < n; ++r)
+    ForVectors<C>(width, [&](auto part, int64_t c) HWY_ATTR {
+      part.store(MaxOp().Combine(d, part.load(top.v + c), part.load(x + r * stride + c)), top.v + c);
+    });
+  SumColumns<C>(n, stride, width, sum.v, [&](auto part, int64_t i, int64_t c) HWY_ATTR {
+    const auto e = VExp(d, hn::Sub(part.load(x + i), part.load(top.v + c)));
+    if (!log) part.store(e, y + i);
+    return e;
+  });
+  // What each column is multiplied with, or what is taken off it.
+  ForVectors<C>(width, [&](auto part, int64_t c) HWY_ATTR {
+    const auto s = part.load(sum.v + c);
+    part.store(log ? VLog(d, s) : hn::Div(hn::Set(d, C(1)), s), sum.v + c);
+  });
+  for (int64_t r = 0; r < n; ++r)
+    ForVectors<C>(width, [&](auto part, int64_t c) HWY_ATTR {
+      const int64_t i = r * stride + c;
+      const auto s = part.load(sum.v + c);
+      part.store(log ? hn::Sub(hn::Sub(part.load(x + i), part.load(top.v + c)), s) : hn::Mul(part.load(y + i), s),
+                 y + i);
+    });
+}
+
+template <class C>
+void SoftmaxGradColumns(const C* g, const C* y, C* dx, int64_t n, int64_t stride, int64_t width, bool log) {
+  const Tag<C> d;
+  ColumnValues<C> sum;
+  SumColumns<C>(n, stride, width, sum.v, [&](auto part, int64_t i, int64_t) HWY_ATTR {
+    return log ? part.load(g + i) : hn::Mul(part.load(g + i), part.load(y + i));
+  });
+  for (int64_t r = 0; r < n; ++r)
+    ForVectors<C>(width, [&](auto part, int64_t c) HWY_ATTR {
+      const int64_t i = r * stride + c;
+      const auto s = part.load(sum.v + c), gi = part.load(g + i), yi = part.load(y + i);
+      part.store(log ? hn::NegMulAdd(VExp(d, yi), s, gi) : hn::Mul(yi, hn::Sub(gi, s)), dx + i);
+    });
+}
+
 // Lines are never empty below this point.
 template <class C>
 void ForwardAs(const View& out, const View& in, int dim, bool log) {
   const int64_t n = in.ndim() == 0 ? 1 : in.sizes[dim];
   if (n == 0) return;
-  kernels::for_each_line<C, 1, 1, 0>({in}, {out}, {}, dim, [&](const auto& x, const auto& y, const auto&) {
-    log ? LogSoftmaxLine(x[0], y[0], n) : SoftmaxLine(x[0], y[0], n);
-  });
+  const auto line = [&](const C* x, C* y) { log ? LogSoftmaxLine(x, y, n) : SoftmaxLine(x, y, n); };
+  if (const int64_t lines = kernels::dense_lines<C>(dim, in, out)) {
+    parallel_for(lines, grain_for(2 * n * sizeof(C)), [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) line(in.as<C>() + i * n, out.as<C>() + i * n);
+    });
+    return;
+  }
+  if (const auto columns = kernels::dense_columns<C>(dim, in, out); columns.outer > 0 && columns.inner >= 16) {
+    kernels::for_column_tiles<kColumns>(columns, 2 * sizeof(C), [&](int64_t at, int64_t width) {
+      SoftmaxColumns(in.as<C>() + at, out.as<C>() + at, n, columns.inner, width, log);
+    });
+    return;
+  }
+  kernels::for_each_line<C, 1, 1, 0>({in}, {out}, {}, dim,
+                                     [&](const auto& x, const auto& y, const auto&) { line(x[0], y[0]); });
 }
 
 template <class C>
 void BackwardAs(const View& grad_in, const View& grad, const View& y, int dim, bool log) {
   const int64_t n = y.ndim() == 0 ? 1 : y.sizes[dim];
   if (n == 0) return;
+  const auto line = [&](const C* g, const C* yy, C* dx) {
+    log ? LogSoftmaxGradLine(g, yy, dx, n) : SoftmaxGradLine(g, yy, dx, n);
+  };
+  if (const int64_t lines = kernels::dense_lines<C>(dim, grad, y, grad_in)) {
+    parallel_for(lines, grain_for(3 * n * sizeof(C)), [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) line(grad.as<C>() + i * n, y.as<C>() + i * n, grad_in.as<C>() + i * n);
+    });
+    return;
+  }
+  if (const auto columns = kernels::dense_columns<C>(dim, grad, y, grad_in); columns.outer > 0 && columns.inner >= 16) {
+    kernels::for_column_tiles<kColumns>(columns, 3 * sizeof(C), [&](int64_t at, int64_t width) {
+      SoftmaxGradColumns(grad.as<C>() + at, y.as<C>() + at, grad_in.as<C>() + at, n, columns.inner, width, log);
+    });
+    return;
+  }
   kernels::for_each_line<C, 2, 1, 0>({grad, y}, {grad_in}, {}, dim, [&](const auto& in, const auto& out, const auto&) {
-    log ? LogSoftmaxGradLine(in[0], in[1], out[0], n) : SoftmaxGradLine(in[0], in[1], out[0], n);
+    line(in[0], in[1], out[0]);
   });
 }
 

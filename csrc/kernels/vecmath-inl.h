@@ -1,4 +1,5 @@
-// Vector math on Highway vectors: glibc's libmvec (<= 4 ULP, special values as libm), one function per target width.
+// Vector math on Highway vectors: glibc's libmvec (<= 4 ULP, special values as libm), one function per target width, and
+// our own where that is slow (float erf).
 // f32 and f64 only. A vector's lanes do not influence each other, so tails may be computed on padded vectors.
 
 #if defined(DEEPSEEK_KERNELS_VECMATH_INL_H_) == defined(HWY_TARGET_TOGGLE)
@@ -71,11 +72,50 @@ DS_VECMATH_UNARY(VTanh, tanh)
 DS_VECMATH_UNARY(VAsinh, asinh)
 DS_VECMATH_UNARY(VAcosh, acosh)
 DS_VECMATH_UNARY(VAtanh, atanh)
-DS_VECMATH_UNARY(VErf, erf)
+DS_VECMATH_UNARY(LibmErf, erf)
 DS_VECMATH_UNARY(VErfc, erfc)
 DS_VECMATH_BINARY(VPow, pow)
 DS_VECMATH_BINARY(VAtan2, atan2)
 DS_VECMATH_BINARY(VHypot, hypot)
+
+// c0 + c1 t + c2 t^2 ...
+template <class D, class V>
+HWY_INLINE V Polynomial(D d, V, double c) {
+  return hn::Set(d, static_cast<hn::TFromD<D>>(c));
+}
+template <class D, class V, class... C>
+HWY_INLINE V Polynomial(D d, V t, double c, C... more) {
+  return hn::MulAdd(Polynomial(d, t, more...), t, hn::Set(d, static_cast<hn::TFromD<D>>(c)));
+}
+
+// Float erf, at most 1.3 ULP: x + x P(x^2) below 1, else 1 - 2^Q(x). Minimax fits of erf(x) / x - 1 on [0, 1], of
+// log2(erfc(x)) on [1, 4], beyond which the result is 1, and of 2^f on [-1/2, 1/2].
+template <class D, class V>
+HWY_INLINE V ErfF32(D d, V x) {
+  const V a = hn::Min(hn::Set(d, 4.0f), hn::Abs(x));  // in this order NaN stays
+  const V t = hn::Mul(a, a);
+  const V inner = Polynomial(d, t, 0.12837916612625122, -0.3761262595653534, 0.1128358542919159, -0.026853812858462334,
+                             0.005188327748328447, -0.0008010193705558777, 7.853861461626366e-05);
+  const V low = hn::MulAdd(inner, a, a);
+  const V exponent =
+      Polynomial(d, a, -0.0004927137633785605, -1.6260459423065186, -0.9206483960151672, -0.14875160157680511,
+                 0.03150566667318344, -0.004252572078257799, 0.00026888831052929163);
+  const V whole = hn::Round(exponent);
+  const V power = Polynomial(d, hn::Sub(exponent, whole), 1.0000001192092896, 0.6931469440460205, 0.24022120237350464,
+                             0.05550713092088699, 0.009675540961325169, 0.0013276472454890609);
+  const hn::RebindToSigned<D> di;
+  const V scale = hn::BitCast(d, hn::ShiftLeft<23>(hn::Add(hn::ConvertTo(di, whole), hn::Set(di, 127))));
+  const V high = hn::NegMulAdd(power, scale, hn::Set(d, 1.0f));
+  return hn::CopySign(hn::IfThenElse(hn::Lt(a, hn::Set(d, 1.0f)), low, high), x);
+}
+
+template <class D, class V>
+HWY_INLINE V VErf(D d, V v) {
+  if constexpr (sizeof(hn::TFromD<D>) == 4)
+    return ErfF32(d, v);
+  else
+    return LibmErf(d, v);
+}
 
 #undef DS_VECMATH_UNARY
 #undef DS_VECMATH_BINARY

@@ -1,0 +1,61 @@
+"""What `import deepseek` costs beside `import torch`: time over a bare interpreter, resident memory; fresh processes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+
+from _harness import against_goal, print_verdict, significant, torch_python
+
+MOST_MS, MOST_MB = 50.0, 40.0
+RESIDENT = "print(next(l.split()[1] for l in open('/proc/self/status') if l.startswith('VmRSS')))"
+# Installers compile modules; a copy that is imported from its sources must not be compiled at every start.
+ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+
+
+def run(python: str, code: str) -> tuple[float, float]:
+    """Seconds and resident MB of a process that runs `code`."""
+    begin = time.perf_counter()
+    done = subprocess.run(
+        [python, "-c", f"{code}\n{RESIDENT}"], capture_output=True, text=True, env=ENVIRONMENT, check=True
+    )
+    return time.perf_counter() - begin, int(done.stdout) / 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--turns", type=int, default=15, help="processes of each kind")
+    turns = parser.parse_args().turns
+    peer = torch_python()
+    programs = {"bare": (sys.executable, "pass"), "deepseek": (sys.executable, "import deepseek")}
+    if peer:
+        programs |= {"torch": (peer, "import torch")}
+    for program in programs.values():
+        run(*program)
+    samples: dict[str, list[tuple[float, float]]] = {name: [] for name in programs}
+    for _ in range(turns):
+        for name, program in programs.items():
+            samples[name].append(run(*program))
+    seconds = {name: statistics.median(s for s, _ in taken) for name, taken in samples.items()}
+    resident = {name: statistics.median(m for _, m in taken) for name, taken in samples.items()}
+    mine = seconds["deepseek"] - seconds["bare"]
+    limit = {"benchmark": "import", "case": "import, milliseconds", "deepseek": significant(mine * 1e3), "goal": MOST_MS}
+    memory = {"benchmark": "import", "case": "resident, MB", "deepseek": significant(resident["deepseek"])}
+    rows = [limit | {"met": mine * 1e3 <= MOST_MS}, memory | {"goal": MOST_MB, "met": resident["deepseek"] <= MOST_MB}]
+    if peer:
+        theirs = seconds["torch"] - seconds["bare"]
+        rows[0] |= {"torch": significant(theirs * 1e3)}
+        rows[1] |= {"torch": significant(resident["torch"])}
+        rows.append({"benchmark": "import", "case": "import beside torch", **against_goal(theirs / mine, 20.0)})
+    for row in rows:
+        print(json.dumps(row), flush=True)
+    print_verdict("import", rows)
+
+
+if __name__ == "__main__":
+    main()
