@@ -4,20 +4,16 @@
 
 namespace deepseek::jit {
 
-size_t Recording::KeyHash::operator()(const Key& k) const {
-  size_t h = reinterpret_cast<size_t>(k.storage) >> 4;
-  const auto mix = [&](int64_t v) { h = (h ^ static_cast<size_t>(v)) * 0x9e3779b97f4a7c15u; };
-  mix(k.offset);
-  for (const int64_t d : k.sizes) mix(d);
-  for (const int64_t d : k.strides) mix(d);
-  return h;
-}
-
-Recording::Key Recording::key_of(const Tensor& t) {
-  return {t.storage().get(), t.offset(), t.dtype(), t.sizes(), t.strides()};
+const Recording::Memory* Recording::memory_of(const Tensor& t) const {
+  const auto found = number_.find(t.storage().get());
+  return found == number_.end() ? nullptr : &memories_[found->second];
 }
 
 Recording::Recording(Inputs arguments) : Recorder(Node::newest_sequence()), before_(mode().recorder) {
+  constexpr size_t kUsual = 128;
+  graph_.nodes.reserve(kUsual);
+  graph_.slots.reserve(kUsual);
+  tensors_.reserve(kUsual);
   for (const Tensor& t : arguments) graph_.inputs.push_back(outside(t));
   mode().recorder = this;
 }
@@ -26,15 +22,14 @@ Recording::~Recording() { mode().recorder = before_; }
 
 int32_t Recording::define(const Tensor& t) {
   const auto slot = static_cast<int32_t>(graph_.slots.size());
-  const auto [memory, fresh] = memory_.try_emplace(t.storage().get(), static_cast<int32_t>(memory_.size()));
-  if (fresh) any_slot_[t.storage().get()] = slot;
-  Meta meta = t.meta();
-  meta.strides = t.strides();
-  const bool is_outside = !fresh && graph_.slots[any_slot_[t.storage().get()]].outside;
-  graph_.slots.push_back({meta, t.requires_grad(), memory->second, is_outside});
+  const auto [number, fresh] = number_.try_emplace(t.storage().get(), static_cast<int32_t>(memories_.size()));
+  if (fresh) memories_.emplace_back();
+  Memory& memory = memories_[number->second];
+  const bool is_outside = !fresh && graph_.slots[memory.slots[0]].outside;
+  memory.slots.push_back(slot);
+  graph_.slots.push_back({{t.dtype(), t.sizes(), t.strides()}, t.requires_grad(), number->second, is_outside});
   tensors_.push_back(t);
   by_cell_[t.cell()] = slot;
-  by_key_[key_of(t)] = slot;
   return slot;
 }
 
@@ -63,18 +58,22 @@ int32_t Recording::slot_of(const Tensor& t) {
     return -1;
   }
   // Autograd reads saved tensors through fresh cells on the same memory.
-  if (const auto found = by_key_.find(key_of(t)); found != by_key_.end()) {
-    const Tensor& known = tensors_[found->second];
-    // A number that autograd saved comes back as a plain tensor, which promotes differently.
-    const bool same_strength = known.cell()->wrapped_number == t.cell()->wrapped_number;
-    if (same_strength && known.requires_grad() == t.requires_grad()) {
-      if (!t.requires_grad()) return found->second;
-      const Edge a = known.edge(), b = t.edge();
-      if (a.node.get() == b.node.get() && a.index == b.index) return found->second;
+  if (const Memory* memory = memory_of(t)) {
+    for (size_t i = memory->slots.size(); i-- > 0;) {
+      const int32_t slot = memory->slots[i];
+      const Tensor& known = tensors_[slot];
+      if (!same_geometry(known, t)) continue;
+      // A number that autograd saved comes back as a plain tensor, which promotes differently.
+      const bool same_strength = known.cell()->wrapped_number == t.cell()->wrapped_number;
+      if (same_strength && known.requires_grad() == t.requires_grad()) {
+        if (!t.requires_grad()) return slot;
+        const Edge a = known.edge(), b = t.edge();
+        if (a.node.get() == b.node.get() && a.index == b.index) return slot;
+      }
+      break;
     }
-  }
-  if (const auto found = any_slot_.find(t.storage().get()); found != any_slot_.end()) {
-    if (tensors_[found->second].dtype() != t.dtype()) {
+    const int32_t any = memory->slots[0];
+    if (tensors_[any].dtype() != t.dtype()) {
       refuse("memory is read as another dtype");
       return -1;
     }
@@ -82,7 +81,7 @@ int32_t Recording::slot_of(const Tensor& t) {
       refuse("a tensor was read through a part of the graph that is not recorded");
       return -1;
     }
-    return alias(found->second, t);
+    return alias(any, t);
   }
   bool explained = t.cell()->python || t.cell()->wrapped_number;
   for (const Tensor& u : unexplained_) explained &= u.storage() != t.storage();
@@ -198,7 +197,7 @@ void Recording::record_constant(const Tensor& t) {
 }
 
 void Recording::record_wrapped(const Tensor& t) {
-  if (t.has_data() && !memory_.contains(t.storage().get())) unexplained_.push_back(t);
+  if (t.has_data() && !memory_of(t)) unexplained_.push_back(t);
 }
 
 void Recording::record_foreign_edge(const Tensor& t) {
@@ -225,7 +224,7 @@ void Recording::refuse(const std::string& why) {
 
 // A constant the function may change, or hands out, must be fresh on every call.
 void Recording::copy_constants() {
-  std::vector<bool> changed(memory_.size());
+  std::vector<bool> changed(memories_.size());
   for (const GraphNode& n : graph_.nodes)
     if (n.step == Step::kInplace || n.step == Step::kWrite) changed[graph_.slots[n.in[0]].memory] = true;
   for (const int32_t s : graph_.outputs) changed[graph_.slots[s].memory] = true;

@@ -1,6 +1,7 @@
 // Writes a graph down while a function runs.
 #pragma once
 
+#include <memory_resource>
 #include <unordered_map>
 
 #include "jit/graph.h"
@@ -35,17 +36,11 @@ class Recording final : public Recorder {
   Graph& graph() { return graph_; }
 
  private:
-  struct Key {
-    const Storage* storage;
-    int64_t offset;
-    DType dtype;
-    Dims sizes, strides;
-    bool operator==(const Key&) const = default;
+  // Storage seen so far, by its number, and the slots on it in order.
+  struct Memory {
+    SmallVector<int32_t, 2> slots;
   };
-  struct KeyHash {
-    size_t operator()(const Key& k) const;
-  };
-  static Key key_of(const Tensor& t);
+  const Memory* memory_of(const Tensor& t) const;
 
   int32_t slot_of(const Tensor& t);  // of a tensor that is read; -1 for none
   int32_t define(const Tensor& t);   // a new slot
@@ -57,9 +52,10 @@ class Recording final : public Recorder {
   void copy_constants();
 
   Graph graph_;
-  std::unordered_map<const Cell*, int32_t> by_cell_;
-  std::unordered_map<Key, int32_t, KeyHash> by_key_;
-  std::unordered_map<const Storage*, int32_t> memory_, any_slot_;
+  std::pmr::monotonic_buffer_resource arena_{4096};  // a first call should cost little more than an eager one
+  std::pmr::unordered_map<const Cell*, int32_t> by_cell_{&arena_};
+  std::pmr::unordered_map<const Storage*, int32_t> number_{&arena_};
+  std::vector<Memory> memories_;
   std::vector<Tensor> tensors_;      // of each slot
   std::vector<Tensor> unexplained_;  // made while recording, by nothing that was told
   std::vector<int32_t> foreign_;
