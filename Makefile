@@ -69,9 +69,11 @@ asan: .venv/ready ## GoogleTest and pytest under AddressSanitizer and UndefinedB
 	  -m "not slow and not parity and not nosan" --timeout 1800
 
 tsan: export TSAN_OPTIONS := halt_on_error=1
-tsan: .venv/ready ## GoogleTest under ThreadSanitizer
+tsan: .venv/ready ## GoogleTest and the threaded part of pytest under ThreadSanitizer
 	$(call install_sanitized,thread)
 	ctest --test-dir build/tsan --output-on-failure -j $(JOBS) --no-tests=error
+	LD_PRELOAD="$$(g++ -print-file-name=libtsan.so) $$(g++ -print-file-name=libstdc++.so)" \
+	  $(SANITIZED_PYTHON) -m pytest -q -s -p no:cacheprovider -m "threads and not slow and not parity" --timeout 1800
 
 FUZZ_SECONDS ?= 60
 fuzz: ## libFuzzer on the parsers of files and schemas, FUZZ_SECONDS=60 each
