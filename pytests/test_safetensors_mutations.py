@@ -355,6 +355,7 @@ def test_mutated_files(tmp_path, count, seed):
         verdict, same = compare(whole, path)
         verdicts[kind][verdict] += 1
         other_kind += not same
-    for kind, seen in verdicts.items():  # every kind of change is tried, none is trivially refused or accepted
-        assert min(seen["ok"], seen["error"]) >= count / len(KINDS) / 50, (kind, seen)
+    # No kind of change is harmless, and enough files are accepted for their tensors to be compared.
+    assert all(seen["error"] > count / len(KINDS) / 4 for seen in verdicts.values()), verdicts
+    assert sum(seen["ok"] for seen in verdicts.values()) > count / 5, verdicts
     assert other_kind < count / 50
