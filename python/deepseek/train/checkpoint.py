@@ -82,6 +82,7 @@ def save_checkpoint(root: Path, step: int, parts: dict[str, Any], info: dict[str
                 existing = verify(final)
                 if existing is not None:
                     _remove(temporary)
+                    _sync(root)
                     return existing
                 _discard(final)
             os.rename(temporary, final)
