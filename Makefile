@@ -12,7 +12,7 @@ export CCACHE_NOHASHDIR := 1
 PY := .venv/bin/python
 SOURCES := $(wildcard csrc/*/*.h csrc/*/*.cc csrc/*/*/*.h csrc/*/*/*.cc tests/*.h tests/*.cc tests/*/*.cc benchmarks/*.cc)
 
-.PHONY: help build demo test slow parity parity-slow asan tsan bench lint format types clean distclean
+.PHONY: help build demo test slow parity parity-slow asan tsan fuzz bench lint format types clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -69,9 +69,22 @@ asan: .venv/ready ## GoogleTest and pytest under AddressSanitizer and UndefinedB
 	  -m "not slow and not parity and not nosan" --timeout 1800
 
 tsan: export TSAN_OPTIONS := halt_on_error=1
-tsan: .venv/ready ## GoogleTest under ThreadSanitizer
+tsan: .venv/ready ## GoogleTest and the threaded part of pytest under ThreadSanitizer
 	$(call install_sanitized,thread)
 	ctest --test-dir build/tsan --output-on-failure -j $(JOBS) --no-tests=error
+	LD_PRELOAD="$$(g++ -print-file-name=libtsan.so) $$(g++ -print-file-name=libstdc++.so)" \
+	  $(SANITIZED_PYTHON) -m pytest -q -s -p no:cacheprovider -m "threads and not slow and not parity" --timeout 1800
+
+FUZZ_SECONDS ?= 60
+fuzz: ## libFuzzer on the parsers of files and schemas, FUZZ_SECONDS=60 each
+	.ci/debian-packages clang-14 libclang-rt-14-dev libomp-14-dev
+	cmake -S . -B build/fuzz -G Ninja -DCMAKE_CXX_COMPILER=clang++-14 -DDEEPSEEK_PYTHON=OFF -DDEEPSEEK_FUZZ=ON
+	cmake --build build/fuzz
+	$(PYTHON) tests/fuzz/seeds.py build/fuzz/corpus
+	for name in safetensors json schema; do \
+	  build/fuzz/tests/fuzz/$${name}_fuzz -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=1024 -timeout=10 -max_len=4096 \
+	    -dict=build/fuzz/corpus/$$name.dict -artifact_prefix=build/fuzz/$$name- build/fuzz/corpus/$$name; \
+	done
 
 bench: build ## every program in benchmarks/; BENCH_FLAGS=--readme writes the tables of README.md
 	for program in benchmarks/bench_*.py; do echo "== $$program"; $(PY) "$$program" $(BENCH_FLAGS); done

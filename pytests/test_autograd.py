@@ -498,6 +498,7 @@ def test_create_graph_leaves_no_cycle() -> None:
     assert ref() is None
 
 
+@pytest.mark.threads
 def test_backward_from_several_threads() -> None:
     results: list[Any] = [None] * 4
 

@@ -265,6 +265,7 @@ def test_multiprocessing_pool_after_heavy_work() -> None:
     assert out == "done\n"
 
 
+@pytest.mark.threads
 def test_user_threads_train_side_by_side() -> None:
     def train(seed: int) -> float:
         generator = deepseek.Generator().manual_seed(seed)

@@ -1,8 +1,9 @@
-"""deepseek.io.safetensors against the `safetensors` package: same bytes, same files accepted, same error kinds."""
+"""deepseek.io.safetensors against the `safetensors` package: same bytes, same files accepted, same error kinds.
 
-import json
+Mutated files by the thousand are in test_safetensors_mutations.py.
+"""
+
 import os
-import random
 import resource
 import struct
 import sys
@@ -58,7 +59,7 @@ def our_verdict(data: bytes) -> tuple[str, object]:
     except deepseek.LoadError as error:
         message = str(error).partition(": not a safetensors file but")[0]
         return "error", message[message.rindex("(") + 1 : -1]
-    return "ok", {name: tuple(file.info(name)) for name in file.offset_keys()}
+    return "ok", file
 
 
 # --- round trips ------------------------------------------------------------------------------------------------------
@@ -262,65 +263,6 @@ def test_a_good_message(tmp_path):
 )
 def test_duplicate_keys_are_always_refused(header):
     assert our_verdict(raw_file(header, b"0123")) == ("error", "InvalidHeaderDeserialization")
-
-
-DEPEND_ON_ORDER = {"InvalidOffset", "TensorInvalidInfo", "ValidationOverflow", "MisalignedSlice"}
-NUMBERS = ["0", "1", "-0", "4", "1.0", "1e999", "18446744073709551616"]
-SNIPPETS = [*NUMBERS, "null", '"U8"', '"F4"', "[]", "{}", "[0,4]", '"\\ud800"', ","]
-WRONG_FIELDS = [[0], [0, 4], [4, 0], [2**40, 2**40], [2**64 - 1, 0], [2**63], [1.0], None, "U8", "F4", "I64", "U17"]
-
-
-def mutated_files(count: int, seed: int):
-    """Valid files, and files with one to three changes in header text, fields, bytes or length."""
-    rng = random.Random(seed)
-    sizes = {"BOOL": 8, "F4": 4, "F6_E2M3": 6, "U8": 8, "BF16": 16, "U16": 16, "F32": 32, "C64": 64, "I64": 64}
-    for _ in range(count):
-        header, end = {}, 0
-        for i in range(rng.randrange(4)):
-            dtype, shape = rng.choice(list(sizes)), [rng.choice([0, 1, 2, 4, 8]) for _ in range(rng.randrange(4))]
-            nbytes = int(np.prod(shape, dtype=np.int64)) * sizes[dtype] // 8
-            header[f"t{i}é"] = {"dtype": dtype, "shape": shape, "data_offsets": [end, end + nbytes]}
-            end += nbytes
-        if rng.random() < 0.3:
-            header["__metadata__"] = rng.choice([None, {}, {"k": "v"}])
-        for entry in [e for k, e in header.items() if k != "__metadata__" and rng.random() < 0.2]:
-            entry[rng.choice(list(entry))] = rng.choice(WRONG_FIELDS)
-        text = json.dumps(header, ensure_ascii=rng.random() < 0.5).encode()
-        for _ in range(rng.choice([0, 0, 0, 1, 3])):
-            at = rng.randrange(len(text) + 1)
-            new = rng.choice([rng.choice(SNIPPETS).encode(), bytes([rng.randrange(256)]), b""])
-            text = text[:at] + new + text[at + rng.randrange(2) :]
-        length = len(text) + (rng.choice([-1, 1, 8, 2**40]) if rng.random() < 0.05 else 0)
-        data = bytes(end) + (rng.choice([b"", b"x"]) if rng.random() < 0.1 else b"")
-        file = struct.pack("<Q", length % 2**64) + text + data
-        yield file[: rng.randrange(len(file))] if rng.random() < 0.03 else file
-
-
-def has_duplicate_key(data: bytes) -> bool:
-    found = []
-    length = struct.unpack("<Q", data[:8])[0]
-    json.loads(data[8 : 8 + length], object_pairs_hook=lambda pairs: found.append(len(dict(pairs)) != len(pairs)))
-    return any(found)
-
-
-def test_agrees_with_the_package_on_mutated_files():
-    accepted = refused = other_kind = 0
-    for data in mutated_files(4000, seed=11):
-        (mine, content), (theirs, expected) = our_verdict(data), package_verdict(data)
-        if theirs == "ok" and mine == "error" and has_duplicate_key(data):
-            continue
-        assert mine == theirs, (data, content, expected)
-        if mine == "ok":
-            accepted += 1
-            assert content == {name: (dtype, shape) for name, (dtype, shape, _) in expected.items()}
-            continue
-        refused += 1
-        if content != expected:
-            # The package checks tensors with equal offsets in an arbitrary order, so which one fails first may differ.
-            assert {content, expected} <= DEPEND_ON_ORDER, (data, content, expected)
-            other_kind += 1
-    assert min(accepted, refused) > 1000
-    assert other_kind < 20
 
 
 @pytest.mark.parametrize(

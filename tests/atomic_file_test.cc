@@ -99,6 +99,22 @@ TEST_F(AtomicFileTest, FailedWriteLeavesTheTarget) {
   EXPECT_EQ(files(), 1u);
 }
 
+TEST_F(AtomicFileTest, RemovesWhatKilledWritersLeftAndNothingElse) {
+  const std::pair<const char*, bool> cases[] = {
+      {".a.0123456789abcdef.tmp", true},   {".a.0123456789abcdeg.tmp", false},
+      {".a.0123456789abcde.tmp", false},   {".b.0123456789abcdef.tmp", false},
+      {"a.0123456789abcdef.tmp", false},   {".a.0123456789abcdef.tmq", false},
+      {".a.00123456789abcdef.tmp", false}, {".a.tmp", false},
+  };
+  for (const auto& [name, leftover] : cases) std::ofstream(path(name)) << "half";
+  AtomicFile living(path("a"));
+  put(path("a"), "new");
+  for (const auto& [name, leftover] : cases) EXPECT_EQ(fs::exists(path(name)), !leftover) << name;
+  living.write("newer");
+  living.commit();
+  EXPECT_EQ(content(path("a")), "newer");
+}
+
 TEST_F(AtomicFileTest, FailedRenameLeavesNothing) {
   {
     AtomicFile file(path("a"));

@@ -1,6 +1,7 @@
 // Our matrix products against OpenBLAS and oneDNN: independent implementations of the same sums.
 #include <cblas.h>
 #include <gtest/gtest.h>
+#include <omp.h>
 #if DEEPSEEK_DNNL
 #include <dnnl.h>
 #endif
@@ -33,7 +34,11 @@ void expect_close(const std::vector<T>& got, const std::vector<T>& want, int64_t
   for (size_t i = 0; i < got.size(); ++i) ASSERT_NEAR(got[i], want[i], tolerance) << "element " << i;
 }
 
-class MatmulOracle : public testing::TestWithParam<std::tuple<int64_t, int64_t, int64_t, bool, bool>> {};
+class MatmulOracle : public testing::TestWithParam<std::tuple<int64_t, int64_t, int64_t, bool, bool>> {
+#if defined(__SANITIZE_THREAD__)
+  void SetUp() override { omp_set_num_threads(1); }  // ThreadSanitizer cannot see into the oracles' libgomp
+#endif
+};
 
 TEST_P(MatmulOracle, AgreesWithOpenBlasAndOneDnn) {
   const auto [m, n, k, ta, tb] = GetParam();

@@ -1,6 +1,8 @@
 #include "io/atomic_file.h"
 
+#include <dirent.h>
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -33,12 +35,41 @@ std::string resolve(const std::string& path) {
   throw IoError("cannot resolve", path, ELOOP);
 }
 
+constexpr size_t kSuffix = 21;  // of random_suffix()
+
 std::string random_suffix() {
   uint64_t bits;
   if (::getrandom(&bits, sizeof bits, 0) != sizeof bits) throw IoError("cannot get", "random bytes", errno);
-  char text[24];
+  char text[kSuffix + 1];
   std::snprintf(text, sizeof text, ".%016llx.tmp", static_cast<unsigned long long>(bits));
   return text;
+}
+
+bool is_temporary_of(std::string_view stem, std::string_view name) {
+  return name.size() == stem.size() + kSuffix && name.starts_with(stem) && name[stem.size()] == '.' &&
+         name.ends_with(".tmp") && name.find_first_not_of("0123456789abcdef", stem.size() + 1) == name.size() - 4;
+}
+
+int flock_retry(int fd, int how) {
+  int result;
+  do result = ::flock(fd, how);
+  while (result != 0 && errno == EINTR);
+  return result;
+}
+
+// Removes temporary files whose writers were killed: a living writer has its file locked. On a file system without
+// locks nothing is removed.
+void remove_leftovers(const std::string& directory, std::string_view stem) {
+  DIR* listing = ::opendir(directory.c_str());
+  if (!listing) return;
+  while (const dirent* entry = ::readdir(listing)) {
+    if (!is_temporary_of(stem, entry->d_name)) continue;
+    const int fd = ::openat(::dirfd(listing), entry->d_name, O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    if (fd < 0) continue;
+    if (flock_retry(fd, LOCK_EX | LOCK_NB) == 0) ::unlinkat(::dirfd(listing), entry->d_name, 0);
+    ::close(fd);
+  }
+  ::closedir(listing);
 }
 
 int fsync_retry(int fd) {
@@ -72,12 +103,18 @@ void AtomicFile::open_temporary(unsigned mode) {
   const size_t slash = target_.rfind('/');
   const std::string name = slash == std::string::npos ? target_ : target_.substr(slash + 1);
   if (name.empty()) throw IoError("cannot write", path_, path_.empty() ? ENOENT : EISDIR);
-  const std::string stem = directory_ + "/." + name.substr(0, kLargestStem);
+  const std::string stem = "." + name.substr(0, kLargestStem);
+  remove_leftovers(directory_, stem);
   for (int attempt = 0; attempt < 100; ++attempt) {
-    temporary_ = stem + random_suffix();
+    temporary_ = directory_ + "/" + stem + random_suffix();
     fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
-    if (fd_ >= 0) return;
-    if (errno != EEXIST) throw IoError("cannot create a temporary file beside it", path_, errno);
+    if (fd_ < 0 && errno == EEXIST) continue;
+    if (fd_ < 0) throw IoError("cannot create a temporary file beside it", path_, errno);
+    struct stat status;
+    flock_retry(fd_, LOCK_EX);
+    // Another writer may have taken it for a leftover before it was locked.
+    if (::fstat(fd_, &status) != 0 || status.st_nlink > 0) return;
+    ::close(fd_);
   }
   throw IoError("cannot find a free temporary name beside it", path_, EEXIST);
 }
@@ -92,7 +129,7 @@ void AtomicFile::write(const void* data, size_t bytes) {
   while (bytes > 0) {
     const ssize_t n = ::write(fd_, p, std::min(bytes, kLargestWrite));
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) throw IoError("cannot write", path_, errno);
+    if (n <= 0) throw IoError("cannot write", path_, n < 0 ? errno : EIO);
     p += n;
     bytes -= static_cast<size_t>(n);
   }
@@ -100,9 +137,6 @@ void AtomicFile::write(const void* data, size_t bytes) {
 
 void AtomicFile::commit() {
   if (fsync_retry(fd_) != 0) throw IoError("cannot sync", path_, errno);
-  const int closed = ::close(fd_);  // never retried: Linux releases the descriptor whatever close answers
-  fd_ = -1;
-  if (closed != 0 && errno != EINTR) throw IoError("cannot close", path_, errno);
   // Opened first, so that a directory that cannot be synced is found out before the target changes.
   const int directory = ::open(directory_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (directory < 0) throw IoError("cannot open its directory", path_, errno);
@@ -111,6 +145,8 @@ void AtomicFile::commit() {
     ::close(directory);
     throw IoError("cannot rename the temporary file over it", path_, code);
   }
+  ::close(fd_);  // only now, because this gives up the lock; all errors were reported by fsync
+  fd_ = -1;
   temporary_.clear();
   const int synced = fsync_retry(directory);
   const int code = errno;

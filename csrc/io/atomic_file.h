@@ -8,9 +8,9 @@
 namespace deepseek::io {
 
 // The bytes go to a uniquely named file in the target's directory. commit() syncs it, renames it over the target and
-// syncs the directory; without commit() the destructor removes it and the target stays as it was. A mapping of the old
-// target stays valid. A replaced file keeps its permission bits, a new one follows the umask; a symbolic link is
-// written through. Throws IoError.
+// syncs the directory; without commit() the destructor removes it and the target stays as it was. What a killed writer
+// left is removed by the next one of the same target. A mapping of the old target stays valid. A replaced file keeps
+// its permission bits, a new one follows the umask; a symbolic link is written through. Throws IoError.
 class AtomicFile {
  public:
   explicit AtomicFile(const std::string& path);

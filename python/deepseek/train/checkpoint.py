@@ -7,14 +7,16 @@ not a checkpoint. There is no pointer to the latest one: it is found by looking.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,31 +67,46 @@ def save_checkpoint(root: Path, step: int, parts: dict[str, Any], info: dict[str
         parts: Objects, each in a file of its own.
         info: JSON values for the manifest.
     """
-    root.mkdir(parents=True, exist_ok=True)
+    _make_folder(root)
     final = root / f"step-{step}"
-    existing = verify(final)
-    if existing is not None:
-        return existing
-    temporary = root / f"{_TEMPORARY}step-{step}-{os.getpid()}"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
+    with _writing(root):
+        existing = verify(final)
+        if existing is not None:
+            _sync(root)  # its writer may have been killed before it could
+            return existing
+        temporary = root / f"{_TEMPORARY}step-{step}-{secrets.token_hex(8)}"
+        temporary.mkdir()
+        try:
+            manifest = _write(temporary, step, parts, info)
+            if final.exists():  # it failed verification above, or another writer was faster
+                existing = verify(final)
+                if existing is not None:
+                    _remove(temporary)
+                    _sync(root)
+                    return existing
+                _discard(final)
+            os.rename(temporary, final)
+        except BaseException:
+            _remove(temporary)  # a full disk must not stay full
+            raise
+        _sync(root)
+    return Checkpoint(final, step, manifest)
+
+
+def _write(folder: Path, step: int, parts: dict[str, Any], info: dict[str, Any]) -> dict[str, Any]:
+    """Writes the files of a checkpoint and makes them durable; returns the manifest, which is written last."""
     files: dict[str, dict[str, Any]] = {}
     for name, part in parts.items():
-        file = temporary / f"{name}.ds"
-        deepseek.save(part, str(file))
-        _sync(file)
+        file = folder / f"{name}.ds"
+        deepseek.save(part, str(file))  # synced
         files[file.name] = {"sha256": _sha256(file), "bytes": file.stat().st_size}
     manifest = {"format": FORMAT, "step": step, "files": files, "info": info}
-    with open(temporary / _MANIFEST, "w", encoding="utf-8") as out:
+    with open(folder / _MANIFEST, "w", encoding="utf-8") as out:
         json.dump(manifest, out, indent=1)
         out.flush()
         os.fsync(out.fileno())
-    _sync(temporary)
-    if final.exists():  # it failed verification above
-        _discard(final)
-    os.rename(temporary, final)
-    _sync(root)
-    return Checkpoint(final, step, manifest)
+    _sync(folder)
+    return manifest
 
 
 def verify(folder: Path) -> Checkpoint | None:
@@ -159,23 +176,51 @@ def run_lock(root: Path) -> Iterator[None]:
     Raises:
         CheckpointError: Another process is training into the folder.
     """
-    root.mkdir(parents=True, exist_ok=True)
+    _make_folder(root)
     with open(root / ".lock", "a", encoding="utf-8") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise CheckpointError(f"{root} is in use by another training process") from None
-        for entry in root.iterdir():
-            if entry.name.startswith(_TEMPORARY):
-                shutil.rmtree(entry, ignore_errors=True)
+        with _writing(root):
+            pass
         yield
+
+
+@contextmanager
+def _writing(root: Path) -> Iterator[None]:
+    """Removes what killed writers left in ``root``, and keeps other writers from removing what this one writes."""
+    handle = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        if _lock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB):  # nobody else is writing
+            for entry in root.iterdir():
+                if entry.name.startswith(_TEMPORARY):
+                    _remove(entry)
+        _lock(handle, fcntl.LOCK_SH)
+        yield
+    finally:
+        _lock(handle, fcntl.LOCK_UN)  # a child forked meanwhile would hold it on
+        os.close(handle)
+
+
+def _lock(handle: int, how: int) -> bool:
+    try:
+        fcntl.flock(handle, how)
+    except OSError:  # held, or a file system without locks, where leftovers stay until somebody removes them
+        return False
+    return True
 
 
 def _discard(folder: Path) -> None:
     """Removes a folder such that a kill in the middle leaves no half a checkpoint under a step's name."""
-    doomed = folder.with_name(f"{_TEMPORARY}old-{folder.name}-{os.getpid()}")
+    doomed = folder.with_name(f"{_TEMPORARY}old-{folder.name}-{secrets.token_hex(8)}")
     os.rename(folder, doomed)
-    shutil.rmtree(doomed, ignore_errors=True)
+    _remove(doomed)
+
+
+def _remove(folder: Path) -> None:
+    with suppress(OSError):  # rmtree does not ignore all errors; the next writer tries again
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _sha256(file: Path) -> str:
@@ -183,9 +228,21 @@ def _sha256(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
+def _make_folder(folder: Path) -> None:
+    """Creates ``folder`` and its parents such that they are there after a power failure too."""
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync(folder.parent)
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        # Some network and user-space file systems cannot sync a directory; their rename is as durable as they make it.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EROFS):
+            raise
     finally:
         os.close(handle)
