@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "kernels/routes.h"
+
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/softmax.cc"
 #include "hwy/foreach_target.h"
@@ -175,10 +177,12 @@ void BackwardAs(const View& grad_in, const View& grad, const View& y, int dim, b
 }
 
 void Softmax(const View& out, const View& in, int dim, bool log) {
+  DS_COUNT_ROUTE(Softmax);
   out.dtype == DType::kFloat64 ? ForwardAs<double>(out, in, dim, log) : ForwardAs<float>(out, in, dim, log);
 }
 
 void SoftmaxBackward(const View& grad_in, const View& grad, const View& y, int dim, bool log) {
+  DS_COUNT_ROUTE(SoftmaxBackward);
   const bool f64 = grad_in.dtype == DType::kFloat64;
   f64 ? BackwardAs<double>(grad_in, grad, y, dim, log) : BackwardAs<float>(grad_in, grad, y, dim, log);
 }
