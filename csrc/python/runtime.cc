@@ -91,7 +91,7 @@ void bind_runtime(py::module_& m) {
       },
       py::arg("int"));
   m.def("_set_grain_limit", set_grain_limit, py::arg("n"),
-        "A test seam: cut work of n items or more over threads, however little it is; 0 ends that.");
+        "A test seam: work of more than n items is cut over threads, however little it is; 0 ends that.");
   m.def(
       "memory_stats",
       [] {

@@ -24,8 +24,7 @@ void parallel_for(int64_t n, int64_t grain, RangeFn fn, void* context);
 void library_region(LibraryFn fn, void* context);
 }  // namespace detail
 
-// A test seam: no work counts as too small for a second thread when it has `n` items or more, so n = 1 cuts all that can
-// be cut. n = 0 ends that.
+// A test seam: work of more than n items is cut over threads, however little it is. n = 0 ends that.
 void set_grain_limit(int64_t n);
 // `grain` under that limit. parallel_for asks by itself; a kernel that decides how to cut before it calls asks too.
 inline int64_t limited_grain(int64_t grain) {
