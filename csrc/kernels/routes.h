@@ -27,8 +27,8 @@ constexpr RouteTarget route_target(int64_t hwy_target) {
 }
 
 namespace detail {
-using RouteCounts =
-    std::array<std::array<std::atomic<uint64_t>, static_cast<size_t>(RouteTarget::kCount)>, static_cast<size_t>(Route::kCount)>;
+using RouteCounts = std::array<std::array<std::atomic<uint64_t>, static_cast<size_t>(RouteTarget::kCount)>,
+                               static_cast<size_t>(Route::kCount)>;
 extern RouteCounts route_counts;
 }  // namespace detail
 
