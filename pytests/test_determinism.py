@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import deepseek
@@ -16,9 +16,10 @@ import pytest
 from deepseek import _C
 from opinfo import OpInfo, Sample
 from opinfo.core import FLOATS, LOW, Call, Filled, Spec, fill, leaves, outputs, to_numpy, tree_map
-from test_ops import KNOWN, gradients, rows_of
+from test_ops import KNOWN, gradients, rows_of, stepped, transposed
 
 Tensor = deepseek.Tensor
+Layout = Callable[[Any], Any] | None
 UNSET = "empty", "new_empty"  # their values are whatever was in memory
 ROWS = (1, 2, 5, 16, 33)
 STEADY = [info for info in KNOWN if not info.name.startswith(UNSET)]
@@ -27,7 +28,7 @@ each_op = pytest.mark.parametrize("info", STEADY, ids=lambda info: info.name)
 
 @contextlib.contextmanager
 def cut_over(threads: int, grain: int = 1) -> Iterator[None]:
-    """Kernels use `threads` threads for work of `grain` items and more (0: the real limits)."""
+    """Kernels cut work of more than `grain` items over `threads` threads (0: where they would anyway)."""
     before = deepseek.get_num_threads()
     deepseek.set_num_threads(threads)
     _C._set_grain_limit(grain)
@@ -43,9 +44,9 @@ def bits(value: Any) -> Any:
     return (str(value.dtype), tuple(value.shape), to_numpy(value).tobytes()) if isinstance(value, Tensor) else value
 
 
-def results(info: OpInfo, call: Call) -> list[Any]:
+def results(info: OpInfo, call: Call, layout: Layout = None) -> list[Any]:
     """Bits of the outputs and of the gradients."""
-    result, grads = gradients(info, call)
+    result, grads = gradients(info, call, layout)
     return [bits(t) for t in [*outputs(result), *grads]]
 
 
@@ -61,13 +62,13 @@ def dtypes_of(info: OpInfo) -> tuple[str, ...]:
 
 
 # --- threads --------------------------------------------------------------------------------------------------------
-def compare_threads(info: OpInfo, todo: list[tuple[str, Call]]) -> None:
+def compare_threads(info: OpInfo, todo: list[tuple[str, Call]], layout: Layout = None) -> None:
     with cut_over(1):
-        serial = [results(info, call) for _, call in todo]
+        serial = [results(info, call, layout) for _, call in todo]
     for threads in (2, 3, 5):
         with cut_over(threads):
             for (name, call), expected in zip(todo, serial, strict=True):
-                assert results(info, call) == expected, f"1 and {threads} threads differ: {name}"
+                assert results(info, call, layout) == expected, f"1 and {threads} threads differ: {name}"
 
 
 @each_op
@@ -81,6 +82,13 @@ def test_threads_and_cuts_do_not_change_bits(info: OpInfo) -> None:
 @each_op
 def test_threads_and_cuts_of_large_inputs_of_every_dtype(info: OpInfo) -> None:
     compare_threads(info, list(calls(info, (*info.big, *info.rows), dtypes_of(info))))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", [transposed, stepped], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("info", [info for info in STEADY if info.noncontig], ids=lambda info: info.name)
+def test_threads_and_cuts_in_other_layouts(info: OpInfo, layout: Layout) -> None:
+    compare_threads(info, list(calls(info, (*info.samples, *info.big), dtypes_of(info))), layout)
 
 
 def repeat(info: OpInfo, times: int, dtypes: Iterable[str]) -> None:
@@ -129,22 +137,36 @@ def first_rows(call: Call, have: list[bool], k: int) -> Call:
     return Call(*tree_map(cut, (call.args, call.kwargs), Filled))
 
 
-def with_rows(info: OpInfo, call: Call, have: list[bool]) -> list[Any]:
+def with_rows(info: OpInfo, call: Call, have: list[bool], layout: Layout) -> list[Any]:
     """The outputs, and the gradients of inputs that have rows."""
-    result, grads = gradients(info, call)
+    result, grads = gradients(info, call, layout)
     inputs = zip(leaves((call.args, call.kwargs), Filled), have, strict=True)
     with_gradient = [rows for f, rows in inputs if f.spec.grad and f.dtype in (*FLOATS, *LOW)]
     kept = [g for g, rows in zip(grads, with_gradient, strict=True) if rows] if grads else []
     return [t for t in [*outputs(result), *kept] if t is not None]
 
 
-@pytest.mark.parametrize("info", [i for i in STEADY if not i.no_rows and not is_view(i)], ids=lambda info: info.name)
-def test_a_row_does_not_depend_on_the_batch(info: OpInfo) -> None:
+def compare_rows(info: OpInfo, layout: Layout = None) -> None:
     samples = row_samples(info)
     assert samples, f"say what the rows of {info.name} are (`rows`), or why it has none (`no_rows`)"
     for name, call in calls(info, samples, dtypes_of(info)):
         rows, have = have_rows(call)
-        batch = with_rows(info, call, have)
+        batch = with_rows(info, call, have, layout)
         for k in [k for k in ROWS if k < rows]:
-            alone = with_rows(info, first_rows(call, have, k), have)
+            alone = with_rows(info, first_rows(call, have, k), have, layout)
             assert [bits(t) for t in alone] == [bits(t[:k]) for t in batch], f"{k} of {rows} rows: {name}"
+
+
+WITH_ROWS = [info for info in STEADY if not info.no_rows and not is_view(info)]
+
+
+@pytest.mark.parametrize("info", WITH_ROWS, ids=lambda info: info.name)
+def test_a_row_does_not_depend_on_the_batch(info: OpInfo) -> None:
+    compare_rows(info)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", [transposed, stepped], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("info", [info for info in WITH_ROWS if info.noncontig], ids=lambda info: info.name)
+def test_a_row_in_another_layout(info: OpInfo, layout: Layout) -> None:
+    compare_rows(info, layout)
