@@ -18,7 +18,8 @@ from test_ops import weight_like
 
 Tensor = deepseek.Tensor
 # Largest error allowed, as a share of the largest number of its tensor; a case may allow a multiple. The 16-bit floats
-# compute in float32 and round twice: the result, and what a gradient is made of.
+# compute in float32 and round twice: the result, and what a gradient is made of. A result of one number is a sum without
+# cancellation, or its share would say nothing.
 TOLERANCE = {"float64": 1e-14, "float32": 1e-6, "bfloat16": 2**-7, "float16": 2**-10}
 
 
@@ -61,7 +62,7 @@ REFERENCES: dict[str, Callable[..., Any]] = {"integer_matmul": whole_matmul}
 class Case:
     name: str
     sample: Sample
-    routes: tuple[str, ...]  # must run; "matmul", "few_rows", "many_rows" and "pointwise" depend on dtype and CPU
+    routes: tuple[str, ...]  # must run; those of `alternatives` in test_kernels_isa.py depend on dtype and CPU
     tol: float = 1.0
 
     def __str__(self) -> str:
@@ -86,8 +87,10 @@ CASES = [
     C("mv", S(T(37, 67), T(67)), "matmul"),
     C("integer_matmul", S(T(7, 13, lo=-9, hi=9, grad=False), T(13, 300, lo=-9, hi=9, grad=False)), "matmul.integer"),
     # rows
-    C("softmax", S(T(37, 129), 1), SOFTMAX),
-    C("softmax", S(T(7, 33, 5), 1), SOFTMAX),
+    C("softmax", S(T(37, 129), 1), f"{SOFTMAX} lines"),
+    C("softmax", S(T(129, 37), 0), f"{SOFTMAX} columns"),
+    C("log_softmax", S(T(5, 1031, 67), 1), f"{SOFTMAX} columns"),
+    C("softmax", S(T(7, 33, 5), 1), f"{SOFTMAX} lines.gathered"),
     C("softmax", S(T(3, 5001), -1), SOFTMAX),
     C("log_softmax", S(T(37, 129), 1), SOFTMAX, 2),
     C("layer_norm", S(T(37, 129), [129], T(129), T(129)), NORM),
@@ -98,6 +101,7 @@ CASES = [
     C("_cross_entropy", S(T(37, 129), I(37, hi=129), T(129, lo=0.3, grad=False), -100, 0.1), LOSS),
     C("cross_entropy", S(T(37, 129), I(37, hi=129)), LOSS),
     # reductions
+    C("sum", S(T(7, 13, lo=0.5)), "one_chunk"),
     C("sum", S(T(37, 1031), 1), "reduce.rows"),
     C("sum", S(T(1031, 37), 0), "reduce.columns"),
     C("logsumexp", S(T(37, 129), [1]), "reduce.rows", 3),
@@ -109,6 +113,7 @@ CASES = [
     # pointwise and copies
     C("swiglu", S(T(37, 67), T(37, 67)), "pointwise"),
     C("mul", S(T(37, 67), T(67)), "pointwise.blocks"),
+    C("mul", S(T(37, 67, lo=0.5), T(1)), "spread"),
     C("gelu", S(T(37, 67)), "pointwise"),
     C("transposed", S(T(37, 67)), "copy.tiled"),
     C("cat", S([T(37, 67), T(5, 67)]), "copy.block"),

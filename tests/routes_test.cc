@@ -26,7 +26,10 @@ TEST(Routes, CountTheTargetThatRan) {
     softmax(out.view(), in.view(), 1);
     softmax(out.view(), in.view(), 0);
     const bool avx2 = (hwy::SupportedTargets() & HWY_AVX2) != 0;
-    const std::map<std::string, uint64_t> expected{{avx2 ? "softmax.forward/AVX2" : "softmax.forward/AVX3", 2}};
+    const std::map<std::string, uint64_t> expected{
+        {avx2 ? "softmax.forward/AVX2" : "softmax.forward/AVX3", 2},
+        {avx2 ? "softmax.forward_lines/AVX2" : "softmax.forward_lines/AVX3", 1},
+        {"lines.gathered", 1}};
     EXPECT_EQ(counted(), expected);
   });
 }

@@ -295,7 +295,8 @@ void pointwise(Pointwise op, DType compute, const View& out, std::span<const Vie
                 .item = size_of(dtype),
                 .cast = k == 0 ? cast_function(lane, dtype) : cast_function(dtype, lane)};
   }
-  parallel_for(n, kGrain, [&](int64_t b, int64_t e) { run_blocks(fn, static_cast<int>(inputs.size()), loop, lanes, b, e); });
+  parallel_for(n, kGrain,
+               [&](int64_t b, int64_t e) { run_blocks(fn, static_cast<int>(inputs.size()), loop, lanes, b, e); });
 }
 
 }  // namespace kernels
