@@ -18,8 +18,8 @@ from test_ops import weight_like
 
 Tensor = deepseek.Tensor
 # Largest error allowed, as a share of the largest number of its tensor; a case may allow a multiple. The 16-bit floats
-# compute in float32 and round twice: the result, and what a gradient is made of. A result of one number is a sum without
-# cancellation, or its share would say nothing.
+# compute in float32 and round twice: the result, and what a gradient is made of. Where that is one number, inputs are
+# such that nothing cancels, or its share would say nothing.
 TOLERANCE = {"float64": 1e-14, "float32": 1e-6, "bfloat16": 2**-7, "float16": 2**-10}
 
 
