@@ -21,6 +21,7 @@ BUILD = ROOT / "build" / "editable"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 HEAD = re.compile(r"(?://|#) ([\w./-]+\.\w+)( \(append\))?\n")
+OP_TESTS = "test_ops.py", "test_determinism.py"
 NEW_OPS = ("softsign", "squared_relu", "l2_normalize")
 
 
@@ -51,7 +52,7 @@ class Example:
         target.parent.mkdir(parents=True, exist_ok=True)
         if name.startswith("pytests/") and not (self.folder / "pytests").joinpath("test_ops.py").exists():
             shutil.copytree(ROOT / "pytests" / "opinfo", self.folder / "pytests" / "opinfo", dirs_exist_ok=True)
-            for file in ("test_ops.py", "conftest.py"):
+            for file in (*OP_TESTS, "conftest.py"):
                 shutil.copy(ROOT / "pytests" / file, self.folder / "pytests" / file)
         if append and not target.exists():
             shutil.copy(ROOT / name, target)
@@ -124,7 +125,8 @@ def example() -> Example:
 @pytest.mark.timeout(900)
 def test_the_example_ops_pass_every_op_test(example: Example) -> None:
     names = " or ".join(f"[{name}" for name in NEW_OPS)
-    output = example.python("-m", "pytest", "-q", "-p", "no:cacheprovider", "pytests/test_ops.py", "-k", names)
+    tests = [f"pytests/{file}" for file in OP_TESTS]
+    output = example.python("-m", "pytest", "-q", "-p", "no:cacheprovider", *tests, "-k", names)
     passed = re.search(r"(\d+) passed", output)
     assert passed and int(passed[1]) > 50, output[-2000:]
 

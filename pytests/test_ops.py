@@ -373,7 +373,7 @@ def test_not_differentiable_results_do_not_require_grad(info: OpInfo) -> None:
         assert not any(t.requires_grad for t in outputs(run(info, args, kwargs)) if isinstance(t, Tensor))
 
 
-# --- infer, composites, errors, determinism ---------------------------------------------------------------------------
+# --- infer, composites, errors, seeds ---------------------------------------------------------------------------
 def has_infer(row: Any) -> bool:
     return not row.composite and row.kind != "view"
 
@@ -431,36 +431,6 @@ def test_errors(info: OpInfo, case: Any) -> None:
 
 def bits(tensor: Any) -> bytes:
     return to_numpy(tensor).tobytes()
-
-
-@each(lambda info: info.big, "sample")
-def test_same_bits_for_any_thread_count(info: OpInfo, sample: Sample) -> None:
-    dtype = "float32" if "float32" in info.floats else info.ints[0]
-    call = fill(info, 0, dtype, sample)
-    threads = deepseek.get_num_threads()
-    found = []
-    try:
-        for count in (1, 2, 1):
-            deepseek.set_num_threads(count)
-            result, grads = gradients(info, call)
-            found.append([bits(t) for t in [*outputs(result), *grads] if t is not None])
-    finally:
-        deepseek.set_num_threads(threads)
-    assert found[0] == found[2], "two runs with one thread differ"
-    assert found[0] == found[1], "one and two threads differ"
-
-
-@each(lambda info: info.rows, "sample")
-def test_a_row_does_not_depend_on_the_batch(info: OpInfo, sample: Sample) -> None:
-    """The first k rows of a result are the result of the first k rows, bit for bit."""
-    for dtype in ("float32", *[d for d in info.low if d == "bfloat16"]):
-        args, kwargs = fill(info, 0, dtype, sample).tensors()
-        whole = outputs(run(info, args, kwargs))
-        for k in (1, 2, 5, 8, 16, 33):
-            if k < args[0].shape[0]:
-                part = outputs(run(info, (args[0][:k].clone(), *args[1:]), kwargs))
-                for a, b in zip(part, whole, strict=True):
-                    assert bits(a) == bits(b[:k]), f"{k} of {args[0].shape[0]} rows, {dtype}"
 
 
 @pytest.mark.parametrize(

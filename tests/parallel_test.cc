@@ -61,6 +61,24 @@ TEST_F(Parallel, VisitsEveryElementOnce) {
   }
 }
 
+TEST_F(Parallel, GrainLimitCutsSmallWork) {
+  set_num_threads(3);
+  const auto calls = [] {
+    std::atomic<int> n{0};
+    parallel_for(9, 1000, [&](int64_t, int64_t) { ++n; });
+    return n.load();
+  };
+  EXPECT_EQ(calls(), 1);
+  set_grain_limit(4);
+  EXPECT_EQ(limited_grain(1000), 4);
+  EXPECT_EQ(limited_grain(2), 2);
+  EXPECT_EQ(calls(), 3);
+  set_grain_limit(0);
+  EXPECT_EQ(limited_grain(1000), 1000);
+  EXPECT_EQ(calls(), 1);
+  EXPECT_THROW(set_grain_limit(-1), Error);
+}
+
 TEST_F(Parallel, RangesRunAtTheSameTime) {
   set_num_threads(2);
   std::atomic<int> arrived{0};

@@ -2,6 +2,8 @@
 
 #include <cstring>
 
+#include "kernels/routes.h"
+
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/arg_reduce.cc"
 #include "hwy/foreach_target.h"
@@ -90,6 +92,7 @@ void ArgReduceAs(const View& values, const View& indices, const View& in, int di
 }
 
 void ArgReduce(const View& values, const View& indices, const View& in, int dim, bool is_max) {
+  DS_COUNT_ROUTE(ArgReduce);
   if (in.dtype == DType::kFloat64)
     ArgReduceAs<double>(values, indices, in, dim, is_max);
   else if (is_floating(in.dtype))

@@ -4,6 +4,7 @@
 
 #include "kernels/cast.h"
 #include "kernels/iter.h"
+#include "kernels/routes.h"
 #include "runtime/parallel.h"
 
 namespace deepseek::kernels {
@@ -60,6 +61,7 @@ void copy(const View& out, const View& in) {
   if (n == 0) return;
   if (out.data == in.data && out.dtype == in.dtype && out.strides == in.strides) return;
   if (out.dtype == in.dtype && out.contiguous() && in.contiguous()) {
+    count_route(Route::kCopyBlock);
     const int64_t item = size_of(out.dtype);
     parallel_for(n, grain_for(2 * item), [&](int64_t b, int64_t e) {
       std::memcpy(static_cast<char*>(out.data) + b * item, static_cast<const char*>(in.data) + b * item,
@@ -73,6 +75,7 @@ void copy(const View& out, const View& in) {
   loop.collapse();
   if (out.dtype == in.dtype) {
     if (const int other = transposed_dim(loop); other >= 0) {
+      count_route(Route::kCopyTiled);
       switch (size_of(out.dtype)) {
         case 1:
           return copy_tiled<uint8_t>(loop, other);
@@ -85,6 +88,7 @@ void copy(const View& out, const View& in) {
       }
     }
   }
+  count_route(Route::kCopyCast);
   const CastFn cast = cast_function(in.dtype, out.dtype);
   const int64_t so = loop.inner_stride(0), si = loop.inner_stride(1);
   parallel_for(n, grain_for(size_of(out.dtype) + size_of(in.dtype)), [&](int64_t b, int64_t e) {

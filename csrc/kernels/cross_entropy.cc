@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "kernels/routes.h"
 #include "runtime/parallel.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -129,6 +130,7 @@ void backward_rows(const View& out, const View& logits, const int64_t* target, c
 
 void ForwardRows(const View& logits, const int64_t* target, const CrossEntropyArgs& a, void* loss, void* lse,
                  int64_t begin, int64_t end) {
+  DS_COUNT_ROUTE(CrossEntropy);
   switch (logits.dtype) {
     case DType::kFloat32:
       return forward_rows<float>(logits, target, a, loss, lse, begin, end);
@@ -143,6 +145,7 @@ void ForwardRows(const View& logits, const int64_t* target, const CrossEntropyAr
 
 void BackwardRows(const View& out, const View& logits, const int64_t* target, const CrossEntropyArgs& a,
                   const void* lse, const void* grad, int64_t grad_stride, int64_t begin, int64_t end) {
+  DS_COUNT_ROUTE(CrossEntropyBackward);
   switch (logits.dtype) {
     case DType::kFloat32:
       return backward_rows<float>(out, logits, target, a, lse, grad, grad_stride, begin, end);

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "kernels/index_walk.h"
+#include "kernels/routes.h"
 #include "runtime/parallel.h"
 
 namespace deepseek::kernels {
@@ -69,6 +70,7 @@ void backward(const View& grad_weight, const View& grad, const View& index, int6
 }  // namespace
 
 void embedding(const View& out, const View& weight, const View& index) {
+  count_route(Route::kEmbedding);
   const IndexReader ids(index);
   const int64_t n = index.numel(), d = weight.sizes[1], item = size_of(weight.dtype), bytes = d * item;
   DS_CHECK(d <= 1 || weight.strides[1] == 1, "embedding kernel: weight rows are not contiguous");
@@ -82,6 +84,7 @@ void embedding(const View& out, const View& weight, const View& index) {
 
 void embedding_backward(const View& grad_weight, const View& grad, const View& index, int64_t padding_idx,
                         bool scale_by_freq) {
+  count_route(Route::kEmbeddingBackward);
   dispatch(grad_weight.dtype, [&]<class T>() {
     if constexpr (is_floating(dtype_of<T>))
       backward<T>(grad_weight, grad, index, padding_idx, scale_by_freq);

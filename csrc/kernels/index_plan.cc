@@ -93,7 +93,7 @@ void put(T* dst, const View& values, const IndexPlan& plan, F&& f) {
   int64_t low = at[0].indexed, high = low;
   for (int64_t u = 0; u < split.outer; ++u) low = std::min(low, at[u].indexed), high = std::max(high, at[u].indexed);
   const int64_t width = high - low + 1;
-  const int64_t owners = std::min<int64_t>({num_threads(), width, split.outer * split.inner / 8192 + 1});
+  const int64_t owners = std::min<int64_t>({num_threads(), width, split.outer * split.inner / limited_grain(8192) + 1});
   parallel_for(owners, 1, [&](int64_t begin, int64_t end) {
     Loop<2> loop = inner_loop<T>(plan, values.strides, split.outer_dims);
     const auto border = [&](int64_t i) { return low + width / owners * i + std::min(i, width % owners); };

@@ -10,6 +10,7 @@
 #include <numeric>
 
 #include "base/view.h"
+#include "kernels/routes.h"
 #include "kernels/rows.h"
 #include "runtime/allocator.h"
 #include "runtime/parallel.h"
@@ -242,6 +243,7 @@ void for_each_line(const std::array<View, kIn>& in, const std::array<View, kOut>
   std::copy(raw.begin(), raw.end(), views.begin() + kIn + kOut);
   const LineSet<kViews> lines(views, dim);
   if (lines.count() == 0) return;
+  count_route(Route::kLinesGathered);
   std::array<bool, kViews> direct;
   int64_t buffered = 0, touched = 0;
   for (size_t v = 0; v < kViews; ++v) {

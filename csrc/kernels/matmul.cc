@@ -234,15 +234,16 @@ void run_batch(const Problem& p, int64_t begin, int64_t end) {
 
 template <class T>
 void run(const Problem& p) {
-  constexpr double kSerialWork = 64 * 1024;  // multiply-adds that a second thread does not pay for
+  // Multiply-adds that a second thread does not pay for.
+  const double serial_work = static_cast<double>(limited_grain(64 * 1024));
   const Gemm& g = p.g;
   const double work = static_cast<double>(g.m) * g.n * std::max<int64_t>(g.k, 1);
   const int64_t threads = in_parallel_region() ? 1 : num_threads();
-  if (threads == 1 || p.batch >= 4 * threads || work * p.batch <= kSerialWork) {
-    const int64_t grain = std::max<int64_t>(1, static_cast<int64_t>(kSerialWork / std::max(work, 1.0)));
+  if (threads == 1 || p.batch >= 4 * threads || work * p.batch <= serial_work) {
+    const int64_t grain = std::max<int64_t>(1, static_cast<int64_t>(serial_work / std::max(work, 1.0)));
     return parallel_for(p.batch, grain, [&](int64_t begin, int64_t end) { run_batch<T>(p, begin, end); });
   }
-  const int64_t useful = static_cast<int64_t>(std::min<double>(threads, work * p.batch / kSerialWork)) + 1;
+  const int64_t useful = static_cast<int64_t>(std::min<double>(threads, work * p.batch / serial_work)) + 1;
   const Cut cut = cut_for(g, (std::min(useful, threads) + p.batch - 1) / p.batch);
   const int64_t parts = cut.m_parts * cut.n_parts;
   parallel_for(p.batch * parts, 1, [&](int64_t begin, int64_t end) {

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "kernels/routes.h"
 #include "runtime/allocator.h"
 #include "runtime/cpu.h"
 
@@ -221,6 +222,7 @@ void run(const Gemm& g, const uint16_t* a, const uint16_t* b, float* c) {
       }
       const bool add = g.accumulate || k0 > 0;
       const uint16_t* pb = b + k0 * g.b_row;
+      count_route(m <= kFewRows ? Route::kMatmulBf16DotFewRows : Route::kMatmulBf16DotManyRows);
       if (m <= kFewRows)
         few_rows(g, x, pb, c + i0 * g.c_row, add);
       else

@@ -3,6 +3,7 @@
 #include <type_traits>
 
 #include "kernels/matmul_plain.h"
+#include "kernels/routes.h"
 #include "runtime/allocator.h"
 
 namespace deepseek::kernels {
@@ -45,6 +46,7 @@ void run(const Gemm& g) {
 }  // namespace
 
 void gemm_integer(const Gemm& g) {
+  count_route(Route::kMatmulInteger);
   dispatch(g.dtype, [&]<class T>() {
     if constexpr (std::is_integral_v<T>)
       run<T>(g);

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "base/check.h"
+#include "kernels/routes.h"
 #include "runtime/allocator.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -171,6 +172,7 @@ class Runner {
   bool direct_b(int64_t width) const { return kSame && g_.b_col == 1 && width % hn::Lanes(Tag<T>()) == 0; }
 
   void many_rows(int64_t m, int64_t k, const T* a, int64_t a_row, const S* b, T* c, bool add) {
+    DS_COUNT_ROUTE(MatmulManyRows);
     const int64_t w = panel_width<T>();
     const int64_t block = std::max(kBlockBytesB / static_cast<int64_t>(sizeof(T)) / kBlockK / w, int64_t{1}) * w;
     T* packed = scratch_b_.template get<T>(std::min(block, (g_.n + w - 1) / w * w) * k);
@@ -191,12 +193,14 @@ class Runner {
       const int64_t n = std::min(w, g_.n - j);
       if constexpr (kSame) {
         if (direct_b(n)) {
+          DS_COUNT_ROUTE(MatmulFewRows);
           for (int64_t i = 0; i < m; i += kRows)
             tile(std::min<int64_t>(kRows, m - i), n, k, a + i * a_row, a_row, b + j, g_.b_row, c + i * g_.c_row + j,
                  g_.c_row, add, large_b());
           continue;
         }
       }
+      DS_COUNT_ROUTE(MatmulFewRowsPacked);
       few_rows_packed(m, k, a, a_row, b + j * g_.b_col, n, c + j, add);
     }
   }
@@ -238,12 +242,16 @@ void run_all(const Gemm& g, int64_t count, int64_t a_step, int64_t b_step, int64
 void GemmFloat(const Gemm& g, int64_t count, int64_t a_step, int64_t b_step, int64_t c_step) {
   switch (g.dtype) {
     case DType::kFloat32:
+      DS_COUNT_ROUTE(MatmulF32);
       return run_all<float, float>(g, count, a_step, b_step, c_step);
     case DType::kFloat64:
+      DS_COUNT_ROUTE(MatmulF64);
       return run_all<double, double>(g, count, a_step, b_step, c_step);
     case DType::kBFloat16:
+      DS_COUNT_ROUTE(MatmulBf16AsF32);
       return run_all<BFloat16, float>(g, count, a_step, b_step, c_step);
     case DType::kFloat16:
+      DS_COUNT_ROUTE(MatmulF16AsF32);
       return run_all<Half, float>(g, count, a_step, b_step, c_step);
     default:
       fail<TypeError>("matmul: no kernel for ", g.dtype);

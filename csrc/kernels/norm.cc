@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "kernels/routes.h"
+
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/norm.cc"
 #include "hwy/foreach_target.h"
@@ -62,6 +64,7 @@ struct RowShape {
 template <class C, bool kCentered>
 void ForwardAs(const View& out, const View& mean_out, const View& rstd_out, const View& in, const View& weight_view,
                const View& bias_view, double eps) {
+  DS_COUNT_ROUTE(Norm);
   const RowShape shape(in);
   const int64_t n = shape.n;
   const Parameter<C> weight(weight_view, n), bias(bias_view, n);
@@ -154,6 +157,7 @@ void MergeBlocks(C* sums, int64_t blocks, int64_t width) {
 template <class C, bool kCentered>
 void BackwardAs(const View& grad_in, const View& grad_weight, const View& grad_bias, const View& grad, const View& in,
                 const View& mean, const View& rstd, const View& weight_view) {
+  DS_COUNT_ROUTE(NormBackward);
   const RowShape shape(in);
   const int64_t n = shape.n, blocks = std::max<int64_t>(1, (shape.rows + kRowBlock - 1) / kRowBlock);
   const Parameter<C> weight(weight_view, n);

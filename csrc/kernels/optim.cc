@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/check.h"
+#include "kernels/routes.h"
 #include "runtime/parallel.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -109,6 +110,7 @@ void sgd_range(const SgdTensors& t, const SgdArgs& a, int64_t begin, int64_t end
 }
 
 void AdamRange(const AdamTensors& t, const AdamArgs& a, DType dtype, DType state, int64_t begin, int64_t end) {
+  DS_COUNT_ROUTE(Adam);
   const bool same = dtype == state;
   switch (dtype) {
     case DType::kFloat32:
@@ -123,6 +125,7 @@ void AdamRange(const AdamTensors& t, const AdamArgs& a, DType dtype, DType state
 }
 
 void SgdRange(const SgdTensors& t, const SgdArgs& a, DType dtype, int64_t begin, int64_t end) {
+  DS_COUNT_ROUTE(Sgd);
   switch (dtype) {
     case DType::kFloat32:
       return sgd_range<float>(t, a, begin, end);

@@ -4,6 +4,7 @@
 
 #include "kernels/cast.h"
 #include "kernels/iter.h"
+#include "kernels/routes.h"
 #include "runtime/parallel.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -19,6 +20,7 @@ namespace deepseek::kernels {
 using LaneFn = void (*)(void* out, const void* const* in, size_t n);
 struct LaneFns {
   uint8_t arity = 0;
+  RouteTarget target = RouteTarget::kAvx2;
   LaneFn fn[4] = {};
 };
 using LaneTable = std::array<LaneFns, static_cast<size_t>(Pointwise::kCount)>;
@@ -118,6 +120,7 @@ template <class Expr>
 kernels::LaneFns MakeLaneFns() {
   kernels::LaneFns fns;
   fns.arity = Expr::kArity;
+  fns.target = kernels::route_target(HWY_TARGET);
   if constexpr (Expr::kKernels & F) {
     fns.fn[0] = RunFloat<Expr, float>;
     fns.fn[1] = RunFloat<Expr, double>;
@@ -232,6 +235,8 @@ LaneFn lane_function(Pointwise op, DType lane, size_t arity) {
   return fn;
 }
 
+RouteTarget target_of(Pointwise op) { return lane_table()[static_cast<size_t>(op)].target; }
+
 // `count` lanes of one value.
 void spread(const FlatInput& value, DType lane, int64_t count, char* to) {
   cast_function(value.dtype, lane)(to, 1, value.data, 0, 1);
@@ -259,6 +264,7 @@ void pointwise_flat(Pointwise op, DType lane, int64_t n, void* out, std::span<co
   const LaneFn fn = lane_function(op, lane, inputs.size());
   char* to = static_cast<char*>(out);
   const bool constants = std::any_of(inputs.begin(), inputs.end(), [](const FlatInput& i) { return i.constant; });
+  count_route(constants ? Route::kPointwiseSpread : Route::kPointwiseDirect, target_of(op));
   parallel_for(n, kGrain, [&](int64_t begin, int64_t end) {
     if (constants) return flat_blocks(fn, lane, to, inputs, begin, end);
     const void* in[kMaxOperands - 1];
@@ -273,6 +279,7 @@ void pointwise(Pointwise op, DType compute, const View& out, std::span<const Vie
   const LaneFn fn = lane_function(op, lane, inputs.size());
   const int64_t n = out.numel();
   if (n == 0) return;
+  count_route(Route::kPointwiseBlocks, target_of(op));
 
   Loop<kMaxOperands> loop;
   loop.add(out);
@@ -288,7 +295,8 @@ void pointwise(Pointwise op, DType compute, const View& out, std::span<const Vie
                 .item = size_of(dtype),
                 .cast = k == 0 ? cast_function(lane, dtype) : cast_function(dtype, lane)};
   }
-  parallel_for(n, kGrain, [&](int64_t b, int64_t e) { run_blocks(fn, static_cast<int>(inputs.size()), loop, lanes, b, e); });
+  parallel_for(n, kGrain,
+               [&](int64_t b, int64_t e) { run_blocks(fn, static_cast<int>(inputs.size()), loop, lanes, b, e); });
 }
 
 }  // namespace kernels

@@ -13,6 +13,7 @@
 #include "hwy/highway.h"
 #include "kernels/lines.h"
 #include "kernels/reduce_plan.h"
+#include "kernels/routes.h"
 #include "kernels/rows.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -302,6 +303,7 @@ const C* ReadChunk(const ReducePlan& plan, int64_t at, int64_t begin, int64_t n,
 
 template <class Op, class C>
 void RunRows(const ReducePlan& plan, const Op& op, const C* params, int64_t chunks, C* partials) {
+  DS_COUNT_ROUTE(ReduceRows);
   parallel_for(plan.outputs * chunks, grain_for(std::min(plan.length, kChunk<C>) * sizeof(C)),
                [&](int64_t begin, int64_t end) {
                  alignas(64) C buffer[kChunk<C> + kLanes<C>];
@@ -317,6 +319,7 @@ void RunRows(const ReducePlan& plan, const Op& op, const C* params, int64_t chun
 // Partials of one output lie `inner` apart here: [outer][chunk][inner].
 template <class Op, class C>
 void RunColumns(const ReducePlan& plan, const Op& op, const C* params, int64_t chunks, C* partials) {
+  DS_COUNT_ROUTE(ReduceColumns);
   const int64_t inner = plan.kept_sizes.back(), tiles = (inner + kTile<C> - 1) / kTile<C>;
   const int64_t items = plan.outputs / inner * tiles * chunks;
   const int64_t bytes = std::min(plan.length, kChunk<C>) * std::min(inner, kTile<C>) * sizeof(C);

@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "kernels/routes.h"
+
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/softmax.cc"
 #include "hwy/foreach_target.h"
@@ -135,12 +137,14 @@ void ForwardAs(const View& out, const View& in, int dim, bool log) {
   if (n == 0) return;
   const auto line = [&](const C* x, C* y) { log ? LogSoftmaxLine(x, y, n) : SoftmaxLine(x, y, n); };
   if (const int64_t lines = kernels::dense_lines<C>(dim, in, out)) {
+    DS_COUNT_ROUTE(SoftmaxLines);
     parallel_for(lines, grain_for(2 * n * sizeof(C)), [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) line(in.as<C>() + i * n, out.as<C>() + i * n);
     });
     return;
   }
   if (const auto columns = kernels::dense_columns<C>(dim, in, out); columns.outer > 0 && columns.inner >= 16) {
+    DS_COUNT_ROUTE(SoftmaxColumns);
     kernels::for_column_tiles<kColumns>(columns, 2 * sizeof(C), [&](int64_t at, int64_t width) {
       SoftmaxColumns(in.as<C>() + at, out.as<C>() + at, n, columns.inner, width, log);
     });
@@ -158,12 +162,14 @@ void BackwardAs(const View& grad_in, const View& grad, const View& y, int dim, b
     log ? LogSoftmaxGradLine(g, yy, dx, n) : SoftmaxGradLine(g, yy, dx, n);
   };
   if (const int64_t lines = kernels::dense_lines<C>(dim, grad, y, grad_in)) {
+    DS_COUNT_ROUTE(SoftmaxBackwardLines);
     parallel_for(lines, grain_for(3 * n * sizeof(C)), [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) line(grad.as<C>() + i * n, y.as<C>() + i * n, grad_in.as<C>() + i * n);
     });
     return;
   }
   if (const auto columns = kernels::dense_columns<C>(dim, grad, y, grad_in); columns.outer > 0 && columns.inner >= 16) {
+    DS_COUNT_ROUTE(SoftmaxBackwardColumns);
     kernels::for_column_tiles<kColumns>(columns, 3 * sizeof(C), [&](int64_t at, int64_t width) {
       SoftmaxGradColumns(grad.as<C>() + at, y.as<C>() + at, grad_in.as<C>() + at, n, columns.inner, width, log);
     });
@@ -175,10 +181,12 @@ void BackwardAs(const View& grad_in, const View& grad, const View& y, int dim, b
 }
 
 void Softmax(const View& out, const View& in, int dim, bool log) {
+  DS_COUNT_ROUTE(Softmax);
   out.dtype == DType::kFloat64 ? ForwardAs<double>(out, in, dim, log) : ForwardAs<float>(out, in, dim, log);
 }
 
 void SoftmaxBackward(const View& grad_in, const View& grad, const View& y, int dim, bool log) {
+  DS_COUNT_ROUTE(SoftmaxBackward);
   const bool f64 = grad_in.dtype == DType::kFloat64;
   f64 ? BackwardAs<double>(grad_in, grad, y, dim, log) : BackwardAs<float>(grad_in, grad, y, dim, log);
 }

@@ -156,8 +156,8 @@ bool radix_pass(const P* from, P* to, int64_t n, int shift, int64_t blocks, int6
 template <class P>
 void sort_pairs(P* pairs, int64_t n, int key_bits) {
   if (n < kRadixFrom) return std::sort(pairs, pairs + n);
-  constexpr int64_t kParallelFrom = 1 << 16;
-  const int64_t blocks = n >= kParallelFrom && !in_parallel_region() ? num_threads() : 1;
+  const int64_t parallel_from = limited_grain(1 << 16);
+  const int64_t blocks = n >= parallel_from && !in_parallel_region() ? num_threads() : 1;
   Buffer other(n * sizeof(P)), counts(blocks * kBuckets * sizeof(int64_t));
   P *from = pairs, *to = other.as<P>();
   for (int shift = 0; shift < key_bits; shift += kDigitBits)

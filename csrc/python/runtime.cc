@@ -4,6 +4,7 @@
 #include "base/version.h"
 #include "kernels/build_info.h"
 #include "kernels/matmul.h"
+#include "kernels/routes.h"
 #include "python/python.h"
 #include "runtime/cpu.h"
 #include "runtime/parallel.h"
@@ -89,6 +90,8 @@ void bind_runtime(py::module_& m) {
         set_num_threads(n);
       },
       py::arg("int"));
+  m.def("_set_grain_limit", set_grain_limit, py::arg("n"),
+        "A test seam: work of more than n items is cut over threads, however little it is; 0 ends that.");
   m.def(
       "memory_stats",
       [] {
@@ -107,6 +110,16 @@ void bind_runtime(py::module_& m) {
   m.def("get_default_dtype", [] { return py::reinterpret_steal<py::object>(wrap_dtype(default_dtype())); });
   m.def(
       "set_default_dtype", [](const py::object& d) { set_default_dtype(unwrap_dtype(d.ptr())); }, py::arg("d"));
+
+  m.def(
+      "kernel_counts",
+      [] {
+        py::dict d;
+        for (const auto& [key, count] : kernels::route_counts()) d[py::str(key)] = count;
+        return d;
+      },
+      "How often each kernel route ran since the last reset, by SIMD target. Calls that race may count once.");
+  m.def("reset_kernel_counts", kernels::reset_route_counts);
 
   m.def(
       "build_info",

@@ -28,10 +28,12 @@ CpuFeatures detected_cpu_features() {
 }
 
 CpuFeatures cap_features(CpuFeatures f, const char* isa) {
-  if (!isa || !*isa || std::strcmp(isa, "avx512") == 0) return f;
-  DS_CHECK_AS(ValueError, std::strcmp(isa, "avx2") == 0, "DEEPSEEK_ISA must be \"avx2\" or \"avx512\", got \"", isa,
-              "\"");
-  f.avx512 = f.avx512_vnni = f.avx512_bf16 = false;
+  if (!isa || !*isa) return f;
+  const bool avx512 = std::strcmp(isa, "avx512") == 0;
+  DS_CHECK_AS(ValueError, avx512 || std::strcmp(isa, "avx2") == 0,
+              "DEEPSEEK_ISA must be \"avx2\" or \"avx512\", got \"", isa, "\"");
+  f.avx512 = f.avx512 && avx512;
+  f.avx512_vnni = f.avx512_bf16 = false;
   return f;
 }
 

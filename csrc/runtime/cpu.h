@@ -10,8 +10,8 @@ struct CpuFeatures {
   bool avx512, avx512_vnni, avx512_bf16;  // avx512: F, BW, CD, DQ and VL together
 };
 
-// What the kernels may use: the CPU's features, capped by the environment variable DEEPSEEK_ISA ("avx2" or "avx512").
-// Throws ValueError when the variable holds anything else.
+// What the kernels may use: the CPU's features, capped by the environment variable DEEPSEEK_ISA: "avx2", or "avx512"
+// without VNNI and BF16. Throws ValueError when the variable holds anything else.
 const CpuFeatures& cpu_features();
 // Empty when the CPU can run the package; otherwise a sentence saying what is missing.
 std::string unsupported_cpu_reason();

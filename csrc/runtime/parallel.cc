@@ -270,6 +270,13 @@ const char* num_threads_reason() {
 
 bool in_parallel_region() { return must_run_serially(); }
 
+std::atomic<int64_t> detail::grain_limit{std::numeric_limits<int64_t>::max()};
+
+void set_grain_limit(int64_t n) {
+  DS_CHECK(n >= 0, "set_grain_limit expects a number that is not negative, got ", n);
+  detail::grain_limit = n > 0 ? n : std::numeric_limits<int64_t>::max();
+}
+
 void detail::parallel_for(int64_t n, int64_t grain, RangeFn fn, void* context) {
   const int threads = num_threads();
   const int64_t most = (n - 1) / std::max<int64_t>(grain, 1) + 1;

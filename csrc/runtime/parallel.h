@@ -2,6 +2,8 @@
 // process is in one, and in a forked child until that child calls set_num_threads().
 #pragma once
 
+#include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <type_traits>
 
@@ -15,11 +17,19 @@ const char* num_threads_reason();
 bool in_parallel_region();
 
 namespace detail {
+extern std::atomic<int64_t> grain_limit;
 using RangeFn = void (*)(void* context, int64_t begin, int64_t end);
 using LibraryFn = void (*)(void* context, int threads);
 void parallel_for(int64_t n, int64_t grain, RangeFn fn, void* context);
 void library_region(LibraryFn fn, void* context);
 }  // namespace detail
+
+// A test seam: work of more than n items is cut over threads, however little it is. n = 0 ends that.
+void set_grain_limit(int64_t n);
+// `grain` under that limit. parallel_for asks by itself; a kernel that decides how to cut before it calls asks too.
+inline int64_t limited_grain(int64_t grain) {
+  return std::min(grain, detail::grain_limit.load(std::memory_order_relaxed));
+}
 
 // Calls f(begin, end) over disjoint ranges covering [0, n). Runs serially when n <= grain. How the range is cut depends
 // on the thread count, so a result may not depend on the cuts. The first exception thrown by f is rethrown to the
@@ -27,6 +37,7 @@ void library_region(LibraryFn fn, void* context);
 template <class F>
 void parallel_for(int64_t n, int64_t grain, F&& f) {
   if (n <= 0) return;
+  grain = limited_grain(grain);
   if (n <= grain) return f(int64_t{0}, n);
   auto call = [](void* context, int64_t begin, int64_t end) {
     (*static_cast<std::remove_reference_t<F>*>(context))(begin, end);

@@ -165,7 +165,10 @@ class OpInfo:
     special: int = 0  # how many leading tensor arguments get NaN, inf, zeros and huge values
     special_skip: tuple[float, ...] = ()
     big: tuple[Sample, ...] = ()  # sizes that are cut over threads
-    rows: tuple[Sample, ...] = ()  # each row of the first argument must not depend on how many rows there are
+    # A row of the result must not depend on how many rows there are; rows count along the first dim of the first tensor
+    # and of tensors of the same first size. Without `rows`, that must hold in all samples that have several rows.
+    rows: tuple[Sample, ...] = ()
+    no_rows: str = ""  # why the result has no rows in that sense
     check: Callable[..., None] | None = None  # check(result, *args, **kwargs) in place of a reference
     random: bool = False
     writes: bool = False  # fills its first argument in place

@@ -24,6 +24,7 @@ op(
     *ROWS,
     scalar=False,
     big=BIG,
+    rows=[S(T(37, 129), T(37, 129), 1)],
     **CLOSE,
 )
 op(
@@ -32,6 +33,7 @@ op(
     *ROWS,
     scalar=False,
     big=BIG,
+    rows=[S(T(37, 129), T(37, 129), 1)],
     **CLOSE,
 )
 
@@ -116,6 +118,7 @@ op(
     S(T(0, 4), T(0, 4), T(0, grad=False), T(0, grad=False), W, BIAS, EPS),
     scalar=False,
     **CLOSE,
+    rows=[S(T(37, 129), T(37, 129), T(37), T(37), None, None, EPS)],
 )
 _, RMS = rms_norm(X, None, EPS)
 op(
@@ -125,6 +128,7 @@ op(
     S(T(0, 4), T(0, 4), T(0, grad=False), W, EPS),
     scalar=False,
     **CLOSE,
+    rows=[S(T(37, 129), T(37, 129), T(37), None, EPS)],
 )
 
 
@@ -165,13 +169,13 @@ op(
     out="stat",
     scalar=False,
     big=[S(T(3000, 40), I(3000, hi=40), None, -100, 0.1)],
-    rows=[],
     errors=[
         E(IndexError, "bounds", T(3, 4), A([0, 4, 1]), None, -100, 0.0),
         E(RuntimeError, SHAPE, T(3, 4), A([0, 1]), None, -100, 0.0),
         E(RuntimeError, SHAPE, T(3, 4), A([0, 1, 2]), T(5), -100, 0.0),
     ],
     **CLOSE,
+    rows=[S(T(37, 129), I(37, hi=129), None, -100, 0.1)],
 )
 LSE = lit(np.log(np.exp(X).sum(1)))
 op(
@@ -182,6 +186,7 @@ op(
     S(T(0), T(0, 4), I(0, hi=1), None, T(0, grad=False), -100, 0.0),
     scalar=False,
     **CLOSE,
+    rows=[S(T(37), T(37, 129), I(37, hi=129), None, T(37, grad=False), -100, 0.1)],
 )
 
 
@@ -203,6 +208,7 @@ op(
     S(T(0, 3), I(0, hi=1), 4, -1),
     big=[S(T(500, 301), I(500, hi=60), 60, -1)],
     low_tol=2,
+    no_rows="sums over the rows",
 )
 
 
@@ -237,6 +243,7 @@ op(
         E(RuntimeError, "floating", I(3, 4), T(3, 2), T(3, 2)),
     ],
     **CLOSE,
+    rows=[S(T(37, 3, 64), T(3, 32), T(3, 32)), S(T(37, 64), T(37, 32), T(37, 32), True)],
 )
 
 
@@ -268,4 +275,5 @@ op(
         E(RuntimeError, SHAPE, T(2, 5), *EXPERTS, A([[1], [0]]), T(2, 1)),
         E(RuntimeError, SHAPE, T(2, 4), *EXPERTS, A([[1, 0], [0, 1]]), T(2, 1)),
     ],
+    rows=[S(T(37, 40), T(5, 60, 40), T(5, 60, 40), T(5, 40, 60), I(37, 2, hi=5), T(37, 2))],
 )

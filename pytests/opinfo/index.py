@@ -69,6 +69,7 @@ op(
         E(RuntimeError, "int64|index", T(3), 0, A([0.0], dtype="float32")),
         E(RuntimeError, "size", T(3, 2), 0, I(1, 4, hi=1)),
     ],
+    rows=[S(T(37, 65), 1, I(37, 40, hi=65))],
 )
 op(
     "scatter",
@@ -89,6 +90,11 @@ op(
         E((RuntimeError, IndexError), RANGE, T(3), 0, A([3]), T(1)),
         E(RuntimeError, "size|shape", T(3), 0, A([0, 1]), T(1)),
     ],
+    rows=[S(T(37, 65), 1, I(37, 40, hi=65, unique=False), T(37, 40), reduce="add")],
+    big=[
+        S(T(300, 401), 1, I(300, 401, hi=401), T(300, 401), reduce="add"),
+        S(T(300, 401), 0, I(1, 401, hi=300), T(1, 401)),
+    ],
 )
 op(
     "_scatter_multiply",
@@ -98,6 +104,7 @@ op(
     grad=False,
     tol=1,
     scalar=False,
+    rows=[S(T(37, 65), 1, I(37, 40, hi=65), T(37, 40))],
 )
 op(
     "scatter_add",
@@ -113,6 +120,7 @@ op(
         E((RuntimeError, IndexError), RANGE, T(3), 0, A([3]), T(1)),
         E(RuntimeError, "size|shape", T(3), 0, A([0, 1]), T(1)),
     ],
+    rows=[S(T(37, 65), 1, I(37, 80, hi=65), T(37, 80))],
 )
 
 
@@ -135,6 +143,7 @@ op(
         E((IndexError, RuntimeError), RANGE, T(3), 0, A([3])),
         E((IndexError, RuntimeError), "1-D|vector|dim", T(3), 0, A([[0]])),
     ],
+    rows=[S(T(37, 65), 1, I(40, hi=65))],
 )
 
 
@@ -174,6 +183,7 @@ op(
         E((IndexError, RuntimeError), RANGE, T(3), 0, A([3]), T(1)),
         E((IndexError, RuntimeError), "size|shape|match|number", T(3), 0, A([0, 1]), T(3)),
     ],
+    rows=[S(T(37, 65), 1, I(80, hi=65), T(37, 80)), S(T(37, 65), 1, I(80, hi=65), T(37, 80), alpha=0.3)],
 )
 op(
     "index_copy",
@@ -185,6 +195,8 @@ op(
     **MOVE,
     scalar=False,
     errors=[E((IndexError, RuntimeError), RANGE, T(3), 0, A([3]), T(1))],
+    rows=[S(T(37, 65), 1, I(40, hi=65, unique=True), T(37, 40))],
+    big=[S(T(300, 401), 0, I(200, hi=300, unique=True), T(200, 401))],
 )
 
 
@@ -203,6 +215,7 @@ op(
     S(T(0, 3), 1, A([0]), 1),
     scalar=False,
     errors=[E((IndexError, RuntimeError), RANGE, T(3), 0, A([3]), 1.0)],
+    rows=[S(T(37, 65), 1, I(40, hi=65), 2.0)],
 )
 
 
@@ -235,6 +248,7 @@ op(
         E((RuntimeError, IndexError), "shape|size|broadcast", T(3, 4), [A([0, 1])], T(3, 4)),
         E(IndexError, "too many|indices|dim", T(3), [A([0]), A([0])], T(1)),
     ],
+    no_rows="indices are of the whole tensor",
 )
 op(
     "masked_select",
@@ -248,6 +262,7 @@ op(
     **MOVE,
     big=[S(T(300, 401), B(300, 401))],
     errors=[E(RuntimeError, "bool", T(3), A([1, 0, 1])), E(RuntimeError, "size|shape|broadcast", T(3), B(4))],
+    no_rows="its size depends on the values",
 )
 
 
@@ -272,6 +287,7 @@ op(
     grad=False,
     ints=INTS_BOOL,
     big=[S(B(300, 401))],
+    no_rows="its size depends on the values",
 )
 op(
     "take_along_dim",
@@ -283,6 +299,8 @@ op(
     **MOVE,
     scalar=False,
     errors=[E((RuntimeError, IndexError), RANGE, T(3), A([3]), 0)],
+    rows=[S(T(37, 65), I(37, 40, hi=65), 1)],
+    big=[S(T(300, 401), I(300, 401, hi=401), 1)],
 )
 op(
     "one_hot",
@@ -299,6 +317,7 @@ op(
         E(RuntimeError, "class|smaller|range|negative", A([3]), 3),
         E(RuntimeError, "class|smaller|range|non-negative|positive", A([-1]), 3),
     ],
+    rows=[S(I(37, 5, hi=9), 9)],
 )
 
 
@@ -315,6 +334,7 @@ op(
     scalar=True,
     big=[S(T(50, 401), [I(400, hi=50)])],
     errors=[E(IndexError, RANGE, T(3), [A([3])]), E(IndexError, "too many|indices|dim", T(3), [A([0]), A([0])])],
+    no_rows="indices are of the whole tensor",
 )
 op(
     "_index_put",
@@ -330,6 +350,7 @@ op(
         E(IndexError, RANGE, T(3), T(1), [A([3])]),
         E((RuntimeError, IndexError), "shape|size|broadcast", T(3, 4), T(3, 4), [A([0, 1])]),
     ],
+    no_rows="indices are of the whole tensor",
 )
 op(
     "take",
@@ -340,6 +361,8 @@ op(
     S(T(3), I(0, 2, hi=1)),
     **MOVE,
     errors=[E((IndexError, RuntimeError), RANGE, T(3), A([3])), E(RuntimeError, "int64|long|index", T(3), T(1))],
+    no_rows="indices are of the whole tensor",
+    big=[S(T(300, 401), I(90000, hi=120300))],
 )
 
 
@@ -362,6 +385,8 @@ op(
         E(RuntimeError, "bool", T(3), A([1, 0, 1]), T(3)),
         E(RuntimeError, "number of|elements", T(3), A([True, True, True]), T(2)),
     ],
+    no_rows="where a row reads its source depends on the rows before it",
+    big=[S(T(300, 401), B(300, 401), T(120300))],
 )
 op(
     "count_nonzero",
@@ -377,4 +402,6 @@ op(
     grad=False,
     ints=INTS_BOOL,
     errors=[E(IndexError, "dim|range", T(3), 1)],
+    rows=[S(B(37, 129), 1)],
+    big=[S(B(300, 401)), S(B(300, 401), 1)],
 )

@@ -12,6 +12,8 @@ from .core import A, E, S, T, op
 SHAPE = r"size|shape|mismatch|inconsistent|dim|expect|matrix|3D"
 MM: dict[str, Any] = {"tol": 4.0, "low_tol": 2.0}
 BIG = S(T(130, 257), T(257, 140))
+LONG = S(T(70, 1100), T(1100, 90))  # k is cut into blocks of 512
+FEW = S(T(5, 1100), T(1100, 300))  # too few rows to pack the second matrix
 
 op(
     "matmul",
@@ -31,8 +33,8 @@ op(
     S(A([[1.0, math.nan], [0.0, 1.0]]), A([[1.0, 0.0], [0.0, math.inf]])).but(grad=False),
     **MM,
     scalar=False,
-    big=[BIG, S(T(3, 65, 70), T(3, 70, 66))],
-    rows=[S(T(37, 96), T(96, 64)), S(T(9, 33), T(33))],
+    big=[BIG, LONG, FEW, S(T(3, 65, 70), T(3, 70, 66))],
+    rows=[S(T(37, 96), T(96, 64)), S(T(9, 33), T(33)), LONG, S(T(300, 70), T(70, 50))],
     errors=[
         E(RuntimeError, SHAPE, T(3, 4), T(3, 4)),
         E(RuntimeError, "0-?D|scalar|at least 1|dim", T(), T(3)),
@@ -64,6 +66,7 @@ op(
     scalar=False,
     big=[S(T(3, 65, 70), T(3, 70, 66))],
     errors=[E(RuntimeError, SHAPE, T(2, 3, 4), T(3, 4, 5)), E(RuntimeError, SHAPE, T(3, 4), T(4, 5))],
+    rows=[S(T(17, 9, 70), T(17, 70, 33))],
 )
 op(
     "mv",
@@ -75,6 +78,7 @@ op(
     scalar=False,
     big=[S(T(400, 301), T(301))],
     errors=[E(RuntimeError, SHAPE, T(3, 4), T(3))],
+    rows=[S(T(37, 96), T(96))],
 )
 op(
     "dot",
@@ -86,6 +90,7 @@ op(
     scalar=False,
     big=[S(T(100000), T(100000))],
     errors=[E(RuntimeError, SHAPE, T(3), T(4)), E(RuntimeError, "1D|1-D|dim", T(3, 1), T(3))],
+    no_rows="one number",
 )
 op(
     "outer",
@@ -97,6 +102,7 @@ op(
     scalar=False,
     big=[S(T(300), T(401))],
     errors=[E(RuntimeError, "1-?D|dim|vector", T(3, 1), T(3))],
+    rows=[S(T(37), T(96))],
 )
 
 
@@ -140,6 +146,7 @@ op(
         E((RuntimeError, ValueError), "size|dimension|subscript|repeated", "ii->i", [T(3, 4)]),
         E((RuntimeError, ValueError), "letter|character|subscript|valid", "i1->i", [T(3, 4)]),
     ],
+    rows=[S("ij,jk->ik", [T(37, 96), T(96, 64)]), S("bij,bjk->bik", [T(17, 9, 70), T(17, 70, 33)])],
 )
 op(
     "linear",
@@ -152,8 +159,8 @@ op(
     S(T(2, 0), T(3, 0), T(3)),
     **MM,
     scalar=False,
-    big=[S(T(130, 257), T(140, 257), T(140))],
-    rows=[S(T(37, 96), T(64, 96), T(64)), S(T(67, 128), T(16, 128))],
+    big=[S(T(130, 257), T(140, 257), T(140)), S(T(5, 1100), T(300, 1100))],
+    rows=[S(T(37, 96), T(64, 96), T(64)), S(T(67, 128), T(16, 128)), S(T(70, 1100), T(90, 1100))],
     errors=[E(RuntimeError, SHAPE, T(3, 4), T(2, 5)), E(RuntimeError, SHAPE + "|expand", T(3, 4), T(2, 4), T(3))],
 )
 
@@ -174,6 +181,7 @@ op(
     **MM,
     big=[S(T(140), T(130, 257), T(257, 140))],
     errors=[E(RuntimeError, SHAPE, T(3), T(3, 4), T(4, 2)), E(RuntimeError, SHAPE, T(2), T(3, 4), T(3, 2))],
+    rows=[S(T(37, 64), T(37, 96), T(96, 64))],
 )
 op(
     "baddbmm",
@@ -195,6 +203,7 @@ op(
     **MM,
     big=[S(T(400), T(400, 301), T(301))],
     errors=[E(RuntimeError, SHAPE, T(3), T(3, 4), T(3))],
+    rows=[S(T(37), T(37, 96), T(96))],
 )
 op(
     "_batch_matmul",

@@ -54,6 +54,7 @@ op(
     S(T(0), T(0), reduction="none"),
     big=[S(T(*BIG), T(*BIG))],
     errors=[E(RuntimeError, "size|shape", T(3), T(4)), REDUCTION],
+    rows=[S(T(37, 129), T(37, 129), reduction="none")],
 )
 op(
     "l1_loss",
@@ -64,6 +65,7 @@ op(
     S(T(0, 3), T(0, 3)),
     big=[S(T(*BIG), T(*BIG))],
     errors=[E(RuntimeError, "size|shape", T(3), T(4)), REDUCTION],
+    rows=[S(T(37, 129), T(37, 129), reduction="none")],
 )
 
 
@@ -136,7 +138,15 @@ TARGET_ERRORS = [
     E((IndexError, RuntimeError), "range|bounds|class", T(3, 4), A([0, 4, 1])),
     E((RuntimeError, ValueError), "batch|size|shape", T(3, 4), A([0, 1])),
 ]
-op("nll_loss", nll_loss, *TARGETS, big=[S(T(3000, 40), I(3000, hi=40))], errors=TARGET_ERRORS, tol=2)
+op(
+    "nll_loss",
+    nll_loss,
+    *TARGETS,
+    big=[S(T(3000, 40), I(3000, hi=40))],
+    errors=TARGET_ERRORS,
+    tol=2,
+    rows=[S(T(37, 129), I(37, hi=129), reduction="none")],
+)
 op(
     "cross_entropy",
     cross_entropy,
@@ -149,6 +159,7 @@ op(
     errors=TARGET_ERRORS,
     tol=2,
     low_tol=2,
+    rows=[S(T(37, 129), I(37, hi=129), reduction="none", label_smoothing=0.1)],
 )
 
 
@@ -231,6 +242,7 @@ op(
         E(RuntimeError, SHAPE, T(1, 2, 3, 4), T(1, 2, 5, 3), T(1, 2, 5, 4)),
         E(RuntimeError, SHAPE + "|broadcast|mask", *QKV, B(4, 5)),
     ],
+    rows=[S(T(37, 16), T(50, 16), T(50, 24)), S(T(9, 2, 70, 32), T(9, 2, 70, 32), T(9, 2, 70, 24), is_causal=True)],
 )
 op(
     "swiglu",

@@ -9,7 +9,16 @@ import numpy as np
 
 from .core import A, E, I, S, T, op
 
-MAKE: dict[str, Any] = {"grad": False, "floats": ("float32",), "low": (), "stream": True, "random": True, "out": None}
+NO_INPUT = "element i of a draw is a function of (seed, i)"
+MAKE: dict[str, Any] = {
+    "grad": False,
+    "floats": ("float32",),
+    "low": (),
+    "stream": True,
+    "random": True,
+    "out": None,
+    "no_rows": NO_INPUT,
+}
 NEGATIVE = E(RuntimeError, "negative", [-1, 2])
 
 
@@ -128,6 +137,7 @@ op(
     check=check_randperm,
     errors=[E((RuntimeError, ValueError), "negative|n", -1)],
     **MAKE,
+    big=[S(70001)],
 )
 op(
     "bernoulli",
@@ -161,6 +171,7 @@ op(
         E(RuntimeError, "negative|prob|<|0", A([-0.5, 0.5]), 1),
         E(RuntimeError, "sum|zero|<= 0|invalid", A([0.0, 0.0]), 1),
     ],
+    big=[S(T(50, 300, lo=0, hi=1), 20), S(T(50, 300, lo=0, hi=1), 400, True)],
 )
 op(
     "normal",
@@ -172,6 +183,7 @@ op(
     check=check_normal,
     errors=[E(RuntimeError, "std|negative|>=", 0.0, -1.0, [3])],
     **MAKE,
+    big=[S(T(300, 401), T(300, 401, lo=0.5, hi=2))],
 )
 
 
@@ -206,6 +218,7 @@ op(
     ints=("int64", "int32", "int8"),
     errors=[ENDS],
     **LIKE,
+    big=[S(T(300, 401), 1000)],
 )
 
 # --- fills: the value has nothing of the input's numbers, so its gradient is zero
@@ -238,6 +251,7 @@ op(
     check=check_random,
     errors=[ENDS, E(RuntimeError, "out of bounds|less|to", T(3, dtype="float16"), 70000)],
     **FILL,
+    big=[S(T(300, 401))],
 )
 
 
@@ -284,7 +298,15 @@ op(
     **FILL,
 )
 IN_PLACE: dict[str, Any] = {"random": True, "grad": False, "writes": True, "noncontig": False}
-op("normal_", None, *NORMAL, check=check_filled_normal, errors=[NEGATIVE_STD], **IN_PLACE)
+op(
+    "normal_",
+    None,
+    *NORMAL,
+    check=check_filled_normal,
+    errors=[NEGATIVE_STD],
+    **IN_PLACE,
+    big=[S(T(300, 401, grad=False))],
+)
 
 
 def check_exponential(r: Any, x: Any, lambd: float = 1) -> None:
@@ -345,6 +367,7 @@ op(
     check=check_filled_bernoulli,
     errors=[E(RuntimeError, "0, 1|between|prob|p", T(3, grad=False), 1.5)],
     **IN_PLACE,
+    big=[S(T(300, 401, grad=False))],
 )
 
 

@@ -87,6 +87,7 @@ op(
     tol=2,
     errors=[BAD_DIM],
     big=[S(T(257, 20, lo=0.9, hi=1.1), 1)],
+    rows=[S(T(37, 129, lo=0.9, hi=1.1), 1)],
 )
 for _name, _f in {"amax": np.max, "amin": np.min}.items():
     op(
@@ -189,6 +190,7 @@ for _name, _f in {"any": np.any, "all": np.all}.items():
         grad=False,
         ints=(*SIGNED, "bool"),
         big=[S(B(257, 300)), S(B(257, 300), 1)],
+        rows=[S(B(37, 129), 1)],
         errors=[BAD_DIM],
     )
 
@@ -320,6 +322,7 @@ op(
     ints=INTS_BOOL,
     errors=[BAD_DIM],
     big=[S(T(257, 30, lo=0.9, hi=1.1), 1)],
+    rows=[S(T(37, 129, lo=0.9, hi=1.1), 1)],
 )
 
 
@@ -350,6 +353,7 @@ for _name, _beats in {"cummax": lambda v, old: v >= old, "cummin": lambda v, old
         ints=INTS_BOOL,
         errors=[BAD_DIM],
         big=[S(T(257, 300), 1), S(T(257, 300), 0)],
+        rows=[S(T(37, 129), 1)],
     )
 op(
     "logcumsumexp",
@@ -360,6 +364,7 @@ op(
     tol=4,
     errors=[BAD_DIM],
     big=[S(T(257, 300), 1), S(T(257, 300), 0)],
+    rows=[S(T(37, 129), 1)],
 )
 
 
@@ -399,6 +404,7 @@ op(
     S(A([4, 1, 3, 2])),
     big=[S(T(257, 301), 1)],
     errors=[BAD_DIM, E(IndexError, "zero|empty|dim", T(0, 3), 0)],
+    rows=[S(T(37, 129), 1)],
 )
 
 
@@ -409,8 +415,8 @@ def both(f: Callable[..., Any]) -> Callable[..., Any]:
     )
 
 
-op("var_mean", both(np.var), *VAR, tol=4, errors=[BAD_DIM])
-op("std_mean", both(np.std), *VAR, tol=4, errors=[BAD_DIM])
+op("var_mean", both(np.var), *VAR, tol=4, errors=[BAD_DIM], rows=[S(T(37, 129), 1)], big=BIG)
+op("std_mean", both(np.std), *VAR, tol=4, errors=[BAD_DIM], rows=[S(T(37, 129), 1)], big=BIG)
 op(
     "_vector_norm",
     norm,
@@ -424,6 +430,7 @@ op(
     S(T(3, 4), -INF, [0]),
     tol=4,
     big=[S(T(257, 300))],
+    rows=[S(T(37, 129), 2.0, [1]), S(T(37, 129), 3.0, [1])],
 )
 
 
@@ -443,4 +450,6 @@ op(
     out="sum",
     ints=("int64",),
     errors=[E(RuntimeError, "expand|size", T(3, 4), [2])],
+    no_rows="sums over the leading dims",
+    big=[S(T(257, 300), [300]), S(T(257, 300), [257, 1])],
 )

@@ -12,7 +12,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from .core import DT, INTS_BOOL, A, E, S, T, op
 
-MOVE: dict[str, Any] = {"ints": INTS_BOOL, "tol": 1e-6}  # values are copied, not computed
+MOVE: dict[str, Any] = {"ints": INTS_BOOL, "tol": 1e-6, "no_rows": "values are copied, not computed"}
 BAD_DIM = E(IndexError, r"dim|range", T(3, 4), 2)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .core import INTS, A, E, S, T, op
+from .core import INTS, A, E, I, S, T, op
 
 NAN = math.nan
 BAD_DIM = E(IndexError, "dim|range", T(3, 4), 2)
@@ -37,7 +37,7 @@ SAMPLES = [
     S(T(2, 0), 1),
     S(T(2, 3, 5), dim=1, descending=True),
 ]
-BIG = [S(T(300, 401)), S(T(300, 401), 0)]
+BIG = [S(T(300, 401)), S(T(300, 401), 0), S(T(70001))]
 op(
     "sort",
     sort_ref,
@@ -49,6 +49,7 @@ op(
     ints=(),
     big=BIG,
     errors=[BAD_DIM],
+    rows=[S(T(37, 129), 1)],
 )
 op(
     "argsort",
@@ -60,6 +61,7 @@ op(
     grad=False,
     big=BIG,
     errors=[BAD_DIM],
+    rows=[S(T(37, 129), 1)],
 )
 
 
@@ -82,7 +84,7 @@ op(
     S(T(0, 3), 2),
     S(T(4), k=4, largest=True),
     S(A([2.0, NAN, 1.0]), 2).but(grad=False),
-    big=[S(T(300, 401), 8)],
+    big=[S(T(300, 401), 8), S(T(3, 2000), 900), S(T(70001), 9)],
     rows=[S(T(37, 64), 6)],
     errors=[E(RuntimeError, "k|range", T(3), 4), E(IndexError, "dim|range", T(3), 1, 1)],
 )
@@ -97,6 +99,8 @@ op(
     S(T(), 1),
     S(T(0, 3), 2),
     errors=[E((RuntimeError, IndexError), "k|range", T(3), 4), E((RuntimeError, IndexError), "k|range", T(3), 0)],
+    rows=[S(T(37, 129), 40, 1)],
+    big=[S(T(300, 401), 40)],
 )
 
 
@@ -117,7 +121,10 @@ op(
     S(T(6)),
     ints=INTS,
     grad=False,
+    no_rows="one set of all elements",
+    big=[S(T(70001))],
 )
+SORTED_ROWS = A(np.sort(np.random.default_rng(3).normal(size=(37, 20))), grad=False)
 op(
     "searchsorted",
     lambda s, v, right=False: np.searchsorted(s, v, side="right" if right else "left"),
@@ -128,6 +135,8 @@ op(
     S(A([1.0, 2.0, 3.0]), T(4)),
     out="int64",
     grad=False,
+    rows=[S(SORTED_ROWS, T(37, 30))],
+    big=[S(A(np.linspace(-2, 2, 500)), T(300, 401))],
 )
 op(
     "bincount",
@@ -141,6 +150,8 @@ op(
     floats=("float64",),
     low=(),
     errors=[E((RuntimeError, ValueError), "negative", A([-1]))],
+    no_rows="counts over all elements",
+    big=[S(I(70001, hi=50), T(70001, grad=False))],
 )
 op(
     "msort",
@@ -152,6 +163,7 @@ op(
     S(A([2.0, NAN, 1.0])).but(grad=False),
     ints=INTS,
     big=[S(T(300, 401))],
+    no_rows="sorts along the first dim",
 )
 
 
@@ -178,6 +190,7 @@ op(
     out="int64",
     grad=False,
     errors=[E(RuntimeError, "dtype", A([1.0, 2.0]), A([1])), E(RuntimeError, "match", SORTED, A([1.0]))],
+    rows=[S(SORTED_ROWS, T(37, 30))],
 )
 op(
     "bucketize",

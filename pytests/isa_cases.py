@@ -1,0 +1,178 @@
+"""Calls of the fast kernels, at odd sizes, and the routes they must take. `test_kernels_isa.py` runs this file as a
+program for each instruction set: it prints, as JSON, how far each call is from float64 and which routes ran.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import deepseek
+import numpy as np
+from deepseek import _C
+from opinfo import OpInfo, Sample
+from opinfo.core import I, S, T, fill, leaves, outputs, tree_map
+from test_ops import weight_like
+
+Tensor = deepseek.Tensor
+# Largest error allowed, as a share of the largest number of its tensor; a case may allow a multiple. The 16-bit floats
+# compute in float32 and round twice: the result, and what a gradient is made of. Where that is one number, inputs are
+# such that nothing cancels, or its share would say nothing.
+TOLERANCE = {"float64": 1e-14, "float32": 1e-6, "bfloat16": 2**-7, "float16": 2**-10}
+
+
+# --- what is not an op of the table ---------------------------------------------------------------------------------
+def stepped(make: Callable[[list[Any]], Any], p: Any, *grads: Any) -> Any:
+    p = p.detach().clone().requires_grad_(True)
+    optimizer = make([p])
+    for grad in grads:
+        p.grad = grad.detach().clone()
+        optimizer.step()
+    return p.detach()
+
+
+def adamw(p: Any, *grads: Any) -> Any:
+    return stepped(lambda params: deepseek.optim.AdamW(params, lr=0.1, weight_decay=0.1), p, *grads)
+
+
+def sgd(p: Any, *grads: Any) -> Any:
+    return stepped(lambda params: deepseek.optim.SGD(params, lr=0.1, momentum=0.9), p, *grads)
+
+
+def integer_matmul(a: Any, b: Any) -> Any:
+    return a.to(deepseek.int32) @ b.to(deepseek.int32)
+
+
+def whole_matmul(a: Any, b: Any) -> Any:
+    return a.trunc() @ b.trunc()
+
+
+def transposed(x: Any) -> Any:
+    return x.t().contiguous()
+
+
+FUNCTIONS: dict[str, Callable[..., Any]] = {f.__name__: f for f in (adamw, sgd, integer_matmul, transposed)}
+REFERENCES: dict[str, Callable[..., Any]] = {"integer_matmul": whole_matmul}
+
+
+# --- the cases ------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Case:
+    name: str
+    sample: Sample
+    routes: tuple[str, ...]  # must run; those of `alternatives` in test_kernels_isa.py depend on dtype and CPU
+    tol: float = 1.0
+
+    def __str__(self) -> str:
+        return f"{self.name}{self.sample}"
+
+
+def C(name: str, sample: Sample, routes: str, tol: float = 1.0) -> Case:
+    return Case(name, sample, tuple(routes.split()), tol)
+
+
+NORM = "norm.forward norm.backward"
+SOFTMAX = "softmax.forward softmax.backward"
+LOSS = "cross_entropy.forward cross_entropy.backward"
+CASES = [
+    # products: few rows, many rows, k beyond one block, a second matrix that is read transposed
+    C("linear", S(T(5, 67), T(43, 67), T(43)), "matmul few_rows"),
+    C("linear", S(T(37, 67), T(43, 67), T(43)), "matmul many_rows"),
+    C("linear", S(T(33, 1031), T(71, 1031)), "matmul many_rows"),
+    C("matmul", S(T(5, 1031), T(1031, 71)), "matmul few_rows"),
+    C("matmul", S(T(1, 64), T(64, 128)), "matmul few_rows"),
+    C("matmul", S(T(3, 37, 19), T(3, 19, 23)), "matmul many_rows"),
+    C("mv", S(T(37, 67), T(67)), "matmul"),
+    C("integer_matmul", S(T(7, 13, lo=-9, hi=9, grad=False), T(13, 300, lo=-9, hi=9, grad=False)), "matmul.integer"),
+    # rows
+    C("softmax", S(T(37, 129), 1), f"{SOFTMAX} lines"),
+    C("softmax", S(T(129, 37), 0), f"{SOFTMAX} columns"),
+    C("log_softmax", S(T(5, 1031, 67), 1), f"{SOFTMAX} columns"),
+    C("softmax", S(T(7, 33, 5), 1), f"{SOFTMAX} lines.gathered"),
+    C("softmax", S(T(3, 5001), -1), SOFTMAX),
+    C("log_softmax", S(T(37, 129), 1), SOFTMAX, 2),
+    C("layer_norm", S(T(37, 129), [129], T(129), T(129)), NORM),
+    C("_layer_norm", S(T(67, 33), T(33), T(33), 1e-5), NORM),
+    C("rms_norm", S(T(37, 129), [129], T(129), 1e-6), NORM),
+    C("_rms_norm", S(T(67, 33), T(33), 1e-6), NORM),
+    # losses
+    C("_cross_entropy", S(T(37, 129), I(37, hi=129), T(129, lo=0.3, grad=False), -100, 0.1), LOSS),
+    C("cross_entropy", S(T(37, 129), I(37, hi=129)), LOSS),
+    # reductions
+    C("sum", S(T(7, 13, lo=0.5)), "one_chunk"),
+    C("sum", S(T(37, 1031), 1), "reduce.rows"),
+    C("sum", S(T(1031, 37), 0), "reduce.columns"),
+    C("logsumexp", S(T(37, 129), [1]), "reduce.rows", 3),
+    C("var", S(T(37, 129), [1]), "reduce.rows"),
+    C("amax", S(T(129, 37), [0]), "reduce.columns"),
+    C("argmax", S(T(37, 1031), 1), "arg_reduce"),
+    # tables
+    C("embedding", S(I(4, 33, hi=19), T(19, 37)), "embedding.forward embedding.backward"),
+    # pointwise and copies
+    C("swiglu", S(T(37, 67), T(37, 67)), "pointwise"),
+    C("mul", S(T(37, 67), T(67)), "pointwise.blocks"),
+    C("mul", S(T(37, 67, lo=0.5), T(1)), "spread"),
+    C("gelu", S(T(37, 67)), "pointwise"),
+    C("transposed", S(T(37, 67)), "copy.tiled"),
+    C("cat", S([T(37, 67), T(5, 67)]), "copy.block"),
+    # what is made of several
+    C("scaled_dot_product_attention", S(T(2, 3, 33, 19), T(2, 3, 41, 19), T(2, 3, 41, 17)), f"matmul {SOFTMAX}", 2),
+    C("moe", S(T(33, 19), *[T(3, *s) for s in ((13, 19), (13, 19), (19, 13))], I(33, 2, hi=3), T(33, 2)), "matmul", 2),
+    C("rope", S(T(5, 33, 18), T(33, 9), T(33, 9)), "pointwise.blocks"),
+    C("adamw", S(*[T(37, 67, grad=False)] * 3), "optim.adam"),
+    C("sgd", S(*[T(37, 67, grad=False)] * 3), "optim.sgd"),
+]
+
+
+# --- running them -----------------------------------------------------------------------------------------------------
+def compute(
+    how: Callable[..., Any], args: tuple, kwargs: dict, weights: list[Any] | None
+) -> tuple[list[Any], list[Any]]:
+    """Outputs and gradients of the first of them, and its grad output: the given one, or one made here."""
+    result = outputs(how(*args, **kwargs))
+    inputs = [t for t in leaves((args, kwargs), Tensor) if t.requires_grad]
+    outs = [t for t in result if t.requires_grad][:1]  # statistics beside it would call for another derivative
+    if not inputs or not outs:
+        return result, []
+    weights = [weight_like(t) for t in outs] if weights is None else weights
+    return [*result, *deepseek.autograd.grad(outs, inputs, weights, allow_unused=True)], weights
+
+
+def error(got: Any, wanted: Any) -> float:
+    """The largest difference, as a share of the largest number; infinite where shapes or NaNs differ."""
+    a, b = got.detach().double().numpy(), wanted.detach().double().numpy()
+    if a.shape != b.shape or not (np.isfinite(a) == np.isfinite(b)).all():
+        return float("inf")
+    scale = max(float(np.abs(b).max(initial=0)), 1e-30)
+    return float(np.abs(a - b).max(initial=0)) / scale
+
+
+def wide(t: Any) -> Any:
+    return t.detach().double().requires_grad_(t.requires_grad) if t.dtype.is_floating_point else t
+
+
+def run(case: Case, dtype: str) -> dict[str, Any]:
+    call = fill(OpInfo(case.name, None, (case.sample,)), 0, dtype)
+    args, kwargs = call.tensors(requires_grad=True)
+    table = _C.op_table()
+    fused = case.name in table and table[case.name].has_composite
+    by_name = _C.op_composite if fused else _C.op_call
+    kernel = FUNCTIONS.get(case.name) or (lambda *a, **k: _C.op_call(case.name, *a, **k))
+    exact = REFERENCES.get(case.name) or FUNCTIONS.get(case.name) or (lambda *a, **k: by_name(case.name, *a, **k))
+    _C.reset_kernel_counts()
+    got, weights = compute(kernel, args, kwargs, None)
+    routes = {key: n for key, n in _C.kernel_counts().items() if n}
+    wanted, _ = compute(exact, *tree_map(wide, (args, kwargs), Tensor), [w.double() for w in weights])
+    errors = [error(a, b) for a, b in zip(got, wanted, strict=True) if a is not None]
+    return {"error": max(errors), "gradients": len(weights) > 0, "routes": routes}
+
+
+def main() -> None:
+    found = {f"{case} [{dtype}]": run(case, dtype) for case in CASES for dtype in TOLERANCE}
+    print(json.dumps({"isa": _C.build_info()["isa"], "cases": found}))
+
+
+if __name__ == "__main__":
+    main()

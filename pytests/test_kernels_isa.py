@@ -1,0 +1,112 @@
+"""Fast kernels against float64 on every instruction set this machine can be held to, and proof that they ran.
+
+`DEEPSEEK_ISA` caps what a process may use, so each level is one child process over the table in `isa_cases.py`.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from deepseek import _C
+from isa_cases import CASES, TOLERANCE, Case
+from opinfo.core import FLOATS
+
+HERE = Path(__file__).resolve().parent
+NATIVE = str(_C.build_info()["isa"])  # "avx512+vnni+bf16"
+# Value of DEEPSEEK_ISA -> the features it leaves. "" caps nothing.
+LEVELS = {"avx2": "avx2", "avx512": "avx512", "": NATIVE}
+each_level = pytest.mark.parametrize("level", LEVELS, ids=lambda level: level or "native")
+
+
+@functools.cache
+def results(level: str) -> dict[str, Any]:
+    if level == "avx512" and not NATIVE.startswith("avx512"):
+        pytest.skip(f"this machine has {NATIVE}, not avx512")
+    env = {**os.environ, "DEEPSEEK_ISA": level, "DEEPSEEK_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, str(HERE / "isa_cases.py")], env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    found = json.loads(done.stdout)
+    assert found["isa"] == LEVELS[level]
+    return dict(found["cases"])
+
+
+def has_bf16_dot(level: str) -> bool:
+    return LEVELS[level].endswith("+bf16")
+
+
+def target(level: str) -> str:
+    return "AVX3" if LEVELS[level].startswith("avx512") else "AVX2"
+
+
+def alternatives(route: str, dtype: str, level: str) -> list[str]:
+    """The counters of which one must have moved; a product's and a pointwise op's depend on dtype and level."""
+    dot = dtype == "bfloat16" and has_bf16_dot(level)
+    families = {
+        "matmul": ["matmul.bfloat16_dot_few_rows", "matmul.bfloat16_dot_many_rows"]
+        if dot
+        else [f"matmul.{dtype}" if dtype in FLOATS else f"matmul.{dtype}_as_float32"],
+        "few_rows": ["matmul.bfloat16_dot_few_rows"] if dot else ["matmul.few_rows", "matmul.few_rows_packed"],
+        "many_rows": ["matmul.bfloat16_dot_many_rows"] if dot else ["matmul.many_rows"],
+        "one_chunk": ["reduce.one_chunk" if dtype in FLOATS else "reduce.rows"],
+        "lines": ["softmax.forward_lines" if dtype in FLOATS else "lines.gathered"],
+        "columns": ["softmax.forward_columns" if dtype in FLOATS else "lines.gathered"],
+        "spread": ["pointwise.spread" if dtype in FLOATS else "pointwise.blocks"],
+        "pointwise": ["pointwise.direct" if dtype in FLOATS else "pointwise.blocks"],
+    }
+    return families.get(route, [route])
+
+
+def without_target(routes: dict[str, int], level: str) -> set[str]:
+    other = "/AVX2" if target(level) == "AVX3" else "/AVX3"
+    assert not [key for key in routes if key.endswith(other)], "a kernel of another instruction set ran"
+    return {key.split("/")[0] for key in routes}
+
+
+def wants_gradients(case: Case) -> bool:
+    row = _C.op_table().get(case.name)
+    return any(spec.grad for spec in case.sample.specs()) and (row is None or row.composite or row.differentiable)
+
+
+@each_level
+@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_kernel_equals_float64(level: str, case: Case, dtype: str) -> None:
+    found = results(level)[f"{case} [{dtype}]"]
+    assert found["error"] <= TOLERANCE[dtype] * case.tol
+    assert found["gradients"] == wants_gradients(case)
+    ran = without_target(found["routes"], level)
+    for route in case.routes:
+        allowed = alternatives(route, dtype, level)
+        assert ran & set(allowed), f"none of {allowed} ran, but {sorted(ran)}"
+
+
+@each_level
+def test_every_route_runs(level: str) -> None:
+    """A route that no case takes is one that could go unused, and unchecked, unseen."""
+    ran = {key for found in results(level).values() for key in found["routes"]}
+    mine = [key for key in _C.kernel_counts() if "/" not in key or key.endswith(target(level))]
+    unused = [key for key in mine if key not in ran]
+    # bfloat16 products are dot products, or read as float32 where the CPU has none.
+    idle = "bfloat16_as_float32" if has_bf16_dot(level) else "bfloat16_dot"
+    assert [key for key in unused if idle not in key] == []
+    assert not [key for key in ran if idle in key]
+
+
+def test_every_fused_op_has_a_case() -> None:
+    """Derivatives that are ops of their own run in the gradient of the op they belong to."""
+    fused = {name.removesuffix("_backward") for name, row in _C.op_table().items() if row.has_composite}
+    assert fused <= {case.name for case in CASES}
+
+
+def test_counters_start_over() -> None:
+    _C.reset_kernel_counts()
+    assert set(_C.kernel_counts().values()) == {0}
