@@ -24,6 +24,19 @@ _MAX_CHECKS = 20_000
 _MAX_ITEMS = 1_000  # of one container
 
 _ATOMS = (type(None), bool, int, float, str, bytes, complex, type(deepseek.float32))
+_PLAIN = frozenset((*_ATOMS, Tensor))  # nothing to look into; most of what a walk meets
+
+# What a check is about, put into words only where a message asks for it: a text, (container, key) for an item or
+# (owner, ".", name) for an attribute.
+Name = Any
+
+
+def _words(name: Name) -> str:
+    if isinstance(name, str):
+        return name
+    if len(name) == 2:
+        return f"{_words(name[0])}[{name[1]!r}]"
+    return f"{_words(name[0])}.{name[2]}"
 
 
 class Guards:
@@ -31,10 +44,10 @@ class Guards:
 
     def __init__(self) -> None:
         self.checks: list[tuple[int, Any, Any, Any]] = []
-        self.names: list[str] = []
+        self.names: list[Name] = []
         self.refusal = ""  # why no replay can be trusted
 
-    def add(self, kind: int, container: Any, key: Any, expected: Any, name: str) -> None:
+    def add(self, kind: int, container: Any, key: Any, expected: Any, name: Name) -> None:
         self.checks.append((kind, container, key, expected))
         self.names.append(name)
 
@@ -53,8 +66,8 @@ def describe(guards: Guards, check: tuple[int, Any, Any, Any]) -> str:
     elif kind == _ATTRIBUTE:
         now = getattr(container, key, "<missing>")
     else:
-        return f"the length of {guards.names[place]} changed from {expected} to {len(container)}"
-    return f"{guards.names[place]} changed from {_short(expected)} to {_short(now)}"
+        return f"the length of {_words(guards.names[place])} changed from {expected} to {len(container)}"
+    return f"{_words(guards.names[place])} changed from {_short(expected)} to {_short(now)}"
 
 
 def _short(value: Any) -> str:
@@ -107,43 +120,43 @@ class _Walk:
         self.guards = Guards()
         self.seen: dict[int, Any] = {}  # keeps objects alive, so that an id means one object
 
-    def value(self, value: Any, name: str) -> None:
+    def value(self, value: Any, name: Name) -> None:
         """Adds checks of the state inside ``value``."""
-        if isinstance(value, (*_ATOMS, Tensor)) or id(value) in self.seen or len(self.guards.checks) > _MAX_CHECKS:
+        if type(value) in _PLAIN or isinstance(value, (*_ATOMS, Tensor)) or id(value) in self.seen or len(self.guards.checks) > _MAX_CHECKS:
             return
         self.seen[id(value)] = value
-        if isinstance(value, types.FunctionType):
+        if isinstance(value, (dict, list, tuple, set, frozenset)):  # most often
+            self.items(value, name, watch=True)
+        elif isinstance(value, types.FunctionType):
             self.function(value, name)
         elif isinstance(value, types.MethodType):
             self.value(value.__self__, name)
             self.value(value.__func__, name)
         elif isinstance(value, functools.partial):
             self.value(value.func, name)
-            self.items(list(value.args), f"{name}.args", watch=False)
-            self.items(dict(value.keywords), f"{name}.keywords", watch=False)
+            self.items(list(value.args), (name, ".", "args"), watch=False)
+            self.items(dict(value.keywords), (name, ".", "keywords"), watch=False)
         elif isinstance(value, deepseek.jit.Compiled):
             self.value(value._function, name)
-        elif isinstance(value, (dict, list, tuple, set, frozenset)):
-            self.items(value, name, watch=True)
         elif isinstance(value, type | types.ModuleType | types.BuiltinFunctionType):
             return
         elif hasattr(type(value), "__next__"):
-            self.guards.refusal = f"it can reach the iterator {name}, whose position cannot be watched"
+            self.guards.refusal = f"it can reach the iterator {_words(name)}, whose position cannot be watched"
         elif isinstance(value, deepseek.nn.Module):
             self.module(value, name)
         elif not _is_library_type(type(value)):
             self.object(value, name)
 
-    def items(self, container: Any, name: str, watch: bool) -> None:
+    def items(self, container: Any, name: Name, watch: bool) -> None:
         if isinstance(container, dict):
             if watch:
                 self.guards.add(_DICT_SIZE, container, None, len(container), name)
-            if len(container) > _MAX_ITEMS:
+            if not container or len(container) > _MAX_ITEMS:
                 return
             for key, item in container.items():
                 if watch:
-                    self.guards.add(_DICT_ITEM, container, key, item, f"{name}[{key!r}]")
-                self.value(item, f"{name}[{key!r}]")
+                    self.guards.add(_DICT_ITEM, container, key, item, (name, key))
+                self.value(item, (name, key))
         elif isinstance(container, list):
             if watch:
                 self.guards.add(_LIST_SIZE, container, None, len(container), name)
@@ -151,13 +164,13 @@ class _Walk:
                 return
             for i, item in enumerate(container):
                 if watch:
-                    self.guards.add(_LIST_ITEM, container, i, item, f"{name}[{i}]")
-                self.value(item, f"{name}[{i}]")
+                    self.guards.add(_LIST_ITEM, container, i, item, (name, i))
+                self.value(item, (name, i))
         elif isinstance(container, tuple):
             for i, item in enumerate(container[:_MAX_ITEMS]):
-                self.value(item, f"{name}[{i}]")
+                self.value(item, (name, i))
 
-    def function(self, function: types.FunctionType, name: str) -> None:
+    def function(self, function: types.FunctionType, name: Name) -> None:
         function = getattr(function, "__wrapped__", function) if _is_library(function.__module__ or "") else function
         if not isinstance(function, types.FunctionType) or _is_library(function.__module__ or ""):
             return
@@ -171,9 +184,9 @@ class _Walk:
         if vars(function):
             self.attributes(vars(function), name)
         for i, default in enumerate(function.__defaults__ or ()):
-            self.value(default, f"default {i} of {name}")
+            self.value(default, f"default {i} of {function.__name__}")
         for key, default in (function.__kwdefaults__ or {}).items():
-            self.value(default, f"default {key} of {name}")
+            self.value(default, f"default {key} of {function.__name__}")
         self.names_of(function.__code__, function.__globals__)
 
     def names_of(self, code: types.CodeType, namespace: dict[str, Any]) -> None:
@@ -197,12 +210,12 @@ class _Walk:
                 self.guards.add(_DICT_ITEM, module.__dict__, name, content, f"{module.__name__}.{name}")
                 self.value(content, f"{module.__name__}.{name}")
 
-    def module(self, module: Any, name: str) -> None:
+    def module(self, module: Any, name: Name) -> None:
         """All attributes of a module: numbers and flags, parameters, buffers, hooks and submodules."""
         self.attributes(vars(module), name)
         self.classes(type(module))
 
-    def object(self, value: Any, name: str) -> None:
+    def object(self, value: Any, name: Name) -> None:
         if isinstance(getattr(value, "__dict__", None), dict):
             self.attributes(vars(value), name)
         self.classes(type(value))
@@ -219,8 +232,9 @@ class _Walk:
                     self.guards.add(_ATTRIBUTE, base, key, item, name)
                 self.value(item, name)
 
-    def attributes(self, attributes: dict[str, Any], name: str) -> None:
-        self.guards.add(_DICT_SIZE, attributes, None, len(attributes), f"attributes of {name}")
+    def attributes(self, attributes: dict[str, Any], name: Name) -> None:
+        self.guards.add(_DICT_SIZE, attributes, None, len(attributes), (name, ".", "__dict__"))
         for key, item in attributes.items():
-            self.guards.add(_DICT_ITEM, attributes, key, item, f"{name}.{key}")
-            self.value(item, f"{name}.{key}")
+            self.guards.add(_DICT_ITEM, attributes, key, item, (name, ".", key))
+            if type(item) not in _PLAIN:
+                self.value(item, (name, ".", key))
