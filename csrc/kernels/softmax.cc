@@ -25,8 +25,21 @@ C StoreShiftedExp(const C* x, C shift, C* y, int64_t n) {
   });
 }
 
+// A line of one vector, in registers; the bits are those of the tree.
+template <class C>
+void SoftmaxVector(const C* x, C* y, int64_t n) {
+  const Tag<C> d;
+  const PartVector<C> part(n);
+  const auto v = part.load(x);
+  const C top = FoldVector(MaxOp(), d, hn::IfThenElse(part.mask, v, hn::Set(d, MaxOp::identity<C>())));
+  const auto e = VExp(d, hn::Sub(v, hn::Set(d, top)));
+  const C sum = FoldVector(SumOp(), d, hn::IfThenElse(part.mask, e, hn::Set(d, SumOp::identity<C>())));
+  part.store(hn::Mul(e, hn::Set(d, C(1) / sum)), y);
+}
+
 template <class C>
 void SoftmaxLine(const C* x, C* y, int64_t n) {
+  if (n <= kVector<C>) return SoftmaxVector(x, y, n);
   const Tag<C> d;
   const C sum = StoreShiftedExp(x, ReduceContiguous(MaxOp(), x, n), y, n);
   const auto scale = hn::Set(d, C(1) / sum);

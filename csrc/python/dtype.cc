@@ -136,6 +136,11 @@ bool to_scalar(PyObject* o, Scalar& out) {
 }
 
 bool to_int(PyObject* o, int64_t& out) {
+  if (PyLong_CheckExact(o)) {
+    int overflow;
+    out = PyLong_AsLongLongAndOverflow(o, &overflow);
+    return overflow == 0;
+  }
   if (PyBool_Check(o) || PyFloat_Check(o) || !PyIndex_Check(o)) {
     if (!PyBool_Check(o)) return false;
     out = o == Py_True;
