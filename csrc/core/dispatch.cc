@@ -112,7 +112,7 @@ void check_writable(const Tensor& self, const char* op, bool recording) {
   DS_CHECK(!(m->base.is_leaf() && m->base.requires_grad()),
            "a view of a leaf Variable that requires grad is being used in an in-place operation. (", op, ")");
   DS_CHECK(m->origin != ViewOrigin::kNoGrad,
-           "A view was created in no_grad mode and is being modified inplace with grad "
+           "A view was created in no_grad or inference mode and is being modified inplace with grad "
            "mode enabled. (",
            op, ")");
   DS_CHECK(m->origin != ViewOrigin::kMultiple,
@@ -129,8 +129,11 @@ void rebase_history(const Tensor& self, Edge value, const Meta& value_meta) {
   if (m && m->base.defined()) {
     const Tensor base = m->base;
     set_edge(base, autograd_hooks().scatter_into_base(self, base, base.edge(), std::move(value), value_meta));
-    m->edge = {};
     m->view_version = self.version() - 1;  // stale: re-derived from the base when next used
+    if (m->retain_hook)
+      self.edge();  // .grad follows the tensor from the old edge to the new one
+    else
+      m->edge = {};
     return;
   }
   if (!value.node)  // a constant: what was here before gets zeros, and the tensor still requires grad
@@ -223,7 +226,7 @@ void dispatch_op(const OpDef& def, const void* op, Inputs in, TensorList& out) {
     const LockRelease unlocked(touched_bytes(in, out) > kReleaseLockBytes);
     def.eval(op, in, {out.data(), out.size()});
     // The tape below touches no Python object, so the lock may stay released.
-    if (m.grad && def.info->differentiable && any_requires_grad(in)) {
+    if (m.records() && def.info->differentiable && any_requires_grad(in)) {
       Ref<Node> node = record_on_tape(def, op, in, out);
       for (uint32_t i = 0; i < out.size(); ++i)
         if (is_floating(out[i].dtype())) set_edge(out[i], {node, i});
@@ -233,16 +236,18 @@ void dispatch_op(const OpDef& def, const void* op, Inputs in, TensorList& out) {
   }
 
   // Views: remember the base so that writes through either side are seen by both.
-  if (!m.inference && def.info->differentiable) {
+  if (!in[0].cell()->inference && def.info->differentiable) {
     const GradMeta* source = in[0].cell()->grad_meta.get();
     const Tensor base = source && source->base.defined() ? source->base : in[0];
     const bool tracked = is_floating(in[0].dtype());
     Ref<Node> node;
-    if (m.grad && tracked && in[0].requires_grad()) node = record_on_tape(def, op, in, out);
+    if (m.records() && tracked && in[0].requires_grad()) node = record_on_tape(def, op, in, out);
     for (uint32_t i = 0; tracked && i < out.size(); ++i) {
       GradMeta& g = grad_meta(out[i]);
       g.base = base;
-      g.origin = !m.grad ? ViewOrigin::kNoGrad : def.schema.returns_list ? ViewOrigin::kMultiple : ViewOrigin::kGrad;
+      g.origin = !m.records()              ? ViewOrigin::kNoGrad
+                 : def.schema.returns_list ? ViewOrigin::kMultiple
+                                           : ViewOrigin::kGrad;
       g.view_version = out[i].version();
       if (node) g.edge = {node, i};
     }
@@ -267,7 +272,7 @@ namespace {
 
 void dispatch_inplace_now(const OpDef& def, const void* op, Inputs in, Recorder* recorder) {
   const Tensor& self = in[0];
-  const bool recording = mode().grad && any_requires_grad(in) && is_floating(self.dtype());
+  const bool recording = mode().records() && any_requires_grad(in) && is_floating(self.dtype());
   check_writable(self, def.name(), recording);
   if (def.info->kind == Kind::kPointwise)
     for (const Tensor& t : in.subspan(1)) check_no_partial_overlap(t, self, def.name());
@@ -318,7 +323,7 @@ void dispatch_inplace_now(const OpDef& def, const void* op, Inputs in, Recorder*
 
 void write_now(const Tensor& target, const Tensor& value, const char* op) {
   const bool recording =
-      mode().grad && is_floating(target.dtype()) && (target.requires_grad() || value.requires_grad());
+      mode().records() && is_floating(target.dtype()) && (target.requires_grad() || value.requires_grad());
   check_writable(target, op, recording);
   DS_CHECK(broadcast_sizes(op, target.sizes(), value.sizes()) == target.sizes(), op, ": output with shape ",
            target.sizes(), " doesn't match the broadcast shape ", broadcast_sizes(op, target.sizes(), value.sizes()));

@@ -86,7 +86,7 @@ Grads vjp_by_composite(const OpDef& def, const void* op, const Vjp& c) {
   }
   TensorList outputs;
   {
-    const GradGuard recording(true);
+    const RecordingGuard recording;
     def.composite(op, inputs, outputs);
   }
   TensorList roots, grads;
