@@ -126,6 +126,13 @@ def test_materialized_zeros_belong_to_the_graph_that_is_asked_for() -> None:
         assert zeros.requires_grad is create_graph
 
 
+def test_a_constant_derivative_is_no_part_of_the_graph() -> None:
+    for f in (lambda x: x.sort()[0], lambda x: x.topk(2)[0], lambda x: x.max(-1)[0], lambda x: x * 2):
+        x = leaf(3.0, 1.0, 2.0)
+        (g,) = deepseek.autograd.grad(f(x).sum(), x, create_graph=True)
+        assert not g.requires_grad
+
+
 def test_create_graph_false_gives_constants() -> None:
     x = leaf(2.0)
     (g,) = deepseek.autograd.grad((x * x).sum(), x)

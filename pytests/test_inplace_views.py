@@ -99,6 +99,15 @@ def test_a_view_of_such_a_leaf_is_not_written(view: Callable[[Any], Any]) -> Non
     assert x.tolist() == [1.0, 2.0]
 
 
+def test_a_view_of_a_leaf_that_was_switched_off_is_not_written() -> None:
+    x = leaf(1.0, 2.0)
+    view = x[:1]
+    x.requires_grad_(False)
+    with pytest.raises(RuntimeError, match="leaf"):
+        view.add_(1)  # the view still has its gradient edge
+    assert x.tolist() == [1.0, 2.0] and x.is_leaf
+
+
 def test_a_leaf_is_written_under_no_grad() -> None:
     x = leaf(1.0, 2.0)
     with deepseek.no_grad():

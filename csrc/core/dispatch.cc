@@ -109,7 +109,7 @@ void check_writable(const Tensor& self, const char* op, bool recording) {
   DS_CHECK(!(self.is_leaf() && self.cell()->requires_grad),
            "a leaf Variable that requires grad is being used in an in-place operation. (", op, ")");
   if (!m || !m->base.defined()) return;
-  DS_CHECK(!(m->base.is_leaf() && m->base.requires_grad()),
+  DS_CHECK(!(m->base.is_leaf() && self.requires_grad()),
            "a view of a leaf Variable that requires grad is being used in an in-place operation. (", op, ")");
   DS_CHECK(m->origin != ViewOrigin::kNoGrad,
            "A view was created in no_grad or inference mode and is being modified inplace with grad "
