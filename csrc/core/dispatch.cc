@@ -123,8 +123,9 @@ void check_writable(const Tensor& self, const char* op, bool recording) {
            op, ")");
 }
 
-// After `self`'s memory was overwritten by a value with gradient edge `value`: who now gets gradients.
-void rebase_history(const Tensor& self, Edge value, const Meta& value_meta) {
+// After `self`'s memory was overwritten by a value with gradient edge `value`: who now gets gradients. `fresh`: nobody
+// else has that edge.
+void rebase_history(const Tensor& self, Edge value, const Meta& value_meta, bool fresh) {
   GradMeta* m = self.cell()->grad_meta.get();
   if (m && m->base.defined()) {
     const Tensor base = m->base;
@@ -138,6 +139,8 @@ void rebase_history(const Tensor& self, Edge value, const Meta& value_meta) {
   }
   if (!value.node)  // a constant: what was here before gets zeros, and the tensor still requires grad
     value = autograd_hooks().scatter_into_base(self, self, self.edge(), {}, value_meta);
+  else if (!fresh || value_meta.sizes != self.sizes() || value_meta.dtype != self.dtype())
+    value = autograd_hooks().scatter_into_base(self, self, {}, std::move(value), value_meta);  // an edge of its own
   set_edge(self, std::move(value));
 }
 
@@ -170,7 +173,7 @@ void record_clone(Recorder& recorder, const Tensor& from, const Tensor& copy) {
 }
 
 void dispatch_inplace_now(const OpDef& def, const void* op, Inputs in, Recorder* recorder);
-void write_now(const Tensor& target, const Tensor& value, const char* op);
+void write_now(const Tensor& target, const Tensor& value, const char* op, bool fresh);
 
 }  // namespace
 
@@ -264,7 +267,7 @@ void dispatch_inplace(const OpDef& def, const void* op, Inputs in) {
 }
 
 void write_into(const Tensor& target, const Tensor& value, const char* op) {
-  write_now(target, value, op);
+  write_now(target, value, op, false);
   if (mode().recorder) mode().recorder->record_write(target, value);
 }
 
@@ -318,10 +321,13 @@ void dispatch_inplace_now(const OpDef& def, const void* op, Inputs in, Recorder*
   dispatch_op(def, op, inputs, result);
   DS_CHECK(can_cast(result[0].dtype(), self.dtype()), "result type ", name_of(result[0].dtype()),
            " can't be cast to the desired output type ", name_of(self.dtype()), " (", def.name(), "_)");
-  write_now(self, result[0], def.name());
+  const auto has_its_edge = [&](const Tensor& t) {
+    return t.defined() && (t.is(result[0]) || (t.requires_grad() && t.edge().node == result[0].edge().node));
+  };
+  write_now(self, result[0], def.name(), !recording || std::ranges::none_of(in, has_its_edge));
 }
 
-void write_now(const Tensor& target, const Tensor& value, const char* op) {
+void write_now(const Tensor& target, const Tensor& value, const char* op, bool fresh) {
   const bool recording =
       mode().records() && is_floating(target.dtype()) && (target.requires_grad() || value.requires_grad());
   check_writable(target, op, recording);
@@ -339,7 +345,7 @@ void write_now(const Tensor& target, const Tensor& value, const char* op) {
   }
   const Edge value_edge = recording ? value.edge() : Edge{};
   target.storage()->bump_version();
-  if (recording) rebase_history(target, value_edge, value.meta());
+  if (recording) rebase_history(target, value_edge, value.meta(), fresh);
 }
 
 }  // namespace
