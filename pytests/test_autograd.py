@@ -1,4 +1,4 @@
-"""Autograd: backward, grad, leaves, modes, hooks, deep graphs, memory."""
+"""Autograd: backward, grad, leaves, deep graphs, memory."""
 
 from __future__ import annotations
 
@@ -39,17 +39,6 @@ def test_reading_grad_of_a_non_leaf_warns() -> None:
     y = leaf(1.0) * 2
     with pytest.warns(UserWarning, match="retain_grad|non-leaf"):
         assert y.grad is None
-
-
-def test_retain_grad() -> None:
-    x = leaf(1.0, 2.0)
-    y = x * 2
-    y.retain_grad()
-    y.retain_grad()
-    assert y.retains_grad
-    (y * y).sum().backward()
-    close(y.grad, 4, 8)
-    close(x.grad, 8, 16)
 
 
 def test_backward_needs_a_scalar_or_a_gradient() -> None:
@@ -130,6 +119,20 @@ def test_create_graph_gives_higher_derivatives() -> None:
         y = y.sum()
 
 
+def test_materialized_zeros_belong_to_the_graph_that_is_asked_for() -> None:
+    x, unused = leaf(2.0), leaf(1.0)
+    for create_graph in (False, True):
+        _, zeros = deepseek.autograd.grad((x * x).sum(), (x, unused), create_graph=create_graph, materialize_grads=True)
+        assert zeros.requires_grad is create_graph
+
+
+def test_a_constant_derivative_is_no_part_of_the_graph() -> None:
+    for f in (lambda x: x.sort()[0], lambda x: x.topk(2)[0], lambda x: x.max(-1)[0], lambda x: x * 2):
+        x = leaf(3.0, 1.0, 2.0)
+        (g,) = deepseek.autograd.grad(f(x).sum(), x, create_graph=True)
+        assert not g.requires_grad
+
+
 def test_create_graph_false_gives_constants() -> None:
     x = leaf(2.0)
     (g,) = deepseek.autograd.grad((x * x).sum(), x)
@@ -155,6 +158,17 @@ def test_backward_with_inputs() -> None:
     (x * z).sum().backward(inputs=[x])
     close(x.grad, 2)
     assert z.grad is None
+
+
+def test_backward_with_inputs_that_are_no_leaves() -> None:
+    x = leaf(1.0)
+    y = x * 2
+    with pytest.raises(RuntimeError, match="scalar"):
+        deepseek.cat([y, y]).backward(inputs=[y])
+    assert not y.retains_grad  # a refused call leaves nothing behind
+    (y * 3).sum().backward(inputs=[y])
+    close(y.grad, 3)
+    assert y.retains_grad and x.grad is None
 
 
 def test_the_same_tensor_used_several_times() -> None:
@@ -243,157 +257,52 @@ def test_detach_shares_memory_and_drops_history() -> None:
     close(x.grad, 7, 2)
 
 
-# --- modes ------------------------------------------------------------------------------------------------------------
-def test_no_grad_and_enable_grad() -> None:
-    x = leaf(1.0)
-    assert deepseek.is_grad_enabled()
-    with deepseek.no_grad():
-        assert not deepseek.is_grad_enabled() and not (x * 2).requires_grad
-        with deepseek.enable_grad():
-            assert (x * 2).requires_grad
-        assert not (x * 2).requires_grad
-    assert (x * 2).requires_grad
-
-
-def test_no_grad_restores_after_an_exception() -> None:
-    with pytest.raises(KeyError), deepseek.no_grad():
-        raise KeyError
-    assert deepseek.is_grad_enabled()
-
-
-@pytest.mark.parametrize(
-    "decorate", [lambda f: deepseek.no_grad()(f), lambda f: deepseek.no_grad(f), lambda f: deepseek.inference_mode()(f)]
-)
-def test_modes_as_decorators(decorate: Any) -> None:
-    @decorate
-    def f(x: Any, *, scale: int) -> Any:
-        """A doc."""
-        return x * scale
-
-    assert not f(leaf(1.0), scale=2).requires_grad
-    assert f.__name__ == "f" and f.__doc__ == "A doc."
-
-
-def test_modes_around_generators() -> None:
-    @deepseek.no_grad()
-    def steps(x: Any) -> Any:
-        yield (x * 2).requires_grad
-        yield (x * 3).requires_grad
-
-    found = []
-    for flag in steps(leaf(1.0)):
-        found.append((flag, deepseek.is_grad_enabled()))
-    assert found == [(False, True), (False, True)]
-
-
-def test_set_grad_enabled() -> None:
-    x = leaf(1.0)
-    with deepseek.set_grad_enabled(False):
-        assert not (x * 2).requires_grad
-    deepseek.set_grad_enabled(False)
-    try:
-        assert not (x * 2).requires_grad
-    finally:
-        deepseek.set_grad_enabled(True)
-
-
-def test_inference_mode() -> None:
-    x = leaf(1.0, 2.0)
-    with deepseek.inference_mode():
-        assert deepseek.is_inference_mode_enabled()
-        y = x * 2
-        assert y.is_inference() and not y.requires_grad
-        y.add_(1)
-    assert not deepseek.is_inference_mode_enabled()
-    with pytest.raises(RuntimeError, match="[Ii]nference"):
-        y.add_(1)
-    with pytest.raises(RuntimeError, match="[Ii]nference"):
-        x * y
-    assert (y.clone() * x).requires_grad
-
-
-def test_modes_belong_to_their_thread() -> None:
-    seen = []
-    with deepseek.no_grad():
-        worker = threading.Thread(target=lambda: seen.append(deepseek.is_grad_enabled()))
-        worker.start()
-        worker.join()
-    assert seen == [True]
-
-
-# --- hooks ------------------------------------------------------------------------------------------------------------
-def test_tensor_hook_sees_and_replaces_the_gradient() -> None:
-    x = leaf(1.0, 2.0)
-    y = x * 2
-    seen = []
-    y.register_hook(lambda g: seen.append(g.tolist()))
-    handle = y.register_hook(lambda g: g * 10)
-    y.sum().backward(retain_graph=True)
-    assert seen == [[1.0, 1.0]]
-    close(x.grad, 20, 20)
-    handle.remove()
-    x.grad = None
-    y.sum().backward()
-    close(x.grad, 2, 2)
-
-
-def test_hooks_run_in_order_and_before_accumulation() -> None:
-    x = leaf(1.0)
-    order = []
-    x.register_hook(lambda g: (order.append("a"), g * 2)[1])
-    x.register_hook(lambda g: (order.append("b"), g + 1)[1])
-    x.register_post_accumulate_grad_hook(lambda t: order.append(("after", t.grad.item())))
-    (x * 3).sum().backward()
-    assert order == ["a", "b", ("after", 7.0)]
-
-
-def test_post_accumulate_hook_may_free_the_gradient() -> None:
-    x = leaf(1.0)
-
-    def step(t: Any) -> None:
-        with deepseek.no_grad():
-            t.sub_(t.grad, alpha=0.5)
-        t.grad = None
-
-    handle = x.register_post_accumulate_grad_hook(step)
-    (x * 2).sum().backward()
-    assert x.grad is None
-    close(x, 0)
-    handle.remove()
-    (x * 2).sum().backward()
-    close(x.grad, 2)
-
-
-def test_hook_on_a_tensor_without_grad_is_refused() -> None:
-    with pytest.raises(RuntimeError, match="require"):
-        deepseek.ones(2).register_hook(lambda g: g)
-    with pytest.raises(RuntimeError, match="leaf|require"):
-        (leaf(1.0) * 2).register_post_accumulate_grad_hook(lambda t: None)
-
-
-def test_an_error_in_a_hook_reaches_the_caller() -> None:
-    x = leaf(1.0)
-
-    def bad(_: Any) -> None:
-        raise LookupError("from the hook")
-
-    y = x * 2
-    y.register_hook(bad)
-    with pytest.raises(LookupError, match="from the hook"):
+def test_a_leaf_switched_off_after_the_forward_pass_gets_no_gradient() -> None:
+    for switch_off in (lambda t: t.requires_grad_(False), lambda t: t.detach_()):
+        x, w = leaf(1.0), leaf(2.0)
+        y = x * w
+        switch_off(x)
         y.sum().backward()
-    assert x.grad is None
-    (x * 2).sum().backward()
-    close(x.grad, 2)
+        assert x.grad is None
+        close(w.grad, 1)
 
 
-def test_retain_grad_sees_the_hooked_gradient() -> None:
-    x = leaf(1.0)
+def test_requires_grad_of_a_result() -> None:
+    y = leaf(1.0) * 2
+    assert y.requires_grad_() is y and not y.is_leaf
+    y.requires_grad = True
+    with pytest.raises(RuntimeError, match="leaf"):
+        y.requires_grad_(False)
+
+
+def test_dot_grad_is_never_the_given_gradient_itself() -> None:
+    for create_graph in (False, True):
+        x = leaf(1.0, 2.0)
+        x.backward(x, create_graph=create_graph)
+        assert x.grad is not x and x.grad.data_ptr() != x.data_ptr()
+        x.backward(deepseek.ones(2, dtype=F64))
+        close(x, 1, 2)
+        close(x.grad, 2, 3)
+
+
+def test_a_plain_backward_adds_in_place_to_a_gradient_with_a_graph() -> None:
+    x = leaf(1.0, 2.0)
+    (x * x).sum().backward(create_graph=True)
+    first = x.grad
+    (x * x).sum().backward()
+    assert x.grad is first and first.requires_grad
+    close(first, 4, 8)
+
+
+def test_a_view_does_not_lead_where_its_detached_base_came_from() -> None:
+    x = leaf(1.0, 2.0)
     y = x * 2
-    y.register_hook(lambda g: g * 5)
-    y.retain_grad()
-    y.sum().backward()
-    close(y.grad, 5)
-    close(x.grad, 10)
+    v = y[:1]
+    y.detach_()
+    y.fill_(7.0)
+    v.sum().backward()
+    close(v, 7)
+    assert x.grad is None
 
 
 # --- graph objects ----------------------------------------------------------------------------------------------------

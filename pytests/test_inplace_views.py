@@ -99,6 +99,15 @@ def test_a_view_of_such_a_leaf_is_not_written(view: Callable[[Any], Any]) -> Non
     assert x.tolist() == [1.0, 2.0]
 
 
+def test_a_view_of_a_leaf_that_was_switched_off_is_not_written() -> None:
+    x = leaf(1.0, 2.0)
+    view = x[:1]
+    x.requires_grad_(False)
+    with pytest.raises(RuntimeError, match="leaf"):
+        view.add_(1)  # the view still has its gradient edge
+    assert x.tolist() == [1.0, 2.0] and x.is_leaf
+
+
 def test_a_leaf_is_written_under_no_grad() -> None:
     x = leaf(1.0, 2.0)
     with deepseek.no_grad():
@@ -210,6 +219,21 @@ def test_a_constant_written_over_a_result_leaves_zero_gradients(write: Callable[
     assert y.requires_grad and not y.is_leaf and y._version == 1
     y.sum().backward()
     assert x.grad.tolist() == [0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (2,)])
+@pytest.mark.parametrize("dtype", [deepseek.float32, F64])
+def test_the_target_of_a_copy_has_a_gradient_of_its_own(shape: tuple[int, ...], dtype: Any) -> None:
+    value = deepseek.ones(shape, dtype=dtype, requires_grad=True) * 2
+    y = deepseek.zeros(2, dtype=F64)
+    y.copy_(value)
+    seen: list[Any] = []
+    y.register_hook(lambda g: seen.append((g.tolist(), g.dtype)))
+    weight = deepseek.tensor([1.0, 10.0], dtype=F64)
+    dy, dvalue = deepseek.autograd.grad((y * weight).sum() + (value * 100).sum(), (y, value))
+    assert dy.tolist() == [1.0, 10.0] and seen == [([1.0, 10.0], F64)]
+    assert dvalue.dtype == dtype and dvalue.shape == shape
+    assert dvalue.tolist() == ([101.0, 110.0] if shape == (2,) else deepseek.full(shape, 111.0).tolist())
 
 
 def test_version_counter() -> None:

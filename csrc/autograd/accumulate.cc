@@ -10,7 +10,7 @@ namespace {
 void accumulate(const Tensor& leaf, const Tensor& g, bool create_graph) {
   Tensor& target = grad_meta(leaf).grad;
   if (create_graph) {
-    target = target.defined() ? add(target, g) : g;
+    target = target.defined() ? add(target, g) : clone(g);  // never the tensor that was given as the gradient itself
   } else if (!target.defined()) {
     const bool ours = g.cell()->use_count() == 1 && g.storage()->use_count() == 1 && g.is_contiguous();
     if (ours && !g.requires_grad()) {
@@ -19,8 +19,6 @@ void accumulate(const Tensor& leaf, const Tensor& g, bool create_graph) {
       target = Tensor::empty_strided(g.sizes(), preserved_strides(leaf.sizes(), leaf.strides()), g.dtype());
       copy_(target, g.alias());
     }
-  } else if (target.requires_grad()) {
-    target = add(target.alias(), g);
   } else {
     add_(target, g);  // in place: an optimizer may hold on to .grad
   }
@@ -40,7 +38,7 @@ class AccumulateGrad final : public Node {
   }
 
   TensorList backward(Inputs grads, bool create_graph) override {
-    if (!grads[0].defined()) return {};
+    if (!grads[0].defined() || !leaf_.requires_grad()) return {};  // it may be switched off since the graph was made
     if (Recorder* r = mode().recorder) {
       {
         const RecorderPause pause;

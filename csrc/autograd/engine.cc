@@ -50,8 +50,9 @@ class Engine {
   }
 
   void want(const Tensor& input, uint32_t result) {
+    DS_CHECK(input.requires_grad(), "One of the differentiated Tensors does not require grad");
     const Edge e = input.edge();
-    DS_CHECK(e.node, "One of the differentiated Tensors does not require grad");
+    if (!e.node) return;  // a view made under no_grad: it requires a gradient, as its base does, but no graph has it
     slot(e.node).captures.push_back({e.index, result});
   }
 
@@ -161,30 +162,35 @@ class Engine {
   std::vector<Slot*> queue_;
 };
 
-void seed_all(Engine& engine, Inputs roots, Inputs grads) {
+void check_roots(Inputs roots, Inputs grads) {
   for (size_t i = 0; i < roots.size(); ++i) {
     const Tensor& root = roots[i];
     DS_CHECK(root.requires_grad(), "element ", i, " of tensors does not require grad and does not have a grad_fn");
     if (i < grads.size() && grads[i].defined()) {
       DS_CHECK(grads[i].sizes() == root.sizes(), "Mismatch in shape: grad_output[", i, "] has a shape of ",
                grads[i].sizes(), " and output[", i, "] has a shape of ", root.sizes(), ".");
-      engine.seed(root, grads[i]);
     } else {
       DS_CHECK(root.numel() == 1, "grad can be implicitly created only for scalar outputs; got shape ", root.sizes(),
                ", pass gradient= of that shape");
-      engine.seed(root, full(root.sizes(), 1.0, root.dtype()));
     }
+  }
+}
+
+void seed_all(Engine& engine, Inputs roots, Inputs grads) {
+  for (size_t i = 0; i < roots.size(); ++i) {
+    const bool given = i < grads.size() && grads[i].defined();
+    engine.seed(roots[i], given ? grads[i] : full(roots[i].sizes(), 1.0, roots[i].dtype()));
   }
 }
 
 }  // namespace
 
 void backward(Inputs roots, Inputs grads, Inputs inputs, BackwardOptions options) {
+  check_roots(roots, grads);
   Engine engine(options);
   for (uint32_t i = 0; i < inputs.size(); ++i) {
-    DS_CHECK(inputs[i].is_leaf(), "backward(inputs=...): input ", i,
-             " is not a leaf; call retain_grad() on it, or use autograd.grad");
     engine.want(inputs[i], i);
+    retain_grad(inputs[i]);
   }
   // Seeding comes after pruning so that gradients go only where they are wanted.
   if (!inputs.empty()) {
@@ -196,6 +202,7 @@ void backward(Inputs roots, Inputs grads, Inputs inputs, BackwardOptions options
 }
 
 TensorList grad(Inputs roots, Inputs grads, Inputs inputs, BackwardOptions options) {
+  check_roots(roots, grads);
   Engine engine(options);
   TensorList results(inputs.size());
   for (uint32_t i = 0; i < inputs.size(); ++i) engine.want(inputs[i], i);
@@ -216,7 +223,9 @@ class RetainGrad final : public Hook {
   explicit RetainGrad(Ref<WeakCell> cell) : cell_(std::move(cell)) {}
   Tensor call(const Tensor& g) override {
     if (mode().recorder) mode().recorder->refuse("retain_grad() on a tensor made in the function");
-    if (cell_->cell) cell_->cell->grad_meta->grad = g.requires_grad() ? g : g.alias();
+    if (!cell_->cell) return {};
+    Tensor& have = cell_->cell->grad_meta->grad;
+    have = have.defined() ? add(have, g) : clone(g);
     return {};
   }
 
@@ -258,9 +267,11 @@ void remove_hook(const Tensor& t, int64_t id) {
 
 void retain_grad(const Tensor& t) {
   DS_CHECK(t.requires_grad(), "can't retain_grad on Tensor that has requires_grad=False");
-  if (t.is_leaf() || grad_meta(t).retains_grad) return;
-  grad_meta(t).retains_grad = true;
-  register_hook(t, Ref<Hook>(new RetainGrad(weak_cell(t))));
+  if (t.is_leaf() || grad_meta(t).retain_hook) return;
+  const Edge e = t.edge();
+  const int64_t id = g_next_hook.fetch_add(1);
+  e.node->hooks.push_back({id, e.index, Ref<Hook>(new RetainGrad(weak_cell(t))), true});
+  grad_meta(t).retain_hook = id;
 }
 
 }  // namespace deepseek

@@ -118,10 +118,10 @@ void check_writable(const Tensor& self, const char* op, bool recording) {
   DS_CHECK(!(self.is_leaf() && self.cell()->requires_grad),
            "a leaf Variable that requires grad is being used in an in-place operation. (", op, ")");
   if (!m || !m->base.defined()) return;
-  DS_CHECK(!(m->base.is_leaf() && m->base.requires_grad()),
+  DS_CHECK(!(m->base.is_leaf() && self.requires_grad()),
            "a view of a leaf Variable that requires grad is being used in an in-place operation. (", op, ")");
   DS_CHECK(m->origin != ViewOrigin::kNoGrad,
-           "A view was created in no_grad mode and is being modified inplace with grad "
+           "A view was created in no_grad or inference mode and is being modified inplace with grad "
            "mode enabled. (",
            op, ")");
   DS_CHECK(m->origin != ViewOrigin::kMultiple,
@@ -132,18 +132,24 @@ void check_writable(const Tensor& self, const char* op, bool recording) {
            op, ")");
 }
 
-// After `self`'s memory was overwritten by a value with gradient edge `value`: who now gets gradients.
-void rebase_history(const Tensor& self, Edge value, const Meta& value_meta) {
+// After `self`'s memory was overwritten by a value with gradient edge `value`: who now gets gradients. `fresh`: nobody
+// else has that edge.
+void rebase_history(const Tensor& self, Edge value, const Meta& value_meta, bool fresh) {
   GradMeta* m = self.cell()->grad_meta.get();
   if (m && m->base.defined()) {
     const Tensor base = m->base;
     set_edge(base, autograd_hooks().scatter_into_base(self, base, base.edge(), std::move(value), value_meta));
-    m->edge = {};
     m->view_version = self.version() - 1;  // stale: re-derived from the base when next used
+    if (m->retain_hook)
+      self.edge();  // .grad follows the tensor from the old edge to the new one
+    else
+      m->edge = {};
     return;
   }
   if (!value.node)  // a constant: what was here before gets zeros, and the tensor still requires grad
     value = autograd_hooks().scatter_into_base(self, self, self.edge(), {}, value_meta);
+  else if (!fresh || value_meta.sizes != self.sizes() || value_meta.dtype != self.dtype())
+    value = autograd_hooks().scatter_into_base(self, self, {}, std::move(value), value_meta);  // an edge of its own
   set_edge(self, std::move(value));
 }
 
@@ -176,7 +182,7 @@ void record_clone(Recorder& recorder, const Tensor& from, const Tensor& copy) {
 }
 
 void dispatch_inplace_now(const OpDef& def, const void* op, Inputs in, Recorder* recorder);
-void write_now(const Tensor& target, const Tensor& value, const char* op);
+void write_now(const Tensor& target, const Tensor& value, const char* op, bool fresh);
 
 }  // namespace
 
@@ -216,15 +222,17 @@ void dispatch_view(const OpDef& def, const void* op, Inputs in, TensorList& out)
   for (const ViewSpec& s : specs) out.push_back(in[0].alias(s));
   const Mode& m = mode();
   // Remember the base so that writes through either side are seen by both.
-  if (!m.inference && def.info->differentiable && is_floating(in[0].dtype())) {
+  if (!in[0].cell()->inference && def.info->differentiable && is_floating(in[0].dtype())) {
     const GradMeta* source = in[0].cell()->grad_meta.get();
     const Tensor base = source && source->base.defined() ? source->base : in[0];
     Ref<Node> node;
-    if (m.grad && in[0].requires_grad()) node = record_on_tape(def, op, in, out);
+    if (m.records() && in[0].requires_grad()) node = record_on_tape(def, op, in, out);
     for (uint32_t i = 0; i < out.size(); ++i) {
       GradMeta& g = grad_meta(out[i]);
       g.base = base;
-      g.origin = !m.grad ? ViewOrigin::kNoGrad : def.schema.returns_list ? ViewOrigin::kMultiple : ViewOrigin::kGrad;
+      g.origin = !m.records()              ? ViewOrigin::kNoGrad
+                 : def.schema.returns_list ? ViewOrigin::kMultiple
+                                           : ViewOrigin::kGrad;
       g.view_version = out[i].version();
       if (node) g.edge = {node, i};
     }
@@ -243,7 +251,7 @@ void run_kernel(const OpDef& def, const void* op, Inputs in, const Metas& metas,
   def.eval(op, in, {out.data(), out.size()});
   const Mode& m = mode();
   // The tape below touches no Python object, so the lock may stay released.
-  if (m.grad && def.info->differentiable && any_requires_grad(in)) {
+  if (m.records() && def.info->differentiable && any_requires_grad(in)) {
     Ref<Node> node = record_on_tape(def, op, in, out);
     for (uint32_t i = 0; i < out.size(); ++i)
       if (is_floating(out[i].dtype())) set_edge(out[i], {node, i});
@@ -281,7 +289,7 @@ void dispatch_inplace(const OpDef& def, const void* op, Inputs in) {
 }
 
 void write_into(const Tensor& target, const Tensor& value, const char* op) {
-  write_now(target, value, op);
+  write_now(target, value, op, false);
   if (mode().recorder) mode().recorder->record_write(target, value);
 }
 
@@ -289,7 +297,7 @@ namespace {
 
 void dispatch_inplace_now(const OpDef& def, const void* op, Inputs in, Recorder* recorder) {
   const Tensor& self = in[0];
-  const bool recording = mode().grad && any_requires_grad(in) && is_floating(self.dtype());
+  const bool recording = mode().records() && any_requires_grad(in) && is_floating(self.dtype());
   check_writable(self, def.name(), recording);
   if (def.info->kind == Kind::kPointwise)
     for (const Tensor& t : in.subspan(1)) check_no_partial_overlap(t, self, def.name());
@@ -335,12 +343,15 @@ void dispatch_inplace_now(const OpDef& def, const void* op, Inputs in, Recorder*
   dispatch_op(def, op, inputs, result);
   DS_CHECK(can_cast(result[0].dtype(), self.dtype()), "result type ", name_of(result[0].dtype()),
            " can't be cast to the desired output type ", name_of(self.dtype()), " (", def.name(), "_)");
-  write_now(self, result[0], def.name());
+  const auto has_its_edge = [&](const Tensor& t) {
+    return t.defined() && (t.is(result[0]) || (t.requires_grad() && t.edge().node == result[0].edge().node));
+  };
+  write_now(self, result[0], def.name(), !recording || std::ranges::none_of(in, has_its_edge));
 }
 
-void write_now(const Tensor& target, const Tensor& value, const char* op) {
+void write_now(const Tensor& target, const Tensor& value, const char* op, bool fresh) {
   const bool recording =
-      mode().grad && is_floating(target.dtype()) && (target.requires_grad() || value.requires_grad());
+      mode().records() && is_floating(target.dtype()) && (target.requires_grad() || value.requires_grad());
   check_writable(target, op, recording);
   DS_CHECK(broadcast_sizes(op, target.sizes(), value.sizes()) == target.sizes(), op, ": output with shape ",
            target.sizes(), " doesn't match the broadcast shape ", broadcast_sizes(op, target.sizes(), value.sizes()));
@@ -356,7 +367,7 @@ void write_now(const Tensor& target, const Tensor& value, const char* op) {
   }
   const Edge value_edge = recording ? value.edge() : Edge{};
   target.storage()->bump_version();
-  if (recording) rebase_history(target, value_edge, value.meta());
+  if (recording) rebase_history(target, value_edge, value.meta(), fresh);
 }
 
 }  // namespace

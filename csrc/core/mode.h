@@ -39,6 +39,8 @@ struct Mode {
   DType autocast_dtype = DType::kBFloat16;
   Recorder* recorder = nullptr;
   Generator* generator = nullptr;  // null: default_generator()
+
+  bool records() const { return grad && !inference; }  // enable_grad inside inference_mode records nothing
 };
 
 // Constant initialisation and this model make a look-up one instruction.
@@ -65,6 +67,17 @@ class GradGuard {
 
  private:
   bool before_;
+};
+
+// Records while it lives, whatever the modes say.
+class RecordingGuard {
+ public:
+  RecordingGuard() : grad_(true), inference_(mode().inference) { mode().inference = false; }
+  ~RecordingGuard() { mode().inference = inference_; }
+
+ private:
+  GradGuard grad_;
+  bool inference_;
 };
 
 // The default floating dtype for Python floats, as torch.set_default_dtype.

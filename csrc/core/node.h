@@ -22,6 +22,7 @@ struct HookEntry {
   int64_t id;
   uint32_t index;  // which output of the node
   Ref<Hook> hook;
+  bool retains = false;  // keeps .grad: runs after all others, whenever it was registered
 };
 
 class Node : public Counted {
@@ -67,7 +68,7 @@ struct WeakCell : Counted {
   Cell* cell = nullptr;
 };
 
-// How a view was made: normally, under no_grad, or as one of several outputs (split, unbind).
+// How a view was made: normally, under no_grad or inference_mode, or as one of several outputs (split, unbind).
 enum class ViewOrigin : uint8_t { kGrad, kNoGrad, kMultiple };
 
 struct GradMeta {
@@ -77,7 +78,7 @@ struct GradMeta {
   Tensor base;                  // the tensor this is a differentiable view of
   uint32_t view_version = 0;    // storage version at which `edge` was right for a view
   ViewOrigin origin = ViewOrigin::kGrad;
-  bool retains_grad = false;
+  int64_t retain_hook = 0;  // after retain_grad(): the id of its hook
   Ref<WeakCell> weak;
   std::vector<HookEntry> leaf_hooks;
   std::vector<HookEntry> post_accumulate_hooks;
@@ -87,6 +88,7 @@ struct GradMeta {
 };
 
 GradMeta& grad_meta(const Tensor& t);
+// Hooks stay with the old edge, which made the value they were registered on; retain_grad() moves to the new one.
 void set_edge(const Tensor& t, Edge edge);
 Ref<WeakCell> weak_cell(const Tensor& t);
 

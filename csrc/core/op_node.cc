@@ -55,7 +55,8 @@ TensorList OpNode::backward(Inputs grads, bool create_graph) {
   for (size_t i = 0; i < out_.size(); ++i) {
     out.push_back(out_[i].unpack(def_.name()));
     // A saved output does not own its node; for second derivatives it gets it back here.
-    if (create_graph && out[i].has_data()) set_edge(out[i], {Ref<Node>(this), static_cast<uint32_t>(i)});
+    if (create_graph && out[i].has_data() && is_floating(out[i].dtype()))
+      set_edge(out[i], {Ref<Node>(this), static_cast<uint32_t>(i)});
   }
   DS_CHECK(def_.vjp, def_.name(), " is not differentiable");
   Grads result;
@@ -86,7 +87,7 @@ Grads vjp_by_composite(const OpDef& def, const void* op, const Vjp& c) {
   }
   TensorList outputs;
   {
-    const GradGuard recording(true);
+    const RecordingGuard recording;
     def.composite(op, inputs, outputs);
   }
   TensorList roots, grads;

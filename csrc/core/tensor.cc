@@ -1,5 +1,6 @@
 #include "core/tensor.h"
 
+#include <algorithm>
 #include <atomic>
 
 #include "core/mode.h"
@@ -203,9 +204,9 @@ bool Tensor::requires_grad() const {
 Edge Tensor::edge() const {
   GradMeta* m = cell_->grad_meta.get();
   if (m && m->base.defined()) {
-    if (m->view_version != version() && m->base.requires_grad()) {
-      m->edge = autograd_hooks().rederive_view(*this, m->base);
-      m->view_version = version();
+    // Also when the base was detached since: what the view shows now does not come from where its old edge leads.
+    if (m->view_version != version() && (m->edge.node || m->base.requires_grad())) {
+      set_edge(*this, autograd_hooks().rederive_view(*this, m->base));
     }
   }
   if (m && m->edge.node) return m->edge;
@@ -226,6 +227,14 @@ GradMeta& grad_meta(const Tensor& t) {
 
 void set_edge(const Tensor& t, Edge edge) {
   GradMeta& m = grad_meta(t);
+  if (m.retain_hook && m.edge.node && edge.node) {
+    std::vector<HookEntry>& old = m.edge.node->hooks;
+    const auto entry = std::ranges::find(old, m.retain_hook, &HookEntry::id);
+    if (entry != old.end()) {
+      edge.node->hooks.push_back({entry->id, edge.index, std::move(entry->hook), true});
+      old.erase(entry);
+    }
+  }
   m.edge = std::move(edge);
   m.view_version = t.has_data() ? t.version() : 0;
 }
@@ -250,10 +259,13 @@ uint64_t Node::newest_sequence() { return g_sequence.load(std::memory_order_rela
 Node::~Node() = default;
 
 void Node::run_hooks(TensorList& grads) {
+  if (hooks.empty()) return;
   const std::vector<HookEntry> now = hooks;  // a hook may remove itself
-  for (const HookEntry& h : now) {
-    if (h.index >= grads.size() || !grads[h.index].defined()) continue;
-    if (Tensor replaced = h.hook->call(grads[h.index]); replaced.defined()) grads[h.index] = replaced;
+  for (const bool retains : {false, true}) {
+    for (const HookEntry& h : now) {
+      if (h.retains != retains || h.index >= grads.size() || !grads[h.index].defined()) continue;
+      if (Tensor replaced = h.hook->call(grads[h.index]); replaced.defined()) grads[h.index] = replaced;
+    }
   }
 }
 

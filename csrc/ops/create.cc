@@ -342,10 +342,14 @@ Tensor detach(const Tensor& input) { return apply(Detach{}, input); }
 Tensor set_requires_grad(Tensor t, bool on) {
   DS_CHECK(!on || (is_floating(t.dtype()) && !is_float8(t.dtype())),
            "only Tensors of floating point dtype can require gradients, got ", name_of(t.dtype()));
-  DS_CHECK(t.is_leaf(), "you can only change requires_grad flags of leaf variables.",
-           on ? ""
-              : " If you want to use a computed variable in a subgraph that doesn't require differentiation use "
-                "var_no_grad = var.detach().");
+  if (!t.is_leaf()) {
+    DS_CHECK(on,
+             "you can only change requires_grad flags of leaf variables. If you want to use a computed variable in a "
+             "subgraph that doesn't require differentiation use var_no_grad = var.detach().");
+    return t;  // it requires one already
+  }
+  DS_CHECK(!on || !t.cell()->inference || mode().inference,
+           "Setting requires_grad=True on inference tensor outside InferenceMode is not allowed.");
   t.cell()->requires_grad = on;
   return t;
 }

@@ -28,6 +28,8 @@ class PythonHook final : public Hook {
     const Tensor out = unwrap(result.ptr());
     DS_CHECK(out.sizes() == grad.sizes(), "hook has changed the size of value: got ", out.sizes(), ", expected ",
              grad.sizes());
+    DS_CHECK(out.dtype() == grad.dtype(), "hook has changed the type of value: got ", name_of(out.dtype()),
+             ", expected ", name_of(grad.dtype()));
     return out;
   }
   void* python() const override { return f_; }
@@ -112,6 +114,7 @@ void bind_autograd(py::module_& m) {
   });
 
   m.def("_is_grad_enabled", [] { return mode().grad; });
+  m.def("_records", [] { return mode().records(); });
   m.def("_set_grad_enabled", [](bool on) { mode().grad = on; });
   m.def("_is_inference_mode", [] { return mode().inference; });
   m.def("_set_inference_mode", [](bool on) { mode().inference = on; });

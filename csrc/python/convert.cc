@@ -42,10 +42,12 @@ void release_object(void* o) {
   PyGILState_Release(state);
 }
 
+bool is_ndarray(py::handle o) { return py::isinstance(o, py::module_::import("numpy").attr("ndarray")); }
+
 Tensor from_numpy(const py::object& array) {
   DType dtype;
-  DS_CHECK_AS(TypeError, py::hasattr(array, "__array_interface__") && py::hasattr(array, "strides"),
-              "expected np.ndarray (got ", Py_TYPE(array.ptr())->tp_name, ")");
+  // Not just anything with __array_interface__: a NumPy scalar's points to memory that is gone when the dict is.
+  DS_CHECK_AS(TypeError, is_ndarray(array), "expected np.ndarray (got ", Py_TYPE(array.ptr())->tp_name, ")");
   DS_CHECK_AS(TypeError, dtype_of_array(array, dtype), "can't convert np.ndarray of type numpy.",
               std::string(py::str(array.attr("dtype"))),
               ". The only supported types are: float64, float32, float16, int64, int32, "
@@ -57,7 +59,7 @@ Tensor from_numpy(const py::object& array) {
   Dims sizes, strides;
   for (const py::handle s : array.attr("shape")) sizes.push_back(s.cast<int64_t>());
   int i = 0;
-  int64_t low = 0, high = 0;
+  int64_t reach = 0;  // bytes to the last element
   for (const py::handle s : array.attr("strides")) {
     const auto bytes = s.cast<int64_t>();
     DS_CHECK_AS(ValueError, bytes % size_of(dtype) == 0,
@@ -68,15 +70,26 @@ Tensor from_numpy(const py::object& array) {
         "At least one stride in the given numpy array is negative, and tensors with negative strides are not currently "
         "supported. (You can probably work around this by making a copy of your array with array.copy().)");
     strides.push_back(bytes / size_of(dtype));
-    (bytes < 0 ? low : high) += (sizes[i] > 0 ? sizes[i] - 1 : 0) * bytes;
-    ++i;
+    reach += (sizes[i++] - 1) * bytes;
   }
   const py::tuple data = array.attr("__array_interface__")["data"];
-  auto* pointer = reinterpret_cast<char*>(data[0].cast<uintptr_t>());
-  Ref<Storage> storage = Storage::external(pointer + low, static_cast<size_t>(high - low + size_of(dtype)),
-                                           release_object, py::object(array).release().ptr());
+  auto* pointer = reinterpret_cast<void*>(data[0].cast<uintptr_t>());
+  DS_CHECK_AS(ValueError, reinterpret_cast<uintptr_t>(pointer) % static_cast<uintptr_t>(size_of(dtype)) == 0,
+              "the memory of the given numpy array is not aligned to its element size. Copy the numpy array to "
+              "reallocate the memory.");
+  const int64_t extent = numel_of(sizes) == 0 ? 0 : reach + size_of(dtype);
+  Ref<Storage> storage =
+      Storage::external(pointer, static_cast<size_t>(extent), release_object, py::object(array).release().ptr());
   if (data[1].cast<bool>()) storage->set_read_only();
-  return Tensor::from_storage(std::move(storage), sizes, strides, -low / size_of(dtype), dtype);
+  return Tensor::from_storage(std::move(storage), sizes, strides, 0, dtype);
+}
+
+// For values that are copied anyway: also scalars, other exporters of the array interface, unaligned memory.
+Tensor values_of_array(PyObject* o) {
+  py::object array = py::reinterpret_borrow<py::object>(o);
+  if (!is_ndarray(array)) array = py::module_::import("numpy").attr("asarray")(array);
+  if (!array.attr("flags").attr("aligned").cast<bool>()) array = array.attr("copy")();
+  return from_numpy(array);
 }
 
 // What NumPy reads through __array_interface__; the array keeps this object, and so the memory, alive.
@@ -172,7 +185,7 @@ void scan(PyObject* o, int depth, Shape& s) {
     return;
   }
   if (is_tensor(o) || is_array(o)) {
-    const Tensor t = is_tensor(o) ? unwrap(o) : from_numpy(py::reinterpret_borrow<py::object>(o));
+    const Tensor t = is_tensor(o) ? unwrap(o) : values_of_array(o);
     for (int i = 0; i < t.dim(); ++i) {
       if (depth + i == s.sizes.size()) s.sizes.push_back(t.sizes()[i]);
       DS_CHECK_AS(ValueError, s.sizes[depth + i] == t.sizes()[i], "expected sequence of length ", s.sizes[depth + i],
@@ -200,7 +213,7 @@ void store(PyObject* o, const Tensor& out) {
     return;
   }
   if (is_tensor(o) || is_array(o)) {
-    const Tensor t = is_tensor(o) ? unwrap(o) : from_numpy(py::reinterpret_borrow<py::object>(o));
+    const Tensor t = is_tensor(o) ? unwrap(o) : values_of_array(o);
     return kernels::copy(out.view(), t.view());
   }
   Scalar v;
@@ -235,7 +248,7 @@ Tensor tensor_from_data(PyObject* data, Opt<DType> dtype) {
   if (is_tensor(data)) refuse_capture("deepseek.tensor() copies a tensor; use clone()");
   if (is_tensor(data)) return copied(unwrap(data), dtype.value_or(cell_of(data).dtype));
   if (is_array(data)) {
-    const Tensor t = from_numpy(py::reinterpret_borrow<py::object>(data));
+    const Tensor t = values_of_array(data);
     const Tensor out = copied(t, dtype.value_or(t.dtype()));
     refuse_capture("a tensor is made from a NumPy array");
     return out;
@@ -266,7 +279,7 @@ void bind_convert(py::module_& m) {
         if (is_tensor(data.ptr()))
           t = unwrap(data.ptr());
         else if (is_array(data.ptr()))
-          t = from_numpy(data);
+          t = values_of_array(data.ptr());
         else
           t = tensor_from_data(data.ptr(), dtype.is_none() ? Opt<DType>() : Opt<DType>(unwrap_dtype(dtype.ptr())));
         return dtype.is_none() ? t : to_dtype(t, unwrap_dtype(dtype.ptr()));
@@ -283,9 +296,9 @@ void bind_convert(py::module_& m) {
         return py::reinterpret_steal<py::object>(tolist_of(t));
       },
       "Nested lists of numbers.");
-  m.def("_to_dlpack", [](const Tensor& t, bool versioned) {
+  m.def("_to_dlpack", [](const Tensor& t, bool versioned, bool copied) {
     refuse_capture("a tensor is exported");
-    return py::reinterpret_steal<py::object>(to_dlpack(t, versioned));
+    return py::reinterpret_steal<py::object>(to_dlpack(t, versioned, copied));
   });
   m.def("_from_dlpack_capsule", [](const py::object& capsule) { return from_dlpack_capsule(capsule.ptr()); });
   m.def(

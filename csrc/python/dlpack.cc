@@ -31,10 +31,11 @@ struct DLManagedTensorVersioned {
   } version;
   void* manager_ctx;
   void (*deleter)(DLManagedTensorVersioned*);
-  uint64_t flags;  // bit 0: read-only
+  uint64_t flags;
   DLTensor dl_tensor;
 };
 constexpr int32_t kCpu = 1;
+constexpr uint64_t kReadOnly = 1, kCopied = 2;  // flags
 constexpr uint8_t kInt = 0, kUInt = 1, kFloat = 2, kBfloat = 4, kBool = 6, kFloat8E4M3 = 10, kFloat8E5M2 = 12;
 
 DLDataType dl_type(DType t) {
@@ -92,7 +93,7 @@ template <class Managed>
 void destroy_unused(PyObject* capsule, const char* name) {
   if (!PyCapsule_IsValid(capsule, name)) return;  // consumed: its new owner calls the deleter
   auto* m = static_cast<Managed*>(PyCapsule_GetPointer(capsule, name));
-  m->deleter(m);
+  if (m->deleter) m->deleter(m);
 }
 
 template <class Managed>
@@ -106,15 +107,14 @@ Tensor adopt(PyObject* capsule, const char* name, const char* used_name, bool re
   const DType dtype = from_dl_type(d.dtype);
   Dims sizes, strides;
   for (int i = 0; i < d.ndim; ++i) sizes.push_back(d.shape[i]);
-  numel_of(sizes);
   if (d.strides)
     for (int i = 0; i < d.ndim; ++i) strides.push_back(d.strides[i]);
   else
     strides = contiguous_strides(sizes);
-  int64_t low = 0, high = 0;
-  for (int i = 0; i < d.ndim; ++i) {
-    if (sizes[i] == 0) low = high = 0;
-    (strides[i] < 0 ? low : high) += (sizes[i] > 0 ? sizes[i] - 1 : 0) * strides[i];
+  int64_t low = 0, end = 0;  // the elements from the one at index zero on that belong to the tensor
+  if (numel_of(sizes) > 0) {
+    end = 1;
+    for (int i = 0; i < d.ndim; ++i) (strides[i] < 0 ? low : end) += (sizes[i] - 1) * strides[i];
   }
   char* start = static_cast<char*>(d.data) + d.byte_offset;
   DS_CHECK_AS(BufferError, reinterpret_cast<uintptr_t>(start) % static_cast<uintptr_t>(size_of(dtype)) == 0,
@@ -128,14 +128,14 @@ Tensor adopt(PyObject* capsule, const char* name, const char* used_name, bool re
     PyGILState_Release(state);
   };
   Ref<Storage> storage =
-      Storage::external(start + low * size_of(dtype), static_cast<size_t>(high - low + 1) * size_of(dtype), release, m);
+      Storage::external(start + low * size_of(dtype), static_cast<size_t>((end - low) * size_of(dtype)), release, m);
   if (read_only) storage->set_read_only();
   return Tensor::from_storage(std::move(storage), sizes, strides, -low, dtype);
 }
 
 }  // namespace
 
-PyObject* to_dlpack(const Tensor& t, bool versioned) {
+PyObject* to_dlpack(const Tensor& t, bool versioned, bool copied) {
   DS_CHECK_AS(BufferError, !t.requires_grad(), "Can't export tensors that require gradient, use tensor.detach()");
   DS_CHECK_AS(BufferError, versioned || !t.storage()->read_only(),
               "Can't export read-only memory to a consumer that does not support DLPack 1.0");
@@ -145,7 +145,7 @@ PyObject* to_dlpack(const Tensor& t, bool versioned) {
                          [](PyObject* c) { destroy_unused<DLManagedTensor>(c, "dltensor"); });
   auto* m = make_export<DLManagedTensorVersioned>(shared);
   m->version = {1, 0};
-  m->flags = t.storage()->read_only() ? 1 : 0;
+  m->flags = (t.storage()->read_only() ? kReadOnly : 0) | (copied ? kCopied : 0);
   return PyCapsule_New(m, "dltensor_versioned",
                        [](PyObject* c) { destroy_unused<DLManagedTensorVersioned>(c, "dltensor_versioned"); });
 }
@@ -157,7 +157,8 @@ Tensor from_dlpack_capsule(PyObject* capsule) {
     auto* m = static_cast<DLManagedTensorVersioned*>(PyCapsule_GetPointer(capsule, "dltensor_versioned"));
     DS_CHECK_AS(BufferError, m->version.major == 1, "from_dlpack: DLPack version ", m->version.major,
                 " is not supported (1 is)");
-    return adopt<DLManagedTensorVersioned>(capsule, "dltensor_versioned", "used_dltensor_versioned", m->flags & 1);
+    return adopt<DLManagedTensorVersioned>(capsule, "dltensor_versioned", "used_dltensor_versioned",
+                                           m->flags & kReadOnly);
   }
   fail<BufferError>(
       "from_dlpack received an invalid capsule. Note that DLTensor capsules can be consumed only once, so you might "

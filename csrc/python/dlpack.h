@@ -5,8 +5,9 @@
 
 namespace deepseek::python {
 
-// A new capsule "dltensor" (or "dltensor_versioned") that keeps the memory alive.
-PyObject* to_dlpack(const Tensor& t, bool versioned);
+// A new capsule "dltensor" (or "dltensor_versioned") that keeps the memory alive. `copied`: nobody else has this
+// memory.
+PyObject* to_dlpack(const Tensor& t, bool versioned, bool copied);
 // Takes over a capsule of either kind; BufferError when it was consumed or cannot be shared.
 Tensor from_dlpack_capsule(PyObject* capsule);
 

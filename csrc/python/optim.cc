@@ -39,7 +39,10 @@ struct Group {
 std::vector<Group> by_dtype(const py::list& params, const py::list& states) {
   std::vector<Group> groups;
   for (size_t i = 0; i < params.size(); ++i) {
-    const DType d = params[i].cast<Tensor>().dtype();
+    const auto p = params[i].cast<Tensor>();
+    const DType d = p.dtype();
+    DS_CHECK(!p.storage()->read_only(), "optimizer: the memory of parameter ", i,
+             " is read-only (it came from a read-only array); optimize a clone() of it");
     DS_CHECK(is_floating(d) && !is_float8(d), "optimizer: parameter ", i, " has dtype ", name_of(d),
              "; only floating point parameters can be optimized");
     const DType s = states.size() > 0 ? states[i].cast<Tensor>().dtype() : d;

@@ -145,7 +145,7 @@ DS_GETTER(get_nbytes) { return PyLong_FromLongLong(unwrap(self).nbytes()); }
 DS_GETTER(get_version) { return PyLong_FromUnsignedLong(unwrap(self).version()); }
 DS_GETTER(get_retains_grad) {
   const Cell& c = cell_of(self);
-  return PyBool_FromLong(c.grad_meta && c.grad_meta->retains_grad);
+  return PyBool_FromLong(c.grad_meta && c.grad_meta->retain_hook);
 }
 DS_GETTER(get_is_inference) { return PyBool_FromLong(cell_of(self).inference); }
 DS_GETTER(get_base) {
@@ -172,7 +172,7 @@ DS_GETTER(get_grad) {
   return guarded([&] {
     const Tensor t = unwrap(self);
     const GradMeta* m = t.cell()->grad_meta.get();
-    if (m && !m->grad.defined() && !m->retains_grad && !t.is_leaf() &&
+    if (m && !m->grad.defined() && !m->retain_hook && !t.is_leaf() &&
         PyErr_WarnEx(PyExc_UserWarning,
                      "The .grad of a tensor that is not a leaf is being read; backward() fills it only after "
                      "retain_grad() was called on the tensor",

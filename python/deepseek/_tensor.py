@@ -295,7 +295,7 @@ def __array_wrap__(self: Tensor, array: Any, context: Any = None, return_scalar:
 
 
 def numpy(self: Tensor, *, force: bool = False) -> Any:
-    """A NumPy array on the same memory (no copy).
+    """A NumPy array on the same memory (no copy). Autograd does not notice writes made through the array.
 
     Args:
         force: detach first when the tensor requires a gradient.
@@ -320,7 +320,7 @@ def __dlpack__(
     if dl_device is not None and tuple(dl_device) != (1, 0):
         raise BufferError(f"__dlpack__: cannot export to device {tuple(dl_device)}; deepseek shares CPU memory only")
     t = self.clone() if copy else self
-    return _C._to_dlpack(t, max_version is not None and max_version[0] >= 1)
+    return _C._to_dlpack(t, max_version is not None and max_version[0] >= 1, bool(copy))
 
 
 def __dlpack_device__(self: Tensor) -> tuple[int, int]:

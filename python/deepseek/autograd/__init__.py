@@ -124,7 +124,8 @@ def grad(
     retain = create_graph if retain_graph is None else retain_graph
     found = _C._grad(roots, _gradients(roots, grad_outputs), wanted, retain, create_graph)
     if materialize_grads:
-        return tuple(_C.zeros_like(x) if g is None else g for g, x in zip(found, wanted, strict=True))
+        pairs = zip(found, wanted, strict=True)
+        return tuple(_C.zeros_like(x, requires_grad=create_graph) if g is None else g for g, x in pairs)
     if not allow_unused and any(g is None for g in found):
         raise RuntimeError(
             "One of the differentiated Tensors appears to not have been used in the graph. Set allow_unused=True if "

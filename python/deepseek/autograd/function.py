@@ -204,7 +204,7 @@ class Function:
             args = _bound(cls, args, kwargs, separate)
         tensors = [a if isinstance(a, Tensor) else None for a in args]
         ctx = FunctionCtx(cls)
-        recording = _C._is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+        recording = _C._records() and any(t is not None and t.requires_grad for t in tensors)
         node: Any = None
         if recording:
             node = _C.FunctionNode(ctx)
@@ -314,7 +314,7 @@ def once_differentiable(fn: Callable[..., Any]) -> Callable[..., Any]:
     def wrapper(ctx: Any, *args: Any) -> Any:
         with no_grad():
             results = fn(ctx, *args)
-        if not _C._is_grad_enabled() or not any(isinstance(a, Tensor) and a.requires_grad for a in args):
+        if not _C._records() or not any(isinstance(a, Tensor) and a.requires_grad for a in args):
             return results
         if not isinstance(results, tuple):
             return _Refusal.apply((results,), *args)[0]
