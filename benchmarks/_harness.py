@@ -191,26 +191,75 @@ def machine(threads: int) -> dict[str, Any]:
     return {"cores": len(os.sched_getaffinity(0)), "threads": threads, "isa": isa, "free": round(free, 2)}
 
 
-def readme_table(about: dict[str, Any], rows: list[dict[str, Any]]) -> str:
+# --- tables in the pages
+def machine_line(about: dict[str, Any]) -> str:
     busy = f"; **rough**: other programs left {about['free']:.0%} of the time" if about["free"] < QUIET else ""
-    lines = [f"{about['cores']} cores, {about['isa']}, threads: {about['threads']}, torch {about['torch']}{busy}.", ""]
-    lines += ["| case | deepseek | torch | speedup |", "|---|---:|---:|---:|"]
+    return f"{about['cores']} cores, {about['isa']}, threads: {about['threads']}, torch {about['torch']}{busy}."
+
+
+def shown(row: dict[str, Any], library: str) -> str:
+    for unit in (" µs", " MB", ""):
+        key = f"{library}_{unit.strip().replace('µ', 'u')}" if unit else library
+        if key in row:
+            return f"{row[key]:,.4g}{unit}"
+    return ""
+
+
+def result(row: dict[str, Any]) -> str:
+    if "speedup" in row:
+        return f"{row['speedup']}x"
+    return f"{row['share']} of torch's" if "share" in row else f"{row['times']}x eager" if "times" in row else ""
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    lines = ["| case | deepseek | torch | result | goal |", "|---|---:|---:|---:|---:|"]
     for row in rows:
-        peer, speedup = row.get("torch_us"), row.get("speedup")
-        torch_time = f"{peer:,.4g} µs" if peer else "not measured"
-        faster = f"{speedup}x" if speedup else ""
-        lines.append(f"| {row['case']} | {row['deepseek_us']:,.4g} µs | {torch_time} | {faster} |")
+        goal = row.get("goal")
+        aim = "" if goal is None else f"≥ {goal}x" if "speedup" in row else f"≤ {goal}"
+        aim += " (missed)" if row.get("met") is False else ""
+        peer = shown(row, "torch") or shown(row, "eager")
+        lines.append(f"| {row['case']} | {shown(row, 'deepseek')} | {peer} | {result(row)} | {aim} |")
     return "\n".join(lines)
 
 
-def write_readme(name: str, about: dict[str, Any], rows: list[dict[str, Any]]) -> None:
-    """Replaces what stands between <!-- bench:name --> and <!-- /bench:name --> in README.md."""
-    page = ROOT / "README.md"
-    text = page.read_text(encoding="utf-8")
-    marks = re.compile(rf"(<!-- bench:{name} -->\n).*?(<!-- /bench:{name} -->)", re.DOTALL)
-    if not marks.search(text):
-        raise SystemExit(f"README.md has no place for the benchmark {name!r}")
-    page.write_text(marks.sub(lambda m: f"{m[1]}{readme_table(about, rows)}\n{m[2]}", text), encoding="utf-8")
+def summary(rows: list[dict[str, Any]]) -> str:
+    """One line for all cases of one size, and what missed its goal."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(row["case"].rpartition(" ")[2], []).append(row)
+    lines = ["| size | cases | speedup: lowest | median | met | missed |", "|---|---:|---:|---:|---:|---|"]
+    for size, group in groups.items():
+        lowest = min(group, key=lambda row: row["speedup"])
+        missed = [f"{row['case'].rpartition(' ')[0]} {row['speedup']}x" for row in group if not row["met"]]
+        median = statistics.median(row["speedup"] for row in group)
+        name = lowest["case"].rpartition(" ")[0]
+        lines.append(
+            f"| {size} | {len(group)} | {lowest['speedup']}x ({name}) | {median:.3g}x | "
+            f"{len(group) - len(missed)} of {len(group)} | {', '.join(missed)} |"
+        )
+    return "\n".join(lines)
+
+
+def write_block(page: Path, mark: str, text: str) -> bool:
+    """Replaces what stands between <!-- mark --> and <!-- /mark -->; False when the page has no such place."""
+    before = page.read_text(encoding="utf-8")
+    place = re.compile(rf"(<!-- {mark} -->\n).*?(<!-- /{mark} -->)", re.DOTALL)
+    if not place.search(before):
+        return False
+    page.write_text(place.sub(lambda m: f"{m[1]}{text}\n{m[2]}", before), encoding="utf-8")
+    return True
+
+
+def write_pages(name: str, about: dict[str, Any], rows: list[dict[str, Any]], readme: tuple[str, ...]) -> None:
+    """README.md shows the chosen cases, docs/performance.md those with goals."""
+    aimed = [row for row in rows if "goal" in row]
+    many = len(aimed) > 30
+    docs = "\n\n".join([machine_line(about), summary(aimed) if many else table(aimed)])
+    chosen = [row for row in rows if row["case"] in (readme or [r["case"] for r in rows])]
+    text = "\n\n".join([machine_line(about), table(chosen)])
+    written = write_block(ROOT / "README.md", f"bench:{name}", text)
+    if not (write_block(ROOT / "docs" / "performance.md", f"goals:{name}", docs) or written):
+        raise SystemExit(f"no page has a place for the benchmark {name!r}")
 
 
 def main(name: str, cases: Cases, readme: tuple[str, ...] = (), goals: Goals = lambda case: None) -> None:
@@ -220,7 +269,7 @@ def main(name: str, cases: Cases, readme: tuple[str, ...] = (), goals: Goals = l
     parser.add_argument("--turns", type=int, default=15, help="turns of each process and case")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="threads of both")
     parser.add_argument("--only", default="", help="run the cases whose name contains this")
-    parser.add_argument("--readme", action="store_true", help="write the table of this benchmark into README.md")
+    parser.add_argument("--write", action="store_true", help="write the tables of README.md and docs/performance.md")
     options = parser.parse_args()
     if options.worker:
         serve(options.worker, cases)
@@ -238,5 +287,5 @@ def main(name: str, cases: Cases, readme: tuple[str, ...] = (), goals: Goals = l
     for worker in (ours, theirs):
         if worker:
             worker.close()
-    if options.readme:
-        write_readme(name, about, [row for row in rows if row["case"] in (readme or [r["case"] for r in rows])])
+    if options.write:
+        write_pages(name, about, rows, readme)

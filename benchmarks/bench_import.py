@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 
-from _harness import against_goal, print_verdict, significant, torch_python
+from _harness import against_goal, machine, print_verdict, significant, torch_python, write_pages
 
 MOST_MS, MOST_MB = 50.0, 40.0
 RESIDENT = "print(next(l.split()[1] for l in open('/proc/self/status') if l.startswith('VmRSS')))"
@@ -30,8 +30,9 @@ def run(python: str, code: str) -> tuple[float, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--turns", type=int, default=15, help="processes of each kind")
-    turns = parser.parse_args().turns
-    peer = torch_python()
+    parser.add_argument("--write", action="store_true", help="write the table of docs/performance.md")
+    options = parser.parse_args()
+    turns, peer, here = options.turns, torch_python(), machine(1)
     programs = {"bare": (sys.executable, "pass"), "deepseek": (sys.executable, "import deepseek")}
     if peer:
         programs |= {"torch": (peer, "import torch")}
@@ -55,6 +56,8 @@ def main() -> None:
     for row in rows:
         print(json.dumps(row), flush=True)
     print_verdict("import", rows)
+    if options.write:
+        write_pages("import", here | {"torch": "2.13.0" if peer else "missing"}, rows, ())
 
 
 if __name__ == "__main__":

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -11,7 +13,7 @@ from typing import Any
 import bench_overhead
 import bench_train_step
 import deepseek
-from _harness import print_verdict, significant
+from _harness import machine, print_verdict, significant, write_pages
 
 MOST = 2.0  # times the eager call
 TURNS = 15
@@ -44,6 +46,9 @@ def seconds(call: Callable[[], Any]) -> float:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--write", action="store_true", help="write the table of docs/performance.md")
+    options = parser.parse_args()
     rows = []
     for name, make in CASES.items():
         function = make()
@@ -60,6 +65,8 @@ def main() -> None:
         print(json.dumps(row), flush=True)
         rows.append(row)
     print_verdict("jit", rows)
+    if options.write:
+        write_pages("jit", machine(len(os.sched_getaffinity(0))) | {"torch": "not used"}, rows, ())
 
 
 if __name__ == "__main__":

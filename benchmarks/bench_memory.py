@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from _harness import load_library, print_verdict, significant, torch_python
+from _harness import load_library, machine, print_verdict, significant, torch_python, write_pages
 
 STEPS = 6
 
@@ -82,6 +82,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=3, help="processes of each library and case")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="threads of both")
     parser.add_argument("--only", default="", help="run the cases whose name contains this")
+    parser.add_argument("--write", action="store_true", help="write the table of docs/performance.md")
     options = parser.parse_args()
     if options.worker:
         measure(options.worker, options.only)
@@ -103,6 +104,8 @@ def main() -> None:
         print(json.dumps(row), flush=True)
         rows.append(row)
     print_verdict("memory", rows)
+    if options.write:
+        write_pages("memory", machine(options.threads) | {"torch": "2.13.0" if peer else "missing"}, rows, ())
 
 
 if __name__ == "__main__":
