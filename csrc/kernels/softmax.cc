@@ -119,8 +119,12 @@ void SoftmaxColumns(const C* x, C* y, int64_t n, int64_t stride, int64_t width, 
     if (!log) part.store(e, y + i);
     return e;
   });
-  // What each column is multiplied with, or what is taken off it; as for lines, so not by vector functions.
-  for (int64_t c = 0; c < width; ++c) sum.v[c] = log ? std::log(sum.v[c]) : C(1) / sum.v[c];
+  // What each column is multiplied with, or what is taken off it: the logarithm of lines, whose bits are not VLog's.
+  if (log)
+    for (int64_t c = 0; c < width; ++c) sum.v[c] = std::log(sum.v[c]);
+  else
+    ForVectors<C>(width, [&](auto part, int64_t c)
+                             HWY_ATTR { part.store(hn::Div(hn::Set(d, C(1)), part.load(sum.v + c)), sum.v + c); });
   for (int64_t r = 0; r < n; ++r)
     ForVectors<C>(width, [&](auto part, int64_t c) HWY_ATTR {
       const int64_t i = r * stride + c;
