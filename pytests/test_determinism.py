@@ -1,7 +1,7 @@
 """The same bits run by run, for any number of threads and any cut of the work, and for a row alone or in a batch.
 
-Samples are far below the sizes at which a kernel uses a second thread; `grain_limit` of 1 lets every kernel cut them
-too. What an op claims about rows is data of its entry in `opinfo/` (`rows`, `no_rows`); columns follow from its samples.
+Samples are far below the sizes at which a kernel uses a second thread; a grain limit of 1 lets every kernel cut them
+too. What an op claims about rows is data of its entry in `opinfo/` (`rows`, `no_rows`); columns are in its samples.
 """
 
 from __future__ import annotations
