@@ -89,7 +89,7 @@ CASES = [
     # rows
     C("softmax", S(T(37, 129), 1), f"{SOFTMAX} lines"),
     C("softmax", S(T(129, 37), 0), f"{SOFTMAX} columns"),
-    C("log_softmax", S(T(5, 1031, 67), 1), f"{SOFTMAX} columns"),
+    C("log_softmax", S(T(5, 1031, 67), 1), f"{SOFTMAX} columns", 4),
     C("softmax", S(T(7, 33, 5), 1), f"{SOFTMAX} lines.gathered"),
     C("softmax", S(T(3, 5001), -1), SOFTMAX),
     C("log_softmax", S(T(37, 129), 1), SOFTMAX, 2),

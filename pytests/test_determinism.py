@@ -1,7 +1,7 @@
 """The same bits run by run, for any number of threads and any cut of the work, and for a row alone or in a batch.
 
-Samples are far below the sizes at which a kernel uses a second thread; `grain_limit` of 1 lets every kernel cut them
-too. What an op claims about rows is data of its entry in `opinfo/` (`rows`, `no_rows`).
+Samples are far below the sizes at which a kernel uses a second thread; a grain limit of 1 lets every kernel cut them
+too. What an op claims about rows is data of its entry in `opinfo/` (`rows`, `no_rows`); columns are in its samples.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pytest
 from deepseek import _C
 from opinfo import OpInfo, Sample
 from opinfo.core import FLOATS, LOW, Call, Filled, Spec, fill, leaves, outputs, to_numpy, tree_map
-from test_ops import KNOWN, gradients, rows_of, stepped, transposed
+from test_ops import KNOWN, gradients, rows_of, run, stepped, transposed
 
 Tensor = deepseek.Tensor
 Layout = Callable[[Any], Any] | None
@@ -121,8 +121,8 @@ def row_samples(info: OpInfo) -> list[Sample]:
     """What the entry names, else whatever sample starts with a tensor of several rows."""
     if info.rows:
         return list(info.rows)
-    first = [(sample, next(sample.specs(), Spec(()))) for sample in (*info.samples, *info.big)]
-    return [sample for sample, spec in first if len(spec.shape) > 1 and spec.shape[0] > 1 and 0 not in spec.shape]
+    given = [(sample, next(sample.specs(), Spec(()))) for sample in (*info.samples, *info.big)]
+    return [sample for sample, spec in given if len(spec.shape) > 1 and spec.shape[0] > 1 and 0 not in spec.shape]
 
 
 def have_rows(call: Call) -> tuple[int, list[bool]]:
@@ -131,9 +131,13 @@ def have_rows(call: Call) -> tuple[int, list[bool]]:
     return shapes[0][0], [shape[:1] == shapes[0][:1] for shape in shapes]
 
 
-def first_rows(call: Call, have: list[bool], k: int) -> Call:
+def first(call: Call, have: list[bool], k: int, axis: int = 0) -> Call:
+    """The call with the first k rows (axis -1: columns) of the tensors that have them."""
     flags = iter(have)
-    cut = lambda f: dataclasses.replace(f, array=f.array[:k]) if next(flags) else f  # noqa: E731
+
+    def cut(f: Filled) -> Filled:
+        return dataclasses.replace(f, array=f.array[:k] if axis == 0 else f.array[..., :k]) if next(flags) else f
+
     return Call(*tree_map(cut, (call.args, call.kwargs), Filled))
 
 
@@ -153,7 +157,7 @@ def compare_rows(info: OpInfo, layout: Layout = None) -> None:
         rows, have = have_rows(call)
         batch = with_rows(info, call, have, layout)
         for k in [k for k in ROWS if k < rows]:
-            alone = with_rows(info, first_rows(call, have, k), have, layout)
+            alone = with_rows(info, first(call, have, k), have, layout)
             assert [bits(t) for t in alone] == [bits(t[:k]) for t in batch], f"{k} of {rows} rows: {name}"
 
 
@@ -170,3 +174,29 @@ def test_a_row_does_not_depend_on_the_batch(info: OpInfo) -> None:
 @pytest.mark.parametrize("info", [info for info in WITH_ROWS if info.noncontig], ids=lambda info: info.name)
 def test_a_row_in_another_layout(info: OpInfo, layout: Layout) -> None:
     compare_rows(info, layout)
+
+
+# --- columns --------------------------------------------------------------------------------------------------------
+def along_the_first_dim(sample: Sample) -> bool:
+    """A call on a matrix with 0 or [0] for its dim: every column is a result of its own."""
+    shape = next(sample.specs(), Spec(())).shape
+    matrix = len(shape) == 2 and min(shape) > 1
+    return matrix and any(repr(d) in ("0", "[0]") for d in (*sample.args, sample.kwargs.get("dim")))
+
+
+IN_COLUMNS = [
+    (info, samples)
+    for info in WITH_ROWS
+    if (samples := [sample for sample in (*info.samples, *info.big) if along_the_first_dim(sample)])
+]
+
+
+@pytest.mark.parametrize(("info", "samples"), IN_COLUMNS, ids=[info.name for info, _ in IN_COLUMNS])
+def test_a_column_does_not_depend_on_its_neighbours(info: OpInfo, samples: list[Sample]) -> None:
+    for name, call in calls(info, samples, dtypes_of(info)):
+        shapes = [f.array.shape for f in leaves((call.args, call.kwargs), Filled)]
+        columns, have = shapes[0][-1], [shape[-1:] == shapes[0][-1:] for shape in shapes]
+        batch = outputs(run(info, *call.tensors()))
+        for k in [k for k in ROWS if k < columns]:
+            alone = outputs(run(info, *first(call, have, k, axis=-1).tensors()))
+            assert [bits(t) for t in alone] == [bits(t[..., :k]) for t in batch], f"{k} of {columns} columns: {name}"

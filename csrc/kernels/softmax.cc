@@ -73,31 +73,36 @@ void LogSoftmaxGradLine(const C* g, const C* y, C* dx, int64_t n) {
                        HWY_ATTR { part.store(hn::NegMulAdd(VExp(d, part.load(y + i)), s, part.load(g + i)), dx + i); });
 }
 
-// ---- lines across memory: neighbouring columns side by side in the vectors, several passes over the rows of a tile ----
+// ---- lines across memory: neighbouring columns side by side in the vectors ----
 
-inline constexpr int64_t kColumns = 512;  // most columns of a tile
-
+// A value for each column of a tile.
 template <class C>
 struct ColumnValues {
-  alignas(64) C v[kColumns];
+  alignas(64) C v[kTile<C>];
 };
 
-// sums[c] = sum over rows of term(part, row * stride + c, c), in runs of 64 rows so that long columns lose nothing.
+// sums[c] = sum over rows of term(part, row * stride + c, c), by the tree that sums a line: a column has the bits of
+// the same line, so the number of columns may decide how it is read.
 template <class C, class Term>
 void SumColumns(int64_t n, int64_t stride, int64_t width, C* sums, const Term& term) {
-  constexpr int64_t kRun = 64;
-  ColumnValues<C> run;
-  std::fill_n(sums, width, C(0));
-  for (int64_t first = 0; first < n; first += kRun) {
-    std::fill_n(run.v, width, C(0));
-    for (int64_t r = first; r < std::min(n, first + kRun); ++r)
+  const Tag<C> d;
+  const int64_t chunks = (n + kChunk<C> - 1) / kChunk<C>;
+  kernels::Scratch<C> lanes(std::min(n, kLanes<C>) * kTile<C>), partials(chunks > 1 ? chunks * width : 0);
+  for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+    const int64_t first = chunk * kChunk<C>, rows = std::min(kChunk<C>, n - first);
+    for (int64_t r = 0; r < rows; ++r) {
+      C* const lane = lanes.data() + r % kLanes<C> * kTile<C>;
       ForVectors<C>(width, [&](auto part, int64_t c) HWY_ATTR {
-        part.store(hn::Add(part.load(run.v + c), term(part, r * stride + c, c)), run.v + c);
+        const auto x = term(part, (first + r) * stride + c, c);
+        hn::Store(r < kLanes<C> ? x : hn::Add(hn::Load(d, lane + c), x), d, lane + c);  // lanes are padded
       });
-    ForVectors<C>(width, [&](auto part, int64_t c) HWY_ATTR {
-      part.store(hn::Add(part.load(sums + c), part.load(run.v + c)), sums + c);
-    });
+    }
+    FoldRows(SumOp(), std::min(rows, kLanes<C>), width, lanes.data());
+    std::copy_n(lanes.data(), width, chunks > 1 ? partials.data() + chunk * width : sums);
   }
+  if (chunks == 1) return;
+  for (int64_t c = 0; c < width; ++c) MergePartials<SumOp>(partials.data() + c, chunks, width);
+  std::copy_n(partials.data(), width, sums);
 }
 
 template <class C>
@@ -114,11 +119,12 @@ void SoftmaxColumns(const C* x, C* y, int64_t n, int64_t stride, int64_t width, 
     if (!log) part.store(e, y + i);
     return e;
   });
-  // What each column is multiplied with, or what is taken off it.
-  ForVectors<C>(width, [&](auto part, int64_t c) HWY_ATTR {
-    const auto s = part.load(sum.v + c);
-    part.store(log ? VLog(d, s) : hn::Div(hn::Set(d, C(1)), s), sum.v + c);
-  });
+  // What each column is multiplied with, or what is taken off it: the logarithm of lines, whose bits are not VLog's.
+  if (log)
+    for (int64_t c = 0; c < width; ++c) sum.v[c] = std::log(sum.v[c]);
+  else
+    ForVectors<C>(width, [&](auto part, int64_t c)
+                             HWY_ATTR { part.store(hn::Div(hn::Set(d, C(1)), part.load(sum.v + c)), sum.v + c); });
   for (int64_t r = 0; r < n; ++r)
     ForVectors<C>(width, [&](auto part, int64_t c) HWY_ATTR {
       const int64_t i = r * stride + c;
@@ -158,7 +164,7 @@ void ForwardAs(const View& out, const View& in, int dim, bool log) {
   }
   if (const auto columns = kernels::dense_columns<C>(dim, in, out); columns.outer > 0 && columns.inner >= 16) {
     DS_COUNT_ROUTE(SoftmaxColumns);
-    kernels::for_column_tiles<kColumns>(columns, 2 * sizeof(C), [&](int64_t at, int64_t width) {
+    kernels::for_column_tiles<kTile<C>>(columns, 2 * sizeof(C), [&](int64_t at, int64_t width) {
       SoftmaxColumns(in.as<C>() + at, out.as<C>() + at, n, columns.inner, width, log);
     });
     return;
@@ -183,14 +189,13 @@ void BackwardAs(const View& grad_in, const View& grad, const View& y, int dim, b
   }
   if (const auto columns = kernels::dense_columns<C>(dim, grad, y, grad_in); columns.outer > 0 && columns.inner >= 16) {
     DS_COUNT_ROUTE(SoftmaxBackwardColumns);
-    kernels::for_column_tiles<kColumns>(columns, 3 * sizeof(C), [&](int64_t at, int64_t width) {
+    kernels::for_column_tiles<kTile<C>>(columns, 3 * sizeof(C), [&](int64_t at, int64_t width) {
       SoftmaxGradColumns(grad.as<C>() + at, y.as<C>() + at, grad_in.as<C>() + at, n, columns.inner, width, log);
     });
     return;
   }
-  kernels::for_each_line<C, 2, 1, 0>({grad, y}, {grad_in}, {}, dim, [&](const auto& in, const auto& out, const auto&) {
-    line(in[0], in[1], out[0]);
-  });
+  kernels::for_each_line<C, 2, 1, 0>({grad, y}, {grad_in}, {}, dim,
+                                     [&](const auto& in, const auto& out, const auto&) { line(in[0], in[1], out[0]); });
 }
 
 void Softmax(const View& out, const View& in, int dim, bool log) {
