@@ -6,8 +6,8 @@ printed too. PyTorch is looked for in the interpreter that DEEPSEEK_BENCH_TORCH_
 it is missing, deepseek runs alone and the output says so.
 
 A number is the median of all turns of a process; a turn is a mean over many calls. `speedup` is PyTorch's median
-divided by deepseek's: above 1 deepseek is faster. A case may have a goal, a speedup to reach; the last line counts those
-that were met. Both use the same number of threads (`--threads`, default: all the process may use).
+divided by deepseek's: above 1 deepseek is faster. A case may have a goal, a speedup to reach; the last line counts
+those that were met. Both use the same number of threads (`--threads`, default: all the process may use).
 """
 
 from __future__ import annotations

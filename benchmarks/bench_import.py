@@ -1,4 +1,4 @@
-"""What `import deepseek` costs beside `import torch`: time over a bare interpreter, resident memory; fresh processes."""
+"""What `import deepseek` costs beside `import torch`: time over a bare interpreter, resident memory."""
 
 from __future__ import annotations
 
@@ -45,7 +45,12 @@ def main() -> None:
     seconds = {name: statistics.median(s for s, _ in taken) for name, taken in samples.items()}
     resident = {name: statistics.median(m for _, m in taken) for name, taken in samples.items()}
     mine = seconds["deepseek"] - seconds["bare"]
-    limit = {"benchmark": "import", "case": "import, milliseconds", "deepseek": significant(mine * 1e3), "goal": MOST_MS}
+    limit = {
+        "benchmark": "import",
+        "case": "import, milliseconds",
+        "deepseek": significant(mine * 1e3),
+        "goal": MOST_MS,
+    }
     memory = {"benchmark": "import", "case": "resident, MB", "deepseek": significant(resident["deepseek"])}
     rows = [limit | {"met": mine * 1e3 <= MOST_MS}, memory | {"goal": MOST_MB, "met": resident["deepseek"] <= MOST_MB}]
     if peer:

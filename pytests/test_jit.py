@@ -669,3 +669,14 @@ def test_memory_is_freed_after_the_last_use() -> None:
         f(x)
         assert deepseek.memory_stats()["peak_bytes"] - before < 4 * x.nbytes
     assert math.isfinite(f(x)[0].item())
+
+
+def test_a_zero_of_the_other_sign_is_another_value() -> None:
+    def scaled(x):
+        return x * x.sum().item()
+
+    captured = deepseek.jit(scaled)
+    for value in (0.0, -0.0, 0.0, float("nan"), float("nan")):
+        x = deepseek.tensor([value])
+        assert captured(x).signbit().item() == scaled(x).signbit().item()
+    assert captured.explain().count("recorded again") == 2  # -0.0 and NaN; the second 0.0 and NaN are replayed

@@ -375,7 +375,9 @@ void write_now(const Tensor& target, const Tensor& value, const char* op, bool f
 // --- shared shape and dtype rules
 
 DType result_type(Inputs in) {
-  const auto same = [&](const Tensor& t) { return t.defined() && t.dtype() == in[0].dtype() && !t.cell()->wrapped_number; };
+  const auto same = [&](const Tensor& t) {
+    return t.defined() && t.dtype() == in[0].dtype() && !t.cell()->wrapped_number;
+  };
   if (std::all_of(in.begin(), in.end(), same)) return in.empty() ? DType::kBool : in[0].dtype();
   DType by_strength[3];
   bool seen[3] = {};

@@ -1,6 +1,6 @@
-// Vector math on Highway vectors: glibc's libmvec (<= 4 ULP, special values as libm), one function per target width, and
-// our own where that is slow (float erf).
-// f32 and f64 only. A vector's lanes do not influence each other, so tails may be computed on padded vectors.
+// Vector math on Highway vectors: glibc's libmvec (<= 4 ULP, special values as libm), one function per target width,
+// and our own where that is slow (float erf). f32 and f64 only. A vector's lanes do not influence each other, so tails
+// may be computed on padded vectors.
 
 #if defined(DEEPSEEK_KERNELS_VECMATH_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef DEEPSEEK_KERNELS_VECMATH_INL_H_

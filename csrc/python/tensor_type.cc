@@ -14,7 +14,6 @@ namespace {
 
 TensorObject* object(PyObject* self) { return reinterpret_cast<TensorObject*>(self); }
 
-
 // --- life
 
 bool worth_keeping(TensorObject* t) {
@@ -606,9 +605,8 @@ PyType_Spec spec = {"deepseek.Tensor", sizeof(TensorObject), 0,
 PyObject* wrap_as(PyTypeObject* type, Tensor t) {
   Cell* cell = t.cell();
   DS_CHECK(!cell->python, "internal error: this tensor already has a Python object");
-  auto* object = reinterpret_cast<TensorObject*>(type == tensor_type && free_objects.count > 0
-                                                     ? free_objects.take()
-                                                     : checked(type->tp_alloc(type, 0)));
+  auto* object = reinterpret_cast<TensorObject*>(
+      type == tensor_type && free_objects.count > 0 ? free_objects.take() : checked(type->tp_alloc(type, 0)));
   t.forget();  // its count is the object's now
   object->cell = cell;
   cell->python = object;

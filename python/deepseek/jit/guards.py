@@ -122,7 +122,12 @@ class _Walk:
 
     def value(self, value: Any, name: Name) -> None:
         """Adds checks of the state inside ``value``."""
-        if type(value) in _PLAIN or isinstance(value, (*_ATOMS, Tensor)) or id(value) in self.seen or len(self.guards.checks) > _MAX_CHECKS:
+        if (
+            type(value) in _PLAIN
+            or isinstance(value, (*_ATOMS, Tensor))
+            or id(value) in self.seen
+            or len(self.guards.checks) > _MAX_CHECKS
+        ):
             return
         self.seen[id(value)] = value
         if isinstance(value, (dict, list, tuple, set, frozenset)):  # most often
