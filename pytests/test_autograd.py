@@ -267,6 +267,16 @@ def test_a_leaf_switched_off_after_the_forward_pass_gets_no_gradient() -> None:
         close(w.grad, 1)
 
 
+def test_a_leaf_that_became_a_result_gets_no_gradient_of_its_old_value() -> None:
+    x, w = leaf(1.0), leaf(2.0)
+    y = x * 2
+    x.detach_()
+    x.add_(w)
+    with pytest.raises(RuntimeError, match="graph interior"):
+        y.sum().backward()
+    assert x.grad_fn is not None
+
+
 def test_requires_grad_of_a_result() -> None:
     y = leaf(1.0) * 2
     assert y.requires_grad_() is y and not y.is_leaf

@@ -39,6 +39,9 @@ class AccumulateGrad final : public Node {
 
   TensorList backward(Inputs grads, bool create_graph) override {
     if (!grads[0].defined() || !leaf_.requires_grad()) return {};  // it may be switched off since the graph was made
+    DS_CHECK(leaf_.is_leaf(),
+             "leaf variable has been moved into the graph interior: it was detached and then written by a "
+             "recorded op, so this gradient is of a value it no longer has");
     if (Recorder* r = mode().recorder) {
       {
         const RecorderPause pause;

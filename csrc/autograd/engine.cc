@@ -165,7 +165,7 @@ class Engine {
 void check_roots(Inputs roots, Inputs grads) {
   for (size_t i = 0; i < roots.size(); ++i) {
     const Tensor& root = roots[i];
-    DS_CHECK(root.requires_grad(), "element ", i, " of tensors does not require grad and does not have a grad_fn");
+    DS_CHECK(root.edge().node, "element ", i, " of tensors does not require grad and does not have a grad_fn");
     if (i < grads.size() && grads[i].defined()) {
       DS_CHECK(grads[i].sizes() == root.sizes(), "Mismatch in shape: grad_output[", i, "] has a shape of ",
                grads[i].sizes(), " and output[", i, "] has a shape of ", root.sizes(), ".");

@@ -225,14 +225,15 @@ void dispatch_view(const OpDef& def, const void* op, Inputs in, TensorList& out)
   if (!in[0].cell()->inference && def.info->differentiable && is_floating(in[0].dtype())) {
     const GradMeta* source = in[0].cell()->grad_meta.get();
     const Tensor base = source && source->base.defined() ? source->base : in[0];
+    ViewOrigin origin = source && source->base.defined() ? source->origin : ViewOrigin::kGrad;  // of a view's view
+    if (def.schema.returns_list) origin = ViewOrigin::kMultiple;
+    if (!m.records()) origin = ViewOrigin::kNoGrad;
     Ref<Node> node;
     if (m.records() && in[0].requires_grad()) node = record_on_tape(def, op, in, out);
     for (uint32_t i = 0; i < out.size(); ++i) {
       GradMeta& g = grad_meta(out[i]);
       g.base = base;
-      g.origin = !m.records()              ? ViewOrigin::kNoGrad
-                 : def.schema.returns_list ? ViewOrigin::kMultiple
-                                           : ViewOrigin::kGrad;
+      g.origin = origin;
       g.view_version = out[i].version();
       if (node) g.edge = {node, i};
     }

@@ -10,6 +10,8 @@ Where we differ on purpose, and the machine looks away:
   it, ours goes through the base. Such a tensor is dropped.
 - Where a result is overwritten by another one (x.copy_(y)), PyTorch sends zeros to what was there; ours nothing, so
   that hooks do not run. (The machine for views compares the gradients.)
+- Hooks on a view are removed before its memory is written: a gradient then goes to the base, and which part of it
+  still passes the view's old self is up to how the write was recorded.
 - A second backward pass without retain_graph: refused by a node that has freed something; a write through a view frees
   something in PyTorch (CopySlices), nothing here.
 - A hook on an output that got no gradient: PyTorch calls it with None, ours does not.
@@ -28,6 +30,7 @@ from typing import Any
 import deepseek
 import numpy as np
 import pytest
+from graph_tables import AFTER, CHANGE, FLAGS, GRADS, HOOKS, MODES, OPS, OVERWRITE, SEVERAL
 from hypothesis import HealthCheck, event, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -38,80 +41,6 @@ from torch.utils._python_dispatch import _disable_current_modes  # noqa: E402
 
 pytestmark = [pytest.mark.parity, pytest.mark.filterwarnings("ignore")]
 
-OPS: dict[str, Callable[[Any, Any, Any], Any]] = {
-    "add": lambda p, a, b: a + b,
-    "mul": lambda p, a, b: a * b,
-    "div": lambda p, a, b: a / (b * b + 1),
-    "sin": lambda p, a, b: a.sin(),
-    "tanh": lambda p, a, b: a.tanh(),
-    "exp": lambda p, a, b: (-a * a).exp(),
-    "pow": lambda p, a, b: a**3,
-    "square": lambda p, a, b: a * a,
-    "double": lambda p, a, b: a * 2,
-    "sum": lambda p, a, b: a.sum(),
-    "mean": lambda p, a, b: a.mean(-1),
-    "softmax": lambda p, a, b: a.reshape(-1, 1).softmax(0),
-    "cumsum": lambda p, a, b: a.cumsum(0),
-    "cat": lambda p, a, b: p.cat([a, b]),
-    "stack": lambda p, a, b: p.stack([a, a.sin()]),
-    "where": lambda p, a, b: p.where(a > 0.1, a, b),
-    "matmul": lambda p, a, b: a @ b,
-    "gather": lambda p, a, b: a[[0, 0]],
-    "constant": lambda p, a, b: (a > 0).double(),
-}
-SEVERAL: dict[str, Callable[[Any, Any], Any]] = {
-    "unbind": lambda p, a: a.unbind(0),
-    "split": lambda p, a: a.split(1),
-    "chunk": lambda p, a: a.chunk(2, -1) if a.numel() else [a.clone()],  # of nothing: several slices here, one op there
-    "topk": lambda p, a: [a.topk(1)[0]],
-    "sort": lambda p, a: [a.sort(-1)[0]],
-    "max": lambda p, a: [a.max(-1)[0]],
-    "meshgrid": lambda p, a: p.meshgrid(a.reshape(-1)[:2], a.reshape(-1)[:3], indexing="ij"),
-    "var_mean": lambda p, a: [p.var(a), a.mean()],
-}
-MODES: dict[str, Callable[[Any], Any]] = {
-    "no_grad": lambda p: p.no_grad(),
-    "enable_grad": lambda p: p.enable_grad(),
-    "set_grad_enabled(True)": lambda p: p.set_grad_enabled(True),
-    "set_grad_enabled(False)": lambda p: p.set_grad_enabled(False),
-    "inference_mode": lambda p: p.inference_mode(),
-    "inference_mode(False)": lambda p: p.inference_mode(False),
-}
-FLAGS: dict[str, Callable[[Any], Any]] = {
-    "detach_": lambda t: t.detach_(),
-    "requires_grad_": lambda t: t.requires_grad_(),
-    "requires_grad_(False)": lambda t: t.requires_grad_(False),
-    "retain_grad": lambda t: t.retain_grad(),
-}
-GRADS: dict[str, Callable[[Any], Any]] = {
-    "None": lambda t: setattr(t, "grad", None),
-    "zero_": lambda t: None if t.grad is None else t.grad.zero_() is None,
-    "own value": lambda t: setattr(t, "grad", t.detach().clone()),
-    "half": lambda t: None if t.grad is None else t.grad.mul_(0.5) is None,
-}
-HOOKS: dict[str, Callable[[Any], Any]] = {
-    "observe": lambda g: None,
-    "double": lambda g: g * 2,
-    "square": lambda g: g * g,
-    "wrong size": lambda g: g.reshape(-1)[:0],
-    "wrong dtype": lambda g: g.float(),
-    "raise": lambda g: {}["from the hook"],
-}
-CHANGE = frozenset({"double", "square"})
-
-
-def step(package: Any, t: Any) -> None:
-    with package.no_grad():
-        if t.grad is not None:
-            t.sub_(t.grad.detach() * 0.1)
-
-
-AFTER: dict[str, Callable[[Any, Any], Any]] = {
-    "observe": lambda p, t: None,
-    "clear": lambda p, t: setattr(t, "grad", None),
-    "step": step,
-    "raise": lambda p, t: {}["from the hook"],
-}
 index = st.integers(0, 30)
 op_names = st.sampled_from(sorted(OPS))
 often_observe = st.sampled_from(["observe"] * 3 + ["double", "square"] * 2 + ["wrong size", "wrong dtype", "raise"])
@@ -146,6 +75,11 @@ class Autograd(RuleBasedStateMachine):
         self.modes: list[tuple[Any, Any]] = []
         self.hooks: list[tuple[Any, Any]] = []  # handles
         self.changed: list[Any] = []  # have hooks that change the gradient
+        self.overwritten = (
+            False  # somewhere: the zeros sent to what was there are constants in PyTorch, not always here
+        )
+        self.hooked: list[Any] = []  # results with hooks
+        self.hooked_views: list[tuple[Any, int]] = []
         self.watched: list[Any] = []  # have hooks after accumulation
         self.events: dict[str, list[tuple[int, bool, Any]]] = {"ours": [], "theirs": []}
         self.exact = torch.autograd.graph.allow_mutation_on_saved_tensors()
@@ -184,11 +118,14 @@ class Autograd(RuleBasedStateMachine):
     @staticmethod
     def went_wrong_inside(error: str) -> bool:
         """A backward pass that stops half way leaves some of its work done; how much is not compared."""
-        return any(text in error for text in ("second time", "from the hook", "hook '", "Inplace update to inference"))
+        texts = ("second time", "from the hook", "hook '", "Inplace update to inference", "graph interior")
+        return any(text in error for text in texts)
 
     def start_over(self) -> None:
         self.pool.clear()
         self.hooks.clear()
+        self.hooked_views.clear()
+        self.overwritten = False
         for events in self.events.values():
             events.clear()
         self.log.append("start over")
@@ -270,6 +207,10 @@ class Autograd(RuleBasedStateMachine):
         if name == "copy" and x.theirs.requires_grad and y.theirs.requires_grad and not x.theirs._is_view():
             return  # what x was gets zeros there, nothing here
 
+        self.overwritten |= name in OVERWRITE
+        for view, number in self.hooked_views:
+            if view.untyped_storage().data_ptr() == x.theirs.untyped_storage().data_ptr():
+                self.remove_hook(number)
         self.same(
             f"write {name}({self.name(x)}, {self.name(y)}, {v})",
             lambda: WRITES[name](x.ours, y.ours, v),
@@ -281,6 +222,8 @@ class Autograd(RuleBasedStateMachine):
         x = self.pick(i)
         if name == "detach_" and (self.inference() or x.theirs.retains_grad):
             return  # PyTorch's does nothing, and leads to an internal error at the next write
+        if name == "detach_" and any(x.theirs is t for t in self.hooked):
+            return  # PyTorch carries hooks of the result over to the leaf that it may become
         if name == "requires_grad_" and x.theirs.is_inference():
             return  # allowed in inference mode, but then PyTorch fails in odd ways
         if any(x.theirs is t for t in self.watched) and name in ("detach_", "requires_grad_(False)"):
@@ -332,7 +275,7 @@ class Autograd(RuleBasedStateMachine):
             values = 0.5 + np.arange(pair.theirs.numel()).reshape(tuple(pair.theirs.shape)) * 0.37 % 1
             return deepseek.tensor(values), torch.tensor(values)
         chosen = self.pick(kind)
-        return chosen.ours, chosen.theirs
+        return chosen.ours.clone(), chosen.theirs.clone()  # PyTorch may make a view of it .grad, and add to that
 
     def only_hooks_run(self, x: Pair, inputs: list[Pair] | None) -> bool:
         """Nothing asked for is reached from `x`, but PyTorch would run hooks of `x`."""
@@ -389,8 +332,7 @@ class Autograd(RuleBasedStateMachine):
         )
         self.compare_events()
         for ours, theirs in zip(*done, strict=True) if done else ():
-            self.close(ours, theirs, "gradient")
-            if theirs is not None:
+            if self.close(ours, theirs, "gradient") and theirs is not None:
                 self.keep(ours.clone(), theirs.clone())  # which gradients are views of others is nobody's promise
 
     @rule(i=index, name=st.sampled_from(sorted(GRADS)))
@@ -434,6 +376,8 @@ class Autograd(RuleBasedStateMachine):
         )
         if done:
             self.hooks.append(done)
+            self.hooked_views += [(x.theirs, number)] * x.theirs._is_view()
+            self.hooked += [x.theirs] * (not leaf)
             self.changed += [x.theirs] * (kind in CHANGE)
 
     @rule(i=index, kind=st.sampled_from(["observe", "observe", *sorted(AFTER)]))
@@ -456,21 +400,26 @@ class Autograd(RuleBasedStateMachine):
     @precondition(lambda self: self.hooks)
     @rule(i=index)
     def unhook(self, i: int) -> None:
-        number = i % len(self.hooks)
+        self.remove_hook(i % len(self.hooks))
+
+    def remove_hook(self, number: int) -> None:
         self.log.append(f"remove hook {number}")
         for handle in self.hooks[number]:
             handle.remove()
 
     # --- comparison
 
-    def close(self, ours: Any, theirs: Any, what: str) -> None:
+    def close(self, ours: Any, theirs: Any, what: str) -> bool:
+        """False: equal, but only one is part of a graph, which is allowed of zeros (see `overwritten`)."""
         assert (ours is None) == (theirs is None), f"{what}: {ours} and {theirs} after {self.log}"
         if theirs is None:
-            return
+            return True
         np.testing.assert_allclose(
             ours.detach().numpy(), theirs.detach().numpy(), rtol=1e-9, atol=1e-11, err_msg=f"{what} after {self.log}"
         )
-        assert ours.requires_grad == theirs.requires_grad, f"{what}: requires_grad after {self.log}"
+        same_flag = ours.requires_grad == theirs.requires_grad
+        assert same_flag or self.overwritten, f"{what}: requires_grad after {self.log}"
+        return same_flag
 
     def compare_events(self) -> None:
         ours, theirs = self.events["ours"], self.events["theirs"]
@@ -480,7 +429,7 @@ class Autograd(RuleBasedStateMachine):
             assert [e[0] for e in a] == [e[0] for e in b], f"other hooks ran {context}"
             for (_, _, (x, x_grad)), (_, _, (y, y_grad)) in zip(a, b, strict=True):
                 np.testing.assert_allclose(x, y, rtol=1e-9, atol=1e-11, err_msg=context)
-                assert x_grad == y_grad, context
+                assert x_grad == y_grad or self.overwritten, context
         ours.clear()
         theirs.clear()
 
@@ -508,7 +457,8 @@ class Autograd(RuleBasedStateMachine):
                     for t in (pair.ours, pair.theirs)
                 ]
                 assert flags[0] == flags[1], f"tensor {i}: {flags} after {self.log}"
-                self.close(pair.ours.grad, pair.theirs.grad, f"grad of tensor {i}")
+                if not self.close(pair.ours.grad, pair.theirs.grad, f"grad of tensor {i}"):
+                    pair.ours.grad, pair.theirs.grad = pair.ours.grad.detach(), pair.theirs.grad.detach()
 
     def teardown(self) -> None:
         try:
@@ -523,7 +473,7 @@ class Autograd(RuleBasedStateMachine):
             self.exact.__exit__(None, None, None)
 
 
-QUICK = settings(max_examples=150, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck))
+QUICK = settings(max_examples=300, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck))
 TestAutograd = Autograd.TestCase
 TestAutograd.settings = QUICK
 
@@ -534,4 +484,4 @@ class ManyAutograd(Autograd):
 
 TestManyAutograd = ManyAutograd.TestCase
 TestManyAutograd.settings = settings(QUICK, max_examples=2000, stateful_step_count=25)
-TestManyAutograd.pytestmark = [pytest.mark.slow]
+TestManyAutograd.pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]

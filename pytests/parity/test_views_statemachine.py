@@ -161,7 +161,15 @@ class Views(RuleBasedStateMachine):
         return package.autograd.grad(out, inputs, weight, retain_graph=True, allow_unused=True)
 
 
+QUICK = settings(max_examples=300, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck))
 TestViews = Views.TestCase
-TestViews.settings = settings(
-    max_examples=300, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck)
-)
+TestViews.settings = QUICK
+
+
+class ManyViews(Views):
+    pass
+
+
+TestManyViews = ManyViews.TestCase
+TestManyViews.settings = settings(QUICK, max_examples=2000, stateful_step_count=25)
+TestManyViews.pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
