@@ -43,7 +43,7 @@ struct FreeObjects {
   PyObject* take() {
     PyObject* o = kept[--count];
     object(o)->dict = object(o)->weakrefs = nullptr;
-    Py_SET_REFCNT(o, 1);
+    _Py_NewReference(o);
     PyObject_GC_Track(o);
     return o;
   }
