@@ -119,7 +119,9 @@ struct OpDef {
   size_t size = 0;
   std::vector<Field> fields;
   std::vector<char> defaults;  // the struct with the schema's default attributes
-  void init(void* op) const { std::memcpy(op, defaults.data(), size); }
+  void init(void* op) const {
+    if (size > 0) std::memcpy(op, defaults.data(), size);
+  }
   bool (*equal)(const void* a, const void* b) = nullptr;
   void (*infer)(const void* op, Inputs in, Metas& out) = nullptr;
   void (*eval)(const void* op, Inputs in, std::span<Tensor> out) = nullptr;

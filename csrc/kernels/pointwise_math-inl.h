@@ -106,13 +106,14 @@ HWY_INLINE V Lerp(D d, V start, V end, V weight) {
                         hn::Sub(end, hn::Mul(diff, hn::Sub(K(d, 1), weight))));
 }
 
+// x86 max and min return the second operand when either is NaN, so only a NaN in `a` needs care.
 template <class V>
 HWY_INLINE V MaxNan(V a, V b) {
-  return hn::IfThenElse(NotEq(a, a), a, hn::IfThenElse(NotEq(b, b), b, hn::Max(a, b)));
+  return hn::IfThenElse(hn::IsNaN(a), a, hn::Max(a, b));
 }
 template <class V>
 HWY_INLINE V MinNan(V a, V b) {
-  return hn::IfThenElse(NotEq(a, a), a, hn::IfThenElse(NotEq(b, b), b, hn::Min(a, b)));
+  return hn::IfThenElse(hn::IsNaN(a), a, hn::Min(a, b));
 }
 template <class V>
 HWY_INLINE V MaxNum(V a, V b) {

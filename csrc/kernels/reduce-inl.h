@@ -304,7 +304,7 @@ const C* ReadChunk(const ReducePlan& plan, int64_t at, int64_t begin, int64_t n,
 template <class Op, class C>
 void RunRows(const ReducePlan& plan, const Op& op, const C* params, int64_t chunks, C* partials) {
   DS_COUNT_ROUTE(ReduceRows);
-  parallel_for(plan.outputs * chunks, grain_for(std::min(plan.length, kChunk<C>) * sizeof(C)),
+  parallel_for(plan.outputs * chunks, grain_for(std::min(plan.length, kChunk<C>) * size_of(plan.in.dtype)),
                [&](int64_t begin, int64_t end) {
                  alignas(64) C buffer[kChunk<C> + kLanes<C>];
                  for (int64_t item = begin; item < end; ++item) {

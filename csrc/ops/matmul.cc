@@ -13,6 +13,7 @@ void check_dtypes(const char* op, const Tensor& a, const Tensor& b) {
 }
 
 View broadcast_batch(const Tensor& t, const Dims& batch) {
+  if (batch.empty()) return t.view();
   Dims sizes = batch;
   sizes.push_back(t.sizes()[t.dim() - 2]);
   sizes.push_back(t.sizes()[t.dim() - 1]);
