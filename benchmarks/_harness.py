@@ -135,6 +135,15 @@ def torch_python() -> str | None:
     return python if found.returncode == 0 else None
 
 
+def torch_version(python: str | None) -> str:
+    if python is None:
+        return "missing"
+    done = subprocess.run(
+        [python, "-c", "import torch; print(torch.__version__)"], capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
 def compare(
     name: str, ours: Worker, theirs: Worker | None, turns: int, only: str, goals: Goals
 ) -> list[dict[str, Any]]:

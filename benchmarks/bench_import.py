@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 
-from _harness import against_goal, machine, print_verdict, significant, torch_python, write_pages
+from _harness import against_goal, machine, print_verdict, significant, torch_python, torch_version, write_pages
 
 MOST_MS, MOST_MB = 50.0, 40.0
 RESIDENT = "print(next(l.split()[1] for l in open('/proc/self/status') if l.startswith('VmRSS')))"
@@ -62,7 +62,7 @@ def main() -> None:
         print(json.dumps(row), flush=True)
     print_verdict("import", rows)
     if options.write:
-        write_pages("import", here | {"torch": "2.13.0" if peer else "missing"}, rows, ())
+        write_pages("import", here | {"torch": torch_version(peer)}, rows, ())
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from _harness import load_library, machine, print_verdict, significant, torch_python, write_pages
+from _harness import load_library, machine, print_verdict, significant, torch_python, torch_version, write_pages
 
 STEPS = 6
 
@@ -105,7 +105,7 @@ def main() -> None:
         rows.append(row)
     print_verdict("memory", rows)
     if options.write:
-        write_pages("memory", machine(options.threads) | {"torch": "2.13.0" if peer else "missing"}, rows, ())
+        write_pages("memory", machine(options.threads) | {"torch": torch_version(peer)}, rows, ())
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 
 namespace deepseek::jit {
 
-const Recording::Memory* Recording::memory_of(const Tensor& t) const {
+const Recording::SlotsOnStorage* Recording::slots_on(const Tensor& t) const {
   const auto found = number_.find(t.storage().get());
   return found == number_.end() ? nullptr : &memories_[found->second];
 }
@@ -24,9 +24,9 @@ int32_t Recording::define(const Tensor& t) {
   const auto slot = static_cast<int32_t>(graph_.slots.size());
   const auto [number, fresh] = number_.try_emplace(t.storage().get(), static_cast<int32_t>(memories_.size()));
   if (fresh) memories_.emplace_back();
-  Memory& memory = memories_[number->second];
-  const bool is_outside = !fresh && graph_.slots[memory.slots[0]].outside;
-  memory.slots.push_back(slot);
+  SlotsOnStorage& slots = memories_[number->second];
+  const bool is_outside = !fresh && graph_.slots[slots[0]].outside;
+  slots.push_back(slot);
   graph_.slots.push_back({{t.dtype(), t.sizes(), t.strides()}, t.requires_grad(), number->second, is_outside});
   tensors_.push_back(t);
   by_cell_[t.cell()] = slot;
@@ -58,9 +58,9 @@ int32_t Recording::slot_of(const Tensor& t) {
     return -1;
   }
   // Autograd reads saved tensors through fresh cells on the same memory.
-  if (const Memory* memory = memory_of(t)) {
-    for (size_t i = memory->slots.size(); i-- > 0;) {
-      const int32_t slot = memory->slots[i];
+  if (const SlotsOnStorage* slots = slots_on(t)) {
+    for (size_t i = slots->size(); i-- > 0;) {
+      const int32_t slot = (*slots)[i];
       const Tensor& known = tensors_[slot];
       if (!same_geometry(known, t)) continue;
       // A number that autograd saved comes back as a plain tensor, which promotes differently.
@@ -72,7 +72,7 @@ int32_t Recording::slot_of(const Tensor& t) {
       }
       break;
     }
-    const int32_t any = memory->slots[0];
+    const int32_t any = (*slots)[0];
     if (tensors_[any].dtype() != t.dtype()) {
       refuse("memory is read as another dtype");
       return -1;
@@ -197,7 +197,7 @@ void Recording::record_constant(const Tensor& t) {
 }
 
 void Recording::record_wrapped(const Tensor& t) {
-  if (t.has_data() && !memory_of(t)) unexplained_.push_back(t);
+  if (t.has_data() && !slots_on(t)) unexplained_.push_back(t);
 }
 
 void Recording::record_foreign_edge(const Tensor& t) {

@@ -36,11 +36,8 @@ class Recording final : public Recorder {
   Graph& graph() { return graph_; }
 
  private:
-  // Storage seen so far, by its number, and the slots on it in order.
-  struct Memory {
-    SmallVector<int32_t, 2> slots;
-  };
-  const Memory* memory_of(const Tensor& t) const;
+  using SlotsOnStorage = SmallVector<int32_t, 2>;  // in order
+  const SlotsOnStorage* slots_on(const Tensor& t) const;
 
   int32_t slot_of(const Tensor& t);  // of a tensor that is read; -1 for none
   int32_t define(const Tensor& t);   // a new slot
@@ -55,9 +52,9 @@ class Recording final : public Recorder {
   std::pmr::monotonic_buffer_resource arena_{4096};  // a first call should cost little more than an eager one
   std::pmr::unordered_map<const Cell*, int32_t> by_cell_{&arena_};
   std::pmr::unordered_map<const Storage*, int32_t> number_{&arena_};
-  std::vector<Memory> memories_;
-  std::vector<Tensor> tensors_;      // of each slot
-  std::vector<Tensor> unexplained_;  // made while recording, by nothing that was told
+  std::vector<SlotsOnStorage> memories_;  // by the number of the storage
+  std::vector<Tensor> tensors_;           // of each slot
+  std::vector<Tensor> unexplained_;       // made while recording, by nothing that was told
   std::vector<int32_t> foreign_;
   std::string refusal_;
   Recorder* before_;

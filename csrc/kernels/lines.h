@@ -191,12 +191,17 @@ void scatter_block(const View& view, int64_t at, int64_t line_stride, int64_t in
 
 }  // namespace detail
 
+template <class C, class... V>
+bool all_dense(const View& first, const V&... rest) {
+  const auto dense = [&](const View& v) { return v.dtype == dtype_of<C> && v.sizes == first.sizes && v.contiguous(); };
+  return dense(first) && (dense(rest) && ...);
+}
+
 // How many lines there are when they are the last dim of dense views of C, so that line i begins at i * n; else 0.
 template <class C, class... V>
 int64_t dense_lines(int dim, const View& first, const V&... rest) {
-  const auto dense = [&](const View& v) { return v.dtype == dtype_of<C> && v.sizes == first.sizes && v.contiguous(); };
   const int64_t n = first.ndim() > 0 ? first.sizes.back() : 0;
-  return n > 0 && dim == first.ndim() - 1 && dense(first) && (dense(rest) && ...) ? first.numel() / n : 0;
+  return n > 0 && dim == first.ndim() - 1 && all_dense<C>(first, rest...) ? first.numel() / n : 0;
 }
 
 // Dense views of C whose lines run across memory: [outer, n, inner], the lines along n, neighbours side by side.
@@ -205,8 +210,7 @@ struct DenseColumns {
 };
 template <class C, class... V>
 DenseColumns dense_columns(int dim, const View& first, const V&... rest) {
-  const auto dense = [&](const View& v) { return v.dtype == dtype_of<C> && v.sizes == first.sizes && v.contiguous(); };
-  if (dim >= first.ndim() - 1 || first.numel() == 0 || !dense(first) || !(dense(rest) && ...)) return {};
+  if (dim >= first.ndim() - 1 || first.numel() == 0 || !all_dense<C>(first, rest...)) return {};
   DenseColumns c{1, first.sizes[dim], 1};
   for (int d = 0; d < dim; ++d) c.outer *= first.sizes[d];
   for (int d = dim + 1; d < first.ndim(); ++d) c.inner *= first.sizes[d];
