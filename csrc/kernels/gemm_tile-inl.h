@@ -1,0 +1,103 @@
+// The register tile of float and double products: every caller that goes through it gives the sum that matmul_plain.h
+// defines. Included once per SIMD target.
+#if defined(DEEPSEEK_KERNELS_GEMM_TILE_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef DEEPSEEK_KERNELS_GEMM_TILE_INL_H_
+#undef DEEPSEEK_KERNELS_GEMM_TILE_INL_H_
+#else
+#define DEEPSEEK_KERNELS_GEMM_TILE_INL_H_
+#endif
+
+#include <cstdint>
+#include <utility>
+
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace deepseek::kernels::HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+// Register tile: kRows x (kVecs vectors). 24 accumulators of 32 registers, or 12 of 16.
+constexpr int kRows = 6;
+constexpr int kVecs = HWY_TARGET <= HWY_AVX3 ? 4 : 2;
+constexpr int64_t kAhead = 16;  // rows of B between a prefetch and its use
+
+template <class T>
+using Tag = hn::ScalableTag<T>;
+template <class T>
+HWY_INLINE constexpr int64_t panel_width() {
+  return kVecs * static_cast<int64_t>(hn::Lanes(Tag<T>()));
+}
+
+// out[MR, NV vectors] = init + A B over k, or out += that when `add`. A is row-major; init may be null (zero).
+// kStream: B comes from memory in short runs, which the hardware does not prefetch.
+template <int MR, int NV, bool kStream, class T>
+void micro(int64_t k, const T* HWY_RESTRICT a, int64_t a_row, const T* HWY_RESTRICT b, int64_t b_row, const T* init,
+           T* out, int64_t out_row, bool add) {
+  const Tag<T> d;
+  using V = hn::Vec<Tag<T>>;
+  const int64_t lanes = hn::Lanes(d);
+  V acc[MR][NV];
+#pragma GCC unroll 8
+  for (int r = 0; r < MR; ++r)
+#pragma GCC unroll 8
+    for (int v = 0; v < NV; ++v) acc[r][v] = init ? hn::LoadU(d, init + r * out_row + v * lanes) : hn::Zero(d);
+  for (int64_t i = 0; i < k; ++i) {
+    V vb[NV];
+#pragma GCC unroll 8
+    for (int v = 0; v < NV; ++v) {
+      vb[v] = hn::LoadU(d, b + i * b_row + v * lanes);
+      if (kStream) __builtin_prefetch(b + (i + kAhead) * b_row + v * lanes);
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < MR; ++r) {
+      const V va = hn::Set(d, a[r * a_row + i]);
+#pragma GCC unroll 8
+      for (int v = 0; v < NV; ++v) acc[r][v] = hn::MulAdd(va, vb[v], acc[r][v]);
+    }
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < MR; ++r)
+#pragma GCC unroll 8
+    for (int v = 0; v < NV; ++v) {
+      T* p = out + r * out_row + v * lanes;
+      hn::StoreU(add ? hn::Add(hn::LoadU(d, p), acc[r][v]) : acc[r][v], d, p);
+    }
+}
+
+template <class T>
+using MicroFn = void (*)(int64_t, const T*, int64_t, const T*, int64_t, const T*, T*, int64_t, bool);
+
+template <class T>
+struct MicroTable {
+  MicroFn<T> fn[2][kRows][kVecs];
+  constexpr MicroTable() : fn() { fill(std::make_integer_sequence<int, 2 * kRows * kVecs>()); }
+  template <int... I>
+  constexpr void fill(std::integer_sequence<int, I...>) {
+    ((fn[I / (kRows * kVecs)][I / kVecs % kRows][I % kVecs] =
+          &micro<I / kVecs % kRows + 1, I % kVecs + 1, (I >= kRows * kVecs), T>),
+     ...);
+  }
+};
+template <class T>
+constexpr MicroTable<T> kMicro;
+
+// One register tile whose last vector may reach past column n: those go through a scratch tile.
+template <class T>
+void tile(int64_t rows, int64_t n, int64_t k, const T* a, int64_t a_row, const T* b, int64_t b_row, T* c, int64_t c_row,
+          bool add, bool stream) {
+  const int64_t lanes = hn::Lanes(Tag<T>());
+  const int vecs = static_cast<int>((n + lanes - 1) / lanes);
+  const MicroFn<T> fn = kMicro<T>.fn[stream][rows - 1][vecs - 1];
+  if (n == vecs * lanes) return fn(k, a, a_row, b, b_row, nullptr, c, c_row, add);
+  HWY_ALIGN T scratch[kRows * HWY_MAX_BYTES / sizeof(T) * kVecs];
+  const int64_t width = vecs * lanes;
+  fn(k, a, a_row, b, b_row, nullptr, scratch, width, false);
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t j = 0; j < n; ++j)
+      c[r * c_row + j] = add ? c[r * c_row + j] + scratch[r * width + j] : scratch[r * width + j];
+}
+
+}  // namespace deepseek::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif  // include guard
