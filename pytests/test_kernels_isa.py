@@ -54,6 +54,9 @@ def alternatives(route: str, dtype: str, level: str) -> list[str]:
         "matmul": ["matmul.bfloat16_dot_few_rows", "matmul.bfloat16_dot_many_rows"]
         if dot
         else [f"matmul.{dtype}" if dtype in FLOATS else f"matmul.{dtype}_as_float32"],
+        "grouped": ["grouped.bfloat16_dot"]
+        if dot
+        else [f"grouped.{dtype}" if dtype in FLOATS else f"grouped.{dtype}_as_float32"],
         "few_rows": ["matmul.bfloat16_dot_few_rows"] if dot else ["matmul.few_rows", "matmul.few_rows_packed"],
         "many_rows": ["matmul.bfloat16_dot_many_rows"] if dot else ["matmul.many_rows"],
         "one_chunk": ["reduce.one_chunk" if dtype in FLOATS else "reduce.rows"],

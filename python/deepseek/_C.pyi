@@ -792,6 +792,18 @@ class __layer_norm_backward_result(NamedTuple):
     weight: Tensor
     bias: Tensor
 
+class __moe_result(NamedTuple):
+    output: Tensor
+    gate_rows: Tensor
+    up_rows: Tensor
+
+class __moe_backward_result(NamedTuple):
+    input: Tensor
+    gate_weight: Tensor
+    up_weight: Tensor
+    down_weight: Tensor
+    topk_weights: Tensor
+
 class __rms_norm_result(NamedTuple):
     output: Tensor
     rstd: Tensor
@@ -866,6 +878,8 @@ def _layer_norm_backward(grad: Tensor, input: Tensor | _float, mean: Tensor | _f
 def _leaky_relu(input: Tensor, other: Tensor | _float) -> Tensor: ...
 def _log_softmax_backward(grad: Tensor, output: Tensor | _float, dim: _int) -> Tensor: ...
 def _matrix_transpose(input: Tensor) -> Tensor: ...
+def _moe(input: Tensor, gate_weight: Tensor | _float, up_weight: Tensor | _float, down_weight: Tensor | _float, topk_indices: Tensor | _float, topk_weights: Tensor | _float, save: _bool) -> __moe_result: ...
+def _moe_backward(grad: Tensor, input: Tensor | _float, gate_weight: Tensor | _float, up_weight: Tensor | _float, down_weight: Tensor | _float, topk_indices: Tensor | _float, topk_weights: Tensor | _float, gate_rows: Tensor | _float, up_rows: Tensor | _float, needs: _int) -> __moe_backward_result: ...
 def _normal_fill(input: Tensor, mean: _float = 0, std: _float = 1, *, generator: Generator | None = None) -> Tensor: ...
 def _restride(input: Tensor, strides: Sequence[_int] | _int) -> Tensor: ...
 def _rms_norm(input: Tensor, weight: Tensor | _float | None, eps: _float) -> __rms_norm_result: ...
