@@ -51,9 +51,14 @@ def alternatives(route: str, dtype: str, level: str) -> list[str]:
     """The counters of which one must have moved; a product's and a pointwise op's depend on dtype and level."""
     dot = dtype == "bfloat16" and has_bf16_dot(level)
     families = {
-        "matmul": ["matmul.bfloat16_dot_few_rows", "matmul.bfloat16_dot_many_rows"]
+        "matmul": ["matmul.bfloat16_dot_rows", "matmul.bfloat16_dot_few_rows", "matmul.bfloat16_dot_many_rows"]
         if dot
         else [f"matmul.{dtype}" if dtype in FLOATS else f"matmul.{dtype}_as_float32"],
+        "dot_rows": ["matmul.bfloat16_dot_rows"]
+        if dot
+        else ["matmul.few_rows_packed", "matmul.many_rows"]
+        if dtype == "float64"
+        else ["matmul.dot_rows"],
         "few_rows": ["matmul.bfloat16_dot_few_rows"] if dot else ["matmul.few_rows", "matmul.few_rows_packed"],
         "many_rows": ["matmul.bfloat16_dot_many_rows"] if dot else ["matmul.many_rows"],
         "one_chunk": ["reduce.one_chunk" if dtype in FLOATS else "reduce.rows"],
