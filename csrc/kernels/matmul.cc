@@ -67,7 +67,8 @@ Problem plan(const View& out, const View& a, const View& b, const View* bias, bo
   const int nd = out.ndim();
   DS_CHECK(nd >= 2 && a.ndim() == nd && b.ndim() == nd, "matmul kernel: operands of ", a.ndim(), ", ", b.ndim(),
            " and ", nd, " dimensions");
-  DS_CHECK(a.dtype == out.dtype && b.dtype == out.dtype && (!bias || bias->dtype == out.dtype),
+  DS_CHECK(a.dtype == b.dtype && (!bias || bias->dtype == out.dtype) &&
+               (a.dtype == out.dtype || (is_reduced_float(a.dtype) && out.dtype == DType::kFloat32)),
            "matmul kernel: mixed dtypes ", a.dtype, ", ", b.dtype, " into ", out.dtype);
   const int r = nd - 2, c = nd - 1;
   const int64_t m = out.sizes[r], n = out.sizes[c], k = a.sizes[c];
@@ -76,7 +77,7 @@ Problem plan(const View& out, const View& a, const View& b, const View* bias, bo
   DS_CHECK(n <= 1 || out.strides[c] == 1, "matmul kernel: output rows are not contiguous");
   Problem p;
   p.g = {
-      out.dtype,      m,         n, k, a.data, a.strides[r], a.strides[c], b.data, b.strides[r], b.strides[c], out.data,
+      a.dtype,        m,         n, k, a.data, a.strides[r], a.strides[c], b.data, b.strides[r], b.strides[c], out.data,
       out.strides[r], accumulate};
   Dims bias_strides = Dims::filled(nd, 0);
   if (bias) {
@@ -185,14 +186,14 @@ void run_small_float(const Problem& p, const Gemm& g, S* c, const S* bias) {
     }
 }
 
-// One rectangle of one product.
-template <class T>
+// One rectangle of one product. S: the type of A and B, T: that of C.
+template <class S, class T>
 void run_part(const Problem& p, const Steps& at, int64_t i0, int64_t m, int64_t j0, int64_t n) {
   Gemm g = p.g;
   g.m = m;
   g.n = n;
-  g.a = static_cast<const T*>(g.a) + at.a + i0 * g.a_row;
-  g.b = static_cast<const T*>(g.b) + at.b + j0 * g.b_col;
+  g.a = static_cast<const S*>(g.a) + at.a + i0 * g.a_row;
+  g.b = static_cast<const S*>(g.b) + at.b + j0 * g.b_col;
   T* c = static_cast<T*>(g.c) + at.c + i0 * g.c_row + j0;
   g.c = c;
   const T* bias = p.bias ? static_cast<const T*>(p.bias) + at.bias + i0 * p.bias_row + j0 * p.bias_col : nullptr;
@@ -211,7 +212,7 @@ void run_part(const Problem& p, const Steps& at, int64_t i0, int64_t m, int64_t 
 }
 
 // Whole products [begin, end) of the batch; plain floats without bias go in one kernel call per run of equal steps.
-template <class T>
+template <class S, class T>
 void run_batch(const Problem& p, int64_t begin, int64_t end) {
   if constexpr (std::is_floating_point_v<T>) {
     if (!p.bias && !p.sizes.empty()) {
@@ -220,8 +221,8 @@ void run_batch(const Problem& p, int64_t begin, int64_t end) {
         const int64_t count = std::min(end - begin, p.sizes[last] - begin % p.sizes[last]);
         const Steps at = p.offset(begin);
         Gemm g = p.g;
-        g.a = static_cast<const T*>(g.a) + at.a;
-        g.b = static_cast<const T*>(g.b) + at.b;
+        g.a = static_cast<const S*>(g.a) + at.a;
+        g.b = static_cast<const S*>(g.b) + at.b;
         g.c = static_cast<T*>(g.c) + at.c;
         gemm(g, count, p.steps[last].a, p.steps[last].b, p.steps[last].c);
         begin += count;
@@ -229,10 +230,10 @@ void run_batch(const Problem& p, int64_t begin, int64_t end) {
       return;
     }
   }
-  for (int64_t i = begin; i < end; ++i) run_part<T>(p, p.offset(i), 0, p.g.m, 0, p.g.n);
+  for (int64_t i = begin; i < end; ++i) run_part<S, T>(p, p.offset(i), 0, p.g.m, 0, p.g.n);
 }
 
-template <class T>
+template <class S, class T>
 void run(const Problem& p) {
   // Multiply-adds that a second thread does not pay for.
   const double serial_work = static_cast<double>(limited_grain(64 * 1024));
@@ -241,7 +242,7 @@ void run(const Problem& p) {
   const int64_t threads = in_parallel_region() ? 1 : num_threads();
   if (threads == 1 || p.batch >= 4 * threads || work * p.batch <= serial_work) {
     const int64_t grain = std::max<int64_t>(1, static_cast<int64_t>(serial_work / std::max(work, 1.0)));
-    return parallel_for(p.batch, grain, [&](int64_t begin, int64_t end) { run_batch<T>(p, begin, end); });
+    return parallel_for(p.batch, grain, [&](int64_t begin, int64_t end) { run_batch<S, T>(p, begin, end); });
   }
   const int64_t useful = static_cast<int64_t>(std::min<double>(threads, work * p.batch / serial_work)) + 1;
   const Cut cut = cut_for(g, (std::min(useful, threads) + p.batch - 1) / p.batch);
@@ -249,7 +250,7 @@ void run(const Problem& p) {
   parallel_for(p.batch * parts, 1, [&](int64_t begin, int64_t end) {
     for (int64_t u = begin; u < end; ++u) {
       const int64_t i0 = u % parts / cut.n_parts * cut.m_step, j0 = u % cut.n_parts * cut.n_step;
-      run_part<T>(p, p.offset(u / parts), i0, std::min(cut.m_step, g.m - i0), j0, std::min(cut.n_step, g.n - j0));
+      run_part<S, T>(p, p.offset(u / parts), i0, std::min(cut.m_step, g.m - i0), j0, std::min(cut.n_step, g.n - j0));
     }
   });
 }
@@ -262,8 +263,12 @@ void matmul(const View& out, const View& a, const View& b, const View* bias, boo
   dispatch(out.dtype, [&]<class T>() {
     if constexpr (std::is_same_v<T, Float8E4M3> || std::is_same_v<T, Float8E5M2>)
       fail<NotImplementedError>("matmul: not implemented for ", out.dtype, "; convert to bfloat16 or float32 first");
+    else if (p.g.dtype == DType::kBFloat16 && std::is_same_v<T, float>)
+      run<BFloat16, float>(p);
+    else if (p.g.dtype == DType::kFloat16 && std::is_same_v<T, float>)
+      run<Half, float>(p);
     else
-      run<T>(p);
+      run<T, T>(p);
   });
 }
 

@@ -163,6 +163,47 @@ op(
 )
 
 
+def linear_cross_entropy(
+    x: np.ndarray,
+    w: np.ndarray,
+    target: np.ndarray,
+    linear_bias: Any = None,
+    weight: Any = None,
+    reduction: str = "mean",
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+) -> Any:
+    logits = np.tensordot(x, w, axes=(x.ndim - 1, w.ndim - 1))
+    if linear_bias is not None:
+        logits = logits + linear_bias
+    ignored = -100 if ignore_index is None else ignore_index
+    return cross_entropy(logits, target, weight, ignored, reduction, label_smoothing)
+
+
+op(
+    "linear_cross_entropy",
+    linear_cross_entropy,
+    S(T(3, 5), T(4, 5), A([0, 3, 1])),
+    S(T(3, 5), T(4, 5), A([0, -100, 1]), linear_bias=T(4), label_smoothing=0.2),
+    S(T(3, 5), T(4, 5), A([0, 2, 1]), reduction="sum", ignore_index=2),
+    S(T(5), T(4, 5), A(2)),
+    S(T(3, 5), T(4, 5), A([0, 3, 1]), weight=W),
+    S(T(3, 5), T(4, 5), A([0, 3, 1]), reduction="none"),
+    S(T(3, 5), T(4, 5), T(3, 4, lo=0, hi=1)),
+    S(T(3, 5), T(4, 2, 5), I(3, 2, hi=4), linear_bias=T(4, 2)),
+    S(T(0, 5), T(4, 5), I(0, hi=1), reduction="sum"),
+    big=[S(T(300, 33), T(1009, 33), I(300, hi=1009), linear_bias=T(1009))],
+    errors=[
+        E(IndexError, "bounds", T(3, 5), T(4, 5), A([0, 4, 1])),
+        E((RuntimeError, ValueError), "batch", T(3, 5), T(4, 5), A([0, 1])),
+        E(RuntimeError, r"\[N, D\]", T(3, 5), T(4, 6), A([0, 1, 2])),
+    ],
+    tol=4,
+    low_tol=2,
+    rows=[S(T(37, 19), T(129, 19), I(37, hi=129), reduction="none")],
+)
+
+
 def check_dropout(result: Any, x: Any, p: float = 0.5, train: bool = True) -> None:
     """Kept values are scaled by 1/(1-p), the share of zeros is p; identity when not training."""
     got, given = result.detach().double().numpy(), x.detach().double().numpy()
