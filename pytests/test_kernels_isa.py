@@ -56,6 +56,9 @@ def alternatives(route: str, dtype: str, level: str) -> list[str]:
         else [f"matmul.{dtype}" if dtype in FLOATS else f"matmul.{dtype}_as_float32"],
         "few_rows": ["matmul.bfloat16_dot_few_rows"] if dot else ["matmul.few_rows", "matmul.few_rows_packed"],
         "many_rows": ["matmul.bfloat16_dot_many_rows"] if dot else ["matmul.many_rows"],
+        "attention": ["attention.plain", "matmul.float64"]
+        if dtype == "float64"
+        else ["attention.bfloat16_dot" if dot else "attention.float"],
         "one_chunk": ["reduce.one_chunk" if dtype in FLOATS else "reduce.rows"],
         "lines": ["softmax.forward_lines" if dtype in FLOATS else "lines.gathered"],
         "columns": ["softmax.forward_columns" if dtype in FLOATS else "lines.gathered"],

@@ -76,7 +76,7 @@ void transpose_words(__m128i r0, __m128i r1, __m128i r2, __m128i r3, uint32_t* d
 __m128i load8(const uint16_t* p) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)); }
 
 // A[m, k] -> m rows of ceil(k / 2) pairs.
-void pack_a(const uint16_t* a, int64_t row, int64_t col, int64_t m, int64_t k, uint32_t* dst) {
+[[maybe_unused]] void pack_a(const uint16_t* a, int64_t row, int64_t col, int64_t m, int64_t k, uint32_t* dst) {
   const int64_t pairs = (k + 1) / 2;
   int64_t done = 0;  // pairs of whole blocks
   if (row == 1) {    // transposed: rows are neighbours in memory, taken 8 at a time

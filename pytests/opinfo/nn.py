@@ -9,7 +9,7 @@ import numpy as np
 
 from .core import A, B, E, I, S, T, op
 from .pointwise import silu
-from .softmax_norm import log_softmax, softmax
+from .softmax_norm import log_softmax
 
 BIG = (300, 401)
 SHAPE = r"size|shape|mismatch|match|dim"
@@ -208,18 +208,47 @@ def attention(
     *,
     scale: Any = None,
     enable_gqa: bool = False,
+    window: int = 0,
+    softcap: float = 0.0,
+    sinks: Any = None,
+    query_start: int = 0,
 ) -> np.ndarray:
     """One query at a time. A row with nothing to attend to is zero."""
+    return attention_and_lse(q, k, v, attn_mask, is_causal, scale, enable_gqa, window, softcap, sinks, query_start)[0]
+
+
+def attention_and_lse(
+    q: np.ndarray,
+    k: np.ndarray,
+    v: np.ndarray,
+    attn_mask: Any,
+    is_causal: bool,
+    scale: Any,
+    enable_gqa: bool,
+    window: Any,
+    softcap: Any,
+    sinks: Any,
+    query_start: int,
+) -> tuple[np.ndarray, np.ndarray]:
     if enable_gqa:
         k, v = (np.repeat(a, q.shape[-3] // a.shape[-3], axis=-3) for a in (k, v))
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
     scores = q @ np.swapaxes(k, -1, -2) * scale
+    scores = softcap * np.tanh(scores / softcap) if softcap else scores
+    ahead = np.arange(k.shape[-2]) - (query_start + np.arange(q.shape[-2])[:, None])  # key position - query position
     if is_causal:
-        scores = np.where(np.tril(np.ones(scores.shape[-2:], bool)), scores, -np.inf)
+        scores = np.where(ahead <= 0, scores, -np.inf)
+    if window:
+        scores = np.where(abs(ahead) < window, scores, -np.inf)
     if attn_mask is not None:
         scores = np.where(attn_mask, scores, -np.inf) if attn_mask.dtype == bool else scores + attn_mask
-    dead = np.all(scores == -np.inf, axis=-1, keepdims=True)
-    return np.where(dead, 0, softmax(np.where(dead, 0, scores), -1)) @ v
+    sink = np.zeros((1, 1)) - np.inf if sinks is None else sinks[:, None, None]
+    with np.errstate(all="ignore"):
+        top = np.maximum(scores.max(axis=-1, keepdims=True, initial=-np.inf), sink)
+        top = np.where(np.isinf(top), 0, top)
+        total = np.exp(scores - top).sum(axis=-1, keepdims=True) + np.exp(sink - top)
+        weights = np.where(total == 0, 0, np.exp(scores - top) / total)
+        return weights @ v, (top + np.log(total))[..., 0]
 
 
 QKV = (T(1, 2, 3, 4), T(1, 2, 5, 4), T(1, 2, 5, 4))
@@ -243,6 +272,63 @@ op(
         E(RuntimeError, SHAPE + "|broadcast|mask", *QKV, B(4, 5)),
     ],
     rows=[S(T(37, 16), T(50, 16), T(50, 24)), S(T(9, 2, 70, 32), T(9, 2, 70, 32), T(9, 2, 70, 24), is_causal=True)],
+)
+op(
+    "attention",
+    lambda q, k, v, mask=None, **kw: attention(q, k, v, mask, **kw),
+    S(*QKV),
+    S(*QKV, mask=B(3, 5), sinks=T(2)),
+    S(*QKV, mask=T(2, 3, 5), softcap=1.5),
+    S(T(4, 2, 3), T(2, 2, 3), T(2, 2, 3), enable_gqa=True, scale=0.3),
+    S(*QKV, is_causal=True, query_start=2, window=2),
+    S(*QKV, window=2, sinks=T(2)),
+    S(T(1, 2, 3, 4), T(1, 2, 0, 4), T(1, 2, 0, 4)),
+    S(T(0, 2, 3, 4), T(0, 2, 5, 4), T(0, 2, 5, 4)),
+    tol=4,
+    low_tol=2,
+    scalar=False,
+    big=[
+        S(T(1, 4, 70, 32), T(1, 2, 700, 32), T(1, 2, 700, 24), is_causal=True, query_start=600, enable_gqa=True),
+        S(T(1, 2, 70, 32), T(1, 2, 700, 32), T(1, 2, 700, 24), window=90, sinks=T(2), softcap=2.0),
+    ],
+    errors=[
+        E(RuntimeError, SHAPE, T(1, 2, 3, 4), T(1, 2, 5, 3), T(1, 2, 5, 4)),
+        E(RuntimeError, "broadcast", *QKV, mask=B(4, 5)),
+        E(RuntimeError, "window must be positive", *QKV, window=0),
+        E(RuntimeError, "softcap must be positive", *QKV, softcap=-1.0),
+        E(RuntimeError, "one for each query head", *QKV, sinks=T(3)),
+        E(RuntimeError, "enable_gqa=True", T(4, 2, 3), T(2, 2, 3), T(2, 2, 3)),
+    ],
+    rows=[
+        S(T(37, 16), T(50, 16), T(50, 24), window=30),
+        S(T(9, 2, 70, 32), T(9, 2, 70, 32), T(9, 2, 70, 24), is_causal=True, sinks=T(2)),
+    ],
+)
+FULL = (False, 0.5, 0, 0.0, 0.0, 0)  # is_causal, scale, window, softcap, dropout_p, query_start
+op(
+    "_attention",
+    lambda q, k, v, mask, sinks, state, causal, scale, window, cap, p, start: attention_and_lse(
+        q, k, v, mask, causal, scale, True, window, cap, sinks, start
+    ),
+    S(*QKV, None, None, None, *FULL),
+    S(T(1, 4, 2, 3), T(1, 2, 2, 3), T(1, 2, 2, 3), None, T(4), None, *FULL),
+    S(*QKV, A([[True, False, True, True, False]] * 3), None, None, *FULL),
+    S(*QKV, T(3, 5), None, None, False, 0.5, 0, 1.5, 0.0, 0),
+    S(*QKV, None, None, None, True, 0.5, 2, 0.0, 0.0, 1),
+    S(*QKV, A([[True, False, True, True, False]] * 2 + [[False] * 5]), T(2), None, *FULL),
+    S(T(1, 2, 3, 4), T(1, 2, 0, 4), T(1, 2, 0, 4), None, None, None, *FULL).but(grad=False),
+    S(T(0, 2, 3, 4), T(0, 2, 5, 4), T(0, 2, 5, 4), None, None, None, *FULL),
+    tol=4,
+    low_tol=2,
+    scalar=False,
+    big=[S(T(1, 4, 140, 32), T(1, 2, 140, 32), T(1, 2, 140, 24), None, None, None, True, 0.2, 0, 0.0, 0.0, 0)],
+    errors=[
+        E(RuntimeError, SHAPE, T(1, 2, 3, 4), T(1, 2, 5, 3), T(1, 2, 5, 4), None, None, None, *FULL),
+        E(RuntimeError, "divide", T(1, 3, 3, 4), T(1, 2, 5, 4), T(1, 2, 5, 4), None, None, None, *FULL),
+        E(RuntimeError, "generator state", *QKV, None, None, None, False, 0.5, 0, 0.0, 0.5, 0),
+        E(NotImplementedError, "int64", I(1, 2, 3, 4), I(1, 2, 5, 4), I(1, 2, 5, 4), None, None, None, *FULL),
+    ],
+    rows=[S(T(9, 2, 70, 32), T(9, 2, 70, 32), T(9, 2, 70, 24), None, T(2), None, True, 0.2, 0, 0.0, 0.0, 0)],
 )
 op(
     "swiglu",
