@@ -75,7 +75,7 @@ def C(name: str, sample: Sample, routes: str, tol: float = 1.0) -> Case:
 
 NORM = "norm.forward norm.backward"
 SOFTMAX = "softmax.forward softmax.backward"
-ATTENTION = "attention"
+ATTENTION = "attention attention_backward"
 RULE = (True, 0.125, 0, 0.0, 0.0, 603)  # is_causal, scale, window, softcap, dropout_p, query_start
 LOSS = "cross_entropy.forward cross_entropy.backward"
 CASES = [

@@ -59,6 +59,9 @@ def alternatives(route: str, dtype: str, level: str) -> list[str]:
         "attention": ["attention.plain", "matmul.float64"]
         if dtype == "float64"
         else ["attention.bfloat16_dot" if dot else "attention.float"],
+        "attention_backward": ["attention.plain", "matmul.float64"]
+        if dtype == "float64"
+        else ["attention.backward_bfloat16_dot" if dot else "attention.backward_float"],
         "one_chunk": ["reduce.one_chunk" if dtype in FLOATS else "reduce.rows"],
         "lines": ["softmax.forward_lines" if dtype in FLOATS else "lines.gathered"],
         "columns": ["softmax.forward_columns" if dtype in FLOATS else "lines.gathered"],

@@ -88,6 +88,7 @@ std::vector<Case> cases() {
       {.queries = 90, .causal = true, .window = 1 << 20, .start = 3},
       {.queries = 60, .keys = 1300, .causal = true, .window = 100, .start = 1200},
       {.queries = 60, .keys = 20, .causal = true, .start = 10},
+      {.batch = 1, .heads = 1, .key_heads = 1, .queries = 300, .keys = 300, .causal = true},
       {.scale = -0.4},
       {.scale = 0},
       {.causal = true, .dropout = 0.3},
@@ -189,6 +190,87 @@ TEST(Attention, OneQueryHasTheBitsOfItsRowInTheWhole) {
     }
   });
   set_num_threads(before);
+}
+
+template <class T>
+struct Gradients {
+  Array<T> grad, dq, dk, dv;
+  Array<float> delta;
+
+  explicit Gradients(const Problem<T>& p)
+      : grad(p.out.sizes), dq(p.q.sizes), dk(p.k.sizes), dv(p.v.sizes), delta(p.lse.sizes) {
+    fill_normal(grad, 7);
+  }
+  void run(Problem<T>& p) {
+    attention_delta(grad.view(), p.out.view(), {}, delta.view());
+    attention_backward(p.args(), grad.view(), p.lse.view(), delta.view(), dq.view(), dk.view(), dv.view());
+  }
+};
+
+double largest(const std::vector<double>& values) {
+  double most = 1;
+  for (const double v : values) most = std::max(most, std::abs(v));
+  return most;
+}
+
+template <class T>
+void expect_gradients_as_plain() {
+  for (const Case& c : cases()) {
+    std::ostringstream name;
+    name << c;
+    SCOPED_TRACE(name.str());
+    Problem<T> p(c);
+    attention_forward(p.args(), p.out.view(), p.lse.view());
+    Gradients<T> g(p);
+    g.run(p);
+    Array<float> dq(p.q.sizes), dk(p.k.sizes), dv(p.v.sizes);
+    attention_backward_plain(p.args(), g.grad.view(), p.lse.view(), g.delta.view(), dq.view(), dk.view(), dv.view());
+    const auto compare = [](const View& a, const View& b, const char* what) {
+      const auto expected = values_of(b);
+      expect_near(values_of(a), expected, kTolerance<T> * largest(expected), what);
+    };
+    compare(g.dq.view(), dq.view(), "dq");
+    compare(g.dk.view(), dk.view(), "dk");
+    compare(g.dv.view(), dv.view(), "dv");
+  }
+}
+
+TEST(Attention, GradientsEqualPlain) {
+  for_each_target([] {
+    expect_gradients_as_plain<float>();
+    expect_gradients_as_plain<BFloat16>();
+    expect_gradients_as_plain<Half>();
+  });
+}
+
+template <class T>
+void expect_gradient_bits_of_threads() {
+  for (const Case& c : cases()) {
+    Problem<T> p(c);
+    attention_forward(p.args(), p.out.view(), p.lse.view());
+    Gradients<T> g(p);
+    const int before = num_threads();
+    set_num_threads(1);
+    g.run(p);
+    const auto dq = g.dq.data, dk = g.dk.data, dv = g.dv.data;
+    set_grain_limit(1);
+    for (const int threads : {2, 5}) {
+      set_num_threads(threads);
+      g.run(p);
+      EXPECT_EQ(std::memcmp(dq.data(), g.dq.data.data(), dq.size() * sizeof(T)), 0) << threads << " threads: " << c;
+      EXPECT_EQ(std::memcmp(dk.data(), g.dk.data.data(), dk.size() * sizeof(T)), 0) << threads << " threads: " << c;
+      EXPECT_EQ(std::memcmp(dv.data(), g.dv.data.data(), dv.size() * sizeof(T)), 0) << threads << " threads: " << c;
+    }
+    set_num_threads(before);
+    set_grain_limit(0);
+  }
+}
+
+TEST(Attention, GradientBitsDoNotDependOnThreads) {
+  for_each_target([] {
+    expect_gradient_bits_of_threads<float>();
+    expect_gradient_bits_of_threads<BFloat16>();
+  });
 }
 
 TEST(Attention, ReadsStridedTensors) {

@@ -2,7 +2,9 @@
 // through the latter.
 #include "kernels/attention.h"
 
+#include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "kernels/attention_plain.h"
 #include "kernels/copy.h"
@@ -44,6 +46,12 @@ Tensor readable(const Tensor& t, DType dtype, bool whole = false) {
   if (t.dtype() == dtype && in_place) return t;
   Tensor out = Tensor::empty(t.sizes(), dtype);
   kernels::copy(out.view(), t.view());
+  return out;
+}
+
+Tensor zeros_of(const Tensor& t) {
+  Tensor out = Tensor::empty(t.sizes(), t.dtype());
+  std::memset(out.data_ptr(), 0, static_cast<size_t>(out.numel()) * size_of(out.dtype()));
   return out;
 }
 
@@ -153,6 +161,28 @@ struct AttentionRule {
 
 }  // namespace
 
+// Gradients of query, key, value and sinks (the last is empty without sinks).
+struct AttentionBackward {
+  DS_ATTENTION_FIELDS
+  static constexpr OpInfo info{
+      .schema =
+          "_attention_backward(Tensor? grad, Tensor? grad_lse, Tensor query, Tensor key, Tensor value, Tensor? "
+          "mask, Tensor? sinks, Tensor? state, Tensor output, Tensor lse, " DS_ATTENTION_ATTRIBUTES
+          ") -> (Tensor dq, Tensor dk, Tensor dv, Tensor dsinks)",
+      .doc = "Gradients of attention with respect to query, key, value and sinks.",
+      .kind = Kind::kFused,
+      .shown = Shown::kHidden};
+  bool operator==(const AttentionBackward&) const = default;
+  std::array<Meta, 4> infer(Inputs in) const {
+    rule().check(in[2], in[3], in[4], in[5], in[6], in[7]);
+    return {in[2].meta(), in[3].meta(), in[4].meta(), in[6].defined() ? in[6].meta() : Meta{in[2].dtype(), {0}}};
+  }
+  void eval(Inputs in, std::span<Tensor> out) const;
+  TensorList composite(Inputs in) const;
+  Grads vjp(const Vjp& c) const { return vjp_by_composite(*this, c); }
+};
+DS_OP(AttentionBackward);
+
 struct AttentionForward {
   DS_ATTENTION_FIELDS
   static constexpr OpInfo info{
@@ -181,10 +211,43 @@ struct AttentionForward {
     else
       kernels::attention_forward(a, out[0].view(), out[1].view());
   }
-  Grads vjp(const Vjp& c) const { return vjp_by_composite(*this, c); }
+  Grads vjp(const Vjp& c) const {
+    if (c.need(3)) return vjp_by_composite(*this, c);  // a mask that learns
+    TensorList in{c.grad[0], c.grad[1]};
+    for (const Tensor& t : c.in) in.push_back(t);
+    in.push_back(detach(c.out[0])), in.push_back(detach(c.out[1]));
+    const TensorList g = apply_list(AttentionBackward{is_causal, scale, window, softcap, dropout_p, query_start}, in);
+    return {g[0], g[1], g[2], Tensor(), c.in[4].defined() ? g[3] : Tensor(), Tensor()};
+  }
   TensorList composite(Inputs in) const { return rule().composite(in); }
 };
 DS_OP(AttentionForward);
+
+void AttentionBackward::eval(Inputs in, std::span<Tensor> out) const {
+  TensorList keep;
+  const kernels::Attention a = rule().args(in.subspan(2, 6), keep);
+  const DType t = in[2].dtype(), c = computing_type(t);
+  const Tensor grad = in[0].defined() ? readable(in[0], t) : zeros_of(in[8]), y = readable(in[8], t),
+               lse = readable(in[9], c, true), delta = Tensor::empty(lse.sizes(), c),
+               grad_lse = in[1].defined() ? readable(in[1], c, true) : Tensor();
+  kernels::attention_delta(grad.view(), y.view(), grad_lse.defined() ? grad_lse.view() : View(), delta.view());
+  if (in[6].defined()) {
+    const Tensor by_sinks = Tensor::empty(in[6].sizes(), c);
+    kernels::attention_sink_gradient(a.sinks, lse.view(), delta.view(), by_sinks.view());
+    kernels::copy(out[3].view(), by_sinks.view());
+  }
+  (t == DType::kFloat64 ? kernels::attention_backward_plain : kernels::attention_backward)(
+      a, grad.view(), lse.view(), delta.view(), out[0].view(), out[1].view(), out[2].view());
+}
+
+TensorList AttentionBackward::composite(Inputs in) const {
+  const AttentionForward forward{is_causal, scale, window, softcap, dropout_p, query_start};
+  const uint64_t needs = 0b111 | (in[6].defined() ? 0b10000 : 0);
+  const Grads g = vjp_by_composite(forward, Vjp{in.subspan(2, 6), in.subspan(8, 2), in.first(2), needs});
+  const auto or_zeros = [](const Tensor& grad, const Tensor& of) { return grad.defined() ? grad : zeros_like(of); };
+  return {or_zeros(g[0], in[2]), or_zeros(g[1], in[3]), or_zeros(g[2], in[4]),
+          in[6].defined() ? or_zeros(g[4], in[6]) : zeros({0}, in[2].dtype())};
+}
 
 namespace {
 
@@ -194,36 +257,52 @@ Tensor safe_softmax(const Tensor& scores) {
   return where(none, scalar(0.0), softmax(scores, -1));
 }
 
-// Whether the fused op can take over: one dtype, at most four dims that need no broadcasting, nothing empty.
-bool fits_kernel(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& mask, bool grouped) {
-  const int n = q.dim();
-  if (n > 4 || k.dim() != n || v.dim() != n || q.numel() == 0 || k.numel() == 0 || v.numel() == 0) return false;
-  if (k.size(-1) != q.size(-1) || v.size(-2) != k.size(-2)) return false;
-  for (int i = 0; i < n - 2; ++i) {
-    const bool heads = grouped && i == n - 3;
-    if (k.size(i) != v.size(i) || (heads ? q.size(i) % k.size(i) != 0 : k.size(i) != q.size(i))) return false;
-  }
-  if (!mask.defined()) return true;
-  Dims scores = q.sizes();
-  scores.back() = k.size(-2);
-  return (mask.dtype() == DType::kBool || mask.dtype() == q.dtype()) && broadcasts_to(mask.sizes(), scores);
-}
-
 Tensor with_four_dims(Tensor t) {
   while (t.dim() < 4) t = unsqueeze(t, 0);
   return t;
 }
 
-// Of what fits the kernel. float64 has no fast kernel: it runs on plain ops.
-Tensor attend(const AttentionRule& r, const Tensor& query, const Tensor& key, const Tensor& value, const Tensor& mask,
+// q, k and v with the batch dims (and heads, unless grouped) of all three, or false where those do not broadcast.
+bool share_batch(Tensor& q, Tensor& k, Tensor& v, bool grouped) {
+  Tensor* const all[] = {&q, &k, &v};
+  for (Tensor* t : all) {
+    if (t->dim() > 4) return false;
+    *t = with_four_dims(*t);
+  }
+  for (int dim = 0; dim < (grouped ? 1 : 2); ++dim) {
+    int64_t size = 1;
+    for (const Tensor* t : all) size = t->size(dim) == 1 ? size : t->size(dim);
+    for (Tensor* t : all) {
+      if (t->size(dim) != 1 && t->size(dim) != size) return false;
+      Dims sizes = t->sizes();
+      sizes[dim] = size;
+      if (t->size(dim) != size) *t = expand(*t, sizes);
+    }
+  }
+  return k.size(1) == v.size(1);
+}
+
+// Whether the fused op can take over from plain ops, which know how to refuse the rest.
+bool fits_kernel(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& mask) {
+  if (q.numel() == 0 || k.numel() == 0 || v.numel() == 0) return false;
+  if (k.size(-1) != q.size(-1) || v.size(-2) != k.size(-2) || q.size(1) % k.size(1) != 0) return false;
+  const bool known = !mask.defined() || mask.dtype() == DType::kBool || mask.dtype() == q.dtype();
+  return known && (!mask.defined() || broadcasts_to(mask.sizes(), AttentionRule::score_sizes(q, k)));
+}
+
+// Of tensors with four dims. float64 has no fast kernel: it runs on plain ops.
+Tensor attend(const AttentionRule& r, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& mask,
               const Tensor& sinks) {
-  const Tensor q = with_four_dims(query), k = with_four_dims(key), v = with_four_dims(value);
   const Tensor state = r.dropout_p > 0 ? draw_state(q.size(0) * q.size(1) * q.size(2) * k.size(2)) : Tensor();
   const AttentionForward op{r.is_causal, r.scale, r.window, r.softcap, r.dropout_p, r.query_start};
   const Tensor inputs[] = {q, k, v, mask, sinks, state};
-  if (q.dtype() == DType::kFloat64) r.check(q, k, v, mask, sinks, state);
-  Tensor out = q.dtype() == DType::kFloat64 ? r.composite(inputs)[0] : apply_list(op, inputs)[0];
-  while (out.dim() > query.dim()) out = squeeze(out, 0);
+  if (q.dtype() != DType::kFloat64) return apply_list(op, inputs)[0];
+  r.check(q, k, v, mask, sinks, state);
+  return r.composite(inputs)[0];
+}
+
+Tensor without_added_dims(Tensor out, int dims) {
+  while (out.dim() > dims) out = squeeze(out, 0);
   return out;
 }
 
@@ -252,7 +331,8 @@ DS_BODY(AttentionOp,
   DS_CHECK(!softcap || *softcap > 0, "attention: softcap must be positive, got ", softcap.value_or(0));
   const AttentionRule rule{is_causal,  usual_scale(scale, q), window.value_or(0), softcap.value_or(0), dropout_p,
                            query_start};
-  return attend(rule, q, k, v, in[3], in[4]);
+  return without_added_dims(attend(rule, with_four_dims(q), with_four_dims(k), with_four_dims(v), in[3], in[4]),
+                            q.dim());
 }
 
 DS_BODY(ScaledDotProductAttention,
@@ -274,8 +354,11 @@ DS_BODY(ScaledDotProductAttention,
            "_scaled_dot_product_attention: Explicit attn_mask should not be set when is_causal=True");
   const double factor = usual_scale(scale, q);
   const bool small = q.dtype() == DType::kFloat32 || is_reduced_float(q.dtype());
-  if (small && dropout_p >= 0 && dropout_p < 1 && fits_kernel(q, k, v, mask, enable_gqa))
-    return attend({is_causal, factor, 0, 0, dropout_p, 0}, q, k, v, mask, Tensor());
+  const int dims = std::max({q.dim(), k.dim(), v.dim()});
+  Tensor q4 = q, k4 = k, v4 = v;
+  if (small && dropout_p >= 0 && dropout_p < 1 && (!mask.defined() || mask.dim() <= dims) &&
+      share_batch(q4, k4, v4, enable_gqa) && fits_kernel(q4, k4, v4, mask))
+    return without_added_dims(attend({is_causal, factor, 0, 0, dropout_p, 0}, q4, k4, v4, mask, Tensor()), dims);
   if (enable_gqa) {
     DS_CHECK(q.dim() >= 3 && k.size(-3) > 0 && q.size(-3) % k.size(-3) == 0,
              "Number of heads in key and value must divide the number of heads in query: got ", q.sizes(), " and ",

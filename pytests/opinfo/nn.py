@@ -330,6 +330,56 @@ op(
     ],
     rows=[S(T(9, 2, 70, 32), T(9, 2, 70, 32), T(9, 2, 70, 24), None, T(2), None, True, 0.2, 0, 0.0, 0.0, 0)],
 )
+
+
+def attention_backward(
+    g: np.ndarray, by_lse: Any, q: np.ndarray, k: np.ndarray, v: np.ndarray, mask: Any, sinks: Any, _state: Any,
+    _out: Any, _lse: Any, causal: bool, scale: float, window: int, cap: float, _p: float, start: int,
+) -> tuple[np.ndarray, ...]:  # fmt: skip
+    """One query head at a time, from the weights."""
+    rule = (mask, causal, scale, True, window, cap, sinks, start)
+    out, lse = attention_and_lse(q, k, v, *rule)
+    eye = np.broadcast_to(np.eye(k.shape[-2]), (*k.shape[:-1], k.shape[-2]))
+    weights, _ = attention_and_lse(q, k, eye, *rule)
+    delta = (g * out).sum(-1) - (0 if by_lse is None else by_lse)
+    dq, dk, dv, group = np.zeros_like(q), np.zeros_like(k), np.zeros_like(v), q.shape[1] // k.shape[1]
+    for b, h in np.ndindex(q.shape[:2]):
+        at = (b, h // group)
+        scores = q[b, h] @ k[at].T * scale
+        slope = scale * (1 - np.tanh(scores / cap) ** 2 if cap else 1)
+        by_scores = weights[b, h] * (g[b, h] @ v[at].T - delta[b, h][:, None]) * slope
+        dq[b, h] = by_scores @ k[at]
+        dk[at] += by_scores.T @ q[b, h]
+        dv[at] += weights[b, h].T @ g[b, h]
+    none = np.zeros(0)
+    return dq, dk, dv, none if sinks is None else -(np.exp(sinks[:, None] - lse) * delta).sum((0, 2))
+
+
+def backward_sample(heads: int, mask: Any, sinks: Any, lse: Any, rule: tuple[Any, ...]) -> Any:
+    """What forward gives goes in as literals."""
+    rng = np.random.default_rng(3)
+    q, k, v = (np.round(rng.uniform(-2, 2, s), 2) for s in ((1, heads, 3, 4), (1, 2, 5, 4), (1, 2, 5, 6)))
+    out = attention_and_lse(q, k, v, mask, *rule[:2], True, *rule[2:4], sinks, rule[5])
+    given = [None if x is None else A(x) for x in (mask, sinks)]
+    return S(T(1, heads, 3, 6), lse, A(q), A(k), A(v), *given, None, *[A(x, grad=False) for x in out], *rule).but(
+        grad=False, low=False
+    )
+
+
+op(
+    "_attention_backward",
+    attention_backward,
+    backward_sample(2, None, None, None, FULL),
+    backward_sample(4, None, np.array([0.5, -1.0, 0.0, 1.5]), T(1, 4, 3), FULL),
+    backward_sample(2, np.array([[True, False, True, True, False]] * 3), None, T(1, 2, 3), FULL),
+    backward_sample(2, None, None, None, (True, 0.5, 2, 1.5, 0.0, 1)),
+    S(*[T(0, 2, 3, 4), None], *[T(0, 2, 3, 4)] * 3, None, None, None, T(0, 2, 3, 4), T(0, 2, 3), *FULL),
+    tol=8,
+    low_tol=2,
+    scalar=False,
+    rows=[S(T(9, 2, 70, 24), None, T(9, 2, 70, 32), T(9, 2, 70, 32), T(9, 2, 70, 24), None, None, None,
+            T(9, 2, 70, 24), T(9, 2, 70, lo=3, hi=4), True, 0.2, 0, 0.0, 0.0, 0)],
+)  # fmt: skip
 op(
     "swiglu",
     lambda gate, up: silu(gate) * up,
