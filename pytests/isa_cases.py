@@ -75,6 +75,8 @@ def C(name: str, sample: Sample, routes: str, tol: float = 1.0) -> Case:
 
 NORM = "norm.forward norm.backward"
 SOFTMAX = "softmax.forward softmax.backward"
+ATTENTION = "attention attention_backward"
+RULE = (True, 0.125, 0, 0.0, 0.0, 603)  # is_causal, scale, window, softcap, dropout_p, query_start
 LOSS = "cross_entropy.forward cross_entropy.backward"
 CASES = [
     # products: few rows, many rows, k beyond one block, a second matrix that is read transposed
@@ -118,7 +120,8 @@ CASES = [
     C("transposed", S(T(37, 67)), "copy.tiled"),
     C("cat", S([T(37, 67), T(5, 67)]), "copy.block"),
     # what is made of several
-    C("scaled_dot_product_attention", S(T(2, 3, 33, 19), T(2, 3, 41, 19), T(2, 3, 41, 17)), f"matmul {SOFTMAX}", 2),
+    C("scaled_dot_product_attention", S(T(2, 3, 33, 19), T(2, 3, 41, 19), T(2, 3, 41, 17)), ATTENTION, 2),
+    C("_attention", S(T(1, 4, 97, 64), T(1, 2, 700, 64), T(1, 2, 700, 64), None, T(4), None, *RULE), ATTENTION, 2),
     C("moe", S(T(33, 19), *[T(3, *s) for s in ((13, 19), (13, 19), (19, 13))], I(33, 2, hi=3), T(33, 2)), "matmul", 2),
     C("rope", S(T(5, 33, 18), T(33, 9), T(33, 9)), "pointwise.blocks"),
     C("adamw", S(*[T(37, 67, grad=False)] * 3), "optim.adam"),

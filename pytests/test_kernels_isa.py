@@ -61,6 +61,12 @@ def alternatives(route: str, dtype: str, level: str) -> list[str]:
         else ["matmul.dot_rows"],
         "few_rows": ["matmul.bfloat16_dot_few_rows"] if dot else ["matmul.few_rows", "matmul.few_rows_packed"],
         "many_rows": ["matmul.bfloat16_dot_many_rows"] if dot else ["matmul.many_rows"],
+        "attention": ["attention.plain", "matmul.float64"]
+        if dtype == "float64"
+        else ["attention.bfloat16_dot" if dot else "attention.float"],
+        "attention_backward": ["attention.plain", "matmul.float64"]
+        if dtype == "float64"
+        else ["attention.backward_bfloat16_dot" if dot else "attention.backward_float"],
         "one_chunk": ["reduce.one_chunk" if dtype in FLOATS else "reduce.rows"],
         "lines": ["softmax.forward_lines" if dtype in FLOATS else "lines.gathered"],
         "columns": ["softmax.forward_columns" if dtype in FLOATS else "lines.gathered"],

@@ -182,7 +182,8 @@ void transpose_words(__m128i r0, __m128i r1, __m128i r2, __m128i r3, uint32_t* d
 __m128i load8(const uint16_t* p) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)); }
 
 // A[m, k] -> m rows of ceil(k / 2) pairs, dst_row words apart.
-void pack_a(const uint16_t* a, int64_t row, int64_t col, int64_t m, int64_t k, uint32_t* dst, int64_t dst_row) {
+[[maybe_unused]] void pack_a(const uint16_t* a, int64_t row, int64_t col, int64_t m, int64_t k, uint32_t* dst,
+                             int64_t dst_row) {
   const int64_t pairs = (k + 1) / 2;
   int64_t done = 0;  // pairs of whole blocks
   if (row == 1) {    // transposed: rows are neighbours in memory, taken 8 at a time
@@ -214,8 +215,8 @@ void pack_a(const uint16_t* a, int64_t row, int64_t col, int64_t m, int64_t k, u
 
 // B[k, n] -> ceil(k / 2) rows of `width` words; columns up to the next whole vector are zero. `ahead`: how far in b
 // what is needed next lies, 0 for nowhere.
-void pack_b(const uint16_t* b, int64_t row, int64_t col, int64_t k, int64_t n, uint32_t* dst, int64_t width,
-            int64_t ahead) {
+[[maybe_unused]] void pack_b(const uint16_t* b, int64_t row, int64_t col, int64_t k, int64_t n, uint32_t* dst,
+                             int64_t width, int64_t ahead) {
   const int64_t pairs = (k + 1) / 2, whole = k / 2, end = (n + kLanes - 1) / kLanes * kLanes;
   int64_t done_columns = 0;
   if (row == 1) {
