@@ -11,11 +11,18 @@ namespace {
 using testing::tensor;
 using testing::vector;
 
+template <class T>
+Ref<Packed> holding(T value, size_t bytes = sizeof(T)) {
+  Ref<Packed> p = make_ref<Packed>(bytes);
+  *p->as<T>() = value;
+  return p;
+}
+
 struct Packing {
   int made = 0;
   // The sum of the first source and 100 times each other one.
   double get(Inputs sources, std::string_view layout = "sum", uint64_t variant = 0, size_t bytes = 8) {
-    const Ref<Packed> p = packed(sources, {layout, variant, bytes}, [&](void* to) {
+    const Ref<Packed> p = packed(sources, {layout, variant}, [&] {
       ++made;
       double sum = 0, factor = 1;
       for (const Tensor& t : sources) {
@@ -23,7 +30,7 @@ struct Packing {
           for (double v : testing::values_of(t)) sum += factor * v;
         factor = 100;
       }
-      *static_cast<double*>(to) = sum;
+      return holding(sum, bytes);
     });
     return *p->as<double>();
   }
@@ -111,7 +118,7 @@ TEST(Packed, AHolderMayReadOnAfterTheStorageIsGone) {
   Ref<Packed> held;
   {
     const Tensor t = vector({1, 2});
-    held = packed(std::array{t}, {"held", 0, 8}, [](void* to) { *static_cast<double*>(to) = 42; });
+    held = packed(std::array{t}, {"held"}, [] { return holding(42.0); });
   }
   EXPECT_EQ(*held->as<double>(), 42);
 }
@@ -129,8 +136,8 @@ TEST(Packed, MemoryInOtherHandsIsPackedEveryTime) {
 
 TEST(Packed, AFailureLeavesNothingBehind) {
   const Tensor t = vector({1, 2});
-  const auto refuse = [](void*) { fail("no"); };
-  EXPECT_THROW(packed(std::array{t}, {"sum", 0, 8}, refuse), Error);
+  const auto refuse = []() -> Ref<Packed> { fail("no"); };
+  EXPECT_THROW(packed(std::array{t}, {"sum"}, refuse), Error);
   Packing p;
   EXPECT_EQ(p.get(t), 3);
   EXPECT_EQ(p.made, 1);
@@ -145,8 +152,7 @@ TEST(Packed, ThreadsAgree) {
       threads.emplace_back([&, i] {
         for (uint64_t k = 0; k < 50; ++k) {
           const uint64_t variant = (k + static_cast<uint64_t>(i)) % 5;
-          const Ref<Packed> p =
-              packed(std::array{t}, {"threads", variant, 8}, [&](void* to) { *static_cast<uint64_t*>(to) = variant; });
+          const Ref<Packed> p = packed(std::array{t}, {"threads", variant}, [&] { return holding(variant); });
           right += *p->as<uint64_t>() == variant;
         }
       });

@@ -104,15 +104,14 @@ PackedCopies& copies_of(Storage& s) {
 
 }  // namespace
 
-Ref<Packed> packed(Inputs sources, const PackedLayout& layout, const std::function<void(void*)>& fill) {
+Ref<Packed> packed(Inputs sources, const PackedLayout& layout, const std::function<Ref<Packed>()>& make) {
   const bool kept =
       std::ranges::none_of(sources, [](const Tensor& t) { return t.defined() && t.storage()->exposed(); });
   Entry entry = entry_for(sources, layout);
   PackedCopies* copies = kept ? &copies_of(*sources[0].storage()) : nullptr;
   if (copies)
     if (Ref<Packed> found = copies->find(entry)) return found;
-  entry.copy = make_ref<Packed>(layout.bytes);
-  fill(entry.copy->as<void>());
+  entry.copy = make();
   return copies ? copies->put(std::move(entry)) : entry.copy;
 }
 

@@ -24,18 +24,17 @@ class Packed : public Counted {
   size_t bytes_;
 };
 
-// What a copy is: `layout` (a literal that names the kernel) with its `variant`, and the bytes it takes.
+// What a copy is: `layout` (a literal that names the kernel) with its `variant`.
 struct PackedLayout {
   std::string_view layout;
   uint64_t variant = 0;
-  size_t bytes = 0;
 };
 
-// The copy of `sources` in this layout; `fill` writes it when there is none that still holds. It is kept with the
+// The copy of `sources` in this layout; `make` makes it when there is none that still holds. It is kept with the
 // storage of the first source (the large one), and keeps the memory of the others (scales, zero points) alive, whose
 // versions count as well; undefined sources are allowed. Memory that the outside may write unseen (see Storage::expose)
-// is packed anew on every call. Threads may call at once: two that find nothing both fill one, and the first is kept.
-Ref<Packed> packed(Inputs sources, const PackedLayout& layout, const std::function<void(void*)>& fill);
+// is packed anew on every call. Threads may call at once: two that find nothing both make one, and the first is kept.
+Ref<Packed> packed(Inputs sources, const PackedLayout& layout, const std::function<Ref<Packed>()>& make);
 
 // Bytes of the copies kept with this tensor's storage.
 size_t packed_bytes(const Tensor& t);
