@@ -53,7 +53,7 @@ LIMITS = {"int8": (-9, 9, 127), "int4": (-7, 7, -8), "int4_zero": (0, 14, 15), "
 
 
 def whole_numbers(x: Any, bias: Any, kind: str) -> tuple[Any, Any, Any]:
-    """Whole numbers with the gradients of x and bias, and a weight, all steps of scales of 1: few bits hold them exactly,
+    """Whole numbers with the gradients of x and bias, and a weight, steps of scales of 1: few bits hold them exactly,
     and sums are exact."""
     low, high, most = LIMITS[kind]
     weight = np.random.default_rng(1).integers(low, high + 1, (bias.shape[0], x.shape[1]))
