@@ -43,6 +43,10 @@ def has_bf16_dot(level: str) -> bool:
     return LEVELS[level].endswith("+bf16")
 
 
+def has_vnni(level: str) -> bool:
+    return "+vnni" in LEVELS[level]
+
+
 def target(level: str) -> str:
     return "AVX3" if LEVELS[level].startswith("avx512") else "AVX2"
 
@@ -59,6 +63,7 @@ def alternatives(route: str, dtype: str, level: str) -> list[str]:
         else ["matmul.few_rows_packed", "matmul.many_rows"]
         if dtype == "float64"
         else ["matmul.dot_rows"],
+        "qgemm": ["qgemm.vnni" if has_vnni(level) else "qgemm.avx2"],
         "few_rows": ["matmul.bfloat16_dot_few_rows"] if dot else ["matmul.few_rows", "matmul.few_rows_packed"],
         "many_rows": ["matmul.bfloat16_dot_many_rows"] if dot else ["matmul.many_rows"],
         "attention": ["attention.plain", "matmul.float64"]
@@ -107,9 +112,12 @@ def test_every_route_runs(level: str) -> None:
     mine = [key for key in _C.kernel_counts() if "/" not in key or key.endswith(target(level))]
     unused = [key for key in mine if key not in ran]
     # bfloat16 products are dot products, or read as float32 where the CPU has none.
-    idle = "bfloat16_as_float32" if has_bf16_dot(level) else "bfloat16_dot"
-    assert [key for key in unused if idle not in key] == []
-    assert not [key for key in ran if idle in key]
+    idle = (
+        "bfloat16_as_float32" if has_bf16_dot(level) else "bfloat16_dot",
+        "qgemm.avx2" if has_vnni(level) else "qgemm.vnni",
+    )
+    assert [key for key in unused if not any(part in key for part in idle)] == []
+    assert not [key for key in ran if any(part in key for part in idle)]
 
 
 def test_every_fused_op_has_a_case() -> None:

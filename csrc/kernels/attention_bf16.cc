@@ -62,7 +62,7 @@ void scores(int64_t keys, int64_t vecs, int64_t pairs, const uint32_t* a, int64_
             float* out) {
   for (int64_t j = 0; j < keys; j += kRows)
     micro_for(std::min<int64_t>(kRows, keys - j), vecs)(pairs, a + j * a_row, a_row, b, kWidth, nullptr,
-                                                        out + j * kWidth, kWidth, false);
+                                                        out + j * kWidth, kWidth, 0);
 }
 
 void values(int64_t rows, int64_t columns, int64_t pairs, const uint32_t* a, const uint32_t* b, int64_t b_row,
@@ -112,11 +112,11 @@ void pair_columns(const float* from, int64_t n, int64_t vecs, uint32_t* to) {
 }
 
 void pack_panel(const uint16_t* from, int64_t row, int64_t n, int64_t columns, uint32_t* to) {
-  pack_b(from, 1, row, columns, n, to, kWidth, false);
+  pack_b(from, 1, row, columns, n, to, kWidth, 0);
 }
 
 void pack_pairs(const uint16_t* from, int64_t row, int64_t n, int64_t columns, uint32_t* to, int64_t width) {
-  pack_b(from, row, 1, n, columns, to, width, false);
+  pack_b(from, row, 1, n, columns, to, width, 0);
 }
 
 }  // namespace deepseek::kernels::bf16_attention
