@@ -87,6 +87,10 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {f.__name__: f for f in (adamw, sgd, 
 REFERENCES: dict[str, Callable[..., Any]] = {"integer_matmul": whole_matmul, "qlinear": dequantized_linear}
 
 
+def experts(count: int, hidden: int, dim: int, hi: float = 2.0) -> list[Any]:
+    return [T(count, *shape, lo=-hi, hi=hi) for shape in ((hidden, dim), (hidden, dim), (dim, hidden))]
+
+
 # --- the cases ------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Case:
@@ -109,6 +113,7 @@ SOFTMAX = "softmax.forward softmax.backward"
 ATTENTION = "attention attention_backward"
 RULE = (True, 0.125, 0, 0.0, 0.0, 603)  # is_causal, scale, window, softcap, dropout_p, query_start
 LOSS = "cross_entropy.forward cross_entropy.backward"
+MOE = "grouped moe.by_rows"
 CASES = [
     # products: few rows, many rows, k beyond one block, a second matrix that is read transposed
     C("linear", S(T(5, 67), T(43, 67), T(43)), "matmul dot_rows few_rows"),
@@ -160,7 +165,10 @@ CASES = [
     # what is made of several
     C("scaled_dot_product_attention", S(T(2, 3, 33, 19), T(2, 3, 41, 19), T(2, 3, 41, 17)), ATTENTION, 2),
     C("_attention", S(T(1, 4, 97, 64), T(1, 2, 700, 64), T(1, 2, 700, 64), None, T(4), None, *RULE), ATTENTION, 2),
-    C("moe", S(T(33, 19), *[T(3, *s) for s in ((13, 19), (13, 19), (19, 13))], I(33, 2, hi=3), T(33, 2)), "matmul", 2),
+    C("moe", S(T(33, 19), *experts(3, 13, 19), I(33, 2, hi=3), T(33, 2)), f"{MOE} moe.many_rows", 2),
+    C("moe", S(T(5, 1031), *experts(3, 67, 1031, hi=0.05), I(5, 2, hi=3), T(5, 2)), f"{MOE} moe.few_rows", 4),
+    C("moe", S(T(130, 600), *experts(1, 70, 600, hi=0.1), I(130, 1, hi=1), T(130, 1)), f"{MOE} moe.many_rows", 2),
+    C("_moe", S(T(3, 9), *experts(2, 5, 9), I(3, 1, hi=2), T(3, 1), True), "grouped moe.few_rows", 2),
     C("rope", S(T(5, 33, 18), T(33, 9), T(33, 9)), "pointwise.blocks"),
     C("adamw", S(*[T(37, 67, grad=False)] * 3), "optim.adam"),
     C("sgd", S(*[T(37, 67, grad=False)] * 3), "optim.sgd"),

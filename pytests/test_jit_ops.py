@@ -14,7 +14,8 @@ from test_ops import FUNCTIONS, OVERLOADS, grad_outputs, over, weight_like
 Tensor = deepseek.Tensor
 # These read values in C++ and act on them, so no recording can follow.
 EAGER = {
-    "moe": "sorts tokens by expert on the host",
+    "_moe": "its composite, which differentiates the rows beside the result, sorts tokens by expert on the host",
+    "_moe_backward": "so does the composite that gives derivatives of higher order",
     "normal": "looks at the smallest of several standard deviations",
     "repeat_interleave": "builds its index from the counts on the host",
 }

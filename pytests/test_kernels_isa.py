@@ -64,6 +64,9 @@ def alternatives(route: str, dtype: str, level: str) -> list[str]:
         if dtype == "float64"
         else ["matmul.dot_rows"],
         "qgemm": ["qgemm.vnni" if has_vnni(level) else "qgemm.avx2"],
+        "grouped": ["grouped.bfloat16_dot"]
+        if dot
+        else [f"grouped.{dtype}" if dtype in FLOATS else f"grouped.{dtype}_as_float32"],
         "few_rows": ["matmul.bfloat16_dot_few_rows"] if dot else ["matmul.few_rows", "matmul.few_rows_packed"],
         "many_rows": ["matmul.bfloat16_dot_many_rows"] if dot else ["matmul.many_rows"],
         "attention": ["attention.plain", "matmul.float64"]

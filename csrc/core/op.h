@@ -34,7 +34,7 @@ enum class Kind : uint8_t {
 };
 enum class Autocast : uint8_t { kNone, kLower, kFloat32, kPromote };
 // Which values the vjp reads. kOthers: input i only for the gradients of other inputs (products). kRest: all but the
-// first. kFirst: the first alone (a condition).
+// first. kFirst: the first alone (a condition). kInputsState: inputs, and outputs but the first, which are kept for it.
 enum class Saves : uint8_t {
   kNone = 0,
   kInputs = 1,
@@ -42,7 +42,8 @@ enum class Saves : uint8_t {
   kInputsOutput = 3,
   kOthers = 4,
   kRest = 8,
-  kFirst = 16
+  kFirst = 16,
+  kInputsState = 33
 };
 constexpr bool saves_input(Saves s, size_t i, uint64_t needs) {
   const auto bits = static_cast<uint8_t>(s);
@@ -50,6 +51,10 @@ constexpr bool saves_input(Saves s, size_t i, uint64_t needs) {
   if (bits & static_cast<uint8_t>(Saves::kRest)) return i > 0;
   if (bits & static_cast<uint8_t>(Saves::kFirst)) return i == 0;
   return bits & static_cast<uint8_t>(Saves::kInputs);
+}
+constexpr bool saves_output(Saves s, size_t i) {
+  if (s == Saves::kInputsState) return i > 0;
+  return static_cast<uint8_t>(s) & static_cast<uint8_t>(Saves::kOutput);
 }
 enum class Shown : uint8_t { kBoth, kFunction, kMethod, kFunctional, kHidden };  // where Python shows it
 

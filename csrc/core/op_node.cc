@@ -18,9 +18,9 @@ OpNode::OpNode(const OpDef& def, const void* op, Inputs in, Inputs out) : def_(d
              i, ", size ", in[i].sizes(), ")");
     in_.emplace_back(in[i], saved);
   }
-  for (const Tensor& t : out) {
-    out_.emplace_back(t, static_cast<uint8_t>(def.info->saves) & static_cast<uint8_t>(Saves::kOutput));
-    outputs.push_back(t.meta());
+  for (size_t i = 0; i < out.size(); ++i) {
+    out_.emplace_back(out[i], saves_output(def.info->saves, i));
+    outputs.push_back(out[i].meta());
   }
   sequence = next_sequence();
 }

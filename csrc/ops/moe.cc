@@ -1,59 +1,228 @@
-// Mixture-of-experts feed-forward (Shazeer et al. 2017; DeepSeekMoE, Dai et al. 2024), as a composite in plain ops:
-// token-expert pairs are sorted by expert, each expert is one small dense feed-forward over its tokens, results are
-// added back in order.
+// Mixture-of-experts feed-forward (Shazeer et al. 2017; DeepSeekMoE, Dai et al. 2024): token-expert pairs are sorted by
+// expert, each expert is one small dense feed-forward over its tokens. Fused forward and backward; the composites say
+// the same in plain ops and give derivatives of higher order.
+#include "kernels/moe.h"
+
+#include "kernels/copy.h"
 #include "ops/composite.h"
 
 namespace deepseek {
+namespace {
 
-DS_BODY(MoeOp,
-        "moe(Tensor input, Tensor gate_weight, Tensor up_weight, Tensor down_weight, Tensor topk_indices, Tensor "
-        "topk_weights) -> Tensor",
-        "sum over k of topk_weights[t, k] * expert[topk_indices[t, k]](input[t]), expert(x) = (silu(x Wg^T) * x Wu^T) "
-        "Wd^T. "
-        "input [T, D]; gate and up [E, F, D]; down [E, D, F]; indices and weights [T, K].",
-        false, kFunctional, ) {
-  const Tensor &x = in[0], &gate = in[1], &up = in[2], &down = in[3], &ids = in[4], &weights = in[5];
+enum : size_t { kX, kGate, kUp, kDown, kIds, kWeights };  // inputs of the forward op
+enum : int64_t { kNeedsInput = 1, kNeedsGateUp = 2, kNeedsDown = 4, kNeedsWeights = 8 };
+
+DType sum_type(DType t) { return t == DType::kFloat64 ? t : DType::kFloat32; }
+
+Tensor dense(const Tensor& t, DType dtype) {
+  if (t.is_contiguous() && t.dtype() == dtype) return t;
+  Tensor out = Tensor::empty(t.sizes(), dtype);
+  kernels::copy(out.view(), t.view());
+  return out;
+}
+
+void check_inputs(Inputs in) {
+  const Tensor &x = in[kX], &gate = in[kGate], &up = in[kUp], &down = in[kDown], &ids = in[kIds], &w = in[kWeights];
   DS_CHECK(x.dim() == 2, "moe: input must be [tokens, features], got ", x.sizes());
   DS_CHECK(gate.dim() == 3 && gate.sizes() == up.sizes() && down.dim() == 3 && down.sizes()[0] == gate.sizes()[0] &&
                down.sizes()[1] == gate.sizes()[2] && down.sizes()[2] == gate.sizes()[1] &&
                gate.sizes()[2] == x.sizes()[1],
            "moe: gate and up must be [E, F, D] and down [E, D, F] for input [T, D]; got ", gate.sizes(), ", ",
            up.sizes(), ", ", down.sizes(), " and ", x.sizes());
-  DS_CHECK(ids.dim() == 2 && ids.sizes() == weights.sizes() && ids.sizes()[0] == x.sizes()[0] &&
-               ids.dtype() == DType::kInt64,
+  DS_CHECK(ids.dim() == 2 && ids.sizes() == w.sizes() && ids.sizes()[0] == x.sizes()[0] && ids.dtype() == DType::kInt64,
            "moe: topk_indices (int64) and topk_weights must be [T, K] for input [T, D]; got ", ids.sizes(), " and ",
-           weights.sizes());
-  const int64_t experts = gate.sizes()[0], pairs = ids.numel(), k = ids.sizes()[1];
-  const Tensor flat = contiguous(reshape(ids, {-1}));
+           w.sizes());
+  DS_CHECK_AS(NotImplementedError, is_floating(x.dtype()) && !is_float8(x.dtype()), "moe: not implemented for ",
+              name_of(x.dtype()), "; convert to float32 first");
+  DS_CHECK(gate.dtype() == x.dtype() && up.dtype() == x.dtype() && down.dtype() == x.dtype(),
+           "moe: input and expert weights must have one dtype, got ", name_of(x.dtype()), ", ", name_of(gate.dtype()),
+           ", ", name_of(up.dtype()), " and ", name_of(down.dtype()), "; convert them with .to()");
+  DS_CHECK(is_floating(w.dtype()) && !is_float8(w.dtype()), "moe: topk_weights must be floating point, got ",
+           name_of(w.dtype()));
+}
 
-  // Stable counting sort of the pairs by expert.
-  std::vector<int64_t> start(experts + 1, 0);
-  const auto* expert_of = flat.data<int64_t>();
-  for (int64_t i = 0; i < pairs; ++i) {
-    DS_CHECK_AS(IndexError, expert_of[i] >= 0 && expert_of[i] < experts, "moe: expert index ", expert_of[i],
-                " is out of range for ", experts, " experts");
-    ++start[expert_of[i] + 1];
-  }
-  for (int64_t e = 0; e < experts; ++e) start[e + 1] += start[e];
-  Tensor order = Tensor::empty({pairs}, DType::kInt64), token = Tensor::empty({pairs}, DType::kInt64);
-  std::vector<int64_t> next(start.begin(), start.end() - 1);
-  for (int64_t i = 0; i < pairs; ++i) {
-    const int64_t at = next[expert_of[i]]++;
-    order.data<int64_t>()[at] = i;
-    token.data<int64_t>()[at] = i / k;
-  }
+// The inputs as kernels read them.
+struct KernelInputs {
+  Tensor weights;
+  kernels::MoeInputs views;
+  kernels::ExpertRows rows;
+  explicit KernelInputs(Inputs in)
+      : weights(dense(in[kWeights], sum_type(in[kX].dtype()))),
+        views{in[kX].view(), in[kGate].view(), in[kUp].view(), in[kDown].view(), weights.data_ptr()},
+        rows(kernels::sort_by_expert(in[kIds].view(), in[kGate].sizes()[0])) {}
+};
 
-  const Tensor grouped = index_select(x, 0, token);
-  const TensorList gates = unbind(gate, 0), ups = unbind(up, 0), downs = unbind(down, 0);
-  TensorList parts;
-  for (int64_t e = 0; e < experts; ++e) {
-    if (start[e] == start[e + 1]) continue;
-    const Tensor rows = slice(grouped, 0, start[e], start[e + 1]);
-    parts.push_back(linear(swiglu(linear(rows, gates[e]), linear(rows, ups[e])), downs[e]));
+// --- pieces of the composites
+
+// The sorted pairs as tensors, and the range of rows of each expert.
+struct SortedPairs {
+  kernels::ExpertRows rows;
+  Tensor pair, token, place;  // place: where in the sorted rows a pair is
+  explicit SortedPairs(Inputs in)
+      : rows(kernels::sort_by_expert(in[kIds].view(), in[kGate].sizes()[0])),
+        pair(Tensor::empty({rows.rows()}, DType::kInt64)),
+        token(Tensor::empty({rows.rows()}, DType::kInt64)),
+        place(Tensor::empty({rows.rows()}, DType::kInt64)) {
+    for (int64_t r = 0; r < rows.rows(); ++r) {
+      pair.data<int64_t>()[r] = rows.pair[static_cast<size_t>(r)];
+      token.data<int64_t>()[r] = rows.token[static_cast<size_t>(r)];
+      place.data<int64_t>()[rows.pair[static_cast<size_t>(r)]] = r;
+    }
   }
-  if (parts.empty()) return zeros_like(x);
-  const Tensor weighted = cat(parts, 0) * unsqueeze(index_select(reshape(weights, {-1}), 0, order), 1);
-  return index_add(zeros(x.sizes(), weighted.dtype()), 0, token, weighted);
+  Tensor of(const Tensor& sorted, int64_t e) const {
+    return slice(sorted, 0, rows.offset[static_cast<size_t>(e)], rows.offset[static_cast<size_t>(e) + 1]);
+  }
+  // The sum over a token's slots, in order.
+  Tensor combine(const Tensor& sorted, int64_t tokens) const {
+    const Tensor by_pair = reshape(index_select(sorted, 0, place), {tokens, rows.slots, sorted.sizes()[1]});
+    Tensor sum = zeros({tokens, sorted.sizes()[1]}, sorted.dtype());
+    for (int64_t s = 0; s < rows.slots; ++s) sum = sum + select(by_pair, 1, s);
+    return sum;
+  }
+  Tensor weights(Inputs in) const { return unsqueeze(index_select(reshape(in[kWeights], {-1}), 0, pair), 1); }
+};
+
+Tensor rows_or_none(const TensorList& parts, int64_t columns, DType dtype) {
+  return parts.empty() ? zeros({0, columns}, dtype) : cat(parts, 0);
+}
+
+}  // namespace
+
+struct MoeBackward {
+  int64_t needs;
+  static constexpr OpInfo info{
+      .schema =
+          "_moe_backward(Tensor grad, Tensor input, Tensor gate_weight, Tensor up_weight, Tensor down_weight, "
+          "Tensor topk_indices, Tensor topk_weights, Tensor gate_rows, Tensor up_rows, int needs) -> (Tensor "
+          "input, Tensor gate_weight, Tensor up_weight, Tensor down_weight, Tensor topk_weights)",
+      .doc = "Gradients of _moe. Bits of `needs`: input 1, gate and up 2, down 4, topk_weights 8; others are empty.",
+      .kind = Kind::kFused,
+      .shown = Shown::kHidden};
+  bool operator==(const MoeBackward&) const = default;
+  bool need(int64_t bit) const { return (needs & bit) != 0; }
+  std::array<Meta, 5> infer(Inputs in) const {
+    const Inputs forward = in.subspan(1);
+    check_inputs(forward);
+    const Meta none{in[1].dtype(), {0}};
+    const auto like = [&](size_t i, int64_t bit) {
+      return need(bit) ? Meta{forward[i].dtype(), forward[i].sizes()} : none;
+    };
+    return {like(kX, kNeedsInput), like(kGate, kNeedsGateUp), like(kUp, kNeedsGateUp), like(kDown, kNeedsDown),
+            like(kWeights, kNeedsWeights)};
+  }
+  void eval(Inputs in, std::span<Tensor> out) const {
+    const KernelInputs k(in.subspan(1));
+    const DType t = in[1].dtype();
+    Tensor weights = out[4];
+    if (need(kNeedsWeights) && weights.dtype() != sum_type(t)) weights = Tensor::empty(out[4].sizes(), sum_type(t));
+    const auto to = [&](const Tensor& result, int64_t bit) { return need(bit) ? result.data_ptr() : nullptr; };
+    kernels::moe_backward(k.views, k.rows, dense(in[7], t).data_ptr(), dense(in[8], t).data_ptr(), in[0].view(),
+                          {to(out[0], kNeedsInput), to(out[1], kNeedsGateUp), to(out[2], kNeedsGateUp),
+                           to(out[3], kNeedsDown), to(weights, kNeedsWeights)});
+    if (weights.data_ptr() != out[4].data_ptr()) kernels::copy(out[4].view(), weights.view());
+  }
+  // From the input alone: the rows are functions of it, so derivatives of any order are right.
+  TensorList composite(Inputs in) const {
+    const Inputs f = in.subspan(1);
+    const Tensor &x = f[kX], &gate = f[kGate], &up = f[kUp], &down = f[kDown];
+    const SortedPairs sorted(f);
+    const Tensor tokens = index_select(x, 0, sorted.token), grads = index_select(in[0], 0, sorted.token),
+                 weights = to_dtype(sorted.weights(f), x.dtype());
+    TensorList dx, dw, d_gate, d_up, d_down;
+    for (int64_t e = 0; e < gate.sizes()[0]; ++e) {
+      const Tensor xe = sorted.of(tokens, e), ge = sorted.of(grads, e), we = sorted.of(weights, e);
+      const Tensor gate_e = select(gate, 0, e), up_e = select(up, 0, e), down_e = select(down, 0, e);
+      const Tensor a = linear(xe, gate_e), b = linear(xe, up_e), hidden = swiglu(a, b), r = matmul(ge, down_e);
+      const Tensor da = _swiglu_backward(r * we, a, b), db = r * we * silu(a);
+      dx.push_back(matmul(da, gate_e) + matmul(db, up_e));
+      dw.push_back(sum(r * hidden, Dims{1}, true));
+      d_gate.push_back(matmul(transpose(da, 0, 1), xe));
+      d_up.push_back(matmul(transpose(db, 0, 1), xe));
+      d_down.push_back(matmul(transpose(ge, 0, 1), hidden * we));
+    }
+    const Tensor none = zeros({0}, x.dtype());
+    const auto by_pair = [&] {
+      const Tensor column = index_select(cat(dw, 0), 0, sorted.place);
+      return to_dtype(reshape(column, f[kWeights].sizes()), f[kWeights].dtype());
+    };
+    return {need(kNeedsInput) ? sorted.combine(cat(dx, 0), x.sizes()[0]) : none,
+            need(kNeedsGateUp) ? stack(d_gate, 0) : none, need(kNeedsGateUp) ? stack(d_up, 0) : none,
+            need(kNeedsDown) ? stack(d_down, 0) : none, need(kNeedsWeights) ? by_pair() : none};
+  }
+  Grads vjp(const Vjp& c) const { return vjp_by_composite(*this, c); }
+};
+DS_OP(MoeBackward);
+
+struct Moe {
+  bool save;
+  static constexpr OpInfo info{
+      .schema =
+          "_moe(Tensor input, Tensor gate_weight, Tensor up_weight, Tensor down_weight, Tensor topk_indices, "
+          "Tensor topk_weights, bool save) -> (Tensor output, Tensor gate_rows, Tensor up_rows)",
+      .doc = "moe, with what its backward uses if `save`: the gate and up projections of all pairs, sorted by expert.",
+      .kind = Kind::kFused,
+      .saves = Saves::kInputsState,
+      .shown = Shown::kHidden};
+  bool operator==(const Moe&) const = default;
+  std::array<Meta, 3> infer(Inputs in) const {
+    check_inputs(in);
+    const Meta rows{in[kX].dtype(), {save ? in[kIds].numel() : 0, in[kGate].sizes()[1]}};
+    return {Meta{in[kX].dtype(), in[kX].sizes()}, rows, rows};
+  }
+  void eval(Inputs in, std::span<Tensor> out) const {
+    const KernelInputs k(in);
+    kernels::moe_forward(k.views, k.rows, out[0].data_ptr(), save ? out[1].data_ptr() : nullptr,
+                         save ? out[2].data_ptr() : nullptr);
+  }
+  TensorList composite(Inputs in) const {
+    const Tensor& x = in[kX];
+    const SortedPairs sorted(in);
+    const Tensor tokens = index_select(x, 0, sorted.token);
+    TensorList gates, ups, outs;
+    for (int64_t e = 0; e < in[kGate].sizes()[0]; ++e) {
+      const Tensor rows = sorted.of(tokens, e);
+      if (rows.sizes()[0] == 0) continue;
+      gates.push_back(linear(rows, select(in[kGate], 0, e)));
+      ups.push_back(linear(rows, select(in[kUp], 0, e)));
+      outs.push_back(linear(swiglu(gates.back(), ups.back()), select(in[kDown], 0, e)));
+    }
+    const int64_t f = in[kGate].sizes()[1];
+    const Tensor weighted = rows_or_none(outs, x.sizes()[1], x.dtype()) * sorted.weights(in);
+    const Tensor none = zeros({0, f}, x.dtype());
+    return {to_dtype(sorted.combine(weighted, x.sizes()[0]), x.dtype()),
+            save ? rows_or_none(gates, f, x.dtype()) : none, save ? rows_or_none(ups, f, x.dtype()) : none};
+  }
+  Grads vjp(const Vjp& c) const {
+    // Someone differentiates the rows, or asked for gradients without them.
+    if (c.grad[1].defined() || c.grad[2].defined() || !save) return vjp_by_composite(*this, c);
+    const auto bit = [&](size_t i, int64_t needed) { return c.need(i) ? needed : 0; };
+    const int64_t needs = bit(kX, kNeedsInput) | bit(kGate, kNeedsGateUp) | bit(kUp, kNeedsGateUp) |
+                          bit(kDown, kNeedsDown) | bit(kWeights, kNeedsWeights);
+    const auto g = apply_n<5>(MoeBackward{needs}, c.grad[0], c.in[kX], c.in[kGate], c.in[kUp], c.in[kDown], c.in[kIds],
+                              c.in[kWeights], detach(c.out[1]), detach(c.out[2]));
+    const auto wanted = [&](size_t i, const Tensor& t) { return c.need(i) ? t : Tensor(); };
+    return {wanted(kX, g[0]), wanted(kGate, g[1]),   wanted(kUp, g[2]), wanted(kDown, g[3]),
+            Tensor(),         wanted(kWeights, g[4])};
+  }
+};
+DS_OP(Moe);
+
+DS_BODY(MoePublic,
+        "moe(Tensor input, Tensor gate_weight, Tensor up_weight, Tensor down_weight, Tensor topk_indices, Tensor "
+        "topk_weights) -> Tensor",
+        "sum over k of topk_weights[t, k] * expert[topk_indices[t, k]](input[t]), expert(x) = (silu(x Wg^T) * x Wu^T) "
+        "Wd^T. "
+        "input [T, D]; gate and up [E, F, D]; down [E, D, F]; indices and weights [T, K].",
+        false, kFunctional, ) {
+  TensorList inputs(in);
+  if (mode().autocast)  // the routing weights stay as they are
+    for (const size_t i : {kX, kGate, kUp, kDown})
+      if (is_floating(in[i].dtype()) && in[i].dtype() != DType::kFloat64)
+        inputs[i] = to_dtype(in[i], mode().autocast_dtype);
+  bool save = false;
+  for (const Tensor& t : in) save |= mode().records() && t.requires_grad();
+  return apply_n<3>(Moe{save}, inputs[kX], inputs[kGate], inputs[kUp], inputs[kDown], inputs[kIds],
+                    inputs[kWeights])[0];
 }
 
 }  // namespace deepseek

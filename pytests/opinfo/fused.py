@@ -292,6 +292,18 @@ def moe(
 
 
 EXPERTS = (T(3, 2, 4), T(3, 2, 4), T(3, 4, 2))
+MOE_BIG = S(T(130, 40), T(5, 60, 40), T(5, 60, 40), T(5, 40, 60), I(130, 2, hi=5), T(130, 2))
+MOE_ROWS = S(T(37, 40), T(5, 60, 40), T(5, 60, 40), T(5, 40, 60), I(37, 2, hi=5), T(37, 2))
+MOE_ERRORS = [
+    E(IndexError, "range", T(2, 4), *EXPERTS, A([[3], [0]]), T(2, 1)),
+    E(IndexError, "range", T(2, 4), *EXPERTS, A([[-1], [0]]), T(2, 1)),
+    E(RuntimeError, SHAPE, T(2, 5), *EXPERTS, A([[1], [0]]), T(2, 1)),
+    E(RuntimeError, SHAPE, T(2, 4), *EXPERTS, A([[1, 0], [0, 1]]), T(2, 1)),
+    E(RuntimeError, "one dtype", T(2, 4, dtype="float64"), *[T(*e.shape, dtype="float32") for e in EXPERTS],
+      A([[1], [0]]), T(2, 1)),
+    E(NotImplementedError, "int64", I(2, 4), *EXPERTS, A([[1], [0]]), T(2, 1)),
+    E(RuntimeError, "floating", T(2, 4), *EXPERTS, A([[1], [0]]), I(2, 1)),
+]  # fmt: skip
 op(
     "moe",
     moe,
@@ -302,11 +314,78 @@ op(
     scalar=False,
     tol=8,
     low_tol=4,
-    big=[S(T(130, 40), T(5, 60, 40), T(5, 60, 40), T(5, 40, 60), I(130, 2, hi=5), T(130, 2))],
-    errors=[
-        E(IndexError, "range", T(2, 4), *EXPERTS, A([[3], [0]]), T(2, 1)),
-        E(RuntimeError, SHAPE, T(2, 5), *EXPERTS, A([[1], [0]]), T(2, 1)),
-        E(RuntimeError, SHAPE, T(2, 4), *EXPERTS, A([[1, 0], [0, 1]]), T(2, 1)),
+    big=[MOE_BIG],
+    errors=MOE_ERRORS,
+    rows=[MOE_ROWS],
+)
+
+
+def with_args(sample: Any, *more: Any) -> Any:
+    return S(*sample.args, *more)
+
+
+def sorted_rows(x: np.ndarray, weight: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """The pairs' projections, sorted by expert."""
+    pairs = np.argsort(ids, axis=None, kind="stable")
+    rows = [weight[ids.flat[p]] @ x[p // ids.shape[1]] for p in pairs]
+    return np.array(rows).reshape(-1, weight.shape[1])
+
+
+def moe_saving(x: np.ndarray, gate: np.ndarray, up: np.ndarray, *others: Any) -> tuple[np.ndarray, ...]:
+    *rest, save = others
+    none = np.zeros((0, gate.shape[1]))
+    rows = [sorted_rows(x, w, rest[1]) if save else none for w in (gate, up)]
+    return moe(x, gate, up, *rest), *rows
+
+
+op(
+    "_moe",
+    moe_saving,
+    S(T(3, 4), *EXPERTS, A([[0, 2], [2, 1], [0, 1]]), T(3, 2), True),
+    S(T(2, 4), *EXPERTS, A([[1], [1]]), T(2, 1), True),
+    S(T(2, 4), *EXPERTS, A([[1, 1], [0, 0]]), T(2, 2), False),
+    S(T(0, 4), *EXPERTS, I(0, 2, hi=1), T(0, 2), True),
+    scalar=False,
+    tol=8,
+    low_tol=4,
+    big=[with_args(MOE_BIG, True)],
+    rows=[with_args(MOE_ROWS, False)],
+)
+
+
+def moe_backward(
+    g: np.ndarray, x: np.ndarray, gate: np.ndarray, up: np.ndarray, down: np.ndarray, ids: np.ndarray,
+    weights: np.ndarray, _gate_rows: np.ndarray, _up_rows: np.ndarray, needs: int,
+) -> tuple[np.ndarray, ...]:  # fmt: skip
+    """One token and one of its experts at a time; the rows are functions of the others."""
+    dx, d_gate, d_up, d_down, dw = (np.zeros_like(t) for t in (x, gate, up, down, weights))
+    for t, k in np.ndindex(ids.shape):
+        e, w = ids[t, k], weights[t, k]
+        a, b, r = gate[e] @ x[t], up[e] @ x[t], down[e].T @ g[t]
+        s = 1 / (1 + np.exp(-a))
+        dw[t, k] = r @ (a * s * b)
+        da, db = w * r * b * s * (1 + a * (1 - s)), w * r * a * s
+        dx[t] += gate[e].T @ da + up[e].T @ db
+        d_gate[e] += np.outer(da, x[t])
+        d_up[e] += np.outer(db, x[t])
+        d_down[e] += np.outer(w * g[t], a * s * b)
+    bits = ((dx, 1), (d_gate, 2), (d_up, 2), (d_down, 4), (dw, 8))
+    return tuple(grad if needs & bit else np.zeros(0) for grad, bit in bits)
+
+
+EXPERT_VALUES = [np.sin(np.arange(24) * step).reshape(shape) for step, shape in ((1, (3, 2, 4)), (2, (3, 2, 4)))]
+IDS = np.array([[0, 2], [2, 1], [0, 1]])
+ROWS_OF_X = [lit(sorted_rows(X, w, IDS)) for w in EXPERT_VALUES]
+op(
+    "_moe_backward",
+    moe_backward,
+    *[
+        S(G, A(X), *[A(w) for w in EXPERT_VALUES], T(3, 4, 2), A(IDS), T(3, 2), *ROWS_OF_X, needs).but(grad=False)
+        for needs in (15, 1, 2, 4, 8)
     ],
-    rows=[S(T(37, 40), T(5, 60, 40), T(5, 60, 40), T(5, 40, 60), I(37, 2, hi=5), T(37, 2))],
+    S(T(0, 4), T(0, 4), *EXPERTS, I(0, 2, hi=1), T(0, 2), T(0, 2, grad=False), T(0, 2, grad=False), 15),
+    scalar=False,
+    tol=8,
+    low_tol=4,
+    no_rows="beside the input's gradient are those of the weights, sums over all rows; `moe` has the rows",
 )

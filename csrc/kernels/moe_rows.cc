@@ -1,0 +1,134 @@
+#include "kernels/moe_rows.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/moe_rows.cc"
+#include "hwy/foreach_target.h"
+#include "hwy/highway.h"
+#include "kernels/float_io-inl.h"
+#include "kernels/pointwise_math-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace deepseek::kernels::HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+using deepseek::HWY_NAMESPACE::K;
+using deepseek::HWY_NAMESPACE::Sigmoid;
+
+template <class T>
+using Sums = hn::ScalableTag<T>;
+
+// A vector at p, or its first `count` elements and zeros.
+template <class D, class S>
+HWY_INLINE hn::Vec<D> load_part(D d, const S* p, int64_t count) {
+  if (count >= static_cast<int64_t>(hn::Lanes(d))) return load_as(d, p);
+  S padded[HWY_MAX_BYTES / sizeof(hn::TFromD<D>)] = {};
+  std::copy(p, p + count, padded);
+  return load_as(d, padded);
+}
+template <class D, class S>
+HWY_INLINE void store_part(D d, hn::Vec<D> v, S* p, int64_t count) {
+  if (count >= static_cast<int64_t>(hn::Lanes(d))) return store_as(d, v, p);
+  S padded[HWY_MAX_BYTES / sizeof(hn::TFromD<D>)];
+  store_as(d, v, padded);
+  std::copy(padded, padded + count, p);
+}
+// As it is after being stored in S.
+template <class S, class D>
+HWY_INLINE hn::Vec<D> rounded(D d, hn::Vec<D> v) {
+  if constexpr (std::is_same_v<S, hn::TFromD<D>>) {
+    return v;
+  } else {
+    S stored[HWY_MAX_BYTES / sizeof(hn::TFromD<D>)];
+    store_as(d, v, stored);
+    return load_as(d, stored);
+  }
+}
+
+template <class S, class T>
+void swiglu_row(const SwigluRow& r, int64_t n) {
+  const Sums<T> d;
+  const int64_t lanes = hn::Lanes(d);
+  const T *gate_sum = static_cast<const T*>(r.gate_sum), *up_sum = static_cast<const T*>(r.up_sum);
+  for (int64_t i = 0; i < n; i += lanes) {
+    const int64_t count = n - i;
+    const auto g = rounded<S>(d, load_part(d, gate_sum + i, count));
+    const auto u = rounded<S>(d, load_part(d, up_sum + i, count));
+    if (r.gate) store_part(d, g, static_cast<S*>(r.gate) + i, count);
+    if (r.up) store_part(d, u, static_cast<S*>(r.up) + i, count);
+    store_part(d, hn::Mul(hn::Mul(g, Sigmoid(d, g)), u), static_cast<S*>(r.hidden) + i, count);
+  }
+}
+
+template <class S, class T>
+void swiglu_backward_row(const SwigluBackwardRow& r, const void* weight, int64_t n) {
+  const Sums<T> d;
+  const int64_t lanes = hn::Lanes(d);
+  const auto w = hn::Set(d, *static_cast<const T*>(weight)), one = K(d, 1);
+  auto dot = hn::Zero(d);
+  for (int64_t i = 0; i < n; i += lanes) {
+    const int64_t count = n - i;
+    const auto grad = load_part(d, static_cast<const T*>(r.grad_sum) + i, count);
+    const auto g = load_part(d, static_cast<const S*>(r.gate) + i, count);
+    const auto u = load_part(d, static_cast<const S*>(r.up) + i, count);
+    const auto s = Sigmoid(d, g), silu = hn::Mul(g, s);
+    const auto hidden = rounded<S>(d, hn::Mul(silu, u));
+    dot = hn::MulAdd(grad, hidden, dot);
+    const auto slope = hn::Mul(s, hn::MulAdd(g, hn::Sub(one, s), one));
+    const auto scaled = hn::Mul(grad, w);
+    store_part(d, hn::Mul(hn::Mul(scaled, u), slope), static_cast<S*>(r.grad_gate) + i, count);
+    store_part(d, hn::Mul(scaled, silu), static_cast<S*>(r.grad_up) + i, count);
+    store_part(d, hn::Mul(hidden, w), static_cast<S*>(r.weighted_hidden) + i, count);
+  }
+  *static_cast<T*>(r.dot) = hn::GetLane(hn::SumOfLanes(d, dot));
+}
+
+template <class S, class T>
+void combine_rows(const void* rows, int64_t row, const void* weights, int64_t slots, int64_t n, void* to) {
+  const Sums<T> d;
+  const int64_t lanes = hn::Lanes(d);
+  const T *from = static_cast<const T*>(rows), *w = static_cast<const T*>(weights);
+  for (int64_t i = 0; i < n; i += lanes) {
+    auto sum = hn::Zero(d);
+    for (int64_t s = 0; s < slots; ++s) {
+      const auto v = load_part(d, from + s * row + i, n - i);
+      sum = hn::Add(sum, w ? hn::Mul(v, hn::Set(d, w[s])) : v);
+    }
+    store_part(d, sum, static_cast<S*>(to) + i, n - i);
+  }
+}
+
+template <class S, class T>
+MoeRowKernel kernel_of() {
+  return {&swiglu_row<S, T>, &swiglu_backward_row<S, T>, &combine_rows<S, T>};
+}
+
+MoeRowKernel GetMoeRowKernel(DType dtype) {
+  switch (dtype) {
+    case DType::kFloat32:
+      return kernel_of<float, float>();
+    case DType::kFloat64:
+      return kernel_of<double, double>();
+    case DType::kBFloat16:
+      return kernel_of<BFloat16, float>();
+    default:
+      return kernel_of<Half, float>();
+  }
+}
+
+}  // namespace deepseek::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace deepseek::kernels {
+HWY_EXPORT(GetMoeRowKernel);
+
+MoeRowKernel moe_row_kernel(DType dtype) {
+  DS_CHECK_AS(TypeError, is_floating(dtype) && !is_float8(dtype), "moe: no kernel for ", dtype);
+  return HWY_DYNAMIC_DISPATCH(GetMoeRowKernel)(dtype);
+}
+
+}  // namespace deepseek::kernels
+#endif  // HWY_ONCE
