@@ -40,11 +40,11 @@ struct GraphNode {
   bool known = false;  // kOp: the results' sizes are those of the slots and nothing goes on a tape
   bool flag = false;   // kAccumulate: create_graph; kAlias: the result is a leaf that requires grad
   const OpDef* def = nullptr;
-  std::vector<char> attributes;  // attribute_bytes(*def)
-  Slots in, out;                 // -1: no tensor
-  Slots release;                 // slots not needed after this node
-  Scalar expected;               // kCheck
-  int64_t number = 0;            // kDraw: how many; kAlias: elements from in[0]'s first to the result's
+  SmallVector<char, 24> attributes;  // attribute_bytes(*def)
+  Slots in, out;                     // -1: no tensor
+  Slots release;                     // slots not needed after this node
+  Scalar expected;                   // kCheck
+  int64_t number = 0;                // kDraw: how many; kAlias: elements from in[0]'s first to the result's
   Ref<HostCall> host;
 };
 

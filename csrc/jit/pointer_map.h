@@ -54,7 +54,7 @@ class PointerMap {
       if (e.key) table_[place(e.key)] = e;
   }
 
-  std::vector<Entry> table_ = std::vector<Entry>(128);  // a power of two
+  std::vector<Entry> table_ = std::vector<Entry>(256);  // a power of two
   size_t count_ = 0;
 };
 

@@ -114,8 +114,7 @@ GraphNode& Recording::append(Step step, bool grad) {
 GraphNode& Recording::append_op(Step step, bool grad, const OpDef& def, const void* op) {
   GraphNode& n = append(step, grad);
   n.def = &def;
-  const auto* bytes = static_cast<const char*>(op);
-  n.attributes.assign(bytes, bytes + attribute_bytes(def));
+  n.attributes.append({static_cast<const char*>(op), attribute_bytes(def)});
   return n;
 }
 
