@@ -3,8 +3,8 @@
 A benchmark is a program that calls `main(name, cases)`. `cases(T)` gets the library (both have one API) and returns
 {case: setup}; `setup()` makes the inputs and returns the function to time, or (function, work, unit) to have a rate
 printed too. PyTorch is looked for in the interpreter that DEEPSEEK_BENCH_TORCH_PYTHON names (default: this one); where
-it is missing, deepseek runs alone and the output says so. A benchmark may name other peers in place of PyTorch, which are
-looked for in the interpreter that DEEPSEEK_BENCH_PEERS_PYTHON names; it then builds their cases itself.
+it is missing, deepseek runs alone and the output says so. A benchmark may name other peers in place of PyTorch, which
+are looked for in the interpreter that DEEPSEEK_BENCH_PEERS_PYTHON names; it then builds their cases itself.
 
 A number is the median of all turns of a process; a turn is a mean over many calls. `speedup` is PyTorch's median
 divided by deepseek's: above 1 deepseek is faster. A case may have a goal, a speedup to reach; the last line counts

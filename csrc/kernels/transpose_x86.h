@@ -7,6 +7,7 @@
 // GCC 12 takes the deliberately undefined operand inside the intrinsics for a mistake (its bug 105593).
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 
 namespace deepseek::kernels {
 

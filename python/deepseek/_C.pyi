@@ -807,10 +807,7 @@ class __linear_cross_entropy_result(NamedTuple):
     grad_input: Tensor
     grad_weight: Tensor
     grad_bias: Tensor
-class __quantize_result(NamedTuple):
-    codes: Tensor
-    scales: Tensor
-    zeros: Tensor
+
 class __moe_result(NamedTuple):
     output: Tensor
     gate_rows: Tensor
@@ -822,6 +819,11 @@ class __moe_backward_result(NamedTuple):
     up_weight: Tensor
     down_weight: Tensor
     topk_weights: Tensor
+
+class __quantize_result(NamedTuple):
+    codes: Tensor
+    scales: Tensor
+    zeros: Tensor
 
 class __rms_norm_result(NamedTuple):
     output: Tensor
