@@ -1,7 +1,8 @@
 """Products with quantized weights beside llama.cpp, ONNX Runtime and PyTorch: prefill, several users, one user.
 
 Each peer has the format nearest to ours. Activations are float32 for all but PyTorch, whose 4-bit and 8-bit kernels
-take bfloat16. Weights of the small products rotate through matrices that do not fit in the cache together, as in decoding.
+take bfloat16. Weights of the small products rotate through matrices that do not fit in the cache together, as in
+decoding.
 "GOP_per_s" of a line against the machine's peak: about 466 a core at 3.66 GHz with VNNI.
 """
 
