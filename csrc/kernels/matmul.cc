@@ -63,7 +63,7 @@ void fold_batch_into_rows(Problem& p) {
   }
 }
 
-Problem plan(const View& out, const View& a, const View& b, const View* bias, bool accumulate) {
+void check_operands(const View& out, const View& a, const View& b, const View* bias) {
   const int nd = out.ndim();
   DS_CHECK(nd >= 2 && a.ndim() == nd && b.ndim() == nd, "matmul kernel: operands of ", a.ndim(), ", ", b.ndim(),
            " and ", nd, " dimensions");
@@ -71,14 +71,23 @@ Problem plan(const View& out, const View& a, const View& b, const View* bias, bo
                (a.dtype == out.dtype || (is_reduced_float(a.dtype) && out.dtype == DType::kFloat32)),
            "matmul kernel: mixed dtypes ", a.dtype, ", ", b.dtype, " into ", out.dtype);
   const int r = nd - 2, c = nd - 1;
-  const int64_t m = out.sizes[r], n = out.sizes[c], k = a.sizes[c];
-  DS_CHECK(a.sizes[r] == m && b.sizes[c] == n && b.sizes[r] == k, "matmul kernel: ", a.sizes, " x ", b.sizes, " into ",
-           out.sizes);
-  DS_CHECK(n <= 1 || out.strides[c] == 1, "matmul kernel: output rows are not contiguous");
+  DS_CHECK(a.sizes[r] == out.sizes[r] && b.sizes[c] == out.sizes[c] && b.sizes[r] == a.sizes[c],
+           "matmul kernel: ", a.sizes, " x ", b.sizes, " into ", out.sizes);
+  DS_CHECK(out.sizes[c] <= 1 || out.strides[c] == 1, "matmul kernel: output rows are not contiguous");
+}
+
+// The product of batch index 0.
+Gemm first_product(const View& out, const View& a, const View& b, bool accumulate) {
+  const int r = out.ndim() - 2, c = r + 1;
+  return {a.dtype, out.sizes[r], out.sizes[c], a.sizes[c], a.data,         a.strides[r], a.strides[c],
+          b.data,  b.strides[r], b.strides[c], out.data,   out.strides[r], accumulate};
+}
+
+Problem plan(const View& out, const View& a, const View& b, const View* bias, bool accumulate) {
+  const int nd = out.ndim(), r = nd - 2, c = nd - 1;
+  const int64_t n = out.sizes[c];
   Problem p;
-  p.g = {
-      a.dtype,        m,         n, k, a.data, a.strides[r], a.strides[c], b.data, b.strides[r], b.strides[c], out.data,
-      out.strides[r], accumulate};
+  p.g = first_product(out, a, b, accumulate);
   Dims bias_strides = Dims::filled(nd, 0);
   if (bias) {
     if (bias->ndim() == 1 && nd != 1)
@@ -100,6 +109,9 @@ Problem plan(const View& out, const View& a, const View& b, const View* bias, bo
   if (numel_of(out.sizes) == 0) p.batch = 0;
   return p;
 }
+
+// Multiply-adds that a second thread does not pay for, and those that one call of a kernel is worth.
+constexpr int64_t kSerialWork = 64 * 1024, kCallWork = 500;
 
 // How one product is cut into m_parts x n_parts. The cut changes no bits.
 struct Cut {
@@ -235,10 +247,9 @@ void run_batch(const Problem& p, int64_t begin, int64_t end) {
 
 template <class S, class T>
 void run(const Problem& p) {
-  // Multiply-adds that a second thread does not pay for.
-  const double serial_work = static_cast<double>(limited_grain(64 * 1024));
+  const double serial_work = static_cast<double>(limited_grain(kSerialWork));
   const Gemm& g = p.g;
-  const double work = static_cast<double>(g.m) * g.n * std::max<int64_t>(g.k, 1);
+  const double work = static_cast<double>(g.m) * g.n * std::max<int64_t>(g.k, 1) + kCallWork;
   const int64_t threads = in_parallel_region() ? 1 : num_threads();
   if (threads == 1 || p.batch >= 4 * threads || work * p.batch <= serial_work) {
     const int64_t grain = std::max<int64_t>(1, static_cast<int64_t>(serial_work / std::max(work, 1.0)));
@@ -258,6 +269,11 @@ void run(const Problem& p) {
 }  // namespace
 
 void matmul(const View& out, const View& a, const View& b, const View* bias, bool accumulate) {
+  check_operands(out, a, b, bias);
+  if (out.ndim() == 2 && !bias && (out.dtype == DType::kFloat32 || out.dtype == DType::kFloat64) &&
+      static_cast<double>(out.sizes[0]) * static_cast<double>(out.sizes[1]) * static_cast<double>(a.sizes[1]) <=
+          limited_grain(kSerialWork))
+    return gemm(first_product(out, a, b, accumulate));  // small: nothing to plan
   const Problem p = plan(out, a, b, bias, accumulate);
   if (p.batch == 0) return;
   dispatch(out.dtype, [&]<class T>() {
