@@ -142,18 +142,26 @@ Cut cut_for(const Gemm& g, int64_t parts) {
 }
 
 template <class T>
+T add_bias(T old, T bias) {
+  if constexpr (std::is_same_v<T, bool>)
+    return old || bias;
+  else if constexpr (std::is_integral_v<T>)
+    return static_cast<T>(static_cast<uint64_t>(old) + static_cast<uint64_t>(bias));
+  else
+    return old + bias;
+}
+
+template <class T>
 void fill_with_bias(const Problem& p, const Gemm& g, T* c, const T* bias) {
-  for (int64_t i = 0; i < g.m; ++i)
-    for (int64_t j = 0; j < g.n; ++j) {
-      const T value = bias[i * p.bias_row + j * p.bias_col];
-      T& to = c[i * g.c_row + j];
-      if constexpr (std::is_same_v<T, bool>)
-        to = g.accumulate ? to || value : value;
-      else if constexpr (std::is_integral_v<T>)
-        to = static_cast<T>(g.accumulate ? static_cast<uint64_t>(to) + static_cast<uint64_t>(value) : value);
-      else
-        to = g.accumulate ? to + value : value;
-    }
+  for (int64_t i = 0; i < g.m; ++i) {
+    const T* from = bias + i * p.bias_row;
+    T* to = c + i * g.c_row;
+    if (!g.accumulate && p.bias_col == 1)
+      std::copy_n(from, g.n, to);
+    else
+      for (int64_t j = 0; j < g.n; ++j)
+        to[j] = g.accumulate ? add_bias(to[j], from[j * p.bias_col]) : from[j * p.bias_col];
+  }
 }
 
 void gemm(const Gemm& g, int64_t count = 1, int64_t a_step = 0, int64_t b_step = 0, int64_t c_step = 0) {
@@ -169,11 +177,10 @@ void run_small_block(const Problem& p, Gemm g, S* c, const S* bias, float* sums)
   g.c_row = g.n;
   for (int64_t i = 0; i < g.m && (g.accumulate || bias); ++i) {
     float* row = sums + i * g.n;
-    if (g.accumulate)
-      load_row(g.dtype, c + i * c_row, 1, g.n, row);
-    else
-      std::fill(row, row + g.n, 0.0f);
-    for (int64_t j = 0; bias && j < g.n; ++j) row[j] += static_cast<float>(bias[i * p.bias_row + j * p.bias_col]);
+    if (g.accumulate) load_row(g.dtype, c + i * c_row, 1, g.n, row);
+    if (bias && !g.accumulate) load_row(g.dtype, bias + i * p.bias_row, p.bias_col, g.n, row);
+    if (bias && g.accumulate)
+      for (int64_t j = 0; j < g.n; ++j) row[j] += static_cast<float>(bias[i * p.bias_row + j * p.bias_col]);
   }
   g.accumulate |= bias != nullptr;
   gemm(g);
@@ -183,7 +190,7 @@ void run_small_block(const Problem& p, Gemm g, S* c, const S* bias, float* sums)
 
 template <class S>
 void run_small_float(const Problem& p, const Gemm& g, S* c, const S* bias) {
-  constexpr int64_t kRowBlock = 960, kColBlock = 4096;
+  constexpr int64_t kRowBlock = 960, kColBlock = 512;  // a block's sums stay in the caches
   if (g.m == 0 || g.n == 0) return;
   Buffer sums(static_cast<size_t>(std::min(g.m, kRowBlock) * std::min(g.n, kColBlock)) * sizeof(float));
   for (int64_t i0 = 0; i0 < g.m; i0 += kRowBlock)
