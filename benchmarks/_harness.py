@@ -14,6 +14,7 @@ those that were met. Both use the same number of threads (`--threads`, default: 
 from __future__ import annotations
 
 import argparse
+import functools
 import gc
 import importlib
 import json
@@ -26,6 +27,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import _experts
 
 ROOT = Path(__file__).resolve().parents[1]
 Cases = Callable[[Any], dict[str, Callable[[], Any]]]
@@ -91,9 +94,10 @@ def load_library(name: str) -> Any:
         models = type(sys)("deepseek.models")
         models.__path__ = [str(ROOT / "python" / "deepseek" / "models")]
         sys.modules["deepseek.models"] = models
-        # The one function the models use that PyTorch does not have.
+        # The functions the models use that PyTorch does not have.
         functional: Any = module.nn.functional
         functional.swiglu = lambda gate, up: functional.silu(gate) * up
+        functional.moe = functools.partial(_experts.by_loop, module)
     return module
 
 

@@ -51,13 +51,14 @@ void multiply_unit(const MoeJob& job, MoeScratch& scratch, const ExpertUnit& u, 
                    Finish&& f) {
   const int64_t width = job.kernel.width, n = parts[0].n, begin = u.panel0 * width,
                 end = std::min((u.panel0 + u.panels) * width, n);
-  const auto finish = [&](int64_t panel, int64_t c0) {
-    for (int64_t r = 0; r < u.rows; ++r) f(u.row0 + r, scratch.sums_of(panel, r), c0, std::min(width, end - c0));
+  const auto finish = [&](int64_t panel, int64_t row, int64_t c0) {
+    f(u.row0 + row, scratch.sums_of(panel, row), c0, std::min(width, end - c0));
   };
   if (!parts[0].by_columns()) {
     for (size_t i = 0; i < parts.size(); ++i)
       scratch.by_rows(u.rows, parts[i], begin, end - begin, static_cast<int64_t>(i));
-    for (int64_t p = 0; p < u.panels; ++p) finish(p, begin + p * width);
+    for (int64_t row = 0; row < u.rows; ++row)
+      for (int64_t p = 0; p < u.panels; ++p) finish(p, row, begin + p * width);
     return;
   }
   for (int64_t c0 = begin; c0 < end; c0 += width) {
@@ -70,7 +71,7 @@ void multiply_unit(const MoeJob& job, MoeScratch& scratch, const ExpertUnit& u, 
       };
       scratch.by_columns(u.rows, m.k, stream ? Ahead{} : next, pack, static_cast<int64_t>(i));
     }
-    finish(0, c0);
+    for (int64_t row = 0; row < u.rows; ++row) finish(0, row, c0);
   }
 }
 

@@ -40,6 +40,12 @@ template <class S, class D>
 HWY_INLINE hn::Vec<D> rounded(D d, hn::Vec<D> v) {
   if constexpr (std::is_same_v<S, hn::TFromD<D>>) {
     return v;
+  } else if constexpr (std::is_same_v<S, BFloat16>) {
+    const hn::Rebind<uint32_t, D> d32;
+    const auto bits = hn::BitCast(d32, v), odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(d32, 1));
+    const auto up = hn::Add(bits, hn::Add(odd, hn::Set(d32, 0x7fff))), nan = hn::Or(bits, hn::Set(d32, 0x400000));
+    const auto chosen = hn::IfThenElse(hn::RebindMask(d32, hn::IsNaN(v)), nan, up);
+    return hn::BitCast(d, hn::And(chosen, hn::Set(d32, 0xffff0000u)));
   } else {
     S stored[HWY_MAX_BYTES / sizeof(hn::TFromD<D>)];
     store_as(d, v, stored);

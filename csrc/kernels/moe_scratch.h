@@ -15,7 +15,7 @@ namespace deepseek::kernels {
 inline constexpr int64_t kMoeRowBlock = 480;   // rows of one unit: their sums stay in the L2 cache
 inline constexpr int64_t kMoeWidePanels = 16;  // panels of one unit that goes through a matrix row by row
 inline constexpr int64_t kMoeFewRows = 8;      // up to here panels go through the L1 cache in chunks of k
-inline constexpr int64_t kMoeChunk = 64;       // steps of k in such a chunk
+inline constexpr int64_t kMoeChunk = 32;       // steps of k in such a chunk
 inline constexpr int64_t kMoeStreamRows = 18;  // up to here packing prefetches what comes next, above multiplying does
 
 // A matrix of an expert [k, n], and which of its columns a unit is to do.

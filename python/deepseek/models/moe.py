@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deepseek import Tensor, argsort, cat, empty, int64, nn, no_grad, ones_like, sigmoid, topk, zeros, zeros_like
+from deepseek import Tensor, empty, nn, no_grad, ones_like, sigmoid, topk, zeros
 from deepseek.models.config import ModelConfig
 from deepseek.models.layers import FeedForward
 from deepseek.nn import functional as F
@@ -50,7 +50,7 @@ class MixtureOfExperts(nn.Module):
         hidden = config.expert_dim * config.n_shared_experts
         self.shared = FeedForward(config.dim, hidden) if hidden else None
         self.router = Router(config)
-        # One tensor per matrix kind, so that a grouped kernel can take them as they are.
+        # One tensor per matrix kind, as the grouped kernels take them.
         self.gate = nn.Parameter(empty(self.n_experts, config.expert_dim, config.dim))
         self.up = nn.Parameter(empty(self.n_experts, config.expert_dim, config.dim))
         self.down = nn.Parameter(empty(self.n_experts, config.dim, config.expert_dim))
@@ -65,21 +65,8 @@ class MixtureOfExperts(nn.Module):
         return out.view(*x.shape)
 
     def _routed(self, flat: Tensor, gates: Tensor, chosen: Tensor) -> Tensor:
-        top_k = chosen.shape[1]
-        experts = chosen.reshape(-1)  # [tokens * top_k], pair p belongs to token p // top_k
-        order = argsort(experts, stable=True)
-        token = order // top_k
-        counts = zeros(self.n_experts, dtype=int64).index_add(0, experts, ones_like(experts))
         if self.training:
             with no_grad():
-                self.router.load += counts
-        groups = flat.index_select(0, token).split(counts.tolist())  # rows of one expert are neighbours
-        outputs = [
-            F.linear(F.swiglu(F.linear(rows, gate), F.linear(rows, up)), down)
-            for rows, gate, up, down in zip(
-                groups, self.gate.unbind(0), self.up.unbind(0), self.down.unbind(0), strict=True
-            )
-            if rows.shape[0]
-        ]
-        weighted = cat(outputs) * gates.reshape(-1).index_select(0, order).unsqueeze(1)
-        return zeros_like(flat).index_add(0, token, weighted)
+                experts = chosen.reshape(-1)
+                self.router.load.index_add_(0, experts, ones_like(experts, dtype=self.router.load.dtype))
+        return F.moe(flat, self.gate, self.up, self.down, chosen, gates)
