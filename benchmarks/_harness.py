@@ -3,7 +3,8 @@
 A benchmark is a program that calls `main(name, cases)`. `cases(T)` gets the library (both have one API) and returns
 {case: setup}; `setup()` makes the inputs and returns the function to time, or (function, work, unit) to have a rate
 printed too. PyTorch is looked for in the interpreter that DEEPSEEK_BENCH_TORCH_PYTHON names (default: this one); where
-it is missing, deepseek runs alone and the output says so.
+it is missing, deepseek runs alone and the output says so. A benchmark may name other peers in place of PyTorch, which
+are looked for in the interpreter that DEEPSEEK_BENCH_PEERS_PYTHON names; it then builds their cases itself.
 
 A number is the median of all turns of a process; a turn is a mean over many calls. `speedup` is PyTorch's median
 divided by deepseek's: above 1 deepseek is faster. A case may have a goal, a speedup to reach; the last line counts
@@ -35,6 +36,7 @@ Goals = Callable[[str], float | None]  # the speedup that a case has to reach
 TURN_SECONDS = 0.03  # length of one turn
 QUIET = 0.9  # a smaller share of free time makes the figures rough, those of several threads most of all
 PARITY = 0.95  # what "at least as fast" means on a shared machine
+PYTHONS = {"torch": "DEEPSEEK_BENCH_TORCH_PYTHON"}  # peers that have an interpreter of their own
 PAUSE_SECONDS = 0.005  # lets the other process's threads stop spinning
 
 
@@ -42,7 +44,8 @@ PAUSE_SECONDS = 0.005  # lets the other process's threads stop spinning
 def serve(library: str, cases: Cases) -> None:
     """Answers one line per request: {"case": name} with the seconds of one call."""
     module = load_library(library)
-    module.set_num_threads(int(os.environ["DEEPSEEK_BENCH_THREADS"]))
+    if library in ("deepseek", "torch"):  # others ask for the number themselves
+        module.set_num_threads(int(os.environ["DEEPSEEK_BENCH_THREADS"]))
     table = cases(module)
     answer({"cases": list(table), "version": str(module.__version__)})
     current, timed, calls, work, unit = "", None, 0, 0.0, ""
@@ -132,11 +135,16 @@ class Worker:
         self.process.wait()
 
 
+def python_with(library: str) -> str | None:
+    """The interpreter that has a peer."""
+    python = os.environ.get(PYTHONS.get(library, "DEEPSEEK_BENCH_PEERS_PYTHON"), sys.executable)
+    found = subprocess.run([python, "-c", f"import {library}"], capture_output=True, check=False)
+    return python if found.returncode == 0 else None
+
+
 def torch_python() -> str | None:
     """The interpreter that has PyTorch."""
-    python = os.environ.get("DEEPSEEK_BENCH_TORCH_PYTHON", sys.executable)
-    found = subprocess.run([python, "-c", "import torch"], capture_output=True, check=False)
-    return python if found.returncode == 0 else None
+    return python_with("torch")
 
 
 def torch_version(python: str | None) -> str:
@@ -149,12 +157,12 @@ def torch_version(python: str | None) -> str:
 
 
 def compare(
-    name: str, ours: Worker, theirs: Worker | None, turns: int, only: str, goals: Goals
+    name: str, ours: Worker, theirs: Worker | None, turns: int, only: str, goals: Goals, peer: str = "torch"
 ) -> list[dict[str, Any]]:
-    """Measures every case, the two processes in turn, and prints the results as they come."""
+    """Measures every case that both have, the two processes in turn, and prints the results as they come."""
     rows = []
     for case in ours.about["cases"]:
-        if only not in case:
+        if only not in case or (theirs and case not in theirs.about["cases"]):
             continue
         times: list[list[float]] = [[], []]
         reply: dict[str, Any] = {}
@@ -168,8 +176,11 @@ def compare(
         if reply["work"]:
             row[reply["unit"]] = significant(reply["work"] / mine)
         if theirs:
-            peer = statistics.median(times[1])
-            row |= {"torch_us": significant(peer * 1e6), **against_goal(peer / mine, goals(case))}
+            other = statistics.median(times[1])
+            row |= {
+                f"{peer}_us": significant(other * 1e6),
+                **against_goal(other / mine, goals(case if peer == "torch" else f"{case} {peer}")),
+            }
         print(json.dumps(row), flush=True)
         rows.append(row)
     return rows
@@ -178,6 +189,10 @@ def compare(
 def against_goal(speedup: float, goal: float | None) -> dict[str, Any]:
     row: dict[str, Any] = {"speedup": float(f"{speedup:.3g}")}
     return row if goal is None else row | {"goal": goal, "met": speedup >= (PARITY if goal == 1.0 else goal)}
+
+
+def missing(peer: str) -> str:
+    return f"missing: not compared (set {PYTHONS.get(peer, 'DEEPSEEK_BENCH_PEERS_PYTHON')})"
 
 
 def print_verdict(name: str, rows: list[dict[str, Any]]) -> None:
@@ -275,10 +290,19 @@ def write_pages(name: str, about: dict[str, Any], rows: list[dict[str, Any]], re
         raise SystemExit(f"no page has a place for the benchmark {name!r}")
 
 
-def main(name: str, cases: Cases, readme: tuple[str, ...] = (), goals: Goals = lambda case: None) -> None:
-    """The command line of a benchmark. `readme` names the cases that README.md shows."""
+def main(
+    name: str,
+    cases: Cases,
+    readme: tuple[str, ...] = (),
+    goals: Goals = lambda case: None,
+    peers: tuple[str, ...] = ("torch",),
+) -> None:
+    """The command line of a benchmark. `readme` names the cases that README.md shows.
+
+    `peers` are modules; `goals` gets "case peer" for one that is not PyTorch.
+    """
     parser = argparse.ArgumentParser(description=f"The {name} benchmark, deepseek beside PyTorch.")
-    parser.add_argument("--worker", choices=["deepseek", "torch"], help=argparse.SUPPRESS)
+    parser.add_argument("--worker", choices=["deepseek", *peers], help=argparse.SUPPRESS)
     parser.add_argument("--turns", type=int, default=15, help="turns of each process and case")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="threads of both")
     parser.add_argument("--only", default="", help="run the cases whose name contains this")
@@ -287,18 +311,18 @@ def main(name: str, cases: Cases, readme: tuple[str, ...] = (), goals: Goals = l
     if options.worker:
         serve(options.worker, cases)
         return
-    peer, here = torch_python(), machine(options.threads)
-    ours = Worker(sys.executable, "deepseek", options.threads)
-    theirs = Worker(peer, "torch", options.threads) if peer else None
-    note = theirs.about["version"] if theirs else "missing: only deepseek is measured (set DEEPSEEK_BENCH_TORCH_PYTHON)"
-    about = {"benchmark": name, **here, "deepseek": ours.about["version"], "torch": note}
+    here, ours = machine(options.threads), Worker(sys.executable, "deepseek", options.threads)
+    found = {peer: Worker(python, peer, options.threads) for peer in peers if (python := python_with(peer))}
+    note = {peer: found[peer].about["version"] if peer in found else missing(peer) for peer in peers}
+    about = {"benchmark": name, **here, "deepseek": ours.about["version"], **note}
     print(json.dumps(about), flush=True)
     if about["free"] < QUIET:
         print(f"the machine is busy: {about['free']:.0%} of its time is free, figures are rough", file=sys.stderr)
-    rows = compare(name, ours, theirs, options.turns, options.only, goals)
+    rows: list[dict[str, Any]] = []
+    for peer, theirs in found.items() or [("torch", None)]:
+        rows += compare(name, ours, theirs, options.turns, options.only, goals, peer)
     print_verdict(name, rows)
-    for worker in (ours, theirs):
-        if worker:
-            worker.close()
+    for worker in (ours, *found.values()):
+        worker.close()
     if options.write:
         write_pages(name, about, rows, readme)

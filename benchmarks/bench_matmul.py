@@ -1,4 +1,4 @@
-"""Matrix products: large, skinny (decoding), batched (attention), small; float32, float64 and bfloat16."""
+"""Matrix products: large, skinny (decoding), one short side, batched small ones, linear with bias and GELU."""
 
 from __future__ import annotations
 
@@ -7,12 +7,8 @@ from typing import Any
 
 from _harness import main
 
-# (M, K, N): [M, K] @ [N, K].T as in linear layers
-LINEAR = [(1024, 1024, 1024), (512, 512, 512), (2048, 128, 384), (128, 2048, 256), (8, 1024, 4096), (1, 1024, 4096)]
-SQUARE = [64, 256, 1024]
 
-
-def product(T: Any, a: tuple[int, ...], b: tuple[int, ...], dtype: Any, transposed: bool) -> Callable[[], Any]:
+def product(T: Any, a: tuple[int, ...], b: tuple[int, ...], dtype: Any, transposed: bool = False) -> Callable[[], Any]:
     def setup() -> Any:
         T.manual_seed(0)
         x, y = T.randn(*a).to(dtype), T.randn(*b).to(dtype)
@@ -24,21 +20,83 @@ def product(T: Any, a: tuple[int, ...], b: tuple[int, ...], dtype: Any, transpos
     return setup
 
 
+def linear(T: Any, m: int, k: int, n: int, dtype: Any, gelu: bool = False) -> Callable[[], Any]:
+    """[m, k] times a weight [n, k], as in inference; with `gelu` a bias and the activation too."""
+
+    def setup() -> Any:
+        T.manual_seed(0)
+        x, weight, bias = (T.randn(*shape).to(dtype) for shape in ((m, k), (n, k), (n,)))
+        F = T.nn.functional
+
+        def plain() -> Any:
+            with T.no_grad():
+                return F.linear(x, weight)
+
+        def activated() -> Any:
+            with T.no_grad():
+                return F.gelu(F.linear(x, weight, bias))
+
+        return activated if gelu else plain, 2e-9 * m * k * n, "GFLOP_per_s"
+
+    return setup
+
+
+Case = tuple[Callable[[Any], Callable[[], Any]], float | None]  # from the library to the set-up; the goal
+FLOAT_NAMES = {"f32": "float32", "bf16": "bfloat16"}
+
+
+def linear_case(m: int, k: int, n: int, label: str, gelu: bool = False) -> Callable[[Any], Callable[[], Any]]:
+    return lambda T: linear(T, m, k, n, getattr(T, FLOAT_NAMES[label]), gelu)
+
+
+def product_case(
+    a: tuple[int, ...], b: tuple[int, ...], dtype: str = "float32", transposed: bool = False
+) -> Callable[[Any], Callable[[], Any]]:
+    return lambda T: product(T, a, b, getattr(T, dtype), transposed)
+
+
+def table() -> dict[str, Case]:
+    rows: dict[str, Case] = {}
+    # Every side at least 512.
+    for m, k, n in [(512, 512, 512), (1024, 1024, 1024), (512, 4096, 4096)]:
+        for label, goal in (("f32", 1.45), ("bf16", 1.0)):
+            rows[f"linear {m}x{k}x{n} {label}"] = linear_case(m, k, n, label), goal
+    # Few rows: decoding.
+    for m, f32, bf16 in [(1, 1.4, 1.5), (8, 3.0, 1.6), (64, 2.2, None)]:
+        rows[f"linear {m}x4096x4096 f32"] = linear_case(m, 4096, 4096, "f32"), f32
+        rows[f"linear {m}x4096x4096 bf16"] = linear_case(m, 4096, 4096, "bf16"), bf16
+    # One side of at most 64.
+    for m, k, n in [(64, 64, 64), (16, 1024, 1024), (1024, 16, 1024), (1024, 1024, 16), (32, 32, 4096), (2048, 64, 64)]:
+        rows[f"matmul {m}x{k}x{n} f32"] = product_case((m, k), (k, n)), 2.0
+    for n, goal in [(4, 3.0), (16, 2.0), (64, 1.6)]:
+        rows[f"matmul 1024 times {n}x{n} f32"] = product_case((1024, n, n), (1024, n, n)), goal
+    for m in (32, 256):
+        for label, goal in (("f32", 1.5), ("bf16", 1.1)):
+            rows[f"linear+bias+gelu {m}x1024x4096 {label}"] = linear_case(m, 1024, 4096, label, True), goal
+    # What the demo's model and attention multiply.
+    rows["linear 2048x128x384 f32"] = linear_case(2048, 128, 384, "f32"), None
+    rows["linear 128x2048x256 f32"] = linear_case(128, 2048, 256, "f32"), None
+    rows["attention scores 16x256x64x256 f32"] = product_case((16, 256, 64), (16, 256, 64), transposed=True), None
+    rows["experts 8x512x128x192 f32"] = product_case((8, 512, 128), (8, 192, 128), transposed=True), None
+    for n in (256, 1024):
+        rows[f"matmul {n} f64"] = product_case((n, n), (n, n), "float64"), None
+    return rows
+
+
+TABLE = table()
+
+
 def cases(T: Any) -> dict[str, Callable[[], Any]]:
-    table: dict[str, Callable[[], Any]] = {}
-    for m, k, n in LINEAR:
-        for label, dtype in (("f32", T.float32), ("bf16", T.bfloat16)):
-            table[f"linear {m}x{k}x{n} {label}"] = product(T, (m, k), (n, k), dtype, True)
-    for n in SQUARE:
-        table[f"matmul {n} f32"] = product(T, (n, n), (n, n), T.float32, False)
-        table[f"matmul {n} f64"] = product(T, (n, n), (n, n), T.float64, False)
-    table["attention scores 16x256x64x256 f32"] = product(T, (16, 256, 64), (16, 256, 64), T.float32, True)
-    table["experts 8x512x128x192 f32"] = product(T, (8, 512, 128), (8, 192, 128), T.float32, True)
-    return table
+    return {name: make(T) for name, (make, _) in TABLE.items()}
+
+
+def goal(case: str) -> float | None:
+    return TABLE[case][1]
 
 
 if __name__ == "__main__":
-    main("matmul", cases, readme=(
-        "linear 1024x1024x1024 f32", "linear 1024x1024x1024 bf16", "linear 2048x128x384 f32", "linear 8x1024x4096 f32",
-        "linear 1x1024x4096 f32", "matmul 1024 f64", "attention scores 16x256x64x256 f32",
+    main("matmul", cases, goals=goal, readme=(
+        "linear 1024x1024x1024 f32", "linear 1024x1024x1024 bf16", "linear 8x4096x4096 f32",
+        "linear 1x4096x4096 f32", "linear+bias+gelu 256x1024x4096 f32", "matmul 1024 times 16x16 f32",
+        "matmul 1024 f64", "attention scores 16x256x64x256 f32",
     ))  # fmt: skip

@@ -49,12 +49,42 @@ def whole_matmul(a: Any, b: Any) -> Any:
     return a.trunc() @ b.trunc()
 
 
+LIMITS = {"int8": (-9, 9, 127), "int4": (-7, 7, -8), "int4_zero": (0, 14, 15), "fp8": (-16, 16, 448)}
+
+
+def whole_numbers(x: Any, bias: Any, kind: str) -> tuple[Any, Any, Any]:
+    """Whole numbers with the gradients of x and bias, and a weight, steps of scales of 1: few bits hold them exactly,
+    and sums are exact."""
+    low, high, most = LIMITS[kind]
+    weight = np.random.default_rng(1).integers(low, high + 1, (bias.shape[0], x.shape[1]))
+    weight[:, ::32] = most
+    inputs = np.arange(x.numel()).reshape(x.shape) % 5 - 2
+    inputs[:, 5] = 127
+    x = deepseek.from_numpy(inputs).to(x.dtype) + (x - x.detach())
+    bias = deepseek.arange(bias.shape[0]).to(bias.dtype) + (bias - bias.detach())
+    return x, deepseek.from_numpy(weight.astype(np.float32)), bias
+
+
+def qlinear(x: Any, bias: Any, kind: str, block: int) -> Any:
+    x, weight, bias = whole_numbers(x, bias, kind)
+    codes, scales, zeros = _C._quantize(weight, kind, block)
+    return _C._qlinear(x, codes, scales, zeros if kind == "int4_zero" else None, bias, kind, block)
+
+
+def dequantized_linear(x: Any, bias: Any, kind: str, block: int) -> Any:
+    x, weight, bias = whole_numbers(x, bias, kind)
+    codes, scales, zeros = _C._quantize(weight, kind, block)
+    zeros = zeros if kind == "int4_zero" else None
+    weight = _C._dequantize(codes, scales, zeros, kind, block, x.shape[1], dtype=x.dtype)
+    return deepseek.nn.functional.linear(x, weight, bias)
+
+
 def transposed(x: Any) -> Any:
     return x.t().contiguous()
 
 
-FUNCTIONS: dict[str, Callable[..., Any]] = {f.__name__: f for f in (adamw, sgd, integer_matmul, transposed)}
-REFERENCES: dict[str, Callable[..., Any]] = {"integer_matmul": whole_matmul}
+FUNCTIONS: dict[str, Callable[..., Any]] = {f.__name__: f for f in (adamw, sgd, integer_matmul, qlinear, transposed)}
+REFERENCES: dict[str, Callable[..., Any]] = {"integer_matmul": whole_matmul, "qlinear": dequantized_linear}
 
 
 def experts(count: int, hidden: int, dim: int, hi: float = 2.0) -> list[Any]:
@@ -77,20 +107,30 @@ def C(name: str, sample: Sample, routes: str, tol: float = 1.0) -> Case:
     return Case(name, sample, tuple(routes.split()), tol)
 
 
+QGEMM = "qgemm qgemm.pack quantize dequantize"
 NORM = "norm.forward norm.backward"
 SOFTMAX = "softmax.forward softmax.backward"
+ATTENTION = "attention attention_backward"
+RULE = (True, 0.125, 0, 0.0, 0.0, 603)  # is_causal, scale, window, softcap, dropout_p, query_start
 LOSS = "cross_entropy.forward cross_entropy.backward"
 MOE = "grouped moe.by_rows"
 CASES = [
     # products: few rows, many rows, k beyond one block, a second matrix that is read transposed
-    C("linear", S(T(5, 67), T(43, 67), T(43)), "matmul few_rows"),
-    C("linear", S(T(37, 67), T(43, 67), T(43)), "matmul many_rows"),
-    C("linear", S(T(33, 1031), T(71, 1031)), "matmul many_rows"),
+    C("linear", S(T(5, 67), T(43, 67), T(43)), "matmul dot_rows few_rows"),
+    C("linear", S(T(53, 67), T(43, 67), T(43)), "matmul many_rows"),
+    C("linear", S(T(33, 1031), T(71, 1031)), "matmul dot_rows"),
     C("matmul", S(T(5, 1031), T(1031, 71)), "matmul few_rows"),
     C("matmul", S(T(1, 64), T(64, 128)), "matmul few_rows"),
     C("matmul", S(T(3, 37, 19), T(3, 19, 23)), "matmul many_rows"),
     C("mv", S(T(37, 67), T(67)), "matmul"),
     C("integer_matmul", S(T(7, 13, lo=-9, hi=9, grad=False), T(13, 300, lo=-9, hi=9, grad=False)), "matmul.integer"),
+    # products with quantized weights
+    C("qlinear", S(T(1, 67), T(19), "int8", 0), QGEMM),
+    C("qlinear", S(T(23, 67), T(19), "int8", 32), QGEMM),
+    C("qlinear", S(T(1, 67), T(19), "int4", 32), QGEMM),
+    C("qlinear", S(T(23, 67), T(19), "int4", 64), QGEMM),
+    C("qlinear", S(T(4, 67), T(19), "int4_zero", 128), QGEMM),
+    C("qlinear", S(T(5, 67), T(19), "fp8", 128), "qgemm.fp8"),
     # rows
     C("softmax", S(T(37, 129), 1), f"{SOFTMAX} lines"),
     C("softmax", S(T(129, 37), 0), f"{SOFTMAX} columns"),
@@ -105,6 +145,7 @@ CASES = [
     # losses
     C("_cross_entropy", S(T(37, 129), I(37, hi=129), T(129, lo=0.3, grad=False), -100, 0.1), LOSS),
     C("cross_entropy", S(T(37, 129), I(37, hi=129)), LOSS),
+    C("_linear_cross_entropy", S(T(9, 33), T(129, 33), T(129), I(9, hi=129), -100, 0.1, True, 7), f"matmul {LOSS}", 4),
     # reductions
     C("sum", S(T(7, 13, lo=0.5)), "one_chunk"),
     C("sum", S(T(37, 1031), 1), "reduce.rows"),
@@ -123,7 +164,8 @@ CASES = [
     C("transposed", S(T(37, 67)), "copy.tiled"),
     C("cat", S([T(37, 67), T(5, 67)]), "copy.block"),
     # what is made of several
-    C("scaled_dot_product_attention", S(T(2, 3, 33, 19), T(2, 3, 41, 19), T(2, 3, 41, 17)), f"matmul {SOFTMAX}", 2),
+    C("scaled_dot_product_attention", S(T(2, 3, 33, 19), T(2, 3, 41, 19), T(2, 3, 41, 17)), ATTENTION, 2),
+    C("_attention", S(T(1, 4, 97, 64), T(1, 2, 700, 64), T(1, 2, 700, 64), None, T(4), None, *RULE), ATTENTION, 2),
     C("moe", S(T(33, 19), *experts(3, 13, 19), I(33, 2, hi=3), T(33, 2)), f"{MOE} moe.many_rows", 2),
     C("moe", S(T(5, 1031), *experts(3, 67, 1031, hi=0.05), I(5, 2, hi=3), T(5, 2)), f"{MOE} moe.few_rows", 4),
     C("moe", S(T(130, 600), *experts(1, 70, 600, hi=0.1), I(130, 1, hi=1), T(130, 1)), f"{MOE} moe.many_rows", 2),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import gc
 import math
+import weakref
 from typing import Any
 
 import deepseek
@@ -502,6 +504,48 @@ def test_class_attributes_and_function_attributes_are_guards() -> None:
     scale.by = 2.0
     assert f(x).item() == 6.0
     assert "Scaled.factor changed from 2.0 to 3.0" in f.explain()
+
+
+def test_a_class_seen_by_name_is_guarded_like_any_other() -> None:
+    class Scaled:
+        factor = 2.0
+
+        def apply(self, x: Any) -> Any:
+            return x * self.factor
+
+    one = Scaled()
+    f = deepseek.jit(lambda x: one.apply(x) if isinstance(one, Scaled) else x)
+    x = deepseek.ones(1)
+    assert f(x).item() == 2.0
+    Scaled.factor = 3.0
+    assert f(x).item() == 3.0
+
+
+def test_the_order_of_a_dict_does_not_matter_its_items_do() -> None:
+    table = {"a": 1.0, "b": 2.0}
+    f = deepseek.jit(lambda x: x * table["a"] + table["b"])
+    x = deepseek.ones(1)
+    assert f(x).item() == 3.0
+    table["a"] = table.pop("a")
+    assert f(x).item() == 3.0 and recordings(f) == 1
+    table["a"], table["b"] = table["b"], table["a"]
+    assert f(x).item() == 3.0 and recordings(f) == 2
+    assert "table['a'] changed from 1.0 to 2.0" in f.explain()
+
+
+def test_cycles_through_what_is_watched_are_collected() -> None:
+    class Owner:
+        def __init__(self) -> None:
+            self.gain = 2.0
+            self.f = deepseek.jit(lambda x: x * self.gain)
+
+    owner = Owner()
+    for _ in range(2):
+        assert owner.f(deepseek.ones(1)).item() == 2.0
+    alive = weakref.ref(owner)
+    del owner
+    gc.collect()
+    assert alive() is None
 
 
 def test_batches_drawn_inside_are_not_captured() -> None:

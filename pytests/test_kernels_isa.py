@@ -43,6 +43,10 @@ def has_bf16_dot(level: str) -> bool:
     return LEVELS[level].endswith("+bf16")
 
 
+def has_vnni(level: str) -> bool:
+    return "+vnni" in LEVELS[level]
+
+
 def target(level: str) -> str:
     return "AVX3" if LEVELS[level].startswith("avx512") else "AVX2"
 
@@ -51,14 +55,26 @@ def alternatives(route: str, dtype: str, level: str) -> list[str]:
     """The counters of which one must have moved; a product's and a pointwise op's depend on dtype and level."""
     dot = dtype == "bfloat16" and has_bf16_dot(level)
     families = {
-        "matmul": ["matmul.bfloat16_dot_few_rows", "matmul.bfloat16_dot_many_rows"]
+        "matmul": ["matmul.bfloat16_dot_rows", "matmul.bfloat16_dot_few_rows", "matmul.bfloat16_dot_many_rows"]
         if dot
         else [f"matmul.{dtype}" if dtype in FLOATS else f"matmul.{dtype}_as_float32"],
+        "dot_rows": ["matmul.bfloat16_dot_rows"]
+        if dot
+        else ["matmul.few_rows_packed", "matmul.many_rows"]
+        if dtype == "float64"
+        else ["matmul.dot_rows"],
+        "qgemm": ["qgemm.vnni" if has_vnni(level) else "qgemm.avx2"],
         "grouped": ["grouped.bfloat16_dot"]
         if dot
         else [f"grouped.{dtype}" if dtype in FLOATS else f"grouped.{dtype}_as_float32"],
         "few_rows": ["matmul.bfloat16_dot_few_rows"] if dot else ["matmul.few_rows", "matmul.few_rows_packed"],
         "many_rows": ["matmul.bfloat16_dot_many_rows"] if dot else ["matmul.many_rows"],
+        "attention": ["attention.plain", "matmul.float64"]
+        if dtype == "float64"
+        else ["attention.bfloat16_dot" if dot else "attention.float"],
+        "attention_backward": ["attention.plain", "matmul.float64"]
+        if dtype == "float64"
+        else ["attention.backward_bfloat16_dot" if dot else "attention.backward_float"],
         "one_chunk": ["reduce.one_chunk" if dtype in FLOATS else "reduce.rows"],
         "lines": ["softmax.forward_lines" if dtype in FLOATS else "lines.gathered"],
         "columns": ["softmax.forward_columns" if dtype in FLOATS else "lines.gathered"],
@@ -99,9 +115,12 @@ def test_every_route_runs(level: str) -> None:
     mine = [key for key in _C.kernel_counts() if "/" not in key or key.endswith(target(level))]
     unused = [key for key in mine if key not in ran]
     # bfloat16 products are dot products, or read as float32 where the CPU has none.
-    idle = "bfloat16_as_float32" if has_bf16_dot(level) else "bfloat16_dot"
-    assert [key for key in unused if idle not in key] == []
-    assert not [key for key in ran if idle in key]
+    idle = (
+        "bfloat16_as_float32" if has_bf16_dot(level) else "bfloat16_dot",
+        "qgemm.avx2" if has_vnni(level) else "qgemm.vnni",
+    )
+    assert [key for key in unused if not any(part in key for part in idle)] == []
+    assert not [key for key in ran if any(part in key for part in idle)]
 
 
 def test_every_fused_op_has_a_case() -> None:

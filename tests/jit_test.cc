@@ -181,5 +181,19 @@ TEST(Jit, TheTextShowsCallsAttributesAndTypes) {
   EXPECT_THAT(text, HasSubstr("dim=[1], keepdim=True"));
 }
 
+TEST(PointerMap, KeepsTheFirstNumberOfEachAddress) {
+  std::vector<char> memory(64 * 1000);
+  PointerMap map;
+  for (int32_t i = 0; i < 1000; ++i) {
+    EXPECT_EQ(map.find(&memory[64 * i]), nullptr);
+    EXPECT_EQ(map.add(&memory[64 * i], i), i);
+    EXPECT_EQ(map.add(&memory[64 * i], -1), i);
+  }
+  map.set(&memory[64], 7);
+  map.set(&memory[64 * 999 + 16], 8);
+  for (int32_t i = 0; i < 1000; ++i) EXPECT_EQ(*map.find(&memory[64 * i]), i == 1 ? 7 : i);
+  EXPECT_EQ(*map.find(&memory[64 * 999 + 16]), 8);
+}
+
 }  // namespace
 }  // namespace deepseek::jit

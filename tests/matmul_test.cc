@@ -95,9 +95,10 @@ bool close(T got, T want, int64_t k) {
     return std::memcmp(&got, &want, sizeof(T)) == 0;
 }
 
-const Dims kShapes[] = {{1, 1, 1},     {1, 7, 1},     {2, 3, 5},     {6, 64, 64},   {7, 65, 63},
-                        {1, 100, 129}, {5, 1, 33},    {31, 33, 1},   {40, 130, 70}, {64, 511, 16},
-                        {3, 512, 17},  {9, 513, 100}, {1, 1500, 70}, {35, 1027, 66}};
+const Dims kShapes[] = {{1, 1, 1},     {1, 7, 1},      {2, 3, 5},     {6, 64, 64},    {7, 65, 63},
+                        {1, 100, 129}, {5, 1, 33},     {31, 33, 1},   {40, 130, 70},  {64, 511, 16},
+                        {3, 512, 17},  {9, 513, 100},  {1, 1500, 70}, {35, 1027, 66}, {8, 31, 16},
+                        {16, 545, 33}, {47, 1027, 50}, {48, 70, 34},  {49, 40, 16},   {3, 17, 4}};
 
 template <class T>
 class MatmulTest : public testing::Test {};
@@ -140,7 +141,7 @@ TYPED_TEST(MatmulTest, RowsDoNotDependOnBatchThreadsOrLayout) {
     set_num_threads(1);
     matmul(want.view, a.view, b.view);
     for (int threads : {1, 2})
-      for (int64_t m : {1, 2, 5, 6, 7, 12, 30, 31, 64, 70})
+      for (int64_t m : {1, 2, 5, 6, 7, 8, 9, 12, 17, 30, 31, 36, 37, 48, 49, 64, 70})
         for (const Matrix<T>* right : {&b, static_cast<const Matrix<T>*>(&bt)})
           for (int64_t first : {int64_t{0}, rows - m}) {
             set_num_threads(threads);

@@ -1,5 +1,6 @@
 #include "base/small_vector.h"
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <vector>
@@ -55,6 +56,22 @@ TEST(SmallVector, EveryPairOfLengthsCopiesAndMoves) {
       EXPECT_EQ(values(moved), expected);
     }
   EXPECT_EQ(Tracked::live, 0);
+}
+
+TEST(SmallVector, PlainValuesAreCopiedMovedAndAppendedLikeAnyOther) {
+  for (int from : {0, 1, 3, 4, 20})
+    for (int to : {0, 2, 3, 4, 20}) {
+      SmallVector<int, 3> source, target(static_cast<size_t>(to));
+      for (int i = 0; i < from; ++i) source.push_back(i);
+      target = source;
+      target.append(source);
+      std::vector<int> expected;
+      for (int i = 0; i < 2 * from; ++i) expected.push_back(i % from);
+      EXPECT_TRUE(std::ranges::equal(target, expected));
+      const SmallVector<int, 3> moved(std::move(target)), copy(moved);
+      EXPECT_TRUE(target.empty());
+      EXPECT_TRUE(std::ranges::equal(moved, expected) && std::ranges::equal(copy, expected));
+    }
 }
 
 TEST(SmallVector, SelfAssignmentKeepsValues) {

@@ -1,10 +1,13 @@
 // A vector whose first N elements live inline; moves to the heap beyond that.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
+#include <cstring>
 #include <initializer_list>
 #include <new>
 #include <span>
+#include <type_traits>
 #include <utility>
 
 namespace deepseek {
@@ -13,15 +16,9 @@ template <class T, size_t N>
 class SmallVector {
  public:
   SmallVector() = default;
-  SmallVector(std::initializer_list<T> values) {
-    reserve(values.size());
-    for (const T& v : values) push_back(v);
-  }
+  SmallVector(std::initializer_list<T> values) { append({values.begin(), values.size()}); }
   explicit SmallVector(size_t n) { resize(n); }
-  explicit SmallVector(std::span<const T> values) {
-    reserve(values.size());
-    for (const T& v : values) push_back(v);
-  }
+  explicit SmallVector(std::span<const T> values) { append(values); }
   SmallVector(const SmallVector& o) : SmallVector(std::span<const T>(o.data(), o.size())) {}
   SmallVector(SmallVector&& o) noexcept { take(std::move(o)); }
   SmallVector& operator=(const SmallVector& o) {
@@ -59,6 +56,15 @@ class SmallVector {
     return *new (data() + size_++) T(std::forward<Args>(args)...);
   }
   void push_back(T value) { emplace_back(std::move(value)); }
+  void append(std::span<const T> values) {  // not of this vector
+    reserve(size_ + values.size());
+    if constexpr (std::is_trivially_copyable_v<T>) {
+      if (!values.empty()) std::memcpy(data() + size_, values.data(), values.size_bytes());
+      size_ += values.size();
+    } else {
+      for (const T& v : values) emplace_back(v);
+    }
+  }
   void pop_back() { data()[--size_].~T(); }
   void resize(size_t n) {
     reserve(n);
@@ -66,6 +72,7 @@ class SmallVector {
     while (size_ > n) pop_back();
   }
   void clear() {
+    if constexpr (std::is_trivially_destructible_v<T>) size_ = 0;
     while (size_ > 0) pop_back();
   }
   void reserve(size_t n) {
@@ -95,7 +102,10 @@ class SmallVector {
       size_ = std::exchange(o.size_, 0);
       return;
     }
-    for (size_t i = 0; i < o.size_; ++i) new (inline_data() + i) T(std::move(o.inline_data()[i]));
+    if constexpr (std::is_trivially_copyable_v<T>)
+      std::memcpy(inline_, o.inline_, sizeof inline_ <= 64 ? sizeof inline_ : o.size_ * sizeof(T));  // a few moves
+    else
+      for (size_t i = 0; i < o.size_; ++i) new (inline_data() + i) T(std::move(o.inline_data()[i]));
     size_ = o.size_;
     o.clear();
   }
@@ -103,7 +113,7 @@ class SmallVector {
   size_t size_ = 0;
   size_t capacity_ = N;
   T* heap_ = nullptr;
-  alignas(T) unsigned char inline_[N * sizeof(T)];
+  alignas(std::max(alignof(T), alignof(void*))) unsigned char inline_[N * sizeof(T)];
 };
 
 }  // namespace deepseek

@@ -1,10 +1,15 @@
 // A counted block of memory, ours or somebody else's, with the number of in-place writes made to it.
 #pragma once
 
+#include <atomic>
+
 #include "base/intrusive.h"
 #include "runtime/allocator.h"
 
 namespace deepseek {
+
+class PackedCopies;  // core/packed.h
+void destroy_packed(PackedCopies* copies) noexcept;
 
 class alignas(64) Storage : public Counted {
  public:
@@ -26,6 +31,7 @@ class alignas(64) Storage : public Counted {
   Storage(void* data, size_t bytes, Release release, void* context)
       : data_(data), bytes_(bytes), release_(release), context_(context) {}
   ~Storage() {
+    if (PackedCopies* copies = packed_.load(std::memory_order_acquire)) destroy_packed(copies);
     if (release_)
       release_(context_);
     else if (!is_inline())
@@ -38,6 +44,10 @@ class alignas(64) Storage : public Counted {
   void bump_version() { ++version_; }
   bool read_only() const { return read_only_; }
   void set_read_only() { read_only_ = true; }
+  // The memory was handed out (NumPy, DLPack, an address), or came from there: writes may go unseen by version().
+  bool exposed() const { return exposed_.load(std::memory_order_relaxed); }
+  void expose() { exposed_.store(true, std::memory_order_relaxed); }
+  std::atomic<PackedCopies*>& packed_copies() { return packed_; }
 
   bool is_inline() const { return data_ == static_cast<const void*>(this + 1); }
 
@@ -57,7 +67,10 @@ class alignas(64) Storage : public Counted {
   void* context_;
   uint32_t version_ = 0;
   bool read_only_ = false;
+  std::atomic<bool> exposed_ = false;
+  std::atomic<PackedCopies*> packed_ = nullptr;
 };
+static_assert(sizeof(Storage) == 64);
 
 template <>
 struct Destroy<Storage> {

@@ -122,8 +122,8 @@ void print_node(std::ostream& os, const Graph& g, const GraphNode& n) {
       os << "%" << n.in[0] << ".copy_(%" << n.in[1] << ")";
       break;
     case Step::kAlias:
-      os << "%" << n.in[0] << ".alias(sizes=" << n.view.sizes << ", strides=" << n.view.strides
-         << ", offset=" << n.view.offset << ")";
+      os << "%" << n.in[0] << ".alias(sizes=" << g.slots[n.out[0]].meta.sizes
+         << ", strides=" << g.slots[n.out[0]].meta.strides << ", offset=" << n.number << ")";
       break;
     case Step::kAccumulate:
       os << "%" << n.in[0] << ".grad += %" << n.in[1];
@@ -139,7 +139,7 @@ void print_node(std::ostream& os, const Graph& g, const GraphNode& n) {
       os << "check %" << n.in[0] << " == " << n.expected;
       break;
     case Step::kDraw:
-      os << "draw " << n.count << " numbers";
+      os << "draw " << n.number << " numbers";
       break;
     case Step::kHost:
       os << "call " << n.host->name() << "(";

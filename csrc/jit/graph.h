@@ -35,18 +35,17 @@ using Slots = SmallVector<int32_t, 4>;
 
 struct GraphNode {
   Step step = Step::kOp;
-  const OpDef* def = nullptr;
-  std::vector<char> attributes;  // attribute_bytes(*def)
-  Slots in, out;                 // -1: no tensor
-  bool grad = false;             // recorded on the tape
+  bool grad = false;  // recorded on the tape
   bool inference = false;
   bool known = false;  // kOp: the results' sizes are those of the slots and nothing goes on a tape
   bool flag = false;   // kAccumulate: create_graph; kAlias: the result is a leaf that requires grad
-  ViewSpec view;       // kAlias, relative to in[0]
-  Scalar expected;     // kCheck
-  int64_t count = 0;   // kDraw
+  const OpDef* def = nullptr;
+  SmallVector<char, 24> attributes;  // attribute_bytes(*def)
+  Slots in, out;                     // -1: no tensor
+  Slots release;                     // slots not needed after this node
+  Scalar expected;                   // kCheck
+  int64_t number = 0;                // kDraw: how many; kAlias: elements from in[0]'s first to the result's
   Ref<HostCall> host;
-  Slots release;  // slots not needed after this node
 };
 
 // An op without attributes is still called through a pointer to an object.

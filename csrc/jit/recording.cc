@@ -4,17 +4,16 @@
 
 namespace deepseek::jit {
 
-const Recording::SlotsOnStorage* Recording::slots_on(const Tensor& t) const {
-  const auto found = number_.find(t.storage().get());
-  return found == number_.end() ? nullptr : &memories_[found->second];
-}
-
 Recording::Recording(Inputs arguments) : Recorder(Node::newest_sequence()), before_(mode().recorder) {
-  constexpr size_t kUsual = 128;
+  constexpr size_t kUsual = 128;  // a first call should cost little more than an eager one
   graph_.nodes.reserve(kUsual);
   graph_.slots.reserve(kUsual);
-  tensors_.reserve(kUsual);
-  for (const Tensor& t : arguments) graph_.inputs.push_back(outside(t));
+  known_.reserve(kUsual);
+  memories_.reserve(kUsual);
+  for (const Tensor& t : arguments) {
+    const int32_t* known = by_cell_.find(t.cell());
+    graph_.inputs.push_back(known ? *known : outside(t));
+  }
   mode().recorder = this;
 }
 
@@ -22,19 +21,19 @@ Recording::~Recording() { mode().recorder = before_; }
 
 int32_t Recording::define(const Tensor& t) {
   const auto slot = static_cast<int32_t>(graph_.slots.size());
-  const auto [number, fresh] = number_.try_emplace(t.storage().get(), static_cast<int32_t>(memories_.size()));
-  if (fresh) memories_.emplace_back();
-  SlotsOnStorage& slots = memories_[number->second];
-  const bool is_outside = !fresh && graph_.slots[slots[0]].outside;
-  slots.push_back(slot);
-  graph_.slots.push_back({{t.dtype(), t.sizes(), t.strides()}, t.requires_grad(), number->second, is_outside});
-  tensors_.push_back(t);
-  by_cell_[t.cell()] = slot;
+  const auto fresh = static_cast<int32_t>(memories_.size());
+  const int32_t number = number_.add(t.storage().get(), fresh);
+  if (number == fresh) memories_.push_back({slot, -1});
+  Memory& m = memories_[number];
+  const bool is_outside = number != fresh && graph_.slots[m.first].outside;
+  graph_.slots.push_back({{t.dtype(), t.sizes(), t.strides()}, t.requires_grad(), number, is_outside});
+  known_.push_back({t, m.newest});
+  m.newest = slot;
+  by_cell_.set(t.cell(), slot);
   return slot;
 }
 
 int32_t Recording::outside(const Tensor& t) {
-  if (const auto found = by_cell_.find(t.cell()); found != by_cell_.end()) return found->second;
   const int32_t slot = define(t);
   graph_.slots[slot].outside = true;
   return slot;
@@ -43,54 +42,58 @@ int32_t Recording::outside(const Tensor& t) {
 int32_t Recording::alias(int32_t from, const Tensor& t) {
   GraphNode& n = append(Step::kAlias, false);
   n.in = {from};
-  n.view = {t.sizes(), t.strides(), t.offset() - tensors_[from].offset()};
+  n.out = {define(t)};
+  n.number = t.offset() - known_[from].tensor.offset();
   n.flag = t.requires_grad();
-  const int32_t slot = define(t);
-  graph_.nodes.back().out = {slot};
-  return slot;
+  return n.out[0];
 }
 
 int32_t Recording::slot_of(const Tensor& t) {
   if (!t.defined()) return -1;
-  if (const auto found = by_cell_.find(t.cell()); found != by_cell_.end()) return found->second;
+  if (const int32_t* slot = by_cell_.find(t.cell())) return *slot;
   if (!t.has_data()) {
     refuse("an internal tensor without memory was read");
     return -1;
   }
-  // Autograd reads saved tensors through fresh cells on the same memory.
-  if (const SlotsOnStorage* slots = slots_on(t)) {
-    for (size_t i = slots->size(); i-- > 0;) {
-      const int32_t slot = (*slots)[i];
-      const Tensor& known = tensors_[slot];
-      if (!same_geometry(known, t)) continue;
-      // A number that autograd saved comes back as a plain tensor, which promotes differently.
-      const bool same_strength = known.cell()->wrapped_number == t.cell()->wrapped_number;
-      if (same_strength && known.requires_grad() == t.requires_grad()) {
-        if (!t.requires_grad()) return slot;
-        const Edge a = known.edge(), b = t.edge();
-        if (a.node.get() == b.node.get() && a.index == b.index) return slot;
-      }
-      break;
+  const int32_t* number = number_.find(t.storage().get());
+  return number ? slot_on(memories_[*number], t) : capture(t);
+}
+
+// Autograd reads saved tensors through fresh cells on the same memory.
+int32_t Recording::slot_on(const Memory& m, const Tensor& t) {
+  for (int32_t slot = m.newest; slot >= 0; slot = known_[slot].earlier) {
+    const Tensor& known = known_[slot].tensor;
+    if (!same_geometry(known, t)) continue;
+    // A number that autograd saved comes back as a plain tensor, which promotes differently.
+    const bool same_strength = known.cell()->wrapped_number == t.cell()->wrapped_number;
+    if (same_strength && known.requires_grad() == t.requires_grad()) {
+      if (!t.requires_grad()) return slot;
+      const Edge a = known.edge(), b = t.edge();
+      if (a.node.get() == b.node.get() && a.index == b.index) return slot;
     }
-    const int32_t any = (*slots)[0];
-    if (tensors_[any].dtype() != t.dtype()) {
-      refuse("memory is read as another dtype");
-      return -1;
-    }
-    if (t.requires_grad() && !t.is_leaf()) {
-      refuse("a tensor was read through a part of the graph that is not recorded");
-      return -1;
-    }
-    return alias(any, t);
+    break;
   }
-  bool explained = t.cell()->python || t.cell()->wrapped_number;
+  if (known_[m.first].tensor.dtype() != t.dtype()) {
+    refuse("memory is read as another dtype");
+    return -1;
+  }
+  if (t.requires_grad() && !t.is_leaf()) {
+    refuse("a tensor was read through a part of the graph that is not recorded");
+    return -1;
+  }
+  return alias(m.first, t);
+}
+
+int32_t Recording::capture(const Tensor& t) {
+  const bool number = t.cell()->wrapped_number;
+  bool explained = t.cell()->python || number;
   for (const Tensor& u : unexplained_) explained &= u.storage() != t.storage();
   if (!explained) {
     refuse("it reads a tensor that was made by something that is not recorded");
     return -1;
   }
   const int32_t slot = outside(t);
-  graph_.captured.push_back({slot, t, t.cell()->wrapped_number});
+  graph_.captured.push_back({slot, t, number});
   return slot;
 }
 
@@ -108,35 +111,31 @@ GraphNode& Recording::append(Step step, bool grad) {
   return n;
 }
 
-namespace {
-void set_op(GraphNode& n, const OpDef& def, const void* op) {
+GraphNode& Recording::append_op(Step step, bool grad, const OpDef& def, const void* op) {
+  GraphNode& n = append(step, grad);
   n.def = &def;
-  n.attributes.resize(attribute_bytes(def));
-  std::memcpy(n.attributes.data(), op, def.size);
+  n.attributes.append({static_cast<const char*>(op), attribute_bytes(def)});
+  return n;
 }
-}  // namespace
 
 void Recording::record(const OpDef& def, const void* op, Inputs in, Inputs out) {
-  const Slots inputs = slots_of(in);
+  Slots inputs = slots_of(in);  // may append nodes
   bool grad = false;
   for (const Tensor& t : out) grad |= t.requires_grad();
-  GraphNode& n = append(Step::kOp, mode().grad && grad);
   // A view made while gradients are on may be written to later, also when nothing requires them yet.
-  if (def.view) n.grad = mode().grad;
-  set_op(n, def, op);
-  n.in = inputs;
-  Slots outputs;
-  for (const Tensor& t : out) outputs.push_back(define(t));
-  graph_.nodes.back().out = outputs;
+  GraphNode& n = append_op(Step::kOp, mode().grad && (grad || def.view), def, op);
+  n.in = std::move(inputs);
+  for (const Tensor& t : out) n.out.push_back(define(t));
+  may_stop_ |= def.info->reads_data;
 }
 
 void Recording::record_inplace(const OpDef& def, const void* op, Inputs in) {
   if (def.info->random && mode().generator) refuse("a random op with a generator of its own");
-  const Slots inputs = slots_of(in);
-  GraphNode& n = append(Step::kInplace, mode().grad);
-  set_op(n, def, op);
-  n.in = inputs;
+  Slots inputs = slots_of(in);
+  GraphNode& n = append_op(Step::kInplace, mode().grad, def, op);
+  n.in = std::move(inputs);
   graph_.slots[n.in[0]].requires_grad |= in[0].requires_grad();
+  may_stop_ |= def.info->reads_data;
 }
 
 void Recording::record_write(const Tensor& target, const Tensor& value) {
@@ -145,41 +144,37 @@ void Recording::record_write(const Tensor& target, const Tensor& value) {
   if (inputs[0] >= 0) graph_.slots[inputs[0]].requires_grad |= target.requires_grad();
 }
 
-// What the function found at a leaf before it changed it itself.
-void Recording::note_grad(int32_t leaf, bool present) {
-  for (const GraphNode& n : graph_.nodes)
-    if ((n.step == Step::kAccumulate || n.step == Step::kSetGrad) && n.in[0] == leaf) return;
-  for (const GradState& s : graph_.grads)
-    if (s.slot == leaf) return;
-  graph_.grads.push_back({leaf, present});
-}
-
 void Recording::record_accumulate(const Tensor& leaf, const Tensor& grad, bool create_graph) {
   const Slots inputs{slot_of(leaf), slot_of(grad)};
   GraphNode& n = append(Step::kAccumulate, create_graph);
   n.in = inputs;
   n.flag = create_graph;
+  if (inputs[0] >= 0) known_[inputs[0]].grad_noted = true;
 }
 
 void Recording::record_set_grad(const Tensor& leaf, const Tensor& grad) {
   const Slots inputs{slot_of(leaf), slot_of(grad)};
   append(Step::kSetGrad, false).in = inputs;
+  if (inputs[0] >= 0) known_[inputs[0]].grad_noted = true;
 }
 
 void Recording::record_get_grad(const Tensor& leaf, const Tensor& grad) {
   const int32_t from = slot_of(leaf);
-  note_grad(from, grad.defined());
+  // What the function found at a leaf before it changed it itself.
+  if (from >= 0 && !known_[from].grad_noted) {
+    known_[from].grad_noted = true;
+    graph_.grads.push_back({from, grad.defined()});
+  }
   if (!grad.defined()) return;
-  append(Step::kGetGrad, false).in = {from};
-  // A slot of its own even when the tensor is known: on replay accumulating may keep another one.
-  const int32_t slot = define(grad);
-  graph_.slots[slot].outside = true;
-  graph_.nodes.back().out = {slot};
+  GraphNode& n = append(Step::kGetGrad, false);
+  n.in = {from};
+  n.out = {outside(grad)};  // of its own even when the tensor is known: accumulating may keep another one on replay
 }
 
 void Recording::record_draw(const Tensor& state, int64_t count) {
-  append(Step::kDraw, false).count = count;
-  graph_.nodes.back().out = {define(state)};
+  GraphNode& n = append(Step::kDraw, false);
+  n.number = count;
+  n.out = {define(state)};
 }
 
 void Recording::record_read(const Tensor& t) {
@@ -187,6 +182,7 @@ void Recording::record_read(const Tensor& t) {
   const Slots in{slot_of(t)};
   GraphNode& n = append(Step::kCheck, false);
   n.in = in;
+  may_stop_ = true;
   const RecorderPause reading;
   n.expected = t.item();
 }
@@ -197,7 +193,8 @@ void Recording::record_constant(const Tensor& t) {
 }
 
 void Recording::record_wrapped(const Tensor& t) {
-  if (t.has_data() && !slots_on(t)) unexplained_.push_back(t);
+  if (!known_.empty() && known_.back().tensor.is(t)) return;  // nearly always
+  if (t.has_data() && !knows_memory(t)) unexplained_.push_back(t);
 }
 
 void Recording::record_foreign_edge(const Tensor& t) {
@@ -210,12 +207,7 @@ void Recording::record_host(Ref<HostCall> host, Inputs in, Inputs out) {
   GraphNode& n = append(Step::kHost, mode().grad);
   n.host = std::move(host);
   n.in = inputs;
-  Slots outputs;
-  for (const Tensor& t : out) {
-    outputs.push_back(define(t));
-    graph_.slots[outputs.back()].outside = true;  // the host may keep it
-  }
-  graph_.nodes.back().out = outputs;
+  for (const Tensor& t : out) n.out.push_back(outside(t));  // the host may keep it
 }
 
 void Recording::refuse(const std::string& why) {
@@ -236,9 +228,12 @@ std::string Recording::finish(Inputs results) {
   mode().recorder = before_;
   if (!refusal_.empty()) return refusal_;
   copy_constants();
-  const std::vector<bool> needed = memory_on_tape(graph_);
-  for (const int32_t s : foreign_)
-    if (needed[graph_.slots[s].memory]) return "a result's gradient goes through a user-defined Function";
+  if (!foreign_.empty()) {
+    const std::vector<bool> needed = memory_on_tape(graph_);
+    for (const int32_t s : foreign_)
+      if (needed[graph_.slots[s].memory]) return "a result's gradient goes through a user-defined Function";
+  }
+  if (!may_stop_) return {};
   const GraphNode* effect = nullptr;
   for (const GraphNode& n : graph_.nodes) {
     const bool may_stop = n.step == Step::kCheck || (n.def && n.def->info->reads_data);

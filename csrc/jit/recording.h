@@ -1,10 +1,8 @@
 // Writes a graph down while a function runs.
 #pragma once
 
-#include <memory_resource>
-#include <unordered_map>
-
 #include "jit/graph.h"
+#include "jit/pointer_map.h"
 
 namespace deepseek::jit {
 
@@ -36,26 +34,35 @@ class Recording final : public Recorder {
   Graph& graph() { return graph_; }
 
  private:
-  using SlotsOnStorage = SmallVector<int32_t, 2>;  // in order
-  const SlotsOnStorage* slots_on(const Tensor& t) const;
+  struct Known {
+    Tensor tensor;
+    int32_t earlier;          // the slot before on the same memory; -1 for none
+    bool grad_noted = false;  // whether .grad was there is written down, or no longer matters
+  };
+  struct Memory {
+    int32_t first, newest;  // slots
+  };
 
-  int32_t slot_of(const Tensor& t);  // of a tensor that is read; -1 for none
-  int32_t define(const Tensor& t);   // a new slot
-  int32_t outside(const Tensor& t);  // a tensor that was there before the call
+  int32_t slot_of(const Tensor& t);                   // of a tensor that is read; -1 for none
+  int32_t slot_on(const Memory& m, const Tensor& t);  // of an unknown tensor on known memory
+  int32_t capture(const Tensor& t);                   // of an unknown tensor on unknown memory
+  int32_t define(const Tensor& t);                    // a new slot
+  int32_t outside(const Tensor& t);                   // a new slot of a tensor that was there before the call
   int32_t alias(int32_t from, const Tensor& t);
+  bool knows_memory(const Tensor& t) const { return number_.find(t.storage().get()) != nullptr; }
   Slots slots_of(Inputs in);
   GraphNode& append(Step step, bool grad);
-  void note_grad(int32_t leaf, bool present);
+  GraphNode& append_op(Step step, bool grad, const OpDef& def, const void* op);
   void copy_constants();
 
   Graph graph_;
-  std::pmr::monotonic_buffer_resource arena_{4096};  // a first call should cost little more than an eager one
-  std::pmr::unordered_map<const Cell*, int32_t> by_cell_{&arena_};
-  std::pmr::unordered_map<const Storage*, int32_t> number_{&arena_};
-  std::vector<SlotsOnStorage> memories_;  // by the number of the storage
-  std::vector<Tensor> tensors_;           // of each slot
-  std::vector<Tensor> unexplained_;       // made while recording, by nothing that was told
+  PointerMap by_cell_;               // slots
+  PointerMap number_;                // of storages
+  std::vector<Memory> memories_;     // by that number
+  std::vector<Known> known_;         // by slot
+  std::vector<Tensor> unexplained_;  // made while recording, by nothing that was told
   std::vector<int32_t> foreign_;
+  bool may_stop_ = false;  // some node may end a replay
   std::string refusal_;
   Recorder* before_;
 };

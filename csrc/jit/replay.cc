@@ -26,6 +26,8 @@ Tensor fresh_copy(const Tensor& t) {
   return c;
 }
 
+ViewSpec view_of(const Meta& m, int64_t offset) { return {m.sizes, m.strides, offset}; }
+
 // Whether the results have the sizes the function saw.
 bool same_sizes(const Graph& g, const GraphNode& n, const TensorList& results) {
   if (results.size() != n.out.size()) return false;
@@ -67,7 +69,7 @@ class Run {
         write_into(in[0], in[1], "copy_");
         break;
       case Step::kAlias:
-        out.push_back(in[0].alias(n.view));
+        out.push_back(in[0].alias(view_of(g_.slots[n.out[0]].meta, n.number)));
         out[0].cell()->requires_grad = n.flag;
         break;
       case Step::kAccumulate:
@@ -91,7 +93,7 @@ class Run {
         if (!(in[0].item() == n.expected)) return false;  // by bits
         break;
       case Step::kDraw:
-        out.push_back(draw_state(n.count));
+        out.push_back(draw_state(n.number));
         break;
       case Step::kHost:
         out = n.host->call(in);

@@ -28,14 +28,21 @@ HWY_INLINE constexpr int64_t panel_width() {
   return kVecs * static_cast<int64_t>(hn::Lanes(Tag<T>()));
 }
 
+// What a tile reads beside its operands. kStream: B comes from memory in short runs, which the hardware does not
+// prefetch. kEdge: only some lanes of the last vector exist, in B and in the result.
+enum class TileMode { kPlain, kStream, kEdge };
+
 // out[MR, NV vectors] = init + A B over k, or out += that when `add`. A is row-major; init may be null (zero).
-// kStream: B comes from memory in short runs, which the hardware does not prefetch.
-template <int MR, int NV, bool kStream, class T>
-void micro(int64_t k, const T* HWY_RESTRICT a, int64_t a_row, const T* HWY_RESTRICT b, int64_t b_row, const T* init,
-           T* out, int64_t out_row, bool add) {
+template <int MR, int NV, TileMode kMode, class T>
+HWY_INLINE void run_tile(int64_t k, const T* HWY_RESTRICT a, int64_t a_row, const T* HWY_RESTRICT b, int64_t b_row,
+                         const T* init, T* out, int64_t out_row, bool add, [[maybe_unused]] size_t last) {
   const Tag<T> d;
   using V = hn::Vec<Tag<T>>;
   const int64_t lanes = hn::Lanes(d);
+  const auto mask = hn::FirstN(d, last);
+  const auto load = [&](const T* p, int v) {
+    return kMode == TileMode::kEdge && v == NV - 1 ? hn::MaskedLoad(mask, d, p) : hn::LoadU(d, p);
+  };
   V acc[MR][NV];
 #pragma GCC unroll 8
   for (int r = 0; r < MR; ++r)
@@ -45,8 +52,8 @@ void micro(int64_t k, const T* HWY_RESTRICT a, int64_t a_row, const T* HWY_RESTR
     V vb[NV];
 #pragma GCC unroll 8
     for (int v = 0; v < NV; ++v) {
-      vb[v] = hn::LoadU(d, b + i * b_row + v * lanes);
-      if (kStream) __builtin_prefetch(b + (i + kAhead) * b_row + v * lanes);
+      vb[v] = load(b + i * b_row + v * lanes, v);
+      if (kMode == TileMode::kStream) __builtin_prefetch(b + (i + kAhead) * b_row + v * lanes);
     }
 #pragma GCC unroll 8
     for (int r = 0; r < MR; ++r) {
@@ -60,41 +67,60 @@ void micro(int64_t k, const T* HWY_RESTRICT a, int64_t a_row, const T* HWY_RESTR
 #pragma GCC unroll 8
     for (int v = 0; v < NV; ++v) {
       T* p = out + r * out_row + v * lanes;
-      hn::StoreU(add ? hn::Add(hn::LoadU(d, p), acc[r][v]) : acc[r][v], d, p);
+      const V sum = add ? hn::Add(load(p, v), acc[r][v]) : acc[r][v];
+      if (kMode == TileMode::kEdge && v == NV - 1)
+        hn::BlendedStore(sum, mask, d, p);
+      else
+        hn::StoreU(sum, d, p);
     }
+}
+
+template <int MR, int NV, bool kStream, class T>
+void micro(int64_t k, const T* HWY_RESTRICT a, int64_t a_row, const T* HWY_RESTRICT b, int64_t b_row, const T* init,
+           T* out, int64_t out_row, bool add) {
+  run_tile<MR, NV, kStream ? TileMode::kStream : TileMode::kPlain>(k, a, a_row, b, b_row, init, out, out_row, add, 0);
+}
+template <int MR, int NV, class T>
+void micro_edge(int64_t k, const T* HWY_RESTRICT a, int64_t a_row, const T* HWY_RESTRICT b, int64_t b_row, T* out,
+                int64_t out_row, bool add, size_t last) {
+  run_tile<MR, NV, TileMode::kEdge>(k, a, a_row, b, b_row, static_cast<const T*>(nullptr), out, out_row, add, last);
 }
 
 template <class T>
 using MicroFn = void (*)(int64_t, const T*, int64_t, const T*, int64_t, const T*, T*, int64_t, bool);
+template <class T>
+using MicroEdgeFn = void (*)(int64_t, const T*, int64_t, const T*, int64_t, T*, int64_t, bool, size_t);
 
 template <class T>
 struct MicroTable {
   MicroFn<T> fn[2][kRows][kVecs];
-  constexpr MicroTable() : fn() { fill(std::make_integer_sequence<int, 2 * kRows * kVecs>()); }
+  MicroEdgeFn<T> edge[kRows][kVecs];
+  constexpr MicroTable() : fn(), edge() {
+    fill(std::make_integer_sequence<int, 2 * kRows * kVecs>());
+    fill_edge(std::make_integer_sequence<int, kRows * kVecs>());
+  }
   template <int... I>
   constexpr void fill(std::integer_sequence<int, I...>) {
     ((fn[I / (kRows * kVecs)][I / kVecs % kRows][I % kVecs] =
           &micro<I / kVecs % kRows + 1, I % kVecs + 1, (I >= kRows * kVecs), T>),
      ...);
   }
+  template <int... I>
+  constexpr void fill_edge(std::integer_sequence<int, I...>) {
+    ((edge[I / kVecs][I % kVecs] = &micro_edge<I / kVecs + 1, I % kVecs + 1, T>), ...);
+  }
 };
 template <class T>
 constexpr MicroTable<T> kMicro;
 
-// One register tile whose last vector may reach past column n: those go through a scratch tile.
+// One register tile of `rows` x n. Nothing beyond column n is touched.
 template <class T>
 void tile(int64_t rows, int64_t n, int64_t k, const T* a, int64_t a_row, const T* b, int64_t b_row, T* c, int64_t c_row,
           bool add, bool stream) {
   const int64_t lanes = hn::Lanes(Tag<T>());
-  const int vecs = static_cast<int>((n + lanes - 1) / lanes);
-  const MicroFn<T> fn = kMicro<T>.fn[stream][rows - 1][vecs - 1];
-  if (n == vecs * lanes) return fn(k, a, a_row, b, b_row, nullptr, c, c_row, add);
-  HWY_ALIGN T scratch[kRows * HWY_MAX_BYTES / sizeof(T) * kVecs];
-  const int64_t width = vecs * lanes;
-  fn(k, a, a_row, b, b_row, nullptr, scratch, width, false);
-  for (int64_t r = 0; r < rows; ++r)
-    for (int64_t j = 0; j < n; ++j)
-      c[r * c_row + j] = add ? c[r * c_row + j] + scratch[r * width + j] : scratch[r * width + j];
+  const int64_t vecs = (n + lanes - 1) / lanes, last = n - (vecs - 1) * lanes;
+  if (last == lanes) return kMicro<T>.fn[stream][rows - 1][vecs - 1](k, a, a_row, b, b_row, nullptr, c, c_row, add);
+  kMicro<T>.edge[rows - 1][vecs - 1](k, a, a_row, b, b_row, c, c_row, add, static_cast<size_t>(last));
 }
 
 }  // namespace deepseek::kernels::HWY_NAMESPACE

@@ -4,11 +4,14 @@
 
 #if defined(__x86_64__)
 #include <cstdint>
+#include <cstring>
 #include <utility>
 
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma")
 #include <immintrin.h>
+
+#include "kernels/transpose_x86.h"
 
 namespace deepseek::kernels::bf16_dot {
 namespace {
@@ -62,6 +65,109 @@ uint32_t pair_of(const uint16_t* p, int64_t step, bool both) {
   return p[0] | (both ? static_cast<uint32_t>(p[step]) << 16 : 0u);
 }
 
+// r[i] word j = pair i of column j, for 16 pairs of 16 columns that lie `col` apart, contiguous in k.
+inline void load_pairs_transposed(const uint16_t* b, int64_t col, __m512 (&r)[16]) {
+#pragma GCC unroll 16
+  for (int j = 0; j < 16; ++j) r[j] = _mm512_loadu_ps(reinterpret_cast<const float*>(b + j * col));
+  transpose_lanes(r);
+}
+
+// Products with B's columns contiguous, `col` apart: 16 of them are transposed a block at a time in registers and meet
+// all rows of A there, so B is read once, as one stream, and packed nowhere. A in pairs, the last one half zero when k
+// is odd. kDotRows rows have their sums in registers; of more rows they pass through the L1 cache.
+inline constexpr int kDotRows = 8;
+
+// acc[MR] += `pairs` words at a, one row after the other, times the words in v.
+template <int MR>
+inline __attribute__((always_inline)) void dot_block(int pairs, const uint32_t* a, int64_t a_row, const __m512* v,
+                                                     __m512 (&acc)[MR]) {
+#pragma GCC unroll 16
+  for (int p = 0; p < pairs; ++p)
+#pragma GCC unroll 8
+    for (int r = 0; r < MR; ++r)
+      acc[r] =
+          _mm512_dpbf16_ps(acc[r], reinterpret_cast<__m512bh>(_mm512_set1_epi32(static_cast<int>(a[r * a_row + p]))),
+                           reinterpret_cast<__m512bh>(v[p]));
+}
+template <int MR>
+inline __attribute__((always_inline)) void dot_block(int pairs, const uint32_t* a, int64_t a_row, const __m512* v,
+                                                     float* sums) {
+  __m512 acc[MR];
+#pragma GCC unroll 8
+  for (int r = 0; r < MR; ++r) acc[r] = _mm512_load_ps(sums + r * kLanes);
+  dot_block(pairs, a, a_row, v, acc);
+#pragma GCC unroll 8
+  for (int r = 0; r < MR; ++r) _mm512_store_ps(sums + r * kLanes, acc[r]);
+}
+
+// The words of one pair of k, where no whole block is left.
+inline __m512 pair_words(const uint16_t* b, int64_t col, bool both) {
+  alignas(64) uint32_t words[16];
+  for (int64_t j = 0; j < 16; ++j) words[j] = pair_of(b + j * col, 1, both);
+  return _mm512_load_ps(words);
+}
+
+inline void store_sums(__m512 sums, float* c, bool add) {
+  _mm512_storeu_ps(c, add ? _mm512_add_ps(_mm512_loadu_ps(c), sums) : sums);
+}
+
+// c[MR, 16] = A B, or c += that when `add`.
+template <int MR>
+void dot_columns(int64_t k, const uint32_t* a, int64_t a_row, const uint16_t* b, int64_t col, float* c, int64_t c_row,
+                 bool add) {
+  __m512 acc[MR];
+#pragma GCC unroll 8
+  for (int r = 0; r < MR; ++r) acc[r] = _mm512_setzero_ps();
+  int64_t p = 0;
+  for (; p + 16 <= k / 2; p += 16) {
+    __m512 v[16];
+    load_pairs_transposed(b + 2 * p, col, v);
+    dot_block(16, a + p, a_row, v, acc);
+  }
+  for (; 2 * p < k; ++p) {
+    const __m512 v = pair_words(b + 2 * p, col, 2 * p + 1 < k);
+    dot_block(1, a + p, a_row, &v, acc);
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < MR; ++r) store_sums(acc[r], c + r * c_row, add);
+}
+
+// The same for `groups` times kDotRows rows and MR more. a: for every 16 pairs of k those of all rows, one row after
+// the other, so that rows far apart in memory do not share cache sets.
+template <int MR>
+void dot_columns_of_groups(int64_t groups, int64_t k, const uint32_t* a, const uint16_t* b, int64_t col, float* c,
+                           int64_t c_row, bool add, float* sums) {
+  const int64_t rows = groups * kDotRows;
+  for (int64_t r = 0; r < rows + MR; ++r) _mm512_store_ps(sums + r * kLanes, _mm512_setzero_ps());
+  const auto all_rows = [&](int pairs, const __m512* v) __attribute__((always_inline)) {
+    for (int64_t r = 0; r < rows; r += kDotRows)
+      dot_block<kDotRows>(pairs, a + r * kLanes, kLanes, v, sums + r * kLanes);
+    dot_block<MR>(pairs, a + rows * kLanes, kLanes, v, sums + rows * kLanes);
+  };
+  int64_t p = 0;
+  for (; p + 16 <= k / 2; p += 16, a += (rows + MR) * kLanes) {
+    __m512 v[16];
+    load_pairs_transposed(b + 2 * p, col, v);
+    all_rows(16, v);
+  }
+  for (; 2 * p < k; ++p, ++a) {
+    const __m512 v = pair_words(b + 2 * p, col, 2 * p + 1 < k);
+    all_rows(1, &v);
+  }
+  for (int64_t r = 0; r < rows + MR; ++r) store_sums(_mm512_load_ps(sums + r * kLanes), c + r * c_row, add);
+}
+
+template <int... I>
+constexpr auto make_dot_table(std::integer_sequence<int, I...>) {
+  struct {
+    void (*few[kDotRows])(int64_t, const uint32_t*, int64_t, const uint16_t*, int64_t, float*, int64_t, bool);
+    void (*groups[kDotRows])(int64_t, int64_t, const uint32_t*, const uint16_t*, int64_t, float*, int64_t, bool,
+                             float*);
+  } t{{&dot_columns<I + 1>...}, {&dot_columns_of_groups<I + 1>...}};
+  return t;
+}
+constexpr auto kDot = make_dot_table(std::make_integer_sequence<int, kDotRows>());
+
 // dst[p * dst_row + 0..3] = words p of the rows r0..r3.
 void transpose_words(__m128i r0, __m128i r1, __m128i r2, __m128i r3, uint32_t* dst, int64_t dst_row) {
   const __m128i lo01 = _mm_unpacklo_epi32(r0, r1), hi01 = _mm_unpackhi_epi32(r0, r1);
@@ -75,8 +181,9 @@ void transpose_words(__m128i r0, __m128i r1, __m128i r2, __m128i r3, uint32_t* d
 
 __m128i load8(const uint16_t* p) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)); }
 
-// A[m, k] -> m rows of ceil(k / 2) pairs.
-void pack_a(const uint16_t* a, int64_t row, int64_t col, int64_t m, int64_t k, uint32_t* dst) {
+// A[m, k] -> m rows of ceil(k / 2) pairs, dst_row words apart.
+[[maybe_unused]] void pack_a(const uint16_t* a, int64_t row, int64_t col, int64_t m, int64_t k, uint32_t* dst,
+                             int64_t dst_row) {
   const int64_t pairs = (k + 1) / 2;
   int64_t done = 0;  // pairs of whole blocks
   if (row == 1) {    // transposed: rows are neighbours in memory, taken 8 at a time
@@ -90,35 +197,43 @@ void pack_a(const uint16_t* a, int64_t row, int64_t col, int64_t m, int64_t k, u
           lo[p] = _mm_unpacklo_epi16(even, odd);
           hi[p] = _mm_unpackhi_epi16(even, odd);
         }
-        transpose_words(lo[0], lo[1], lo[2], lo[3], dst + i * pairs + done, pairs);
-        transpose_words(hi[0], hi[1], hi[2], hi[3], dst + (i + 4) * pairs + done, pairs);
+        transpose_words(lo[0], lo[1], lo[2], lo[3], dst + i * dst_row + done, dst_row);
+        transpose_words(hi[0], hi[1], hi[2], hi[3], dst + (i + 4) * dst_row + done, dst_row);
       }
       for (int64_t i = whole_rows; i < m; ++i)
-        for (int64_t p = 0; p < 4; ++p) dst[i * pairs + done + p] = pair_of(src + i + 2 * p * col, col, true);
+        for (int64_t p = 0; p < 4; ++p) dst[i * dst_row + done + p] = pair_of(src + i + 2 * p * col, col, true);
     }
   }
+  if (col == 1) {
+    done = k / 2;
+    for (int64_t i = 0; i < m; ++i) std::memcpy(dst + i * dst_row, a + i * row, static_cast<size_t>(done) * 4);
+  }
   for (int64_t i = 0; i < m; ++i)
-    for (int64_t p = done; p < pairs; ++p) dst[i * pairs + p] = pair_of(a + i * row + 2 * p * col, col, 2 * p + 1 < k);
+    for (int64_t p = done; p < pairs; ++p)
+      dst[i * dst_row + p] = pair_of(a + i * row + 2 * p * col, col, 2 * p + 1 < k);
 }
 
-// B[k, n] -> ceil(k / 2) rows of `width` words; columns up to the next whole vector are zero.
-void pack_b(const uint16_t* b, int64_t row, int64_t col, int64_t k, int64_t n, uint32_t* dst, int64_t width,
-            bool prefetch) {
+// B[k, n] -> ceil(k / 2) rows of `width` words; columns up to the next whole vector are zero. `ahead`: how far in b
+// what is needed next lies, 0 for nowhere.
+[[maybe_unused]] void pack_b(const uint16_t* b, int64_t row, int64_t col, int64_t k, int64_t n, uint32_t* dst,
+                             int64_t width, int64_t ahead) {
   const int64_t pairs = (k + 1) / 2, whole = k / 2, end = (n + kLanes - 1) / kLanes * kLanes;
   int64_t done_columns = 0;
   if (row == 1) {
-    for (; done_columns + 4 <= n; done_columns += 4) {
+    for (; done_columns + 16 <= n; done_columns += 16) {
       const uint16_t* src = b + done_columns * col;
       int64_t p = 0;
-      for (; p + 4 <= whole; p += 4) {
-        if (prefetch && p % 32 == 0)
-          for (int64_t j = 0; j < 4; ++j) __builtin_prefetch(src + 2 * p + k + j * col);
-        const uint16_t* q = src + 2 * p;
-        transpose_words(load8(q), load8(q + col), load8(q + 2 * col), load8(q + 3 * col),
-                        dst + p * width + done_columns, width);
+      for (; p + 16 <= whole; p += 16) {
+        if (ahead != 0)
+          for (int64_t j = 0; j < 16; ++j) __builtin_prefetch(src + 2 * p + j * col + ahead, 0, 2);  // to L2
+        __m512 r[16];
+        load_pairs_transposed(src + 2 * p, col, r);
+#pragma GCC unroll 16
+        for (int64_t i = 0; i < 16; ++i)
+          _mm512_storeu_ps(reinterpret_cast<float*>(dst + (p + i) * width + done_columns), r[i]);
       }
       for (; p < pairs; ++p)
-        for (int64_t j = 0; j < 4; ++j)
+        for (int64_t j = 0; j < 16; ++j)
           dst[p * width + done_columns + j] = pair_of(src + 2 * p + j * col, 1, 2 * p + 1 < k);
     }
   }

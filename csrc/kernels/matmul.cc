@@ -63,21 +63,31 @@ void fold_batch_into_rows(Problem& p) {
   }
 }
 
-Problem plan(const View& out, const View& a, const View& b, const View* bias, bool accumulate) {
+void check_operands(const View& out, const View& a, const View& b, const View* bias) {
   const int nd = out.ndim();
   DS_CHECK(nd >= 2 && a.ndim() == nd && b.ndim() == nd, "matmul kernel: operands of ", a.ndim(), ", ", b.ndim(),
            " and ", nd, " dimensions");
-  DS_CHECK(a.dtype == out.dtype && b.dtype == out.dtype && (!bias || bias->dtype == out.dtype),
+  DS_CHECK(a.dtype == b.dtype && (!bias || bias->dtype == out.dtype) &&
+               (a.dtype == out.dtype || (is_reduced_float(a.dtype) && out.dtype == DType::kFloat32)),
            "matmul kernel: mixed dtypes ", a.dtype, ", ", b.dtype, " into ", out.dtype);
   const int r = nd - 2, c = nd - 1;
-  const int64_t m = out.sizes[r], n = out.sizes[c], k = a.sizes[c];
-  DS_CHECK(a.sizes[r] == m && b.sizes[c] == n && b.sizes[r] == k, "matmul kernel: ", a.sizes, " x ", b.sizes, " into ",
-           out.sizes);
-  DS_CHECK(n <= 1 || out.strides[c] == 1, "matmul kernel: output rows are not contiguous");
+  DS_CHECK(a.sizes[r] == out.sizes[r] && b.sizes[c] == out.sizes[c] && b.sizes[r] == a.sizes[c],
+           "matmul kernel: ", a.sizes, " x ", b.sizes, " into ", out.sizes);
+  DS_CHECK(out.sizes[c] <= 1 || out.strides[c] == 1, "matmul kernel: output rows are not contiguous");
+}
+
+// The product of batch index 0.
+Gemm first_product(const View& out, const View& a, const View& b, bool accumulate) {
+  const int r = out.ndim() - 2, c = r + 1;
+  return {a.dtype, out.sizes[r], out.sizes[c], a.sizes[c], a.data,         a.strides[r], a.strides[c],
+          b.data,  b.strides[r], b.strides[c], out.data,   out.strides[r], accumulate};
+}
+
+Problem plan(const View& out, const View& a, const View& b, const View* bias, bool accumulate) {
+  const int nd = out.ndim(), r = nd - 2, c = nd - 1;
+  const int64_t n = out.sizes[c];
   Problem p;
-  p.g = {
-      out.dtype,      m,         n, k, a.data, a.strides[r], a.strides[c], b.data, b.strides[r], b.strides[c], out.data,
-      out.strides[r], accumulate};
+  p.g = first_product(out, a, b, accumulate);
   Dims bias_strides = Dims::filled(nd, 0);
   if (bias) {
     if (bias->ndim() == 1 && nd != 1)
@@ -99,6 +109,9 @@ Problem plan(const View& out, const View& a, const View& b, const View* bias, bo
   if (numel_of(out.sizes) == 0) p.batch = 0;
   return p;
 }
+
+// Multiply-adds that a second thread does not pay for, and those that one call of a kernel is worth.
+constexpr int64_t kSerialWork = 64 * 1024, kCallWork = 500;
 
 // How one product is cut into m_parts x n_parts. The cut changes no bits.
 struct Cut {
@@ -129,18 +142,26 @@ Cut cut_for(const Gemm& g, int64_t parts) {
 }
 
 template <class T>
+T add_bias(T old, T bias) {
+  if constexpr (std::is_same_v<T, bool>)
+    return old || bias;
+  else if constexpr (std::is_integral_v<T>)
+    return static_cast<T>(static_cast<uint64_t>(old) + static_cast<uint64_t>(bias));
+  else
+    return old + bias;
+}
+
+template <class T>
 void fill_with_bias(const Problem& p, const Gemm& g, T* c, const T* bias) {
-  for (int64_t i = 0; i < g.m; ++i)
-    for (int64_t j = 0; j < g.n; ++j) {
-      const T value = bias[i * p.bias_row + j * p.bias_col];
-      T& to = c[i * g.c_row + j];
-      if constexpr (std::is_same_v<T, bool>)
-        to = g.accumulate ? to || value : value;
-      else if constexpr (std::is_integral_v<T>)
-        to = static_cast<T>(g.accumulate ? static_cast<uint64_t>(to) + static_cast<uint64_t>(value) : value);
-      else
-        to = g.accumulate ? to + value : value;
-    }
+  for (int64_t i = 0; i < g.m; ++i) {
+    const T* from = bias + i * p.bias_row;
+    T* to = c + i * g.c_row;
+    if (!g.accumulate && p.bias_col == 1)
+      std::copy_n(from, g.n, to);
+    else
+      for (int64_t j = 0; j < g.n; ++j)
+        to[j] = g.accumulate ? add_bias(to[j], from[j * p.bias_col]) : from[j * p.bias_col];
+  }
 }
 
 void gemm(const Gemm& g, int64_t count = 1, int64_t a_step = 0, int64_t b_step = 0, int64_t c_step = 0) {
@@ -156,11 +177,10 @@ void run_small_block(const Problem& p, Gemm g, S* c, const S* bias, float* sums)
   g.c_row = g.n;
   for (int64_t i = 0; i < g.m && (g.accumulate || bias); ++i) {
     float* row = sums + i * g.n;
-    if (g.accumulate)
-      load_row(g.dtype, c + i * c_row, 1, g.n, row);
-    else
-      std::fill(row, row + g.n, 0.0f);
-    for (int64_t j = 0; bias && j < g.n; ++j) row[j] += static_cast<float>(bias[i * p.bias_row + j * p.bias_col]);
+    if (g.accumulate) load_row(g.dtype, c + i * c_row, 1, g.n, row);
+    if (bias && !g.accumulate) load_row(g.dtype, bias + i * p.bias_row, p.bias_col, g.n, row);
+    if (bias && g.accumulate)
+      for (int64_t j = 0; j < g.n; ++j) row[j] += static_cast<float>(bias[i * p.bias_row + j * p.bias_col]);
   }
   g.accumulate |= bias != nullptr;
   gemm(g);
@@ -170,7 +190,7 @@ void run_small_block(const Problem& p, Gemm g, S* c, const S* bias, float* sums)
 
 template <class S>
 void run_small_float(const Problem& p, const Gemm& g, S* c, const S* bias) {
-  constexpr int64_t kRowBlock = 960, kColBlock = 4096;
+  constexpr int64_t kRowBlock = 960, kColBlock = 512;  // a block's sums stay in the caches
   if (g.m == 0 || g.n == 0) return;
   Buffer sums(static_cast<size_t>(std::min(g.m, kRowBlock) * std::min(g.n, kColBlock)) * sizeof(float));
   for (int64_t i0 = 0; i0 < g.m; i0 += kRowBlock)
@@ -185,14 +205,14 @@ void run_small_float(const Problem& p, const Gemm& g, S* c, const S* bias) {
     }
 }
 
-// One rectangle of one product.
-template <class T>
+// One rectangle of one product. S: the type of A and B, T: that of C.
+template <class S, class T>
 void run_part(const Problem& p, const Steps& at, int64_t i0, int64_t m, int64_t j0, int64_t n) {
   Gemm g = p.g;
   g.m = m;
   g.n = n;
-  g.a = static_cast<const T*>(g.a) + at.a + i0 * g.a_row;
-  g.b = static_cast<const T*>(g.b) + at.b + j0 * g.b_col;
+  g.a = static_cast<const S*>(g.a) + at.a + i0 * g.a_row;
+  g.b = static_cast<const S*>(g.b) + at.b + j0 * g.b_col;
   T* c = static_cast<T*>(g.c) + at.c + i0 * g.c_row + j0;
   g.c = c;
   const T* bias = p.bias ? static_cast<const T*>(p.bias) + at.bias + i0 * p.bias_row + j0 * p.bias_col : nullptr;
@@ -211,7 +231,7 @@ void run_part(const Problem& p, const Steps& at, int64_t i0, int64_t m, int64_t 
 }
 
 // Whole products [begin, end) of the batch; plain floats without bias go in one kernel call per run of equal steps.
-template <class T>
+template <class S, class T>
 void run_batch(const Problem& p, int64_t begin, int64_t end) {
   if constexpr (std::is_floating_point_v<T>) {
     if (!p.bias && !p.sizes.empty()) {
@@ -220,8 +240,8 @@ void run_batch(const Problem& p, int64_t begin, int64_t end) {
         const int64_t count = std::min(end - begin, p.sizes[last] - begin % p.sizes[last]);
         const Steps at = p.offset(begin);
         Gemm g = p.g;
-        g.a = static_cast<const T*>(g.a) + at.a;
-        g.b = static_cast<const T*>(g.b) + at.b;
+        g.a = static_cast<const S*>(g.a) + at.a;
+        g.b = static_cast<const S*>(g.b) + at.b;
         g.c = static_cast<T*>(g.c) + at.c;
         gemm(g, count, p.steps[last].a, p.steps[last].b, p.steps[last].c);
         begin += count;
@@ -229,19 +249,18 @@ void run_batch(const Problem& p, int64_t begin, int64_t end) {
       return;
     }
   }
-  for (int64_t i = begin; i < end; ++i) run_part<T>(p, p.offset(i), 0, p.g.m, 0, p.g.n);
+  for (int64_t i = begin; i < end; ++i) run_part<S, T>(p, p.offset(i), 0, p.g.m, 0, p.g.n);
 }
 
-template <class T>
+template <class S, class T>
 void run(const Problem& p) {
-  // Multiply-adds that a second thread does not pay for.
-  const double serial_work = static_cast<double>(limited_grain(64 * 1024));
+  const double serial_work = static_cast<double>(limited_grain(kSerialWork));
   const Gemm& g = p.g;
-  const double work = static_cast<double>(g.m) * g.n * std::max<int64_t>(g.k, 1);
+  const double work = static_cast<double>(g.m) * g.n * std::max<int64_t>(g.k, 1) + kCallWork;
   const int64_t threads = in_parallel_region() ? 1 : num_threads();
   if (threads == 1 || p.batch >= 4 * threads || work * p.batch <= serial_work) {
     const int64_t grain = std::max<int64_t>(1, static_cast<int64_t>(serial_work / std::max(work, 1.0)));
-    return parallel_for(p.batch, grain, [&](int64_t begin, int64_t end) { run_batch<T>(p, begin, end); });
+    return parallel_for(p.batch, grain, [&](int64_t begin, int64_t end) { run_batch<S, T>(p, begin, end); });
   }
   const int64_t useful = static_cast<int64_t>(std::min<double>(threads, work * p.batch / serial_work)) + 1;
   const Cut cut = cut_for(g, (std::min(useful, threads) + p.batch - 1) / p.batch);
@@ -249,7 +268,7 @@ void run(const Problem& p) {
   parallel_for(p.batch * parts, 1, [&](int64_t begin, int64_t end) {
     for (int64_t u = begin; u < end; ++u) {
       const int64_t i0 = u % parts / cut.n_parts * cut.m_step, j0 = u % cut.n_parts * cut.n_step;
-      run_part<T>(p, p.offset(u / parts), i0, std::min(cut.m_step, g.m - i0), j0, std::min(cut.n_step, g.n - j0));
+      run_part<S, T>(p, p.offset(u / parts), i0, std::min(cut.m_step, g.m - i0), j0, std::min(cut.n_step, g.n - j0));
     }
   });
 }
@@ -257,13 +276,22 @@ void run(const Problem& p) {
 }  // namespace
 
 void matmul(const View& out, const View& a, const View& b, const View* bias, bool accumulate) {
+  check_operands(out, a, b, bias);
+  if (out.ndim() == 2 && !bias && (out.dtype == DType::kFloat32 || out.dtype == DType::kFloat64) &&
+      static_cast<double>(out.sizes[0]) * static_cast<double>(out.sizes[1]) * static_cast<double>(a.sizes[1]) <=
+          limited_grain(kSerialWork))
+    return gemm(first_product(out, a, b, accumulate));  // small: nothing to plan
   const Problem p = plan(out, a, b, bias, accumulate);
   if (p.batch == 0) return;
   dispatch(out.dtype, [&]<class T>() {
     if constexpr (std::is_same_v<T, Float8E4M3> || std::is_same_v<T, Float8E5M2>)
       fail<NotImplementedError>("matmul: not implemented for ", out.dtype, "; convert to bfloat16 or float32 first");
+    else if (p.g.dtype == DType::kBFloat16 && std::is_same_v<T, float>)
+      run<BFloat16, float>(p);
+    else if (p.g.dtype == DType::kFloat16 && std::is_same_v<T, float>)
+      run<Half, float>(p);
     else
-      run<T>(p);
+      run<T, T>(p);
   });
 }
 

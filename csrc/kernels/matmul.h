@@ -8,9 +8,9 @@
 namespace deepseek::kernels {
 
 // out[..., M, N] = a[..., M, K] b[..., K, N] (+ bias) (+ out when `accumulate`). All have the same ndim (2..8) and
-// dtype; the batch dimensions of a and b equal out's and broadcast by stride 0, their strides are arbitrary; out's rows
-// are contiguous (any row and batch stride). bias: [N], or out's sizes with any strides. Integers wrap; bool is an or
-// of ands.
+// dtype, but out (and the bias with it) may be float32 where a and b are 16-bit floats; the batch dimensions of a and b
+// equal out's and broadcast by stride 0, their strides are arbitrary; out's rows are contiguous (any row and batch
+// stride). bias: [N], or out's sizes with any strides. Integers wrap; bool is an or of ands.
 void matmul(const View& out, const View& a, const View& b, const View* bias = nullptr, bool accumulate = false);
 
 // Which kernel serves a dtype on this machine, for `deepseek doctor`.

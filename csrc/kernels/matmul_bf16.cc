@@ -23,6 +23,7 @@ using namespace bf16_dot;
 constexpr int64_t kBlockColumns = 512;  // 512 columns x 512 rows of bf16 in the L2 cache
 constexpr int64_t kBlockM = 960;
 constexpr int64_t kFewRows = 30, kChunkPairs = 64;
+constexpr int64_t kMaxDotRows = 48;  // more rows pay for packing
 
 void store_tile(const float* from, int64_t width, int64_t m, int64_t n, float* c, int64_t c_row, bool add) {
   for (int64_t i = 0; i < m; ++i)
@@ -38,12 +39,12 @@ struct Block {  // rows of A as pairs, a block of k
 void few_rows(const Gemm& g, const Block& x, const uint16_t* b, float* c, bool add) {
   alignas(64) uint32_t panel[kChunkPairs * kWidth];
   alignas(64) float sums[kFewRows * kWidth];
-  const bool prefetch = g.n * g.k > (int64_t{2} << 20);
+  const bool large = g.n * g.k > (int64_t{2} << 20);  // B comes from memory
   for (int64_t j = 0; j < g.n; j += kWidth) {
     const int64_t n = std::min(kWidth, g.n - j), vecs = (n + kLanes - 1) / kLanes, width = vecs * kLanes;
     for (int64_t k0 = 0; k0 < x.k; k0 += 2 * kChunkPairs) {
       const int64_t k = std::min(2 * kChunkPairs, x.k - k0);
-      pack_b(b + k0 * g.b_row + j * g.b_col, g.b_row, g.b_col, k, n, panel, width, prefetch);
+      pack_b(b + k0 * g.b_row + j * g.b_col, g.b_row, g.b_col, k, n, panel, width, large ? k : 0);
       for (int64_t i = 0; i < x.m; i += kRows) {
         float* s = sums + i * width;
         micro_for(std::min<int64_t>(kRows, x.m - i), vecs)((k + 1) / 2, x.a + i * x.a_row + k0 / 2, x.a_row, panel,
@@ -61,7 +62,7 @@ void many_rows(const Gemm& g, const Block& x, const uint16_t* b, float* c, bool 
     const int64_t columns = std::min(kBlockColumns, g.n - j0);
     for (int64_t j = 0; j < columns; j += kWidth)
       pack_b(b + (j0 + j) * g.b_col, g.b_row, g.b_col, x.k, std::min(kWidth, columns - j), packed + j * pairs, kWidth,
-             false);
+             kLanes * g.b_col);
     for (int64_t i = 0; i < x.m; i += kRows) {
       const int64_t m = std::min<int64_t>(kRows, x.m - i);
       for (int64_t j = 0; j < columns; j += kWidth) {
@@ -79,9 +80,52 @@ void many_rows(const Gemm& g, const Block& x, const uint16_t* b, float* c, bool 
   }
 }
 
-void run(const Gemm& g, const uint16_t* a, const uint16_t* b, float* c) {
-  // Pairs of A can be read in place when rows are contiguous and no pair is cut by the end of K.
-  const bool direct = g.a_col == 1 && g.k % 2 == 0 && g.a_row % 2 == 0 && reinterpret_cast<uintptr_t>(a) % 4 == 0;
+// Pairs of A can be read in place when rows are contiguous and no pair is cut by the end of K.
+bool reads_in_place(const Gemm& g, const uint16_t* a) {
+  return g.a_col == 1 && g.k % 2 == 0 && g.a_row % 2 == 0 && reinterpret_cast<uintptr_t>(a) % 4 == 0;
+}
+
+// Few rows times contiguous columns: 16 columns at a time, all of k. Returns how many columns are done.
+int64_t dot_rows(const Gemm& g, const uint16_t* a, const uint16_t* b, float* c) {
+  if (g.m > kMaxDotRows || g.b_row != 1 || g.k < kLanes || g.n < kLanes) return 0;
+  count_route(Route::kMatmulBf16DotRows);
+  const int64_t groups = (g.m - 1) / kDotRows, last = g.m - groups * kDotRows - 1, pairs = (g.k + 1) / 2;
+  const bool direct = groups == 0 && reads_in_place(g, a);
+  const int64_t a_row = direct ? g.a_row / 2 : pairs;
+  const uint32_t* words = reinterpret_cast<const uint32_t*>(a);
+  Buffer buffer(direct ? 64 : static_cast<size_t>(g.m * (pairs + kLanes)) * 4);
+  if (!direct) {
+    words = buffer.as<uint32_t>();
+    if (groups == 0)
+      pack_a(a, g.a_row, g.a_col, g.m, g.k, buffer.as<uint32_t>(), pairs);
+    else  // [pairs / 16, m, 16]
+      for (int64_t p = 0; p < pairs; p += kLanes)
+        pack_a(a + 2 * p * g.a_col, g.a_row, g.a_col, g.m, std::min(2 * kLanes, g.k - 2 * p),
+               buffer.as<uint32_t>() + p * g.m, kLanes);
+  }
+  alignas(64) float sums[kMaxDotRows * kLanes];
+  int64_t j = 0;
+  for (; j + kLanes <= g.n; j += kLanes)
+    for (int64_t k0 = 0; k0 < g.k; k0 += kGemmBlockK) {
+      const int64_t k = std::min(kGemmBlockK, g.k - k0);
+      const uint16_t* from = b + j * g.b_col + k0;
+      const bool add = g.accumulate || k0 > 0;
+      if (groups == 0)
+        kDot.few[last](k, words + k0 / 2, a_row, from, g.b_col, c + j, g.c_row, add);
+      else
+        kDot.groups[last](groups, k, words + k0 / 2 * g.m, from, g.b_col, c + j, g.c_row, add, sums);
+    }
+  return j;
+}
+
+void run(const Gemm& whole, const uint16_t* a, const uint16_t* b, float* c) {
+  const int64_t done = dot_rows(whole, a, b, c);
+  if (done == whole.n) return;
+  Gemm g = whole;  // what is left
+  g.n -= done;
+  b += done * g.b_col;
+  c += done;
+  const bool direct = reads_in_place(g, a);
   const int64_t rows = direct ? g.m : std::min(kBlockM, g.m), k_max = std::min(kGemmBlockK, g.k),
                 pairs = (k_max + 1) / 2;
   Buffer a_buffer(direct ? 64 : static_cast<size_t>(rows * pairs) * 4);
@@ -93,7 +137,7 @@ void run(const Gemm& g, const uint16_t* a, const uint16_t* b, float* c) {
       const uint16_t* from = a + i0 * g.a_row + k0 * g.a_col;
       Block x{reinterpret_cast<const uint32_t*>(from), g.a_row / 2, m, k};
       if (!direct) {
-        pack_a(from, g.a_row, g.a_col, m, k, a_buffer.as<uint32_t>());
+        pack_a(from, g.a_row, g.a_col, m, k, a_buffer.as<uint32_t>(), (k + 1) / 2);
         x.a = a_buffer.as<uint32_t>();
         x.a_row = (k + 1) / 2;
       }

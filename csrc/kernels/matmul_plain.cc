@@ -1,6 +1,7 @@
 #include "kernels/matmul_plain.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 #include "base/check.h"
@@ -23,6 +24,106 @@ constexpr int64_t kBlockBytesB = HWY_TARGET <= HWY_AVX3 ? 512 * 1024 : 192 * 102
 constexpr int64_t kBlockM = 960;                                                    // packed A stays in the L3 cache
 constexpr int64_t kChunkK = 64;  // few rows: pack and use this many rows of B while they are in the L1 cache
 constexpr int64_t kFewRows = 30;
+constexpr int64_t kMaxDotRows = HWY_TARGET <= HWY_AVX3 ? 48 : 36;  // more rows pay for packing
+constexpr int kDotRows = HWY_TARGET <= HWY_AVX3 ? 8 : 6;  // rows whose sums stay in registers beside a transposed block
+
+#if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX2
+// Products with B's columns contiguous, `b_col` apart: a vector of them is transposed a block at a time in registers
+// and meets all rows of A there, so B is read once, as one stream, and packed nowhere. kDotRows rows have their sums in
+// registers; of more rows they pass through the L1 cache.
+using DotV = hn::Vec<Tag<float>>;
+
+// acc[MR] += kCount columns of a, one row after the other, times the vectors v.
+template <int MR, int kCount>
+HWY_INLINE void dot_block(const float* a, int64_t a_row, const RawFloats* v, DotV (&acc)[MR]) {
+#pragma GCC unroll 16
+  for (int j = 0; j < kCount; ++j)
+#pragma GCC unroll 8
+    for (int r = 0; r < MR; ++r) acc[r] = hn::MulAdd(hn::Set(Tag<float>(), a[r * a_row + j]), DotV{v[j]}, acc[r]);
+}
+template <int MR, int kCount>
+HWY_INLINE void dot_block(const float* a, int64_t a_row, const RawFloats* v, float* sums) {
+  const Tag<float> d;
+  const int64_t lanes = hn::Lanes(d);
+  DotV acc[MR];
+#pragma GCC unroll 8
+  for (int r = 0; r < MR; ++r) acc[r] = hn::Load(d, sums + r * lanes);
+  dot_block<MR, kCount>(a, a_row, v, acc);
+#pragma GCC unroll 8
+  for (int r = 0; r < MR; ++r) hn::Store(acc[r], d, sums + r * lanes);
+}
+
+// One value of k in all columns, where no whole block is left.
+template <class S>
+HWY_INLINE RawFloats column_values(const S* b, int64_t b_col) {
+  const Tag<float> d;
+  HWY_ALIGN float row[block_side<float>()];
+  for (int64_t j = 0; j < block_side<float>(); ++j) row[j] = static_cast<float>(b[j * b_col]);
+  return hn::Load(d, row).raw;
+}
+
+HWY_INLINE void store_sums(DotV sums, float* c, bool add) {
+  const Tag<float> d;
+  hn::StoreU(add ? hn::Add(hn::LoadU(d, c), sums) : sums, d, c);
+}
+
+// c[MR, one vector] = A B, or c += that when `add`.
+template <int MR, class S>
+void dot_columns(int64_t k, const float* a, int64_t a_row, const S* b, int64_t b_col, float* c, int64_t c_row,
+                 bool add) {
+  constexpr int64_t kSide = block_side<float>();
+  DotV acc[MR];
+#pragma GCC unroll 8
+  for (int r = 0; r < MR; ++r) acc[r] = hn::Zero(Tag<float>());
+  int64_t i = 0;
+  for (; i + kSide <= k; i += kSide) {
+    RawFloats v[kSide];
+    load_transposed(b + i, b_col, v);
+    dot_block<MR, kSide>(a + i, a_row, v, acc);
+  }
+  for (; i < k; ++i) {
+    const RawFloats v = column_values(b + i, b_col);
+    dot_block<MR, 1>(a + i, a_row, &v, acc);
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < MR; ++r) store_sums(acc[r], c + r * c_row, add);
+}
+
+// The same for `groups` times kDotRows rows and MR more. a: for every block of k its part of all rows, one after the
+// other, so that rows far apart in memory do not share cache sets.
+template <int MR, class S>
+void dot_columns_of_groups(int64_t groups, int64_t k, const float* a, const S* b, int64_t b_col, float* c,
+                           int64_t c_row, bool add, float* sums) {
+  const Tag<float> d;
+  constexpr int64_t kSide = block_side<float>();
+  const int64_t rows = groups * kDotRows;
+  for (int64_t r = 0; r < rows + MR; ++r) hn::Store(hn::Zero(d), d, sums + r * kSide);
+  int64_t i = 0;
+  for (; i + kSide <= k; i += kSide, a += (rows + MR) * kSide) {
+    RawFloats v[kSide];
+    load_transposed(b + i, b_col, v);
+    for (int64_t r = 0; r < rows; r += kDotRows) dot_block<kDotRows, kSide>(a + r * kSide, kSide, v, sums + r * kSide);
+    dot_block<MR, kSide>(a + rows * kSide, kSide, v, sums + rows * kSide);
+  }
+  for (; i < k; ++i, ++a) {
+    const RawFloats v = column_values(b + i, b_col);
+    for (int64_t r = 0; r < rows; r += kDotRows) dot_block<kDotRows, 1>(a + r * kSide, kSide, &v, sums + r * kSide);
+    dot_block<MR, 1>(a + rows * kSide, kSide, &v, sums + rows * kSide);
+  }
+  for (int64_t r = 0; r < rows + MR; ++r) store_sums(hn::Load(d, sums + r * kSide), c + r * c_row, add);
+}
+
+template <class S, int... I>
+constexpr auto make_dot_table(std::integer_sequence<int, I...>) {
+  struct {
+    void (*few[kDotRows])(int64_t, const float*, int64_t, const S*, int64_t, float*, int64_t, bool);
+    void (*groups[kDotRows])(int64_t, int64_t, const float*, const S*, int64_t, float*, int64_t, bool, float*);
+  } t{{&dot_columns<I + 1, S>...}, {&dot_columns_of_groups<I + 1, S>...}};
+  return t;
+}
+template <class S>
+constexpr auto kDot = make_dot_table<S>(std::make_integer_sequence<int, kDotRows>());
+#endif
 
 // Scratch memory, taken from the allocator when first needed and kept for a batch of problems.
 class PackBuffer {
@@ -57,6 +158,11 @@ class Runner {
   explicit Runner(const Gemm& g) : g_(g) {}
 
   void run(const S* a, const S* b, T* c) {
+    const int64_t done = dot_rows(a, b, c);
+    if (done == g_.n) return;
+    b += done * g_.b_col;
+    c += done;
+    columns_ = g_.n - done;
     for (int64_t i0 = 0; i0 < g_.m; i0 += row_block()) {
       const int64_t m = std::min(row_block(), g_.m - i0);
       for (int64_t k0 = 0; k0 < g_.k; k0 += kBlockK) {
@@ -78,6 +184,42 @@ class Runner {
   bool direct_a() const { return kSame && (g_.a_col == 1 || g_.k == 1); }
   int64_t row_block() const { return direct_a() ? g_.m : kBlockM; }
 
+  // Few rows times contiguous columns: whole vectors of columns, all of k. Returns how many columns are done.
+  int64_t dot_rows([[maybe_unused]] const S* a, [[maybe_unused]] const S* b, [[maybe_unused]] T* c) {
+#if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX2
+    if constexpr (std::is_same_v<T, float>) {
+      constexpr int64_t kSide = block_side<float>();
+      if (g_.m > kMaxDotRows || g_.b_row != 1 || g_.k < kSide || g_.n < kSide) return 0;
+      DS_COUNT_ROUTE(MatmulDotRows);
+      const int64_t groups = (g_.m - 1) / kDotRows, last = g_.m - groups * kDotRows - 1;
+      int64_t a_row = g_.a_row, j = 0;
+      const T* rows = groups == 0 ? rows_of_a(a, g_.m, g_.k, &a_row) : blocks_of_a(a);
+      HWY_ALIGN float sums[kMaxDotRows * kSide];
+      for (; j + kSide <= g_.n; j += kSide)
+        for (int64_t k0 = 0; k0 < g_.k; k0 += kBlockK) {
+          const int64_t k = std::min(kBlockK, g_.k - k0);
+          const S* from = b + j * g_.b_col + k0;
+          const bool add = g_.accumulate || k0 > 0;
+          if (groups == 0)
+            kDot<S>.few[last](k, rows + k0, a_row, from, g_.b_col, c + j, g_.c_row, add);
+          else
+            kDot<S>.groups[last](groups, k, rows + k0 * g_.m, from, g_.b_col, c + j, g_.c_row, add, sums);
+        }
+      return j;
+    }
+#endif
+    return 0;
+  }
+
+  // [k / side, m, side]: A as dot_columns_of_groups reads it.
+  const T* blocks_of_a(const S* a) {
+    constexpr int64_t kSide = block_side<T>();
+    T* packed = scratch_a_.template get<T>((g_.k + kSide - 1) / kSide * kSide * g_.m);
+    for (int64_t k0 = 0; k0 < g_.k; k0 += kSide)
+      pack(a + k0 * g_.a_col, g_.a_row, g_.a_col, g_.m, std::min(kSide, g_.k - k0), packed + k0 * g_.m, kSide);
+    return packed;
+  }
+
   const T* rows_of_a(const S* a, int64_t m, int64_t k, int64_t* a_row) {
     if constexpr (kSame)
       if (direct_a()) return a;
@@ -89,18 +231,19 @@ class Runner {
 
   // Prefetching pays when B comes from memory and costs when it is in the cache; it never changes a result.
   bool large_b() const { return g_.n * g_.k * static_cast<int64_t>(sizeof(S)) > (int64_t{4} << 20); }
-  // Row-major B of the compute type needs no packing where whole vectors can be read.
-  bool direct_b(int64_t width) const { return kSame && g_.b_col == 1 && width % hn::Lanes(Tag<T>()) == 0; }
+  bool direct_b() const { return kSame && (g_.b_col == 1 || g_.n == 1); }
 
   void many_rows(int64_t m, int64_t k, const T* a, int64_t a_row, const S* b, T* c, bool add) {
     DS_COUNT_ROUTE(MatmulManyRows);
     const int64_t w = panel_width<T>();
     const int64_t block = std::max(kBlockBytesB / static_cast<int64_t>(sizeof(T)) / kBlockK / w, int64_t{1}) * w;
-    T* packed = scratch_b_.template get<T>(std::min(block, (g_.n + w - 1) / w * w) * k);
-    for (int64_t j0 = 0; j0 < g_.n; j0 += block) {
-      const int64_t n = std::min(block, g_.n - j0);
+    const int64_t ahead = g_.b_row == 1 ? block_side<T>() : w;
+    T* packed = scratch_b_.template get<T>(std::min(block, (columns_ + w - 1) / w * w) * k);
+    for (int64_t j0 = 0; j0 < columns_; j0 += block) {
+      const int64_t n = std::min(block, columns_ - j0);
       for (int64_t j = 0; j < n; j += w)
-        pack_padded(b + (j0 + j) * g_.b_col, g_.b_row, g_.b_col, k, std::min(w, n - j), packed + j * k, w);
+        pack_padded(b + (j0 + j) * g_.b_col, g_.b_row, g_.b_col, k, std::min(w, n - j), packed + j * k, w,
+                    ahead * g_.b_col);
       for (int64_t i = 0; i < m; i += kRows)
         for (int64_t j = 0; j < n; j += w)
           tile(std::min<int64_t>(kRows, m - i), std::min(w, n - j), k, a + i * a_row, a_row, packed + j * k, w,
@@ -110,10 +253,10 @@ class Runner {
 
   void few_rows(int64_t m, int64_t k, const T* a, int64_t a_row, const S* b, T* c, bool add) {
     const int64_t w = panel_width<T>();
-    for (int64_t j = 0; j < g_.n; j += w) {
-      const int64_t n = std::min(w, g_.n - j);
+    for (int64_t j = 0; j < columns_; j += w) {
+      const int64_t n = std::min(w, columns_ - j);
       if constexpr (kSame) {
-        if (direct_b(n)) {
+        if (direct_b()) {
           DS_COUNT_ROUTE(MatmulFewRows);
           for (int64_t i = 0; i < m; i += kRows)
             tile(std::min<int64_t>(kRows, m - i), n, k, a + i * a_row, a_row, b + j, g_.b_row, c + i * g_.c_row + j,
@@ -136,7 +279,7 @@ class Runner {
     const int64_t width = vecs * lanes;
     for (int64_t k0 = 0; k0 < k; k0 += kChunkK) {
       const int64_t chunk = std::min(kChunkK, k - k0);
-      pack_padded(b + k0 * g_.b_row, g_.b_row, g_.b_col, chunk, n, panel, width, large_b());
+      pack_padded(b + k0 * g_.b_row, g_.b_row, g_.b_col, chunk, n, panel, width, large_b() ? chunk : 0);
       for (int64_t i = 0; i < m; i += kRows) {
         T* s = sums + i * width;
         kMicro<T>.fn[0][std::min<int64_t>(kRows, m - i) - 1][vecs - 1](chunk, a + i * a_row + k0, a_row, panel, width,
@@ -149,6 +292,7 @@ class Runner {
   }
 
   const Gemm& g_;
+  int64_t columns_ = 0;  // that the packing kernels have to do
   PackBuffer scratch_a_, scratch_b_;
 };
 

@@ -11,12 +11,41 @@
 #include "base/dtype.h"
 #include "hwy/highway.h"
 #include "kernels/float_io-inl.h"
+#include "kernels/transpose_x86.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace deepseek::kernels::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-// 4x4 (or 2x2) transpose in 128-bit vectors: dst[i][j] = src[j][i].
+// Side of the blocks that are transposed in registers.
+template <class T>
+HWY_INLINE constexpr int64_t block_side() {
+  if (sizeof(T) == 8) return 2;
+  return HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX2 ? static_cast<int64_t>(hn::MaxLanes(hn::ScalableTag<float>())) : 4;
+}
+
+#if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX2
+// r[i] lane j = src[j + i * src_col], as float, transposed: r[j] lane i.
+template <class S, class R, size_t N>
+HWY_INLINE void load_transposed(const S* src, int64_t src_col, R (&r)[N]) {
+  const hn::ScalableTag<float> d;
+#pragma GCC unroll 16
+  for (size_t i = 0; i < N; ++i) r[i] = load_as(d, src + static_cast<int64_t>(i) * src_col).raw;
+  transpose_lanes(r);
+}
+using RawFloats = decltype(hn::Vec<hn::ScalableTag<float>>::raw);
+
+// dst[i][j] = src[j][i].
+template <class S>
+HWY_INLINE void transpose_block(const S* src, int64_t src_col, float* dst, int64_t dst_row) {
+  const hn::ScalableTag<float> d;
+  constexpr int64_t kSide = block_side<float>();
+  RawFloats r[kSide];
+  load_transposed(src, src_col, r);
+#pragma GCC unroll 16
+  for (int64_t i = 0; i < kSide; ++i) hn::StoreU(hn::Vec<hn::ScalableTag<float>>{r[i]}, d, dst + i * dst_row);
+}
+#else
 template <class S>
 HWY_INLINE void transpose_block(const S* src, int64_t src_col, float* dst, int64_t dst_row) {
   const hn::FixedTag<float, 4> d;
@@ -32,6 +61,7 @@ HWY_INLINE void transpose_block(const S* src, int64_t src_col, float* dst, int64
   hn::StoreU(hn::BitCast(d, hn::InterleaveLower(dd, hi01, hi23)), d, dst + 2 * dst_row);
   hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(dd, hi01, hi23)), d, dst + 3 * dst_row);
 }
+#endif
 HWY_INLINE void transpose_block(const double* src, int64_t src_col, double* dst, int64_t dst_row) {
   const hn::FixedTag<double, 2> d;
   const auto r0 = hn::LoadU(d, src), r1 = hn::LoadU(d, src + src_col);
@@ -39,15 +69,17 @@ HWY_INLINE void transpose_block(const double* src, int64_t src_col, double* dst,
   hn::StoreU(hn::InterleaveUpper(d, r0, r1), d, dst + dst_row);
 }
 
-// src[r * row + c * col] -> dst[r * dst_row + c]. `prefetch`: the caller packs the next `rows` rows right after these.
+// src[r * row + c * col] -> dst[r * dst_row + c]. `ahead`: how far in src what is needed next lies, 0 for nowhere.
 template <class S, class T>
 void pack(const S* src, int64_t row, int64_t col, int64_t rows, int64_t cols, T* HWY_RESTRICT dst, int64_t dst_row,
-          bool prefetch = false) {
+          int64_t ahead = 0) {
   const hn::ScalableTag<T> d;
   const int64_t lanes = hn::Lanes(d);
   if (col == 1) {
     for (int64_t r = 0; r < rows; ++r) {
       int64_t c = 0;
+      if (ahead != 0)
+        for (int64_t p = 0; p < cols; p += 64 / sizeof(S)) __builtin_prefetch(src + r * row + p + ahead, 0, 2);
       for (; c + lanes <= cols; c += lanes) hn::StoreU(load_as(d, src + r * row + c), d, dst + r * dst_row + c);
       for (; c < cols; ++c) dst[r * dst_row + c] = static_cast<T>(src[r * row + c]);
     }
@@ -55,13 +87,13 @@ void pack(const S* src, int64_t row, int64_t col, int64_t rows, int64_t cols, T*
   }
   int64_t c0 = 0;
   if (row == 1) {
-    constexpr int64_t kBlock = 16 / sizeof(T);
+    constexpr int64_t kBlock = block_side<T>();
     // Inner loop along r: each source line is read to its end while it is in the cache.
     for (; c0 + kBlock <= cols; c0 += kBlock) {
       int64_t r = 0;
       for (; r + kBlock <= rows; r += kBlock) {
-        if (prefetch && r * sizeof(S) % 64 == 0)
-          for (int64_t c = c0; c < c0 + kBlock; ++c) __builtin_prefetch(src + r + rows + c * col);
+        if (ahead != 0 && r * sizeof(S) % 64 == 0)
+          for (int64_t c = c0; c < c0 + kBlock; ++c) __builtin_prefetch(src + r + c * col + ahead, 0, 2);  // to L2
         transpose_block(src + r + c0 * col, col, dst + r * dst_row + c0, dst_row);
       }
       for (; r < rows; ++r)
@@ -75,8 +107,8 @@ void pack(const S* src, int64_t row, int64_t col, int64_t rows, int64_t cols, T*
 // The same, with zeros in columns [cols, width) of each row up to the next whole vector.
 template <class S, class T>
 void pack_padded(const S* src, int64_t row, int64_t col, int64_t rows, int64_t cols, T* HWY_RESTRICT dst, int64_t width,
-                 bool prefetch = false) {
-  pack(src, row, col, rows, cols, dst, width, prefetch);
+                 int64_t ahead = 0) {
+  pack(src, row, col, rows, cols, dst, width, ahead);
   const int64_t lanes = hn::Lanes(hn::ScalableTag<T>());
   const int64_t end = (cols + lanes - 1) / lanes * lanes;
   for (int64_t r = 0; r < rows && end > cols; ++r)

@@ -1,6 +1,13 @@
-// Scaled dot-product attention, as a composite in plain ops.
-#include <cmath>
+// Scaled dot-product attention: one fused op, its gradient, and what defines them in plain ops. Second derivatives go
+// through the latter.
+#include "kernels/attention.h"
 
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "kernels/attention_plain.h"
+#include "kernels/copy.h"
 #include "ops/composite.h"
 
 namespace deepseek {
@@ -24,13 +31,309 @@ Tensor masked_scores(const Tensor& scores, const Tensor& mask) {
   return scores + mask;
 }
 
+bool broadcasts_to(const Dims& from, const Dims& to) {
+  if (from.size() > to.size()) return false;
+  for (int i = 1; i <= from.size(); ++i)
+    if (from[from.size() - i] != 1 && from[from.size() - i] != to[to.size() - i]) return false;
+  return true;
+}
+
+DType computing_type(DType t) { return t == DType::kFloat64 ? t : DType::kFloat32; }
+
+// As the kernels read it: dtype and, along the last dim, neighbours.
+Tensor readable(const Tensor& t, DType dtype, bool whole = false) {
+  const bool in_place = whole ? t.is_contiguous() : t.numel() == 0 || t.strides().back() == 1;
+  if (t.dtype() == dtype && in_place) return t;
+  Tensor out = Tensor::empty(t.sizes(), dtype);
+  kernels::copy(out.view(), t.view());
+  return out;
+}
+
+Tensor zeros_of(const Tensor& t) {
+  Tensor out = Tensor::empty(t.sizes(), t.dtype());
+  std::memset(out.data_ptr(), 0, static_cast<size_t>(out.numel()) * size_of(out.dtype()));
+  return out;
+}
+
+// What rows of all dtypes share, and the parts that forward and backward have in common.
+struct AttentionRule {
+  bool is_causal;
+  double scale;
+  int64_t window;  // 0: all keys
+  double softcap;  // 0: none
+  double dropout_p;
+  int64_t query_start;
+
+  void check(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& mask, const Tensor& sinks,
+             const Tensor& state) const {
+    DS_CHECK(q.dim() == 4 && k.dim() == 4 && v.dim() == 4,
+             "_attention: query, key and value must have 4 dims [batch, heads, length, size], got ", q.sizes(), ", ",
+             k.sizes(), " and ", v.sizes());
+    DS_CHECK_AS(NotImplementedError, is_floating(q.dtype()) && !is_float8(q.dtype()),
+                "_attention: not implemented for ", name_of(q.dtype()), "; convert to float32 first");
+    DS_CHECK(q.dtype() == k.dtype() && q.dtype() == v.dtype(),
+             "_attention: query, key and value must have one dtype, got ", name_of(q.dtype()), ", ", name_of(k.dtype()),
+             " and ", name_of(v.dtype()));
+    DS_CHECK(k.size(0) == q.size(0) && v.size(0) == q.size(0) && v.size(1) == k.size(1) && v.size(2) == k.size(2) &&
+                 k.size(3) == q.size(3),
+             "_attention: shapes do not match: query ", q.sizes(), " wants a key [", q.size(0), ", K, S, ", q.size(3),
+             "] and a value [", q.size(0), ", K, S, V]; got ", k.sizes(), " and ", v.sizes());
+    DS_CHECK(k.size(1) > 0 && q.size(1) % k.size(1) == 0, "_attention: ", k.size(1), " key heads must divide ",
+             q.size(1), " query heads");
+    DS_CHECK(q.size(2) + k.size(2) + query_start < (int64_t{1} << 30), "_attention: positions must stay below 2^30");
+    if (mask.defined()) {
+      const Dims sizes = score_sizes(q, k);
+      DS_CHECK(mask.dtype() == DType::kBool || mask.dtype() == q.dtype(),
+               "Expected attn_mask dtype to be bool or to match query dtype, but got attn_mask.dtype: ",
+               name_of(mask.dtype()), " and query.dtype: ", name_of(q.dtype()));
+      DS_CHECK(broadcasts_to(mask.sizes(), sizes), "_attention: a mask of shape ", mask.sizes(),
+               " does not broadcast to the scores, ", sizes);
+    }
+    DS_CHECK(!sinks.defined() || (sinks.dim() == 1 && sinks.size(0) == q.size(1) && is_floating(sinks.dtype())),
+             "_attention: sinks must be ", q.size(1), " floating numbers, one for each query head; got ",
+             sinks.defined() ? sinks.sizes() : Dims());
+    DS_CHECK(window >= 0 && softcap >= 0 && query_start >= 0,
+             "_attention: window, softcap and query_start must not be negative, got ", window, ", ", softcap, " and ",
+             query_start);
+    DS_CHECK(dropout_p >= 0 && dropout_p < 1 && (dropout_p == 0 || state.defined()),
+             "_attention: dropout_p must be in [0, 1) and come with a generator state, got ", dropout_p);
+  }
+  static Dims score_sizes(const Tensor& q, const Tensor& k) { return {q.size(0), q.size(1), q.size(2), k.size(2)}; }
+
+  // The kernels' arguments; `keep` holds copies made for them.
+  kernels::Attention args(Inputs in, TensorList& keep) const {
+    const auto hold = [&](const Tensor& t) { return keep.push_back(t), t.view(); };
+    kernels::Attention a;
+    const DType t = in[0].dtype();
+    a.q = hold(readable(in[0], t)), a.k = hold(readable(in[1], t)), a.v = hold(readable(in[2], t));
+    if (in[3].defined()) a.mask = in[3].view_as(score_sizes(in[0], in[1]));
+    if (in[4].defined()) a.sinks = hold(readable(in[4], computing_type(t), true));
+    if (dropout_p > 0) {
+      const int64_t* words = in[5].data<int64_t>();
+      a.rng = {static_cast<uint64_t>(words[0]), static_cast<uint64_t>(words[1])};
+    }
+    a.scale = scale, a.softcap = softcap, a.causal = is_causal, a.query_start = query_start, a.dropout_p = dropout_p;
+    a.window = std::min(window, int64_t{1} << 30);
+    return a;
+  }
+
+  // Which keys a query sees by its position: [L, S].
+  Tensor seen(int64_t queries, int64_t keys) const {
+    const Tensor rows = unsqueeze(arange(queries), 1) + query_start, cols = arange(keys);
+    Tensor kept = is_causal ? le(cols, rows) : ge(cols, 0);
+    if (window > 0) kept = logical_and(kept, gt(cols, rows - window));
+    if (window > 0 && !is_causal) kept = logical_and(kept, lt(cols, rows + window));
+    return kept;
+  }
+  TensorList composite(Inputs in) const {
+    const DType t = in[0].dtype(), c = computing_type(t);
+    const int64_t group = in[0].size(1) / in[1].size(1);
+    const Tensor q = to_dtype(in[0], c), k = repeat_heads(to_dtype(in[1], c), group),
+                 v = repeat_heads(to_dtype(in[2], c), group);
+    Tensor scores = matmul(q * scale, transpose(k, -2, -1));
+    if (softcap > 0) scores = tanh(scores / softcap) * softcap;
+    if (in[3].defined()) scores = masked_scores(scores, in[3].dtype() == DType::kBool ? in[3] : to_dtype(in[3], c));
+    if (is_causal || window > 0) scores = where(seen(q.size(2), k.size(2)), scores, scalar(-INFINITY));
+    const Tensor none = all(eq(scores, -INFINITY), Dims{-1}, true);  // queries without any key
+    scores = where(none, scalar(0.0), scores);
+    Tensor lse = logsumexp(scores, {-1}, true);
+    if (in[4].defined()) {
+      const Tensor sinks = reshape(to_dtype(in[4], c), {1, -1, 1, 1});
+      lse = where(none, sinks, logaddexp(lse, sinks));
+    }
+    Tensor weights = where(none, scalar(0.0), exp(scores - lse));
+    if (!in[4].defined()) lse = where(none, scalar(-INFINITY), lse);
+    if (dropout_p > 0) weights = weights * dropout_mask(weights, dropout_p, in[5]);
+    return {to_dtype(matmul(weights, v), t), squeeze(lse, -1)};
+  }
+  bool operator==(const AttentionRule&) const = default;
+};
+
+#define DS_ATTENTION_FIELDS  \
+  bool is_causal;            \
+  double scale;              \
+  int64_t window;            \
+  double softcap, dropout_p; \
+  int64_t query_start;       \
+  AttentionRule rule() const { return {is_causal, scale, window, softcap, dropout_p, query_start}; }
+#define DS_ATTENTION_ATTRIBUTES \
+  "bool is_causal, float scale, int window, float softcap, float dropout_p, int query_start"
+
+}  // namespace
+
+// Gradients of query, key, value and sinks (the last is empty without sinks).
+struct AttentionBackward {
+  DS_ATTENTION_FIELDS
+  static constexpr OpInfo info{
+      .schema =
+          "_attention_backward(Tensor? grad, Tensor? grad_lse, Tensor query, Tensor key, Tensor value, Tensor? "
+          "mask, Tensor? sinks, Tensor? state, Tensor output, Tensor lse, " DS_ATTENTION_ATTRIBUTES
+          ") -> (Tensor dq, Tensor dk, Tensor dv, Tensor dsinks)",
+      .doc = "Gradients of attention with respect to query, key, value and sinks.",
+      .kind = Kind::kFused,
+      .shown = Shown::kHidden};
+  bool operator==(const AttentionBackward&) const = default;
+  std::array<Meta, 4> infer(Inputs in) const {
+    rule().check(in[2], in[3], in[4], in[5], in[6], in[7]);
+    return {in[2].meta(), in[3].meta(), in[4].meta(), in[6].defined() ? in[6].meta() : Meta{in[2].dtype(), {0}}};
+  }
+  void eval(Inputs in, std::span<Tensor> out) const;
+  TensorList composite(Inputs in) const;
+  Grads vjp(const Vjp& c) const { return vjp_by_composite(*this, c); }
+};
+DS_OP(AttentionBackward);
+
+struct AttentionForward {
+  DS_ATTENTION_FIELDS
+  static constexpr OpInfo info{
+      .schema =
+          "_attention(Tensor query, Tensor key, Tensor value, Tensor? mask, Tensor? sinks, Tensor? "
+          "state, " DS_ATTENTION_ATTRIBUTES ") -> (Tensor out, Tensor lse)",
+      .doc =
+          "softmax(query @ key^T * scale) @ value of [B, H, L, E], [B, K, S, E] and [B, K, S, V], and the logarithm "
+          "of the denominators.",
+      .kind = Kind::kFused,
+      .autocast = Autocast::kLower,
+      .saves = Saves::kInputsOutput,
+      .shown = Shown::kHidden};
+  bool operator==(const AttentionForward&) const = default;
+  std::array<Meta, 2> infer(Inputs in) const {
+    rule().check(in[0], in[1], in[2], in[3], in[4], in[5]);
+    const Tensor& q = in[0];
+    return {Meta{q.dtype(), {q.size(0), q.size(1), q.size(2), in[2].size(3)}},
+            Meta{computing_type(q.dtype()), {q.size(0), q.size(1), q.size(2)}}};
+  }
+  void eval(Inputs in, std::span<Tensor> out) const {
+    TensorList keep;
+    const kernels::Attention a = rule().args(in, keep);
+    if (in[0].dtype() == DType::kFloat64)
+      kernels::attention_forward_plain(a, out[0].view(), out[1].view());
+    else
+      kernels::attention_forward(a, out[0].view(), out[1].view());
+  }
+  Grads vjp(const Vjp& c) const {
+    if (c.need(3)) return vjp_by_composite(*this, c);  // a mask that learns
+    TensorList in{c.grad[0], c.grad[1]};
+    for (const Tensor& t : c.in) in.push_back(t);
+    in.push_back(detach(c.out[0])), in.push_back(detach(c.out[1]));
+    const TensorList g = apply_list(AttentionBackward{is_causal, scale, window, softcap, dropout_p, query_start}, in);
+    return {g[0], g[1], g[2], Tensor(), c.in[4].defined() ? g[3] : Tensor(), Tensor()};
+  }
+  TensorList composite(Inputs in) const { return rule().composite(in); }
+};
+DS_OP(AttentionForward);
+
+void AttentionBackward::eval(Inputs in, std::span<Tensor> out) const {
+  TensorList keep;
+  const kernels::Attention a = rule().args(in.subspan(2, 6), keep);
+  const DType t = in[2].dtype(), c = computing_type(t);
+  const Tensor grad = in[0].defined() ? readable(in[0], t) : zeros_of(in[8]), y = readable(in[8], t),
+               lse = readable(in[9], c, true), delta = Tensor::empty(lse.sizes(), c),
+               grad_lse = in[1].defined() ? readable(in[1], c, true) : Tensor();
+  kernels::attention_delta(grad.view(), y.view(), grad_lse.defined() ? grad_lse.view() : View(), delta.view());
+  if (in[6].defined()) {
+    const Tensor by_sinks = Tensor::empty(in[6].sizes(), c);
+    kernels::attention_sink_gradient(a.sinks, lse.view(), delta.view(), by_sinks.view());
+    kernels::copy(out[3].view(), by_sinks.view());
+  }
+  (t == DType::kFloat64 ? kernels::attention_backward_plain : kernels::attention_backward)(
+      a, grad.view(), lse.view(), delta.view(), out[0].view(), out[1].view(), out[2].view());
+}
+
+TensorList AttentionBackward::composite(Inputs in) const {
+  const AttentionForward forward{is_causal, scale, window, softcap, dropout_p, query_start};
+  const uint64_t needs = 0b111 | (in[6].defined() ? 0b10000 : 0);
+  const Grads g = vjp_by_composite(forward, Vjp{in.subspan(2, 6), in.subspan(8, 2), in.first(2), needs});
+  const auto or_zeros = [](const Tensor& grad, const Tensor& of) { return grad.defined() ? grad : zeros_like(of); };
+  return {or_zeros(g[0], in[2]), or_zeros(g[1], in[3]), or_zeros(g[2], in[4]),
+          in[6].defined() ? or_zeros(g[4], in[6]) : zeros({0}, in[2].dtype())};
+}
+
+namespace {
+
 // Rows without any allowed key give zeros, as PyTorch's safe softmax.
 Tensor safe_softmax(const Tensor& scores) {
   const Tensor none = all(eq(scores, -INFINITY), Dims{-1}, true);
   return where(none, scalar(0.0), softmax(scores, -1));
 }
 
+Tensor with_four_dims(Tensor t) {
+  while (t.dim() < 4) t = unsqueeze(t, 0);
+  return t;
+}
+
+// q, k and v with the batch dims (and heads, unless grouped) of all three, or false where those do not broadcast.
+bool share_batch(Tensor& q, Tensor& k, Tensor& v, bool grouped) {
+  Tensor* const all[] = {&q, &k, &v};
+  for (Tensor* t : all) {
+    if (t->dim() > 4) return false;
+    *t = with_four_dims(*t);
+  }
+  for (int dim = 0; dim < (grouped ? 1 : 2); ++dim) {
+    int64_t size = 1;
+    for (const Tensor* t : all) size = t->size(dim) == 1 ? size : t->size(dim);
+    for (Tensor* t : all) {
+      if (t->size(dim) != 1 && t->size(dim) != size) return false;
+      Dims sizes = t->sizes();
+      sizes[dim] = size;
+      if (t->size(dim) != size) *t = expand(*t, sizes);
+    }
+  }
+  return k.size(1) == v.size(1);
+}
+
+// Whether the fused op can take over from plain ops, which know how to refuse the rest.
+bool fits_kernel(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& mask) {
+  if (q.numel() == 0 || k.numel() == 0 || v.numel() == 0) return false;
+  if (k.size(-1) != q.size(-1) || v.size(-2) != k.size(-2) || q.size(1) % k.size(1) != 0) return false;
+  const bool known = !mask.defined() || mask.dtype() == DType::kBool || mask.dtype() == q.dtype();
+  return known && (!mask.defined() || broadcasts_to(mask.sizes(), AttentionRule::score_sizes(q, k)));
+}
+
+// Of tensors with four dims. float64 has no fast kernel: it runs on plain ops.
+Tensor attend(const AttentionRule& r, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& mask,
+              const Tensor& sinks) {
+  const Tensor state = r.dropout_p > 0 ? draw_state(q.size(0) * q.size(1) * q.size(2) * k.size(2)) : Tensor();
+  const AttentionForward op{r.is_causal, r.scale, r.window, r.softcap, r.dropout_p, r.query_start};
+  const Tensor inputs[] = {q, k, v, mask, sinks, state};
+  if (q.dtype() != DType::kFloat64) return apply_list(op, inputs)[0];
+  r.check(q, k, v, mask, sinks, state);
+  return r.composite(inputs)[0];
+}
+
+Tensor without_added_dims(Tensor out, int dims) {
+  while (out.dim() > dims) out = squeeze(out, 0);
+  return out;
+}
+
+double usual_scale(const Opt<double>& scale, const Tensor& q) {
+  return scale ? *scale : 1.0 / std::sqrt(static_cast<double>(q.size(-1)));
+}
+
 }  // namespace
+
+DS_BODY(AttentionOp,
+        "attention(Tensor query, Tensor key, Tensor value, *, Tensor? mask=None, Tensor? sinks=None, bool "
+        "is_causal=False, float? scale=None, int? window=None, float? softcap=None, float dropout_p=0.0, bool "
+        "enable_gqa=False, int query_start=0) -> Tensor",
+        "scaled_dot_product_attention with a sliding window, attention sinks, soft-capped scores and queries that "
+        "start at a later position than the keys.",
+        false, kFunctional, bool is_causal;
+        Opt<double> scale; Opt<int64_t> window; Opt<double> softcap; double dropout_p; bool enable_gqa;
+        int64_t query_start;) {
+  const Tensor &q = in[0], &k = in[1], &v = in[2];
+  DS_CHECK(q.dim() >= 2 && q.dim() <= 4 && k.dim() == q.dim() && v.dim() == q.dim(),
+           "attention: query, key and value must have the same 2, 3 or 4 dims [batch, heads, length, size], got ",
+           q.sizes(), ", ", k.sizes(), " and ", v.sizes());
+  DS_CHECK(enable_gqa || q.dim() < 3 || k.size(-3) == q.size(-3), "attention: key has ", k.size(-3),
+           " heads, query has ", q.size(-3), "; pass enable_gqa=True to share each key head among several query heads");
+  DS_CHECK(!window || *window > 0, "attention: window must be positive, got ", window.value_or(0));
+  DS_CHECK(!softcap || *softcap > 0, "attention: softcap must be positive, got ", softcap.value_or(0));
+  const AttentionRule rule{is_causal,  usual_scale(scale, q), window.value_or(0), softcap.value_or(0), dropout_p,
+                           query_start};
+  return without_added_dims(attend(rule, with_four_dims(q), with_four_dims(k), with_four_dims(v), in[3], in[4]),
+                            q.dim());
+}
 
 DS_BODY(ScaledDotProductAttention,
         "scaled_dot_product_attention(Tensor query, Tensor key, Tensor value, Tensor? attn_mask=None, float "
@@ -49,6 +352,13 @@ DS_BODY(ScaledDotProductAttention,
            " key.dtype: ", name_of(k.dtype()), " and value.dtype: ", name_of(v.dtype()), " instead.");
   DS_CHECK(!(is_causal && mask.defined()),
            "_scaled_dot_product_attention: Explicit attn_mask should not be set when is_causal=True");
+  const double factor = usual_scale(scale, q);
+  const bool small = q.dtype() == DType::kFloat32 || is_reduced_float(q.dtype());
+  const int dims = std::max({q.dim(), k.dim(), v.dim()});
+  Tensor q4 = q, k4 = k, v4 = v;
+  if (small && dropout_p >= 0 && dropout_p < 1 && (!mask.defined() || mask.dim() <= dims) &&
+      share_batch(q4, k4, v4, enable_gqa) && fits_kernel(q4, k4, v4, mask))
+    return without_added_dims(attend({is_causal, factor, 0, 0, dropout_p, 0}, q4, k4, v4, mask, Tensor()), dims);
   if (enable_gqa) {
     DS_CHECK(q.dim() >= 3 && k.size(-3) > 0 && q.size(-3) % k.size(-3) == 0,
              "Number of heads in key and value must divide the number of heads in query: got ", q.sizes(), " and ",
@@ -56,7 +366,6 @@ DS_BODY(ScaledDotProductAttention,
     k = repeat_heads(k, q.size(-3) / k.size(-3));
     v = repeat_heads(v, q.size(-3) / v.size(-3));
   }
-  const double factor = scale ? *scale : 1.0 / std::sqrt(static_cast<double>(q.size(-1)));
   Tensor scores = matmul(q * factor, transpose(k, -2, -1));
   if (is_causal) {
     const Tensor rows = unsqueeze(arange(q.size(-2)), 1), cols = arange(k.size(-2));

@@ -1,6 +1,7 @@
 // Losses. cross_entropy is fused over the class dim; its second derivative goes through the composite of its backward.
 #include "kernels/copy.h"
 #include "kernels/cross_entropy.h"
+#include "kernels/linear_cross_entropy.h"
 #include "ops/composite.h"
 
 namespace deepseek {
@@ -178,6 +179,131 @@ DS_BODY(
   if (reduction == "sum") return sum(loss);
   if (reduction == "none") return reshape(loss, target.sizes());
   return sum(loss) / mean_weight(ids, weight, ignore_index, loss.dtype());
+}
+
+// The loss of a linear layer's outputs and its gradients, formed while a block of logits exists, so that they are never
+// stored whole. `needs`: bit i for the gradient of input i (input, weight, bias); the others are empty.
+struct LinearCrossEntropy {
+  int64_t ignore_index;
+  double label_smoothing;
+  bool mean;
+  int64_t needs;
+  static constexpr OpInfo info{
+      .schema =
+          "_linear_cross_entropy(Tensor input, Tensor linear_weight, Tensor? linear_bias, Tensor target, int "
+          "ignore_index, float label_smoothing, bool mean, int needs) -> (Tensor loss, Tensor grad_input, Tensor "
+          "grad_weight, Tensor grad_bias)",
+      .doc = "Cross-entropy of input [N, D] @ linear_weight [C, D]^T against class indices [N], with its gradients.",
+      .kind = Kind::kFused,
+      .autocast = Autocast::kLower,
+      .saves = Saves::kInputsOutput,
+      .shown = Shown::kHidden};
+  bool operator==(const LinearCrossEntropy&) const = default;
+  CrossEntropyRows rows() const { return {ignore_index, label_smoothing}; }
+  bool needs_input(int i) const { return needs >> i & 1; }
+
+  std::array<Meta, 4> infer(Inputs in) const {
+    const Tensor &x = in[0], &w = in[1], &bias = in[2], &target = in[3];
+    DS_CHECK(x.dim() == 2 && w.dim() == 2 && x.sizes()[1] == w.sizes()[1],
+             "linear_cross_entropy: input must be [N, D] and linear_weight [C, D], got ", x.sizes(), " and ",
+             w.sizes());
+    DS_CHECK(x.dtype() == w.dtype(), "linear_cross_entropy: expected input and linear_weight to have the same dtype, ",
+             "but got: ", name_of(x.dtype()), " != ", name_of(w.dtype()));
+    DS_CHECK_AS(NotImplementedError, is_floating(x.dtype()) && !is_float8(x.dtype()),
+                "\"cross_entropy\" not implemented for '", name_of(x.dtype()), "'");
+    DS_CHECK(!bias.defined() || (bias.dim() == 1 && bias.sizes()[0] == w.sizes()[0]),
+             "linear_cross_entropy: linear_bias must be [", w.sizes()[0], "], got ",
+             bias.defined() ? bias.sizes() : Dims());
+    DS_CHECK_AS(ValueError, target.dim() == 1 && target.sizes()[0] == x.sizes()[0], "Expected input batch_size (",
+                x.sizes()[0], ") to match target batch_size (", target.dim() > 0 ? target.sizes()[0] : 1, ").");
+    DS_CHECK(target.dtype() == DType::kInt64 || target.dtype() == DType::kInt32, "expected scalar type Long but found ",
+             name_of(target.dtype()), " (class indices)");
+    const Meta loss{loss_type(x.dtype()), {}}, none{x.dtype(), {0}};
+    return {loss, needs_input(0) ? x.meta() : none, needs_input(1) ? w.meta() : none,
+            needs_input(2) && bias.defined() ? bias.meta() : none};
+  }
+
+  void eval(Inputs in, std::span<Tensor> out) const {
+    const DType t = loss_type(in[0].dtype());
+    const Tensor x = dense(in[0], in[0].dtype()), w = dense(in[1], in[1].dtype()), target = dense(in[3], DType::kInt64);
+    const Tensor bias = in[2].defined() ? dense(in[2], t) : Tensor();
+    const bool bias_grad = needs_input(2) && bias.defined();
+    const Tensor bias_sums = !bias_grad || out[3].dtype() == t ? out[3] : Tensor::empty(out[3].sizes(), t);
+    const View views[] = {out[1].view(), out[2].view(), bias_sums.view()};
+    kernels::linear_cross_entropy({.input = x.view(),
+                                   .weight = w.view(),
+                                   .bias = bias.defined() ? bias.view() : View{},
+                                   .target = target.view(),
+                                   .loss = rows().args({}),
+                                   .mean = mean},
+                                  out[0].data_ptr(), needs_input(0) ? &views[0] : nullptr,
+                                  needs_input(1) ? &views[1] : nullptr, bias_grad ? &views[2] : nullptr);
+    if (bias_grad && out[3].dtype() != t) kernels::copy(out[3].view(), bias_sums.view());
+  }
+
+  Grads vjp(const Vjp& c) const {
+    bool formed = true;
+    for (int i = 0; i < 3; ++i) formed = formed && !c.grad[i + 1].defined() && (!c.need(i) || needs_input(i));
+    if (!formed) return vjp_by_composite(*this, c);
+    Grads out(4);
+    for (int i = 0; i < 3; ++i)
+      if (c.need(i)) out[i] = c.out[i + 1] * c.grad[0];
+    return out;
+  }
+
+  TensorList composite(Inputs in) const {
+    const DType t = loss_type(in[0].dtype());
+    const Tensor x = to_dtype(in[0], t), w = to_dtype(in[1], t);
+    Tensor logits = matmul(x, transpose(w, 0, 1));
+    if (in[2].defined()) logits = logits + to_dtype(in[2], t);
+    const Tensor wanted = rows().targets(logits, in[3], {});
+    const Tensor total = mean ? to_dtype(sum(ne(in[3], ignore_index)), t) : ones({}, t);
+    const Tensor loss = neg(sum(wanted * log_softmax(logits, 1))) / total;
+    const Tensor slope = (softmax(logits, 1) * sum(wanted, Dims{1}, true) - wanted) / total;
+    const auto formed = [&](int i, const Tensor& grad) {
+      return needs_input(i) && in[i].defined() ? to_dtype(grad, in[i].dtype()) : zeros({0}, in[0].dtype());
+    };
+    return {loss, formed(0, matmul(slope, w)), formed(1, matmul(transpose(slope, 0, 1), x)),
+            formed(2, sum(slope, Dims{0}, false))};
+  }
+};
+DS_OP(LinearCrossEntropy);
+
+DS_BODY(LinearCrossEntropyPublic,
+        "linear_cross_entropy(Tensor input, Tensor linear_weight, Tensor target, *, Tensor? linear_bias=None, Tensor? "
+        "weight=None, str reduction='mean', int? ignore_index=None, float label_smoothing=0.0) -> Tensor",
+        "cross_entropy(linear(input, linear_weight, linear_bias), target), without storing the logits: input [N, D], "
+        "linear_weight [C, D], class indices [N]. With class weights, probabilities, reduction='none' or more dims of "
+        "linear_weight the logits are stored.",
+        false, kFunctional, Str reduction;
+        Opt<int64_t> ignore_index; double label_smoothing;) {
+  const Tensor &x = in[0], &w = in[1], &target = in[2], &bias = in[3], &class_weight = in[4];
+  const int64_t ignored = ignore_index.value_or(-100);
+  DS_CHECK(w.dim() >= 2 && (x.dim() == 1 || x.dim() == 2),
+           "linear_cross_entropy: input must be [D] or [N, D] and linear_weight [C, ..., D], got ", x.sizes(), " and ",
+           w.sizes());
+  DS_CHECK(label_smoothing >= 0 && label_smoothing <= 1,
+           "label_smoothing must be between 0.0 and 1.0. Got: ", label_smoothing);
+  if (w.dim() == 2 && !is_floating(target.dtype()) && !class_weight.defined() && reduction != "none") {
+    DS_CHECK_AS(ValueError, reduction == "mean" || reduction == "sum", reduction.view(),
+                " is not a valid value for reduction");
+    int64_t needs = 0;
+    if (mode().records())
+      for (const auto& [i, t] : {std::pair{0, &x}, {1, &w}, {2, &bias}})
+        needs |= static_cast<int64_t>(t->defined() && t->requires_grad()) << i;
+    const bool single = x.dim() == 1;
+    const TensorList out =
+        apply_list(LinearCrossEntropy{ignored, label_smoothing, reduction == "mean", needs},
+                   std::array{single ? unsqueeze(x, 0) : x, w, bias, single ? reshape(target, {1}) : target});
+    return to_dtype(out[0], x.dtype());
+  }
+  Tensor logits = linear(x, reshape(w, {-1, w.size(-1)}), bias.defined() ? reshape(bias, {-1}) : bias);
+  if (w.dim() > 2) {
+    Dims sizes(std::span(w.sizes().begin(), w.dim() - 1));
+    if (x.dim() == 2) sizes.insert(0, x.sizes()[0]);
+    logits = reshape(logits, sizes);
+  }
+  return CrossEntropyPublic{reduction, ignored, label_smoothing}.body(std::array{logits, target, class_weight});
 }
 
 DS_BODY(

@@ -39,6 +39,7 @@ struct BatchMatmul {
              a.sizes()[n - 1], " and ", b.sizes()[n - 2], "x", b.sizes()[n - 1], "); got shapes ", a.sizes(), " and ",
              b.sizes(), ": ", a.sizes()[n - 1], " != ", b.sizes()[n - 2],
              b.sizes()[n - 1] == a.sizes()[n - 1] ? "; did you mean a @ b.mT?" : "");
+    if (n == 2) return {a.dtype(), {a.sizes()[0], b.sizes()[1]}};
     Dims sizes =
         broadcast_sizes("matmul", Dims(std::span(a.sizes().begin(), n - 2)), Dims(std::span(b.sizes().begin(), n - 2)));
     sizes.push_back(a.sizes()[n - 2]);
@@ -47,6 +48,7 @@ struct BatchMatmul {
   }
   void eval(Inputs in, Tensor& out) const {
     if (out.numel() == 0) return;
+    if (out.dim() == 2) return kernels::matmul(out.view(), in[0].view(), in[1].view());
     const Dims batch(std::span(out.sizes().begin(), out.dim() - 2));
     kernels::matmul(out.view(), broadcast_batch(in[0], batch), broadcast_batch(in[1], batch));
   }
@@ -110,6 +112,7 @@ DS_BODY(Matmul, "matmul(Tensor input, Tensor other) -> Tensor",
   DS_CHECK(a.dim() > 0 && b.dim() > 0, "both arguments to matmul need to be at least 1D, but they are ", a.dim(),
            "D and ", b.dim(), "D");
   check_dtypes("matmul", a, b);
+  if (a.dim() == 2 && b.dim() == 2) return product(a, b);
   const bool vector_a = a.dim() == 1, vector_b = b.dim() == 1;
   if (vector_a && vector_b) return apply(Dot{}, a, b);
   const Tensor x = vector_a ? unsqueeze(a, 0) : a;

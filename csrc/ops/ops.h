@@ -72,6 +72,8 @@ Tensor set_requires_grad(Tensor t, bool on = true);
 Tensor rand(const Dims& size, DType dtype = DType::kFloat32);
 Tensor randn(const Dims& size, DType dtype = DType::kFloat32);
 Tensor dropout(const Tensor& input, double p, bool train);
+// 0 with probability p, else 1 / (1 - p), of input's size; `state` is the generator's, as draw_state gives it.
+Tensor dropout_mask(const Tensor& input, double p, const Tensor& state);
 
 // --- views and shape. `as_strided_rel` takes its offset relative to the input, with the input's strides as they are.
 struct AsStrided {

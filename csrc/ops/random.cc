@@ -343,6 +343,7 @@ struct DropoutMask {
   }
 };
 DS_OP(DropoutMask);
+Tensor dropout_mask(const Tensor& input, double p, const Tensor& state) { return apply(DropoutMask{p}, input, state); }
 
 DS_BODY(DropoutOp, "dropout(Tensor input, float p=0.5, bool train=True) -> Tensor",
         "Elements zeroed with probability p, the others scaled by 1 / (1 - p); input itself outside training "

@@ -81,6 +81,7 @@ Tensor from_numpy(const py::object& array) {
   Ref<Storage> storage =
       Storage::external(pointer, static_cast<size_t>(extent), release_object, py::object(array).release().ptr());
   if (data[1].cast<bool>()) storage->set_read_only();
+  storage->expose();
   return Tensor::from_storage(std::move(storage), sizes, strides, 0, dtype);
 }
 
@@ -105,6 +106,7 @@ std::string type_string(DType t) {
 
 py::dict array_interface(const ArraySource& source) {
   const Tensor& t = source.tensor;
+  t.storage()->expose();
   py::tuple shape(t.dim()), strides(t.dim());
   for (int i = 0; i < t.dim(); ++i) {
     shape[i] = t.sizes()[i];

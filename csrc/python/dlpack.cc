@@ -130,6 +130,7 @@ Tensor adopt(PyObject* capsule, const char* name, const char* used_name, bool re
   Ref<Storage> storage =
       Storage::external(start + low * size_of(dtype), static_cast<size_t>((end - low) * size_of(dtype)), release, m);
   if (read_only) storage->set_read_only();
+  storage->expose();
   return Tensor::from_storage(std::move(storage), sizes, strides, -low, dtype);
 }
 
@@ -140,6 +141,7 @@ PyObject* to_dlpack(const Tensor& t, bool versioned, bool copied) {
   DS_CHECK_AS(BufferError, versioned || !t.storage()->read_only(),
               "Can't export read-only memory to a consumer that does not support DLPack 1.0");
   const Tensor shared = t.alias();
+  t.storage()->expose();
   if (!versioned)
     return PyCapsule_New(make_export<DLManagedTensor>(shared), "dltensor",
                          [](PyObject* c) { destroy_unused<DLManagedTensor>(c, "dltensor"); });

@@ -2,7 +2,8 @@
 #include <sstream>
 
 #include "jit/recording.h"
-#include "python/python.h"
+#include "python/jit_state.h"
+#include "python/jit_tree.h"
 
 namespace deepseek::python {
 namespace {
@@ -10,146 +11,6 @@ namespace {
 namespace py = pybind11;
 using jit::Graph;
 using jit::Recording;
-
-// The structure of arguments or of a result: containers, tensors by number, everything else by value.
-struct Tree {
-  enum Kind : uint8_t { kTensor, kValue, kObject, kTuple, kList, kDict };
-  Kind kind = kValue;
-  py::object value;  // kValue, kObject; the type of a tuple or list
-  std::vector<py::object> keys;
-  std::vector<Tree> children;
-};
-
-bool is_value(PyObject* o) {
-  return o == Py_None || PyBool_Check(o) || PyLong_CheckExact(o) || PyFloat_CheckExact(o) || PyUnicode_CheckExact(o) ||
-         is_dtype(o) || PyComplex_CheckExact(o) || o == Py_Ellipsis || PySlice_Check(o);
-}
-
-Tree flatten(PyObject* o, TensorList& tensors) {
-  Tree t;
-  if (is_tensor(o)) {
-    t.kind = Tree::kTensor;
-    tensors.push_back(unwrap(o));
-  } else if (PyTuple_Check(o) || PyList_CheckExact(o)) {
-    t.kind = PyTuple_Check(o) ? Tree::kTuple : Tree::kList;
-    t.value = py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(Py_TYPE(o)));
-    const Py_ssize_t n = PySequence_Fast_GET_SIZE(o);
-    for (Py_ssize_t i = 0; i < n; ++i) t.children.push_back(flatten(PySequence_Fast_GET_ITEM(o, i), tensors));
-  } else if (PyDict_CheckExact(o)) {
-    t.kind = Tree::kDict;
-    PyObject *key, *item;
-    for (Py_ssize_t at = 0; PyDict_Next(o, &at, &key, &item);) {
-      t.keys.push_back(py::reinterpret_borrow<py::object>(key));
-      t.children.push_back(flatten(item, tensors));
-    }
-  } else {
-    t.kind = is_value(o) ? Tree::kValue : Tree::kObject;
-    t.value = py::reinterpret_borrow<py::object>(o);
-  }
-  return t;
-}
-
-bool same_value(PyObject* a, PyObject* b) {
-  if (a == b) return true;
-  if (Py_TYPE(a) != Py_TYPE(b)) return false;
-  if (PyFloat_CheckExact(a)) {  // bits: 0.0 is not -0.0, NaN is NaN
-    const double x = PyFloat_AS_DOUBLE(a), y = PyFloat_AS_DOUBLE(b);
-    return std::memcmp(&x, &y, sizeof x) == 0;
-  }
-  if (!is_value(a) && !PyTuple_CheckExact(a) && !PyFrozenSet_CheckExact(a) && !PyBytes_CheckExact(a)) return false;
-  const int equal = PyObject_RichCompareBool(a, b, Py_EQ);
-  if (equal < 0) PyErr_Clear();
-  return equal == 1;
-}
-
-std::string show(PyObject* o) {
-  const py::object text = py::reinterpret_steal<py::object>(PyObject_Repr(o));
-  if (!text) {
-    PyErr_Clear();
-    return Py_TYPE(o)->tp_name;
-  }
-  auto s = text.cast<std::string>();
-  return s.size() > 60 ? s.substr(0, 57) + "..." : s;
-}
-
-// Collects the tensors of `o` when it has the structure and values of `t`. `why`, where given, says what differs.
-bool match(const Tree& t, PyObject* o, TensorList& tensors, std::string* why) {
-  const auto differs = [&](const std::string& text) {
-    if (why && why->empty()) *why = text;
-    return false;
-  };
-  switch (t.kind) {
-    case Tree::kTensor:
-      if (!is_tensor(o)) return differs(std::string("a Tensor became ") + Py_TYPE(o)->tp_name);
-      tensors.push_back(unwrap(o));
-      return true;
-    case Tree::kValue:
-      return same_value(t.value.ptr(), o) || differs("the value " + show(t.value.ptr()) + " became " + show(o));
-    case Tree::kObject:
-      return t.value.ptr() == o || differs(std::string("another object of type ") + Py_TYPE(o)->tp_name);
-    case Tree::kTuple:
-    case Tree::kList: {
-      if (reinterpret_cast<PyObject*>(Py_TYPE(o)) != t.value.ptr())
-        return differs(show(t.value.ptr()) + " became " + Py_TYPE(o)->tp_name);
-      if (static_cast<size_t>(PySequence_Fast_GET_SIZE(o)) != t.children.size())
-        return differs("a sequence of " + std::to_string(t.children.size()) + " items became one of " +
-                       std::to_string(PySequence_Fast_GET_SIZE(o)));
-      for (size_t i = 0; i < t.children.size(); ++i)
-        if (!match(t.children[i], PySequence_Fast_GET_ITEM(o, i), tensors, why)) return false;
-      return true;
-    }
-    case Tree::kDict: {
-      if (!PyDict_CheckExact(o) || static_cast<size_t>(PyDict_GET_SIZE(o)) != t.keys.size())
-        return differs("a dict has other keys");
-      PyObject *key, *item;
-      size_t i = 0;
-      for (Py_ssize_t at = 0; PyDict_Next(o, &at, &key, &item); ++i)
-        if (!same_value(t.keys[i].ptr(), key) || !match(t.children[i], item, tensors, why))
-          return differs("a dict has other keys");
-      return true;
-    }
-  }
-  return false;
-}
-
-PyObject* build(const Tree& t, const TensorList& tensors, size_t& next) {
-  switch (t.kind) {
-    case Tree::kTensor:
-      return wrap(tensors[next++]);
-    case Tree::kValue:
-    case Tree::kObject:
-      return py::object(t.value).release().ptr();
-    case Tree::kTuple: {
-      py::tuple items(t.children.size());
-      for (size_t i = 0; i < t.children.size(); ++i)
-        items[i] = py::reinterpret_steal<py::object>(build(t.children[i], tensors, next));
-      if (reinterpret_cast<PyTypeObject*>(t.value.ptr()) == &PyTuple_Type) return items.release().ptr();
-      // A named tuple takes its fields one by one, other subclasses a sequence.
-      const bool named = py::hasattr(t.value, "_fields");
-      return (named ? t.value(*items) : t.value(items)).release().ptr();
-    }
-    case Tree::kList: {
-      py::list items(t.children.size());
-      for (size_t i = 0; i < t.children.size(); ++i)
-        items[i] = py::reinterpret_steal<py::object>(build(t.children[i], tensors, next));
-      return items.release().ptr();
-    }
-    case Tree::kDict: {
-      py::dict items;
-      for (size_t i = 0; i < t.keys.size(); ++i)
-        items[t.keys[i]] = py::reinterpret_steal<py::object>(build(t.children[i], tensors, next));
-      return items.release().ptr();
-    }
-  }
-  return nullptr;
-}
-
-bool holds_object(const Tree& t) {
-  if (t.kind == Tree::kObject) return true;
-  for (const Tree& c : t.children)
-    if (holds_object(c)) return true;
-  return false;
-}
 
 // --- what must be as it was when the call was recorded
 
@@ -190,13 +51,41 @@ struct ModeGuard {
   bool operator==(const ModeGuard&) const = default;
 };
 
+struct CapturedGuard {
+  int32_t slot;
+  TensorGuard guard;
+};
+
 // One captured call.
 struct Entry {
   Graph graph;
   Tree args, kwargs, result;
-  std::vector<TensorGuard> inputs, captured;
+  std::vector<TensorGuard> inputs;
+  std::vector<CapturedGuard> captured;  // in the order of the graph's, without constants, which nobody can change
   ModeGuard modes;
+  py::object passes;  // names of those that are still to run; null when the graph is optimised
+  bool verify = false;
+
+  // Optimises the graph. Not done for a first call: many captured functions are called once for each of their variants.
+  void prepare();
 };
+
+void Entry::prepare() {
+  if (!passes) return;
+  const py::object names = std::move(passes);
+  const std::vector<jit::Captured> held = graph.captured;  // a dying tensor may run any code, also this call again
+  if (verify) jit::verify(graph);
+  for (const jit::Pass& p : jit::passes()) {
+    if (!names.contains(p.name)) continue;
+    p.run(graph);
+    if (verify) jit::verify(graph);
+  }
+  auto kept = graph.captured.begin();  // unused ones were dropped, the others are in the same order
+  std::erase_if(captured, [&](const CapturedGuard& g) {
+    while (kept != graph.captured.end() && kept->slot < g.slot) ++kept;
+    return kept == graph.captured.end() || kept->slot != g.slot;
+  });
+}
 
 Entry& entry_of(PyObject* capsule) {
   void* p = PyCapsule_GetPointer(capsule, "deepseek.jit");
@@ -226,7 +115,7 @@ bool check_sharing(const std::vector<TensorGuard>& guards, Inputs tensors) {
   return true;
 }
 
-bool admits(const Entry& e, PyObject* args, PyObject* kwargs, TensorList& tensors, std::string* why) {
+bool admits(Entry& e, PyObject* args, PyObject* kwargs, TensorList& tensors, std::string* why) {
   if (!match(e.args, args, tensors, why) || !match(e.kwargs, kwargs, tensors, why)) return false;
   if (!(e.modes == ModeGuard())) {
     if (why) *why = "grad mode, inference mode, autocast or the default dtype changed";
@@ -242,9 +131,12 @@ bool admits(const Entry& e, PyObject* args, PyObject* kwargs, TensorList& tensor
     if (why) *why = "other arguments share memory";
     return false;
   }
-  for (size_t i = 0; i < e.captured.size(); ++i) {
+  e.prepare();
+  auto c = e.graph.captured.begin();
+  for (const CapturedGuard& g : e.captured) {
+    while (c->slot != g.slot) ++c;
     std::string detail;
-    if (check(e.captured[i], e.graph.captured[i].tensor, why ? &detail : nullptr)) continue;
+    if (check(g.guard, c->tensor, why ? &detail : nullptr)) continue;
     if (why) *why = "a tensor the function captured: " + detail;
     return false;
   }
@@ -264,60 +156,17 @@ bool admits(const Entry& e, PyObject* args, PyObject* kwargs, TensorList& tensor
   return true;
 }
 
-// State of the program: tuples (kind, container, key, expected), made by deepseek/jit/guards.py.
-enum StateKind { kDictItem, kDictSize, kListSize, kListItem, kCell, kAttribute };
-
-bool holds(PyObject* guard) {
-  PyObject* container = PyTuple_GET_ITEM(guard, 1);
-  PyObject* key = PyTuple_GET_ITEM(guard, 2);
-  PyObject* expected = PyTuple_GET_ITEM(guard, 3);
-  switch (PyLong_AsLong(PyTuple_GET_ITEM(guard, 0))) {
-    case kDictItem: {
-      PyObject* now = PyDict_GetItem(container, key);
-      return now && (now == expected || same_value(now, expected));
-    }
-    case kDictSize:
-      return PyDict_GET_SIZE(container) == PyLong_AsSsize_t(expected);
-    case kListSize:
-      return PyList_GET_SIZE(container) == PyLong_AsSsize_t(expected);
-    case kListItem: {
-      const Py_ssize_t i = PyLong_AsSsize_t(key);
-      if (i >= PyList_GET_SIZE(container)) return false;
-      PyObject* now = PyList_GET_ITEM(container, i);
-      return now == expected || same_value(now, expected);
-    }
-    case kAttribute: {
-      PyObject* now = PyObject_GetAttr(container, key);
-      if (!now) PyErr_Clear();
-      const bool same = now && (now == expected || same_value(now, expected));
-      Py_XDECREF(now);
-      return same;
-    }
-    case kCell: {
-      PyObject* now = PyCell_GET(container);
-      return now && (now == expected || same_value(now, expected));
-    }
-  }
-  return false;
-}
-
-PyObject* failed_guard(PyObject* guards) {  // borrowed; null when all hold
-  for (Py_ssize_t i = 0; i < PyList_GET_SIZE(guards); ++i)
-    if (!holds(PyList_GET_ITEM(guards, i))) return PyList_GET_ITEM(guards, i);
-  return nullptr;
-}
-
 // _jit_call(entries, args, kwargs): the result of the first entry that fits, NotImplemented when none does, Ellipsis
-// while another call is being recorded. entries: a list of (entry, state guards).
+// while another call is being recorded. entries: a list of (entry, state).
 PyObject* jit_call(PyObject*, PyObject* const* a, Py_ssize_t) {
   return guarded([&]() -> PyObject* {
     if (mode().recorder) return Py_NewRef(Py_Ellipsis);
     PyObject* entries = a[0];
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(entries); ++i) {
       const py::object pair = py::reinterpret_borrow<py::object>(PyList_GET_ITEM(entries, i));
-      const Entry& e = entry_of(PyTuple_GET_ITEM(pair.ptr(), 0));
+      Entry& e = entry_of(PyTuple_GET_ITEM(pair.ptr(), 0));
       TensorList in, out;
-      if (!admits(e, a[1], a[2], in, nullptr) || failed_guard(PyTuple_GET_ITEM(pair.ptr(), 1))) continue;
+      if (!admits(e, a[1], a[2], in, nullptr) || !state_of(PyTuple_GET_ITEM(pair.ptr(), 1)).unchanged()) continue;
       if (!jit::replay(e.graph, in, out)) continue;
       if (i > 0) {  // most recently used first
         PyList_SetSlice(entries, i, i + 1, nullptr);
@@ -329,87 +178,118 @@ PyObject* jit_call(PyObject*, PyObject* const* a, Py_ssize_t) {
     return Py_NewRef(Py_NotImplemented);
   });
 }
-PyMethodDef jit_call_def{"_jit_call", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(jit_call)), METH_FASTCALL,
-                         "Replay the first recorded call that fits."};
 
-// _jit_record(function, args, kwargs, passes, verify) -> (result, entry or None, why not).
-py::tuple record(const py::object& function, const py::tuple& args, const py::dict& kwargs, const py::list& passes,
-                 bool verify) {
-  auto e = std::make_unique<Entry>();
+// Runs the function and writes down what it does. Returns why that cannot be replayed.
+std::string record(Entry& e, State& state, PyObject* function, PyObject* args, PyObject* kwargs, py::object& result) {
   TensorList in, out;
-  e->args = flatten(args.ptr(), in);
-  e->kwargs = flatten(kwargs.ptr(), in);
-  for (const Tensor& t : in) e->inputs.push_back(guard_of(t));
-  note_sharing(e->inputs, in);
-  e->modes = {};
-  py::object result;
-  std::string why;
-  {
-    Recording recording(in);
-    result = function(*args, **kwargs);
-    e->result = flatten(result.ptr(), out);
-    why = recording.finish(out);
-    if (holds_object(e->result) && why.empty())
-      why = "it returns an object that is neither a tensor, a number, a string nor a container of them";
-    if (!(e->modes == ModeGuard())) why = "it changes grad mode, inference mode, autocast or the default dtype";
-    if (result.is(py::ellipsis()))
-      why = "it returns an Ellipsis";  // which means something else to the caller of _jit_call
-    e->graph = std::move(recording.graph());
-  }
-  if (!why.empty()) return py::make_tuple(result, py::none(), why);
-  if (verify) jit::verify(e->graph);
-  for (const jit::Pass& p : jit::passes()) {
-    if (!passes.contains(p.name)) continue;
-    p.run(e->graph);
-    if (verify) jit::verify(e->graph);
-  }
-  for (const jit::Captured& c : e->graph.captured) e->captured.push_back(guard_of(c.tensor));
-  const py::capsule capsule(e.release(), "deepseek.jit", [](void* p) { delete static_cast<Entry*>(p); });
-  return py::make_tuple(result, capsule, "");
+  e.args = flatten(args, in);
+  e.kwargs = flatten(kwargs, in);
+  for (const Tensor& t : in) e.inputs.push_back(guard_of(t));
+  note_sharing(e.inputs, in);
+  state.note(function, args, kwargs);
+  Recording recording(in);
+  result = py::reinterpret_steal<py::object>(checked(PyObject_Call(function, args, kwargs)));
+  e.result = flatten(result.ptr(), out);
+  const std::string why = recording.finish(out);
+  if (result.is(py::ellipsis())) return "it returns an Ellipsis";  // which means something else to _jit_call's caller
+  if (!(e.modes == ModeGuard())) return "it changes grad mode, inference mode, autocast or the default dtype";
+  if (!why.empty()) return why;
+  if (holds_object(e.result))
+    return "it returns an object that is neither a tensor, a number, a string nor a container of them";
+  if (!state.refusal().empty()) return state.refusal();
+  if (const std::string change = state.change(); !change.empty()) return "it changes the program's state: " + change;
+  e.graph = std::move(recording.graph());
+  for (const jit::Captured& c : e.graph.captured)
+    if (!c.constant) e.captured.push_back({c.slot, guard_of(c.tensor)});
+  return {};
+}
+
+// _jit_record(function, args, kwargs, passes, verify) -> (result, (entry, state) or None, why not).
+PyObject* jit_record(PyObject*, PyObject* const* a, Py_ssize_t) {
+  return guarded([&]() -> PyObject* {
+    auto e = std::make_unique<Entry>();
+    const py::object state = py::reinterpret_steal<py::object>(new_state());
+    py::object result;
+    const std::string why = record(*e, state_of(state.ptr()), a[0], a[1], a[2], result);
+    if (!why.empty()) return py::make_tuple(result, py::none(), why).release().ptr();
+    e->passes = py::reinterpret_borrow<py::object>(a[3]);
+    e->verify = a[4] == Py_True;
+    if (e->verify) e->prepare();
+    const py::capsule entry(e.release(), "deepseek.jit", [](void* p) { delete static_cast<Entry*>(p); });
+    return py::make_tuple(result, py::make_tuple(entry, state), py::str()).release().ptr();
+  });
 }
 
 // Runs a Python function for real on every replay.
 class PythonCall final : public jit::HostCall {
  public:
-  PythonCall(py::object function, py::object name) : function_(std::move(function)), name_(std::move(name)) {}
+  PythonCall(PyObject* function, Tree args, Tree kwargs)
+      : function_(py::reinterpret_borrow<py::object>(function)), args_(std::move(args)), kwargs_(std::move(kwargs)) {}
   ~PythonCall() override {
     const py::gil_scoped_acquire lock;
     function_ = py::object();
-    name_ = py::object();
+    args_ = kwargs_ = Tree();
   }
   std::string name() const override {
     const py::gil_scoped_acquire lock;
-    return name_.cast<std::string>();
+    return py::getattr(function_, "__qualname__", py::str("a function")).cast<std::string>();
   }
   TensorList call(Inputs in) override {
     const py::gil_scoped_acquire lock;
-    py::list tensors;
-    for (const Tensor& t : in) tensors.append(t);
-    const py::object result = function_(tensors);
+    const TensorList tensors(in);
+    size_t next = 0;
+    const auto args = py::reinterpret_steal<py::object>(checked(build(args_, tensors, next)));
+    const auto kwargs = py::reinterpret_steal<py::object>(checked(build(kwargs_, tensors, next)));
+    const auto result =
+        py::reinterpret_steal<py::object>(checked(PyObject_Call(function_.ptr(), args.ptr(), kwargs.ptr())));
     TensorList out;
     flatten(result.ptr(), out);
     return out;
   }
 
  private:
-  py::object function_, name_;
+  py::object function_;
+  Tree args_, kwargs_;
 };
 
-// Puts `tensors` back in the places of those in `structure`.
-py::object rebuild(const Tree& t, const py::list& tensors) {
-  TensorList list;
-  for (const py::handle h : tensors) list.push_back(h.cast<Tensor>());
-  size_t next = 0;
-  return py::reinterpret_steal<py::object>(checked(build(t, list, next)));
+// _jit_host(function, args, kwargs): calls function(*args, **kwargs) now, unrecorded, and again on every replay.
+PyObject* jit_host(PyObject*, PyObject* const* a, Py_ssize_t) {
+  return guarded([&]() -> PyObject* {
+    auto* recording = dynamic_cast<Recording*>(mode().recorder);
+    DS_CHECK(recording, "jit: nothing is being recorded");
+    TensorList in, out;
+    Tree args = flatten(a[1], in), kwargs = flatten(a[2], in);
+    py::object result;
+    {
+      const RecorderPause pause;
+      result = py::reinterpret_steal<py::object>(checked(PyObject_Call(a[0], a[1], a[2])));
+    }
+    if (holds_object(flatten(result.ptr(), out)))
+      recording->refuse("a function that runs on every replay returns an object");
+    recording->record_host(Ref<jit::HostCall>(new PythonCall(a[0], std::move(args), std::move(kwargs))), in, out);
+    return result.release().ptr();
+  });
 }
+
+PyObject* jit_recording(PyObject*, PyObject*) { return PyBool_FromLong(mode().recorder != nullptr); }
+
+template <class F>
+PyCFunction method(F* f) {
+  return reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(f));
+}
+PyMethodDef methods[] = {
+    {"_jit_call", method(jit_call), METH_FASTCALL, "Replay the first recorded call that fits."},
+    {"_jit_record", method(jit_record), METH_FASTCALL, "Call a function and write down what it does."},
+    {"_jit_host", method(jit_host), METH_FASTCALL, "Call a function now and on every replay."},
+    {"_jit_recording", method(jit_recording), METH_NOARGS, "Whether a call is being written down."},
+};
 
 }  // namespace
 
 void bind_jit(py::module_& m) {
-  m.attr("_jit_call") = py::reinterpret_steal<py::object>(PyCFunction_New(&jit_call_def, nullptr));
-  m.def("_jit_record", record, py::arg("function"), py::arg("args"), py::arg("kwargs"), py::arg("passes"),
-        py::arg("verify"));
-  m.def("_jit_recording", [] { return mode().recorder != nullptr; });
+  bind_jit_state();
+  for (PyMethodDef& def : methods)
+    m.attr(def.ml_name) = py::reinterpret_steal<py::object>(PyCFunction_New(&def, nullptr));
   m.def(
       "_jit_refuse",
       [](const std::string& why) {
@@ -417,7 +297,13 @@ void bind_jit(py::module_& m) {
       },
       py::arg("why"));
   m.def(
-      "_jit_text", [](const py::object& entry) { return jit::to_text(entry_of(entry.ptr()).graph); }, py::arg("entry"));
+      "_jit_text",
+      [](const py::object& entry) {
+        Entry& e = entry_of(entry.ptr());
+        e.prepare();
+        return jit::to_text(e.graph);
+      },
+      py::arg("entry"));
   m.def(
       "_jit_why",
       [](const py::object& entry, const py::tuple& args, const py::dict& kwargs) {
@@ -427,41 +313,12 @@ void bind_jit(py::module_& m) {
       },
       py::arg("entry"), py::arg("args"), py::arg("kwargs"));
   m.def(
-      "_jit_failed_guard",
-      [](const py::list& guards) -> py::object {
-        PyObject* g = failed_guard(guards.ptr());
-        return g ? py::reinterpret_borrow<py::object>(g) : py::none();
-      },
-      py::arg("guards"));
+      "_jit_change", [](const py::object& state) { return state_of(state.ptr()).change(); }, py::arg("state"));
   m.def("_jit_passes", [] {
     py::dict d;
     for (const jit::Pass& p : jit::passes()) d[p.name] = p.doc;
     return d;
   });
-  // Calls function(*args, **kwargs) now, unrecorded, and again on every replay.
-  m.def(
-      "_jit_host",
-      [](const py::object& function, const py::tuple& args, const py::dict& kwargs) {
-        auto* recording = dynamic_cast<Recording*>(mode().recorder);
-        DS_CHECK(recording, "jit: nothing is being recorded");
-        TensorList in, out;
-        auto call = std::make_shared<Tree>(flatten(py::make_tuple(args, kwargs).ptr(), in));
-        py::object result;
-        {
-          const RecorderPause pause;
-          result = function(*args, **kwargs);
-        }
-        const Tree structure = flatten(result.ptr(), out);
-        if (holds_object(structure)) recording->refuse("a function that runs on every replay returns an object");
-        const py::object again = py::cpp_function([function, call](const py::list& tensors) {
-          const py::tuple both = rebuild(*call, tensors);
-          return function(*py::tuple(both[0]), **py::dict(both[1]));
-        });
-        const py::object name = py::getattr(function, "__qualname__", py::str("a function"));
-        recording->record_host(Ref<jit::HostCall>(new PythonCall(again, name)), in, out);
-        return result;
-      },
-      py::arg("function"), py::arg("args"), py::arg("kwargs"));
 }
 
 }  // namespace deepseek::python

@@ -262,6 +262,7 @@ DS_METHOD(m_item) {
 }
 DS_METHOD(m_data_ptr) {
   refuse_capture("data_ptr() is read");
+  unwrap(self).storage()->expose();
   return PyLong_FromVoidPtr(unwrap(self).data_ptr());
 }
 DS_METHOD(m_storage_offset) { return PyLong_FromLongLong(cell_of(self).offset); }

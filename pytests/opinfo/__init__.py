@@ -9,6 +9,7 @@ from . import (  # noqa: F401
     matmul,
     nn,
     pointwise,
+    quant,
     random,
     reduce,
     shape,

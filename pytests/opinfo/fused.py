@@ -177,6 +177,39 @@ op(
     **CLOSE,
     rows=[S(T(37, 129), I(37, hi=129), None, -100, 0.1)],
 )
+
+
+def linear_cross_entropy(
+    x: np.ndarray, w: np.ndarray, bias: Any, target: np.ndarray, ignore: int, smoothing: float, mean: bool, needs: int
+) -> tuple[Any, ...]:
+    logits = x @ w.T + (0 if bias is None else bias)
+    t = target_rows(logits, target, None, ignore, smoothing)
+    total = (target != ignore).sum() if mean else 1
+    slope = (np.exp(log_softmax(logits, 1)) * t.sum(1, keepdims=True) - t) / total
+    grads = (slope @ w, slope.T @ x, slope.sum(0))
+    return -(t * log_softmax(logits, 1)).sum() / total, *[
+        g if needs >> i & 1 and (i < 2 or bias is not None) else np.zeros(0) for i, g in enumerate(grads)
+    ]
+
+
+op(
+    "_linear_cross_entropy",
+    linear_cross_entropy,
+    S(T(3, 5), T(4, 5), None, A([0, 3, 1]), -100, 0.0, True, 3),
+    S(T(3, 5), T(4, 5), T(4), A([0, -100, 1]), -100, 0.2, True, 7),
+    S(T(3, 5), T(4, 5), T(4), A([0, 3, 1]), -100, 0.0, False, 0),
+    S(T(0, 5), T(4, 5), T(4), I(0, hi=1), -100, 0.0, False, 7),
+    out="stat",
+    scalar=False,
+    big=[S(T(300, 33), T(1009, 33), T(1009), I(300, hi=1009), -100, 0.1, True, 7)],
+    errors=[
+        E(RuntimeError, r"\[N, D\]", T(3, 5), T(4, 6), None, A([0, 1, 2]), -100, 0.0, True, 0),
+        E(RuntimeError, "linear_bias", T(3, 5), T(4, 5), T(5), A([0, 1, 2]), -100, 0.0, True, 0),
+    ],
+    tol=4,
+    low_tol=2,
+    no_rows="the loss is one number of all rows; linear_cross_entropy(reduction='none') has rows",
+)
 LSE = lit(np.log(np.exp(X).sum(1)))
 op(
     "_cross_entropy_backward",

@@ -41,8 +41,8 @@ KNOWN = (
     ),
     Known(
         r"nn\.functional\.scaled_dot_product_attention",
-        r"^\S+ \[function (bfloat16|float16)\] values",
-        "16-bit scores are rounded before the softmax: attention is a composition of plain ops, not one kernel",
+        r"^\S+ \[function bfloat16\] values",
+        "weights are rounded to bfloat16 for their product with the values, as PyTorch's own fused kernel does",
     ),
     Known("topk", r"\] \[1\] values", "which of equal elements is taken is not defined; ours is the first"),
     Known("kthvalue", r"\] \[1\] values", "which of equal elements is taken is not defined; ours is the first"),

@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # names that load on first use: see _lazy.py
     from deepseek import models as models
     from deepseek import nn as nn
     from deepseek import optim as optim
+    from deepseek import quantization as quantization
     from deepseek import random as random
     from deepseek import testing as testing
     from deepseek import utils as utils

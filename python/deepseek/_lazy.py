@@ -6,8 +6,8 @@ import importlib
 from typing import Any
 
 SUBMODULES = (
-    "amp", "autograd", "cli", "cuda", "io", "jit", "linalg", "models", "nn", "optim", "random", "return_types",
-    "testing", "train", "utils", "version",
+    "amp", "autograd", "cli", "cuda", "io", "jit", "linalg", "models", "nn", "optim", "quantization", "random",
+    "return_types", "testing", "train", "utils", "version",
 )  # fmt: skip
 # name: (module, its name there)
 ATTRIBUTES = {

@@ -16,6 +16,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from deepseek._C import LoadError, _io
+from deepseek._storage import address_of
 from deepseek.io.safetensors import _open, _parse
 
 if TYPE_CHECKING:
@@ -208,7 +209,7 @@ class _Span(NamedTuple):
 
 def _span(tensor: Tensor, index: int) -> _Span:
     reach = [(n - 1) * s * tensor.element_size() for n, s in zip(tensor.shape, tensor.stride(), strict=True)]
-    start = tensor.data_ptr()
+    start = address_of(tensor)
     return _Span(
         start + sum(r for r in reach if r < 0), start + sum(r for r in reach if r > 0) + tensor.element_size(), index
     )
@@ -253,19 +254,22 @@ def _place_cluster(
     size = members[0].element_size()
     begin, end = min(span.begin for span in cluster), max(span.end for span in cluster)
     length = (end - begin) // size
-    one_dtype = all(t.dtype == members[0].dtype and (t.data_ptr() - begin) % size == 0 for t in members)
+    one_dtype = all(t.dtype == members[0].dtype and (address_of(t) - begin) % size == 0 for t in members)
     alone = len(members) == 1
     # A lone tensor needs its span only where that is no larger than its values (a transposed or expanded one).
     if not one_dtype or (alone and (members[0].is_contiguous() or length > members[0].numel())):
         stored.extend((names[span.number], tensor) for span, tensor in zip(cluster, members, strict=True))
         return
     whole = [t for t in members if t.is_contiguous() and t.numel() == length]
-    base = whole[0] if whole else _io.strided_view(members[0], [length], [1], (begin - members[0].data_ptr()) // size)
+    base = whole[0] if whole else _io.strided_view(members[0], [length], [1], (begin - address_of(members[0])) // size)
     name = names[cluster[0].number]
     stored.append((name, base))
     for span, tensor in zip(cluster, members, strict=True):
         table[span.number].update(
-            name=name, size=list(tensor.shape), stride=list(tensor.stride()), offset=(tensor.data_ptr() - begin) // size
+            name=name,
+            size=list(tensor.shape),
+            stride=list(tensor.stride()),
+            offset=(address_of(tensor) - begin) // size,
         )
 
 

@@ -11,6 +11,11 @@ if TYPE_CHECKING:
 __all__ = ["UntypedStorage"]
 
 
+def address_of(tensor: Tensor) -> int:
+    """``tensor.data_ptr()`` for those who only look: that one says that the memory is in other hands from now on."""
+    return tensor._storage_ptr() + tensor.storage_offset() * tensor.element_size()
+
+
 class UntypedStorage:
     """A block of bytes that one or more tensors show. Equal when it is the same block."""
 
@@ -19,6 +24,7 @@ class UntypedStorage:
 
     def data_ptr(self) -> int:
         """Address of the first byte."""
+        self._keep.data_ptr()  # from here on the memory is in other hands
         return self._keep._storage_ptr()
 
     def nbytes(self) -> int:
@@ -34,10 +40,10 @@ class UntypedStorage:
         return CPU
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, UntypedStorage) and self.data_ptr() == other.data_ptr()
+        return isinstance(other, UntypedStorage) and self._keep._storage_ptr() == other._keep._storage_ptr()
 
     def __hash__(self) -> int:
-        return hash(self.data_ptr())
+        return hash(self._keep._storage_ptr())
 
     def __repr__(self) -> str:
-        return f"<deepseek.UntypedStorage of {self.nbytes()} bytes at {self.data_ptr():#x}>"
+        return f"<deepseek.UntypedStorage of {self.nbytes()} bytes at {self._keep._storage_ptr():#x}>"

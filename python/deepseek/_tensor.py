@@ -5,7 +5,7 @@ from __future__ import annotations
 from deepseek import _C
 from deepseek._C import Tensor
 from deepseek._device import CPU, device
-from deepseek._storage import UntypedStorage
+from deepseek._storage import UntypedStorage, address_of
 from deepseek._tensor_copy import __copy__, __deepcopy__, __reduce_ex__
 from deepseek._tensor_str import tensor_text
 
@@ -388,7 +388,7 @@ def is_same_size(self: Tensor, other: Tensor) -> bool:
 def is_set_to(self: Tensor, tensor: Tensor) -> bool:
     """True when both show the same memory with the same shape and strides."""
     return (
-        self.data_ptr() == tensor.data_ptr()
+        address_of(self) == address_of(tensor)
         and self._storage_ptr() == tensor._storage_ptr()
         and self.shape == tensor.shape
         and self.stride() == tensor.stride()

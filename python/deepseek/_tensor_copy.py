@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from deepseek import _C
 from deepseek._C import Tensor
+from deepseek._storage import address_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def _rebuild(kind: type[Tensor], raw: bytes, dtype: dtype, shape: tuple[int, ...
     import ctypes
 
     data = _C.empty(shape, dtype=dtype)
-    ctypes.memmove(data.data_ptr(), raw, len(raw))
+    ctypes.memmove(address_of(data), raw, len(raw))
     if kind is not Tensor:
         return Tensor._make_subclass(kind, data, requires_grad)
     return data.requires_grad_(requires_grad)
@@ -71,6 +72,6 @@ def __reduce_ex__(self: Tensor, protocol: Any) -> tuple[Any, ...]:
     import ctypes
 
     data = self.detach().contiguous()
-    raw = ctypes.string_at(data.data_ptr(), data.nbytes) if data.nbytes else b""
+    raw = ctypes.string_at(address_of(data), data.nbytes) if data.nbytes else b""
     arguments = (type(self), raw, self.dtype, tuple(self.shape), self.requires_grad)
     return (_rebuild, arguments, self.__dict__ or None)

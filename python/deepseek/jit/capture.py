@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from deepseek import _C
-from deepseek.jit.guards import Guards, describe, state_guards
 
 __all__ = ["Compiled", "compile", "disable", "is_recording"]
 
@@ -34,8 +33,7 @@ class Compiled:
         self._function = function
         self._passes = list(passes)
         self._verify = verify
-        self._entries: list[tuple[Any, list[Any]]] = []
-        self._guards: list[Guards] = []
+        self._entries: list[tuple[Any, Any]] = []  # the recorded call, the state of the program it relies on
         self._notes: list[str] = []
         self._refused: list[str] = []
         self._eager = False  # it cannot be replayed
@@ -74,13 +72,7 @@ class Compiled:
     def _record(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self._entries:
             self._note(self._why(args, kwargs))
-        guards = state_guards(self._function, args, kwargs)
         result, entry, why = _C._jit_record(self._function, args, kwargs, self._passes, self._verify)
-        why = why or guards.refusal
-        if not why:
-            changed = _C._jit_failed_guard(guards.checks)
-            if changed is not None:
-                why = f"it changes the program's state: {describe(guards, changed)}"
         if why:
             self._eager = True
             self._entries.clear()
@@ -92,19 +84,14 @@ class Compiled:
             self._eager = True
             self._note(f"runs eagerly from now on: the last {2 * MAX_RECORDINGS} calls all had to be recorded again")
             return result
-        self._entries.insert(0, (entry, guards.checks))
-        self._guards.insert(0, guards)
-        del self._entries[MAX_RECORDINGS:], self._guards[MAX_RECORDINGS:]
+        self._entries.insert(0, entry)
+        del self._entries[MAX_RECORDINGS:]
         return result
 
     def _why(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
         """What the most recent recording had against the call."""
-        entry, checks = self._entries[0]
-        why = _C._jit_why(entry, args, kwargs)
-        if not why:
-            failed = _C._jit_failed_guard(checks)
-            known = [g for g in self._guards if g.checks is checks]
-            why = describe(known[0], failed) if failed is not None else "a value it read back was another one"
+        entry, state = self._entries[0]
+        why = _C._jit_why(entry, args, kwargs) or _C._jit_change(state) or "a value it read back was another one"
         return f"recorded again: {why}"
 
     def _note(self, text: str) -> None:
@@ -129,7 +116,6 @@ class Compiled:
     def reset(self) -> None:
         """Forget all recordings."""
         self._entries.clear()
-        self._guards.clear()
         self._notes.clear()
         self._eager = False
         self._in_vain = 0

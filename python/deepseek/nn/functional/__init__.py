@@ -26,7 +26,7 @@ from deepseek.nn.functional._activation import (
     swiglu,
     tanh,
 )
-from deepseek.nn.functional._attention import rope, scaled_dot_product_attention
+from deepseek.nn.functional._attention import attention, rope, scaled_dot_product_attention
 from deepseek.nn.functional._basic import (
     bilinear,
     cosine_similarity,
@@ -48,6 +48,7 @@ from deepseek.nn.functional._loss import (
     huber_loss,
     kl_div,
     l1_loss,
+    linear_cross_entropy,
     mse_loss,
     nll_loss,
     smooth_l1_loss,
@@ -55,6 +56,7 @@ from deepseek.nn.functional._loss import (
 from deepseek.utils._nearest import missing_attribute
 
 __all__ = [
+    "attention",
     "bilinear",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
@@ -74,6 +76,7 @@ __all__ = [
     "layer_norm",
     "leaky_relu",
     "linear",
+    "linear_cross_entropy",
     "log_softmax",
     "logsigmoid",
     "mish",

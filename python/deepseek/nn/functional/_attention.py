@@ -52,6 +52,60 @@ def scaled_dot_product_attention(
     return _C.scaled_dot_product_attention(query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa)
 
 
+def attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    mask: Tensor | None = None,
+    sinks: Tensor | None = None,
+    is_causal: bool = False,
+    scale: float | None = None,
+    window: int | None = None,
+    softcap: float | None = None,
+    dropout_p: float = 0.0,
+    enable_gqa: bool = False,
+    query_start: int = 0,
+) -> Tensor:
+    """Attention with what `scaled_dot_product_attention` has no arguments for.
+
+    The result of a query has the same bits alone, beside other queries, with keys behind it cut off, and on any number
+    of threads. A query that sees no key gives zeros.
+
+    Args:
+        query: (batch, heads, L, E), or without the first dims.
+        key: (batch, heads, S, E).
+        value: (batch, heads, S, Ev).
+        mask: broadcastable to (batch, heads, L, S); bool (True takes part) or added to the scores. May be combined with
+            ``is_causal``.
+        sinks: (heads,): for each head a logit that takes its share of the weights and has no value. (Xiao et al., 2023)
+        is_causal: a query sees the keys up to its own position.
+        scale: 1/sqrt(E) when omitted.
+        window: a query sees keys less than this many positions away.
+        softcap: scores become ``softcap * tanh(score / softcap)``.
+        dropout_p: probability of dropping an attention weight, applied whenever it is above 0.
+        enable_gqa: key and value may have fewer heads, each shared by a group of query heads.
+        query_start: position of the first query, for ``is_causal`` and ``window``: the number of keys before it.
+
+    Returns:
+        (batch, heads, L, Ev).
+    """
+    return _C.attention(
+        query,
+        key,
+        value,
+        mask=mask,
+        sinks=sinks,
+        is_causal=is_causal,
+        scale=scale,
+        window=window,
+        softcap=softcap,
+        dropout_p=dropout_p,
+        enable_gqa=enable_gqa,
+        query_start=query_start,
+    )
+
+
 def canonical_mask(mask: Tensor | None, name: str, dtype: deepseek.dtype) -> Tensor | None:
     """A mask as numbers to add to the scores: True of a bool mask becomes -inf (means: leave out)."""
     if mask is None:

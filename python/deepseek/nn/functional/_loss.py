@@ -67,6 +67,44 @@ def cross_entropy(
     return _C.cross_entropy(input, target, weight, check_reduction(reduction), ignore_index, label_smoothing)
 
 
+def linear_cross_entropy(
+    input: Tensor,
+    linear_weight: Tensor,
+    target: Tensor,
+    *,
+    linear_bias: Tensor | None = None,
+    weight: Tensor | None = None,
+    reduction: str = "mean",
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """``cross_entropy(linear(input, linear_weight, linear_bias), target, ...)`` without storing the logits.
+
+    With class indices, a weight of two dims, no class weights and reduction "mean" or "sum", rows pass in blocks of at
+    most 16 million logits, and the gradients are formed in the forward pass, while a block exists. Any other call
+    stores the logits. Second derivatives work and store them too.
+
+    Args:
+        input: (D) or (N, D).
+        linear_weight: (C, D), or (C, d1, ..., D) for logits (N, C, d1, ...).
+        target: class indices (N) or (N, d1, ...), or probabilities of the logits' shape.
+        linear_bias: the weight's shape without D.
+        weight: (C) factor per class.
+        ignore_index: targets of this index count nothing; None means -100.
+        label_smoothing: share of the target spread evenly over all classes, in [0, 1].
+    """
+    return _C.linear_cross_entropy(
+        input,
+        linear_weight,
+        target,
+        linear_bias=linear_bias,
+        weight=weight,
+        reduction=check_reduction(reduction),
+        ignore_index=ignore_index,
+        label_smoothing=label_smoothing,
+    )
+
+
 def nll_loss(
     input: Tensor,
     target: Tensor,

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
+import deepseek
 from deepseek import Tensor
 from deepseek.nn import functional as F
 from deepseek.nn.functional._loss import refuse_legacy
+from deepseek.nn.modules._layers import Linear
 from deepseek.nn.modules.module import Module
 
 
@@ -54,6 +58,47 @@ class CrossEntropyLoss(_WeightedLoss):
             weight=self.weight,
             ignore_index=self.ignore_index,
             reduction=self.reduction,
+            label_smoothing=self.label_smoothing,
+        )
+
+
+class LinearCrossEntropyLoss(_WeightedLoss):
+    """A linear layer without activation, and the cross entropy of its outputs, whose logits are never stored.
+
+    Input (in_features) or (N, in_features), target class indices () or (N, *out_features); see
+    :func:`deepseek.nn.functional.linear_cross_entropy`. The layer is ``self.linear``.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        num_classes: int,
+        *,
+        out_features: tuple[int, ...] = (),
+        bias: bool = False,
+        device: object = None,
+        dtype: deepseek.dtype | None = None,
+        weight: Tensor | None = None,
+        reduction: str = "mean",
+        ignore_index: int | None = None,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__(weight, reduction=reduction)
+        self.out_shape = (num_classes, *out_features)
+        self.linear = Linear(in_features, math.prod(self.out_shape), bias=bias, device=device, dtype=dtype)
+        self.ignore_index = ignore_index
+        self.label_smoothing = label_smoothing
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        bias = self.linear.bias
+        return F.linear_cross_entropy(
+            input,
+            self.linear.weight.reshape(*self.out_shape, -1),
+            target,
+            linear_bias=None if bias is None else bias.reshape(self.out_shape),
+            weight=self.weight,
+            reduction=self.reduction,
+            ignore_index=self.ignore_index,
             label_smoothing=self.label_smoothing,
         )
 

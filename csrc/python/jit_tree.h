@@ -1,0 +1,32 @@
+// Arguments and results of captured calls: the structure they have, and values compared as the guards compare them.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "python/python.h"
+
+namespace deepseek::python {
+
+// The structure of arguments or of a result: containers, tensors by number, everything else by value.
+struct Tree {
+  enum Kind : uint8_t { kTensor, kValue, kObject, kTuple, kList, kDict };
+  Kind kind = kValue;
+  pybind11::object value;  // kValue, kObject; the type of a tuple or list
+  std::vector<pybind11::object> keys;
+  std::vector<Tree> children;
+};
+
+Tree flatten(PyObject* o, TensorList& tensors);
+// Collects the tensors of `o` when it has the structure and values of `t`. `why`, where given, says what differs.
+bool match(const Tree& t, PyObject* o, TensorList& tensors, std::string* why);
+// A new reference to such an object with `tensors` from `next` on in their places.
+PyObject* build(const Tree& t, const TensorList& tensors, size_t& next);
+bool holds_object(const Tree& t);
+
+// The same object, or an equal number (a float by its bits), string, tuple or the like.
+bool same_value(PyObject* a, PyObject* b);
+// repr(), cut to 60 characters.
+std::string show(PyObject* o);
+
+}  // namespace deepseek::python

@@ -1,0 +1,165 @@
+"""deepseek.quantization: weights in few bits, their errors, products, gradients and packed copies."""
+
+from __future__ import annotations
+
+import deepseek
+import numpy as np
+import pytest
+from deepseek import nn
+from deepseek.quantization import FORMATS, QuantizedTensor, dequantize, qlinear, quantize
+
+CASES = [
+    ("int8", 0), ("int8", 32), ("int8", 64), ("int8", 128), ("int4", 32), ("int4", 64), ("int4", 128),
+    ("int4_zero", 32), ("int4_zero", 64), ("int4_zero", 128), ("fp8", 128),
+]  # fmt: skip
+each_case = pytest.mark.parametrize(("name", "block"), CASES, ids=[f"{n}-{b}" for n, b in CASES])
+# Of normal weights: root of the mean square of the error, as a share of theirs (bounds 3 % above what is measured);
+# largest error, as a share of the largest weight.
+ERRORS = {
+    ("int8", 0): (0.0081, 0.5 / 127), ("int8", 32): (0.0055, 0.5 / 127), ("int8", 64): (0.0061, 0.5 / 127),
+    ("int8", 128): (0.0067, 0.5 / 127), ("int4", 32): (0.0885, 1 / 8), ("int4", 64): (0.098, 1 / 8),
+    ("int4", 128): (0.1065, 1 / 8), ("int4_zero", 32): (0.083, 0.5 / 7.5), ("int4_zero", 64): (0.0935, 0.5 / 7.5),
+    ("int4_zero", 128): (0.1035, 0.5 / 7.5), ("fp8", 128): (0.0273, 1 / 16),
+}  # fmt: skip
+
+
+def weight(*shape: int, seed: int = 0) -> deepseek.Tensor:
+    deepseek.manual_seed(seed)
+    return deepseek.randn(*shape) * 0.02
+
+
+@each_case
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", "float64"])
+def test_error_table(name: str, block: int, dtype: str) -> None:
+    w = weight(384, 1000).to(getattr(deepseek, dtype))
+    error = quantize(w, name, block).dequantize(deepseek.float64) - w.double()
+    rms = (error.square().mean().sqrt() / w.double().square().mean().sqrt()).item()
+    most = (error.abs().max() / w.double().abs().max()).item()
+    assert rms <= ERRORS[name, block][0] and most <= 1.02 * ERRORS[name, block][1], (rms, most)
+    assert rms > 0.95 * ERRORS[name, block][0], "the bound is too loose"
+
+
+@each_case
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_product_error(name: str, block: int, dtype: str) -> None:
+    """Of the product: the weight's error, the input's (about 1 % of a row in 127 steps), and the result's dtype's."""
+    w, x = weight(96, 500), weight(33, 500, seed=1).to(getattr(deepseek, dtype))
+    q = quantize(w, name, block)
+    exact = x.double() @ q.dequantize(deepseek.float64).t()
+    error = (qlinear(x, q).double() - exact).square().mean().sqrt() / exact.square().mean().sqrt()
+    bound = {"float32": 1e-6, "bfloat16": 4e-3}[dtype] if name == "fp8" else 0.012
+    assert error.item() < bound
+
+
+@each_case
+def test_round_trip_is_exact(name: str, block: int) -> None:
+    q = quantize(weight(131, 301), name, block)
+    again = quantize(q.dequantize(), name, block)
+    for part in ("codes", "scales"):
+        a, b = getattr(q, part).float(), getattr(again, part).float()
+        assert a.dtype == b.dtype and (a == b).all()
+    assert (q.zeros is None) == (name != "int4_zero")
+    if q.zeros is not None:
+        assert again.zeros is not None and (q.zeros == again.zeros).all()
+
+
+@each_case
+def test_gradients_are_those_of_the_dequantized_weight(name: str, block: int) -> None:
+    q = quantize(weight(17, 70), name, block)
+    x, bias = deepseek.randn(2, 3, 70, requires_grad=True), deepseek.randn(17, requires_grad=True)
+    g = deepseek.randn(2, 3, 17)
+    got = deepseek.autograd.grad(qlinear(x, q, bias), [x, bias], [g], create_graph=True)
+    want = deepseek.autograd.grad(nn.functional.linear(x, q.dequantize(), bias), [x, bias], [g])
+    for a, b in zip(got, want, strict=True):
+        assert deepseek.equal(a, b)
+
+
+def test_scales_that_require_grad_are_refused() -> None:
+    q = quantize(weight(8, 64), "int4")
+    q.scales.requires_grad_(True)
+    with pytest.raises(RuntimeError, match="not differentiable"):
+        qlinear(weight(2, 64), q)
+    with deepseek.no_grad():
+        qlinear(weight(2, 64), q)
+
+
+def test_a_write_to_codes_or_scales_counts() -> None:
+    q, x = quantize(weight(40, 96), "int4"), weight(3, 96, seed=2)
+    before = qlinear(x, q)
+    assert deepseek.equal(before, qlinear(x, q))
+    q.codes[5] = q.codes[6].clone()
+    q.scales[5] = q.scales[6]
+    changed = qlinear(x, q)
+    assert deepseek.equal(changed[:, 5], before[:, 6]) and deepseek.equal(changed[:, :5], before[:, :5])
+    q.scales.mul_(2)
+    assert deepseek.equal(qlinear(x, q), 2 * changed)
+
+
+def test_a_write_by_numpy_counts() -> None:
+    q, x = quantize(weight(40, 96), "int8"), weight(3, 96, seed=2)
+    before = qlinear(x, q)
+    array = q.codes.numpy()
+    assert deepseek.equal(before, qlinear(x, q))
+    array[5] = array[6]
+    q.scales.numpy()[5] = q.scales[6].item()
+    assert deepseek.equal(qlinear(x, q)[:, 5], before[:, 6])
+    address = quantize(weight(40, 96), "int8")
+    qlinear(x, address)
+    assert address.codes.data_ptr() > 0
+
+
+def test_packed_weights_are_made_once_and_freed() -> None:
+    q, x = quantize(weight(512, 1024), "int8"), weight(1, 1024)
+    deepseek.zeros(1)
+    before = deepseek.memory_stats()["allocated_bytes"]
+    y = qlinear(x, q)
+    packed = deepseek.memory_stats()["allocated_bytes"] - before
+    assert 512 * 1024 <= packed < 600 * 1024
+    for _ in range(3):
+        y = qlinear(x, q)
+    assert deepseek.memory_stats()["allocated_bytes"] - before == packed
+    del y, q
+    assert deepseek.memory_stats()["allocated_bytes"] < before
+
+
+def test_captured_functions() -> None:
+    q, x = quantize(weight(40, 96), "int4"), weight(3, 96)
+    step = deepseek.jit(lambda x: qlinear(x, q).relu())
+    assert deepseek.equal(step(x), step(x)) and deepseek.equal(step(x), qlinear(x, q).relu())
+
+
+def test_parts_in_other_layouts() -> None:
+    q, x = quantize(weight(40, 96), "int4_zero"), weight(6, 96)
+    assert q.zeros is not None
+    wide = [deepseek.stack([t, t], -1)[..., 0] for t in (q.codes, q.scales, q.zeros)]
+    other = QuantizedTensor(wide[0], wide[1], wide[2], q.format, q.block, q.shape)
+    assert not wide[0].is_contiguous()
+    assert deepseek.equal(qlinear(x, q), qlinear(x, other)) and deepseek.equal(q.dequantize(), other.dequantize())
+    assert deepseek.equal(qlinear(x.t().contiguous().t(), q), qlinear(x, q))
+
+
+def test_parts_are_checked() -> None:
+    q = quantize(weight(4, 64), "int8", 32)
+    with pytest.raises(RuntimeError, match="codes have 4 rows"):
+        QuantizedTensor(q.codes, q.scales, None, "int8", 32, (5, 64))
+    with pytest.raises(RuntimeError, match="scales must be float32 of shape"):
+        QuantizedTensor(q.codes, q.scales, None, "int8", 64, (4, 64))
+    with pytest.raises(ValueError, match="'int4_zero' or 'fp8', got 'nf4'"):
+        quantize(weight(4, 64), "nf4")
+
+
+def test_defaults_and_text() -> None:
+    for name, block in FORMATS.items():
+        q = quantize(weight(8, 128), name)
+        assert (q.format, q.block, q.shape) == (name, block, (8, 128))
+    q = quantize(weight(8, 128), "int4")
+    assert repr(q) == "QuantizedTensor(8 x 128, int4, blocks of 32, 640 bytes)" and q.nbytes == 640
+    assert "a scale for each row" in repr(quantize(weight(8, 128), "int8"))
+    assert dequantize(q).dtype == deepseek.float32 and dequantize(q, deepseek.bfloat16).dtype == deepseek.bfloat16
+
+
+def test_numpy_sees_the_documented_nibbles() -> None:
+    w = deepseek.tensor([[-8.0, 7, 1, 0, -3]])
+    assert quantize(w, "int4").codes.numpy().tolist() == [[0xF0, 0x89, 0x05]]
+    values = np.arange(-127, 128, dtype=np.float32)[None]
+    assert (quantize(deepseek.from_numpy(values), "int8").codes.numpy() == values).all()
