@@ -293,7 +293,6 @@ def test_the_language_models_step(experts: int) -> None:
     deepseek.manual_seed(0)
     eager = LanguageModel(config)
     captured = copy.deepcopy(eager)
-    tokens = deepseek.randint(0, 256, (2, config.context + 1))
 
     def make(model: Any) -> Any:
         optimizer = optim.AdamW(model.parameters(), lr=1e-3)
@@ -309,11 +308,11 @@ def test_the_language_models_step(experts: int) -> None:
         return step
 
     plain, compiled = make(eager), deepseek.jit(make(captured), verify=True)
-    for _ in range(3):
+    for _ in range(4):  # other tokens go to other experts, in the same recording
+        tokens = deepseek.randint(0, 256, (2, config.context + 1))
         assert plain(tokens).item() == compiled(tokens).item()
-    # How many tokens an expert gets is read back after the router's load was counted.
-    assert bool(compiled._entries) == (experts == 0), compiled.explain()
-    assert experts == 0 or "read back after" in compiled.explain()
+    assert compiled._entries, compiled.explain()
+    assert recordings(compiled) <= 2, compiled.explain()
     for p, q in zip(eager.parameters(), captured.parameters(), strict=True):
         assert p.equal(q)
 
