@@ -311,9 +311,7 @@ def test_the_language_models_step(experts: int) -> None:
     plain, compiled = make(eager), deepseek.jit(make(captured), verify=True)
     for _ in range(3):
         assert plain(tokens).item() == compiled(tokens).item()
-    # How many tokens an expert gets is read back after the router's load was counted.
-    assert bool(compiled._entries) == (experts == 0), compiled.explain()
-    assert experts == 0 or "read back after" in compiled.explain()
+    assert compiled._entries, compiled.explain()
     for p, q in zip(eager.parameters(), captured.parameters(), strict=True):
         assert p.equal(q)
 
