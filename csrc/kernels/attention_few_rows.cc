@@ -8,6 +8,10 @@
 #if defined(__x86_64__)
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma")
+// The compiler's own header leaves the unused operand of its intrinsics unset, and warns when it inlines them.
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
 #include <immintrin.h>
 
 namespace deepseek::kernels::few_rows {
@@ -116,6 +120,7 @@ void scores(int64_t rows, int64_t n, const uint32_t* a, int64_t a_row, const uin
 }
 
 }  // namespace deepseek::kernels::few_rows
+#pragma GCC diagnostic pop
 #pragma GCC pop_options
 
 #else
