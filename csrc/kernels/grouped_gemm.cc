@@ -133,67 +133,75 @@ HWY_INLINE void stream_ahead(const char** ahead, int64_t bytes) {
   *ahead += bytes;
 }
 
+// A transpose takes kColumns columns at a time, which are as many as an L1 cache has ways: columns of weights are often
+// whole pages apart, so that their lines share a set.
+constexpr int64_t kColumns = 8, kStepBlock = 64;
+
 #if HWY_TARGET == HWY_AVX2
-// The 128-bit blocks of r[0..N) transposed: block b of r[i] and block i of r[b] change places, in groups of four.
-HWY_INLINE void transpose_blocks(hn::Vec<Tag<uint32_t>>* r) {
+HWY_INLINE void store_steps(const hn::Vec<Tag<uint32_t>>* low, const hn::Vec<Tag<uint32_t>>* high, uint32_t* to,
+                            int64_t to_row) {
+  const auto store = [&](int64_t i, __m256i v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + i * to_row), v); };
 #pragma GCC unroll 4
-  for (int i = 0; i < 4; ++i) {
-    const auto a = r[i].raw, b = r[i + 4].raw;
-    r[i] = hn::Vec<Tag<uint32_t>>{_mm256_permute2x128_si256(a, b, 0x20)};
-    r[i + 4] = hn::Vec<Tag<uint32_t>>{_mm256_permute2x128_si256(a, b, 0x31)};
+  for (int j = 0; j < 4; ++j) {
+    store(j, _mm256_permute2x128_si256(low[j].raw, high[j].raw, 0x20));
+    store(4 + j, _mm256_permute2x128_si256(low[j].raw, high[j].raw, 0x31));
   }
 }
 #else
-HWY_INLINE void transpose_blocks(hn::Vec<Tag<uint32_t>>* r) {
+HWY_INLINE void store_steps(const hn::Vec<Tag<uint32_t>>* low, const hn::Vec<Tag<uint32_t>>* high, uint32_t* to,
+                            int64_t to_row) {
+  const __m512i first = _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11),
+                second = _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15);
+  const auto store = [&](int64_t i, __m256i v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + i * to_row), v); };
 #pragma GCC unroll 4
-  for (int i = 0; i < 4; ++i) {
-    const __m512i a = _mm512_shuffle_i32x4(r[i].raw, r[i + 4].raw, 0x88),
-                  b = _mm512_shuffle_i32x4(r[i].raw, r[i + 4].raw, 0xdd),
-                  c = _mm512_shuffle_i32x4(r[i + 8].raw, r[i + 12].raw, 0x88),
-                  d = _mm512_shuffle_i32x4(r[i + 8].raw, r[i + 12].raw, 0xdd);
-    r[i] = hn::Vec<Tag<uint32_t>>{_mm512_shuffle_i32x4(a, c, 0x88)};
-    r[i + 8] = hn::Vec<Tag<uint32_t>>{_mm512_shuffle_i32x4(a, c, 0xdd)};
-    r[i + 4] = hn::Vec<Tag<uint32_t>>{_mm512_shuffle_i32x4(b, d, 0x88)};
-    r[i + 12] = hn::Vec<Tag<uint32_t>>{_mm512_shuffle_i32x4(b, d, 0xdd)};
+  for (int j = 0; j < 4; ++j) {
+    const __m512i a = _mm512_permutex2var_epi64(low[j].raw, first, high[j].raw),
+                  b = _mm512_permutex2var_epi64(low[j].raw, second, high[j].raw);
+    store(j, _mm512_castsi512_si256(a));
+    store(4 + j, _mm512_extracti64x4_epi64(a, 1));
+    store(8 + j, _mm512_castsi512_si256(b));
+    store(12 + j, _mm512_extracti64x4_epi64(b, 1));
   }
 }
 #endif
 
-// to[i * to_row + c] = from[c * row + i] for a vector of columns c and of steps i. Every line of `from` is read once,
-// whole: lines of 16 columns often share one cache set.
-HWY_NOINLINE void transpose_square(const uint32_t* from, int64_t row, uint32_t* to, int64_t to_row) {
+// to[i * to_row + c] = from[c * row + i] for kColumns columns c and a vector of steps i.
+HWY_INLINE void transpose_block(const uint32_t* from, int64_t row, uint32_t* to, int64_t to_row) {
   const Tag<uint32_t> d;
   const hn::Repartition<uint64_t, Tag<uint32_t>> dd;
-  constexpr int kLanes = HWY_TARGET == HWY_AVX2 ? 8 : 16;
-  hn::Vec<Tag<uint32_t>> r[kLanes];
-#pragma GCC unroll 16
-  for (int i = 0; i < kLanes; ++i) r[i] = hn::LoadU(d, from + i * row);
-#pragma GCC unroll 16
-  for (int i = 0; i < kLanes; i += 4) {
-    const auto lo01 = hn::BitCast(dd, hn::InterleaveLower(d, r[i], r[i + 1])),
-               hi01 = hn::BitCast(dd, hn::InterleaveUpper(d, r[i], r[i + 1])),
-               lo23 = hn::BitCast(dd, hn::InterleaveLower(d, r[i + 2], r[i + 3])),
-               hi23 = hn::BitCast(dd, hn::InterleaveUpper(d, r[i + 2], r[i + 3]));
+  hn::Vec<Tag<uint32_t>> r[kColumns];
+#pragma GCC unroll 2
+  for (int64_t i = 0; i < kColumns; i += 4) {
+    const uint32_t* p = from + i * row;
+    const auto r0 = hn::LoadU(d, p), r1 = hn::LoadU(d, p + row), r2 = hn::LoadU(d, p + 2 * row),
+               r3 = hn::LoadU(d, p + 3 * row);
+    const auto lo01 = hn::BitCast(dd, hn::InterleaveLower(d, r0, r1)),
+               hi01 = hn::BitCast(dd, hn::InterleaveUpper(d, r0, r1)),
+               lo23 = hn::BitCast(dd, hn::InterleaveLower(d, r2, r3)),
+               hi23 = hn::BitCast(dd, hn::InterleaveUpper(d, r2, r3));
     r[i] = hn::BitCast(d, hn::InterleaveLower(dd, lo01, lo23));
     r[i + 1] = hn::BitCast(d, hn::InterleaveUpper(dd, lo01, lo23));
     r[i + 2] = hn::BitCast(d, hn::InterleaveLower(dd, hi01, hi23));
     r[i + 3] = hn::BitCast(d, hn::InterleaveUpper(dd, hi01, hi23));
   }
-  transpose_blocks(r);
-#pragma GCC unroll 16
-  for (int i = 0; i < kLanes; ++i) hn::StoreU(r[i], d, to + i * to_row);
+  store_steps(r, r + 4, to, to_row);
 }
 
-// The same for any number of steps in whole squares; returns how many that were.
-HWY_INLINE int64_t transpose_words(const uint32_t* from, int64_t row, int64_t steps, uint32_t* to, int64_t to_row,
-                                   const char** ahead) {
+struct Block {
+  int64_t columns, steps;
+};
+// The same for all whole blocks of `columns` and `steps`; returns how far they reach.
+Block transpose_words(const uint32_t* from, int64_t row, int64_t columns, int64_t steps, uint32_t* to, int64_t to_row,
+                      const char** ahead) {
   const int64_t lanes = hn::Lanes(Tag<uint32_t>());
-  int64_t i = 0;
-  for (; i + lanes <= steps; i += lanes) {
-    transpose_square(from + i, row, to + i * to_row, to_row);
-    stream_ahead(ahead, 4 * lanes * lanes);
-  }
-  return i;
+  const Block whole{columns / kColumns * kColumns, steps / lanes * lanes};
+  for (int64_t i0 = 0; i0 < whole.steps; i0 += kStepBlock)
+    for (int64_t c = 0; c < whole.columns; c += kColumns)
+      for (int64_t i = i0; i < std::min(i0 + kStepBlock, whole.steps); i += lanes) {
+        transpose_block(from + c * row + i, row, to + i * to_row + c, to_row);
+        stream_ahead(ahead, 4 * lanes * kColumns);
+      }
+  return whole;
 }
 
 template <class T>
@@ -214,13 +222,14 @@ void pack_panel(const GroupMatrix& m, int64_t r0, int64_t k, int64_t c0, int64_t
     return;
   }
   const S* src = static_cast<const S*>(m.data) + r0 * m.row + c0 * m.col;
-  int64_t c = 0, done = 0;
+  int64_t c = 0;
   if constexpr (std::is_same_v<S, float> && std::is_same_v<T, float>) {
-    const int64_t lanes = hn::Lanes(Tag<float>());
-    for (; m.row == 1 && c + lanes <= columns; c += lanes)
-      done = transpose_words(reinterpret_cast<const uint32_t*>(src + c * m.col), m.col, k,
-                             reinterpret_cast<uint32_t*>(dst + c), to_row, ahead);
-    if (done < k) pack(src + done * m.row, m.row, m.col, k - done, c, dst + done * to_row, to_row);
+    if (m.row == 1) {
+      const Block done = transpose_words(reinterpret_cast<const uint32_t*>(src), m.col, columns, k,
+                                         reinterpret_cast<uint32_t*>(dst), to_row, ahead);
+      c = done.columns;
+      if (done.steps < k) pack(src + done.steps, 1, m.col, k - done.steps, c, dst + done.steps * to_row, to_row);
+    }
   }
   if (c < columns) pack(src + c * m.col, m.row, m.col, k, columns - c, dst + c, to_row);
 }
@@ -283,17 +292,15 @@ void pack_pairs(const GroupMatrix& m, int64_t r0, int64_t k, int64_t c0, int64_t
   zero_columns(dst, to_row, (k + 1) / 2, columns, padded);
   int64_t c = 0;
   if (!m.index && m.row == 1 && m.col % 2 == 0 && m.col != 1) {
-    const int64_t lanes = hn::Lanes(Tag<uint32_t>());
-    const uint16_t* src = static_cast<const uint16_t*>(m.data) + r0;
-    for (; c + lanes <= columns; c += lanes) {
-      const uint16_t* from = src + (c0 + c) * m.col;
-      const int64_t whole =
-          transpose_words(reinterpret_cast<const uint32_t*>(from), m.col / 2, k / 2, dst + c, to_row, ahead);
-      for (int64_t p = whole; p < (k + 1) / 2; ++p)
-        for (int64_t j = 0; j < lanes; ++j)
-          dst[p * to_row + c + j] =
-              pair_of(from + j * m.col + 2 * p, 2 * p + 1 < k ? from + j * m.col + 2 * p + 1 : nullptr);
-    }
+    const uint16_t* src = static_cast<const uint16_t*>(m.data) + r0 + c0 * m.col;
+    const Block done =
+        transpose_words(reinterpret_cast<const uint32_t*>(src), m.col / 2, columns, k / 2, dst, to_row, ahead);
+    c = done.columns;
+    for (int64_t p = done.steps; p < (k + 1) / 2; ++p)
+      for (int64_t j = 0; j < c; ++j) {
+        const uint16_t* even = src + j * m.col + 2 * p;
+        dst[p * to_row + j] = pair_of(even, 2 * p + 1 < k ? even + 1 : nullptr);
+      }
   }
   if (c == columns) return;
   if (!m.index && k % 2 == 0 && m.col == 1) {
