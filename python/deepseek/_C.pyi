@@ -756,8 +756,8 @@ def _grad_fn(arg0: Tensor, /) -> Node | None: ...
 def _output_nr(arg0: Tensor, /) -> _int: ...
 def _adamw_step(
     params: list[Tensor], grads: list[Tensor], exp_avgs: list[Tensor], exp_avg_sqs: list[Tensor],
-    max_exp_avg_sqs: list[Tensor], lr: _float, beta1: _float, beta2: _float, eps: _float, weight_decay: _float, step: _int,
-    decoupled: _bool, maximize: _bool,
+    max_exp_avg_sqs: list[Tensor], masters: list[Tensor | None], lr: _float, beta1: _float, beta2: _float, eps: _float,
+    weight_decay: _float, step: _int, decoupled: _bool, maximize: _bool,
 ) -> None: ...
 def _sgd_step(
     params: list[Tensor], grads: list[Tensor], momentum_bufs: list[Any], lr: _float, momentum: _float,
