@@ -1,10 +1,10 @@
 """Runs the same cases with deepseek and with PyTorch, in two processes that take turns; one JSON line a case.
 
 A benchmark is a program that calls `main(name, cases)`. `cases(T)` gets the library (both have one API) and returns
-{case: setup}; `setup()` makes the inputs and returns the function to time, or (function, work, unit) to have a rate
-printed too. PyTorch is looked for in the interpreter that DEEPSEEK_BENCH_TORCH_PYTHON names (default: this one); where
-it is missing, deepseek runs alone and the output says so. A benchmark may name other peers in place of PyTorch, which
-are looked for in the interpreter that DEEPSEEK_BENCH_PEERS_PYTHON names; it then builds their cases itself.
+{case: setup}; `setup()` makes the inputs and returns the function to time, or (function, work, unit) or (function,
+{unit: work}) to have rates printed too. PyTorch is looked for in the interpreter that DEEPSEEK_BENCH_TORCH_PYTHON names
+(default: this one); where it is missing, deepseek runs alone and the output says so. A benchmark may name other peers:
+modules in the interpreter that DEEPSEEK_BENCH_PEERS_PYTHON names, whose cases it builds itself.
 
 A number is the median of all turns of a process; a turn is a mean over many calls. `speedup` is PyTorch's median
 divided by deepseek's: above 1 deepseek is faster. A case may have a goal, a speedup to reach; the last line counts
@@ -36,6 +36,7 @@ Goals = Callable[[str], float | None]  # the speedup that a case has to reach
 TURN_SECONDS = 0.03  # length of one turn
 QUIET = 0.9  # a smaller share of free time makes the figures rough, those of several threads most of all
 PARITY = 0.95  # what "at least as fast" means on a shared machine
+OTHERS = ("llama_cpp", "onnxruntime")  # peers beside PyTorch
 PYTHONS = {"torch": "DEEPSEEK_BENCH_TORCH_PYTHON"}  # peers that have an interpreter of their own
 PAUSE_SECONDS = 0.005  # lets the other process's threads stop spinning
 
@@ -48,13 +49,14 @@ def serve(library: str, cases: Cases) -> None:
         module.set_num_threads(int(os.environ["DEEPSEEK_BENCH_THREADS"]))
     table = cases(module)
     answer({"cases": list(table), "version": str(module.__version__)})
-    current, timed, calls, work, unit = "", None, 0, 0.0, ""
+    current, timed, calls, rates = "", None, 0, {}
     for line in sys.stdin:
         name = json.loads(line)["case"]
         if name != current:
             timed = None  # frees the inputs of the case before
             made = table[name]()
-            timed, work, unit = made if isinstance(made, tuple) else (made, 0.0, "")
+            timed, *work = made if isinstance(made, tuple) else (made, {})
+            rates = work[0] if len(work) == 1 else {work[1]: work[0]}
             current, calls = name, calibrate(timed)
         gc.collect()
         gc.disable()
@@ -63,7 +65,7 @@ def serve(library: str, cases: Cases) -> None:
             timed()
         seconds = (time.perf_counter() - begin) / calls
         gc.enable()
-        answer({"seconds": seconds, "work": work, "unit": unit})
+        answer({"seconds": seconds, "rates": rates})
 
 
 def answer(reply: dict[str, Any]) -> None:
@@ -165,22 +167,20 @@ def compare(
         if only not in case or (theirs and case not in theirs.about["cases"]):
             continue
         times: list[list[float]] = [[], []]
-        reply: dict[str, Any] = {}
+        rates: dict[str, float] = {}
         for _ in range(turns):
             for series, worker in zip(times, (ours, theirs), strict=True):
                 if worker:
                     reply = worker.time(case)
                     series.append(reply["seconds"])
+                    rates = reply["rates"] if worker is ours else rates
         mine = statistics.median(times[0])
-        row: dict[str, Any] = {"benchmark": name, "case": case, "deepseek_us": significant(mine * 1e6)}
-        if reply["work"]:
-            row[reply["unit"]] = significant(reply["work"] / mine)
+        label = case if peer == "torch" else f"{case}, {peer}"
+        row: dict[str, Any] = {"benchmark": name, "case": label, "deepseek_us": significant(mine * 1e6)}
+        row |= {unit: significant(work / mine) for unit, work in rates.items()}
         if theirs:
             other = statistics.median(times[1])
-            row |= {
-                f"{peer}_us": significant(other * 1e6),
-                **against_goal(other / mine, goals(case if peer == "torch" else f"{case} {peer}")),
-            }
+            row |= {f"{peer}_us": significant(other * 1e6), **against_goal(other / mine, goals(label))}
         print(json.dumps(row), flush=True)
         rows.append(row)
     return rows
@@ -222,7 +222,8 @@ def machine(threads: int) -> dict[str, Any]:
 # --- tables in the pages
 def machine_line(about: dict[str, Any]) -> str:
     busy = f"; **rough**: other programs left {about['free']:.0%} of the time" if about["free"] < QUIET else ""
-    return f"{about['cores']} cores, {about['isa']}, threads: {about['threads']}, torch {about['torch']}{busy}."
+    peers = ", ".join(f"{peer} {about[peer]}" for peer in ("torch", *OTHERS) if peer in about)
+    return f"{about['cores']} cores, {about['isa']}, threads: {about['threads']}, {peers}{busy}."
 
 
 def shown(row: dict[str, Any], library: str) -> str:
@@ -240,12 +241,13 @@ def result(row: dict[str, Any]) -> str:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    lines = ["| case | deepseek | torch | result | goal |", "|---|---:|---:|---:|---:|"]
+    title = "peer" if any(f"{peer}_us" in row for row in rows for peer in OTHERS) else "torch"
+    lines = [f"| case | deepseek | {title} | result | goal |", "|---|---:|---:|---:|---:|"]
     for row in rows:
         goal = row.get("goal")
         aim = "" if goal is None else f"≥ {goal}x" if "speedup" in row else f"≤ {goal}"
         aim += " (missed)" if row.get("met") is False else ""
-        peer = shown(row, "torch") or shown(row, "eager")
+        peer = next((text for name in ("torch", "eager", *OTHERS) if (text := shown(row, name))), "")
         lines.append(f"| {row['case']} | {shown(row, 'deepseek')} | {peer} | {result(row)} | {aim} |")
     return "\n".join(lines)
 
@@ -299,7 +301,7 @@ def main(
 ) -> None:
     """The command line of a benchmark. `readme` names the cases that README.md shows.
 
-    `peers` are modules; `goals` gets "case peer" for one that is not PyTorch.
+    A case beside a peer that is not PyTorch is called "case, peer".
     """
     parser = argparse.ArgumentParser(description=f"The {name} benchmark, deepseek beside PyTorch.")
     parser.add_argument("--worker", choices=["deepseek", *peers], help=argparse.SUPPRESS)

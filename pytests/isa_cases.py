@@ -83,8 +83,22 @@ def transposed(x: Any) -> Any:
     return x.t().contiguous()
 
 
-FUNCTIONS: dict[str, Callable[..., Any]] = {f.__name__: f for f in (adamw, sgd, integer_matmul, qlinear, transposed)}
-REFERENCES: dict[str, Callable[..., Any]] = {"integer_matmul": whole_matmul, "qlinear": dequantized_linear}
+def rope_of_columns(x: Any, cos: Any, sin: Any) -> Any:
+    return deepseek.nn.functional.rope(x.t(), cos, sin)
+
+
+def composite_rope_of_columns(x: Any, cos: Any, sin: Any) -> Any:
+    return _C.op_composite("rope", x.t(), cos, sin)
+
+
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    f.__name__: f for f in (adamw, sgd, integer_matmul, qlinear, transposed, rope_of_columns)
+}
+REFERENCES: dict[str, Callable[..., Any]] = {
+    "integer_matmul": whole_matmul,
+    "qlinear": dequantized_linear,
+    "rope_of_columns": composite_rope_of_columns,
+}
 
 
 def experts(count: int, hidden: int, dim: int, hi: float = 2.0) -> list[Any]:
@@ -142,6 +156,7 @@ CASES = [
     C("_layer_norm", S(T(67, 33), T(33), T(33), 1e-5), NORM),
     C("rms_norm", S(T(37, 129), [129], T(129), 1e-6), NORM),
     C("_rms_norm", S(T(67, 33), T(33), 1e-6), NORM),
+    C("_add_rms_norm", S(T(33), T(67, 33), T(67, 33), 1e-6), NORM),
     # losses
     C("_cross_entropy", S(T(37, 129), I(37, hi=129), T(129, lo=0.3, grad=False), -100, 0.1), LOSS),
     C("cross_entropy", S(T(37, 129), I(37, hi=129)), LOSS),
@@ -170,7 +185,9 @@ CASES = [
     C("moe", S(T(5, 1031), *experts(3, 67, 1031, hi=0.05), I(5, 2, hi=3), T(5, 2)), f"{MOE} moe.few_rows", 4),
     C("moe", S(T(130, 600), *experts(1, 70, 600, hi=0.1), I(130, 1, hi=1), T(130, 1)), f"{MOE} moe.many_rows", 2),
     C("_moe", S(T(3, 9), *experts(2, 5, 9), I(3, 1, hi=2), T(3, 1), True), "grouped moe.few_rows", 2),
-    C("rope", S(T(5, 33, 18), T(33, 9), T(33, 9)), "pointwise.blocks"),
+    C("rope", S(T(5, 33, 18), T(33, 9), T(33, 9)), "rope.dense"),
+    C("rope", S(T(5, 33, 70), T(33, 35), T(33, 35), True), "rope_interleaved"),
+    C("rope_of_columns", S(T(38, 33), T(33, 19), T(33, 19)), "rope.buffered"),
     C("adamw", S(*[T(37, 67, grad=False)] * 3), "optim.adam"),
     C("sgd", S(*[T(37, 67, grad=False)] * 3), "optim.sgd"),
 ]

@@ -183,7 +183,10 @@ TEST(Attention, OneQueryHasTheBitsOfItsRowInTheWhole) {
              {.heads = 8, .queries = 1100, .keys = 1100, .d = 32, .dv = 32, .causal = true},
              {.batch = 1, .heads = 3, .key_heads = 1, .queries = 700, .keys = 1500, .causal = true, .start = 800},
              {.queries = 600, .keys = 600, .causal = true, .window = 70, .sinks = true},
-             {.queries = 200, .keys = 200, .causal = true, .softcap = 3}}) {
+             {.queries = 200, .keys = 200, .causal = true, .softcap = 3},
+             {.batch = 1, .heads = 7, .key_heads = 1, .queries = 70, .keys = 140, .d = 35, .causal = true, .start = 70},
+             {.batch = 1, .heads = 1, .key_heads = 1, .queries = 70, .keys = 140, .d = 96, .causal = true, .start = 70},
+             {.batch = 1, .heads = 12, .key_heads = 1, .queries = 70, .keys = 70, .d = 80, .dv = 96, .causal = true}}) {
       expect_decode_as_prefill<float>(c);
       expect_decode_as_prefill<BFloat16>(c);
       expect_decode_as_prefill<Half>(c);

@@ -125,6 +125,50 @@ TEST(RowNorm, PartialGradientsAndRowsIndependentOfBatch) {
   });
 }
 
+// The sum and its norm in one pass, and a gradient added in the backward: bits of the steps one by one.
+template <class T, class R, class S>
+void check_residual(int64_t rows, int64_t n) {
+  Array<T> x({rows, n}, 1);
+  Array<R> residual({rows, n}, 1);
+  Array<S> sum({rows, n}), want_sum({rows, n}), y({rows, n}), want({rows, n}), g({rows, n}), add({rows, n});
+  fill_normal(x, 1);
+  fill_normal(residual, 2);
+  fill_normal(g, 3);
+  fill_normal(add, 4);
+  using C = ComputeType<S>;
+  Array<C> rstd({rows}), want_rstd({rows}), w({n});
+  fill_normal(w, 5);
+  add_rms_norm(y.view(), sum.view(), rstd.view(), x.view(), residual.view(), w.view(), kEps);
+  for (int64_t i = 0; i < rows * n; ++i) want_sum[i] = S(static_cast<C>(x[i]) + static_cast<C>(residual[i]));
+  rms_norm(want.view(), want_rstd.view(), want_sum.view(), w.view(), kEps);
+  const std::string what = "rows " + std::to_string(rows) + " n " + std::to_string(n);
+  EXPECT_EQ(values_of(sum.view()), values_of(want_sum.view())) << what;
+  EXPECT_EQ(values_of(y.view()), values_of(want.view())) << what;
+  EXPECT_EQ(values_of(rstd.view()), values_of(want_rstd.view())) << what;
+  if constexpr (std::is_same_v<S, C>) {
+    Array<S> dx({rows, n}), plain({rows, n});
+    Array<C> dw({n}), plain_dw({n});
+    rms_norm_backward(dx.view(), dw.view(), g.view(), sum.view(), rstd.view(), w.view(), add.view());
+    rms_norm_backward(plain.view(), plain_dw.view(), g.view(), sum.view(), rstd.view(), w.view());
+    for (int64_t i = 0; i < rows * n; ++i) ASSERT_EQ(dx[i], plain[i] + add[i]) << what;
+    EXPECT_EQ(dw.data, plain_dw.data) << what;
+  }
+}
+
+TEST(RowNorm, ResidualAndAddedGradient) {
+  for_each_target([] {
+    for (int64_t n : {1, 7, 16, 33, 100, 1000})
+      for (int64_t rows : {0, 1, 3, 70}) {
+        check_residual<float, float, float>(rows, n);
+        check_residual<double, double, double>(rows, n);
+        check_residual<float, double, double>(rows, n);
+        check_residual<BFloat16, float, float>(rows, n);
+        check_residual<BFloat16, BFloat16, BFloat16>(rows, n);
+        check_residual<Half, Half, Half>(rows, n);
+      }
+  });
+}
+
 TEST(RowNorm, NanStaysInItsRow) {
   for_each_target([] {
     Array<float> x({3, 20}), y({3, 20});

@@ -104,6 +104,47 @@ TEST(Adam, AllVariants) {
   });
 }
 
+// A 16-bit parameter with a master takes the steps of a float32 parameter, bit for bit, and is that one rounded.
+template <class P>
+void master_case(const AdamArgs& args) {
+  for (int64_t n : kSizes) {
+    std::vector<P> param = random_values<P>(n, 1);
+    std::vector<float> wide(param.begin(), param.end()), master = wide, m(n), v(n), l(n), wm(n), wv(n), wl(n);
+    for (int step = 1; step <= 3; ++step) {
+      const auto grad = random_values<P>(n, 10 + step);
+      const std::vector<float> wide_grad(grad.begin(), grad.end());
+      const AdamTensors one{param.data(), grad.data(), m.data(), v.data(), l.data(), n, step, master.data()};
+      const AdamTensors two{wide.data(), wide_grad.data(), wm.data(), wv.data(), wl.data(), n, step};
+      adam_step({&one, 1}, dtype_of<P>, DType::kFloat32, args);
+      adam_step({&two, 1}, DType::kFloat32, DType::kFloat32, args);
+      ASSERT_EQ(master, wide);
+      ASSERT_EQ(m, wm);
+      ASSERT_EQ(v, wv);
+      ASSERT_EQ(l, wl);
+      for (int64_t i = 0; i < n; ++i) ASSERT_EQ(param[i].bits, P(wide[i]).bits);
+    }
+  }
+}
+
+TEST(Adam, MastersAreFloat32Parameters) {
+  on_every_target([] {
+    for (int bits = 0; bits < 8; ++bits) {
+      const AdamArgs a{.lr = 0.01,
+                       .weight_decay = 0.1,
+                       .decoupled = bool(bits & 1),
+                       .amsgrad = bool(bits & 2),
+                       .maximize = bool(bits & 4)};
+      master_case<BFloat16>(a);
+      master_case<Half>(a);
+    }
+  });
+  BFloat16 p(1);
+  float state = 0;
+  const AdamTensors with_master{&p, &p, &state, &state, nullptr, 1, 1, &state};
+  EXPECT_THROW(adam_step({&with_master, 1}, DType::kBFloat16, DType::kBFloat16, {}), TypeError);
+  EXPECT_THROW(adam_step({&with_master, 1}, DType::kFloat32, DType::kFloat32, {}), TypeError);
+}
+
 template <class P>
 void sgd_case(const SgdArgs& args) {
   for (int64_t n : kSizes) {

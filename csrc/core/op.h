@@ -35,6 +35,7 @@ enum class Kind : uint8_t {
 enum class Autocast : uint8_t { kNone, kLower, kFloat32, kPromote };
 // Which values the vjp reads. kOthers: input i only for the gradients of other inputs (products). kRest: all but the
 // first. kFirst: the first alone (a condition). kInputsState: inputs, and outputs but the first, which are kept for it.
+// kFirstState: the first input and those outputs.
 enum class Saves : uint8_t {
   kNone = 0,
   kInputs = 1,
@@ -43,7 +44,8 @@ enum class Saves : uint8_t {
   kOthers = 4,
   kRest = 8,
   kFirst = 16,
-  kInputsState = 33
+  kInputsState = 33,
+  kFirstState = 48
 };
 constexpr bool saves_input(Saves s, size_t i, uint64_t needs) {
   const auto bits = static_cast<uint8_t>(s);
@@ -53,7 +55,7 @@ constexpr bool saves_input(Saves s, size_t i, uint64_t needs) {
   return bits & static_cast<uint8_t>(Saves::kInputs);
 }
 constexpr bool saves_output(Saves s, size_t i) {
-  if (s == Saves::kInputsState) return i > 0;
+  if (s == Saves::kInputsState || s == Saves::kFirstState) return i > 0;
   return static_cast<uint8_t>(s) & static_cast<uint8_t>(Saves::kOutput);
 }
 enum class Shown : uint8_t { kBoth, kFunction, kMethod, kFunctional, kHidden };  // where Python shows it

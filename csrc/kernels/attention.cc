@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "base/check.h"
+#include "kernels/attention_few_rows.h"
 #include "kernels/matmul_bf16.h"
 #include "kernels/routes.h"
 #include "runtime/allocator.h"
@@ -131,7 +132,9 @@ class ForwardBlock {
         part_(sums_.as<float>(), rows_),
         total_(sums_.as<float>() + RowSums::floats(rows_, width_), rows_),
         merged_(panels_),
-        fresh_(panels_) {}
+        fresh_(panels_) {
+    std::fill_n(scores_.as<float>(), kKeyTile * panel_rows(), 0.0f);  // lanes without a row stay harmless
+  }
 
   // Takes up rows first.. of a key head.
   void begin(int64_t b, int64_t key_head, int64_t first, int64_t count) {
@@ -202,7 +205,7 @@ class ForwardBlock {
     const int32_t* position = positions_.as<int32_t>();
     const E* k = a_.k.template as<E>() + b_ * a_.k.strides[0] + head_ * a_.k.strides[1] + key * a_.k.strides[2];
     const E* v = a_.v.template as<E>() + b_ * a_.v.strides[0] + head_ * a_.v.strides[1] + key * a_.v.strides[2];
-    const bool reused = count_ > kRows;
+    const bool reused = count_ > few_rows::kMaxRows;
     Operand<Word> keys{}, values{};
     for (int64_t p = 0; p < panels(); ++p) {
       const int64_t r0 = p * panel_rows(), rows = rows_of(p), vecs = (rows + lanes() - 1) / lanes();
@@ -213,15 +216,57 @@ class ForwardBlock {
         values = M::columns(v, a_.v.strides[2], n, s_.dv, width_, values_.as<Word>(), reused);
       }
       float *scores = scores_.as<float>(), *keep = scores + kKeyTile * panel_rows();
-      M::scores(n, vecs, M::words(s_.d), keys.data, keys.row, panel(p), scores);
+      if (reused)
+        M::scores(n, vecs, M::words(s_.d), keys.data, keys.row, panel(p), scores);
+      else
+        few_scores(v, n, vecs, keys, scores);
       const TileAt t{b_, head_, first_ + r0, rows, key, n, at};
       const float c = mask_.apply(t, scores, nullptr);
       const float* kept = a_.dropout_p > 0 ? mask_.kept(t) : nullptr;
       SoftmaxTile(vecs, scores, n, c, kept, part.top + r0, part.sum + r0, keep, fresh[p]);
-      M::values(rows, width_, M::words(n), M::weights(scores, n, vecs, weights_.as<Word>()), values.data, values.row,
-                keep, part.values + r0 * width_, width_, fresh[p]);
+      const Word* weights = M::weights(scores, n, vecs, weights_.as<Word>());
+      float* to = part.values + r0 * width_;
+      if (reused)
+        M::values(rows, width_, M::words(n), weights, values.data, values.row, keep, to, width_, fresh[p]);
+      else
+        few_values(k, key, n, weights, values, keep, to, fresh[p]);
       fresh[p] = false;
     }
+  }
+
+  // A few rows, for which keys and values come from memory: asks for the values of this tile while it computes scores,
+  // for the next keys while it adds values up. The steps are cut finer, the sums are the same.
+  void few_scores(const E* v, int64_t n, int64_t vecs, const Operand<Word>& keys, float* scores) {
+    const int64_t words = M::words(s_.d);
+    few_rows::Ahead ahead = rows_ahead(v, n, s_.dv, a_.v.strides[2]);
+    int64_t j = 0;
+#if HWY_TARGET <= HWY_AVX3
+    for (; j + few_rows::kKeys <= n; j += few_rows::kKeys) {
+      HWY_ALIGN float sums[few_rows::kMaxRows * few_rows::kKeys];
+      few_rows::scores(count_, words, keys.data + j * keys.row, keys.row, panel(0), sums, ahead);
+      Transpose(sums, few_rows::kKeys, count_, few_rows::kKeys, scores + j * panel_rows(), panel_rows());
+    }
+#endif
+    for (; j < n; j += kRows) {
+      M::scores(std::min<int64_t>(kRows, n - j), vecs, words, keys.data + j * keys.row, keys.row, panel(0),
+                scores + j * panel_rows());
+      ahead.take(kRows * s_.dv * static_cast<int64_t>(sizeof(E)) / 64 + 1);
+    }
+  }
+  void few_values(const E* k, int64_t key, int64_t n, const Word* weights, const Operand<Word>& values,
+                  const float* keep, float* to, bool fresh) {
+    constexpr int64_t kStep = 16;
+    const int64_t next = std::min(kKeyTile, s_.keys - key - kKeyTile);
+    few_rows::Ahead ahead = rows_ahead(k + kKeyTile * a_.k.strides[2], next, s_.d, a_.k.strides[2]);
+    for (int64_t j = 0; j < n; j += kStep) {
+      const int64_t at = M::words(j), some = M::words(std::min(kStep, n - j));
+      M::values(count_, width_, some, weights + at * panel_rows(), values.data + at * values.row, values.row,
+                j == 0 ? keep : nullptr, to, width_, fresh && j == 0);
+      ahead.take(kStep * s_.d * static_cast<int64_t>(sizeof(E)) / 64 + 1);
+    }
+  }
+  static few_rows::Ahead rows_ahead(const E* first, int64_t rows, int64_t n, int64_t row) {
+    return {first, rows, n * static_cast<int64_t>(sizeof(E)), row * static_cast<int64_t>(sizeof(E))};
   }
 
   const Attention& a_;

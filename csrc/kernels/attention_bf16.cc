@@ -116,7 +116,21 @@ void pack_panel(const uint16_t* from, int64_t row, int64_t n, int64_t columns, u
 }
 
 void pack_pairs(const uint16_t* from, int64_t row, int64_t n, int64_t columns, uint32_t* to, int64_t width) {
-  pack_b(from, row, 1, n, columns, to, width, 0);
+  alignas(64) uint16_t order[2][32];
+  for (int i = 0; i < 32; ++i)
+    for (int half = 0; half < 2; ++half) order[half][i] = static_cast<uint16_t>(i % 2 * 32 + half * 16 + i / 2);
+  const __m512i low = _mm512_load_si512(order[0]), high = _mm512_load_si512(order[1]);
+  const int64_t whole = columns / 32 * 32;
+  for (int64_t i = 0; i < n; i += 2)
+    for (int64_t c = 0; c < whole; c += 32) {
+      const uint16_t* p = from + i * row + c;
+      const __m512i even = _mm512_loadu_si512(p),
+                    odd = i + 1 < n ? _mm512_loadu_si512(p + row) : _mm512_setzero_si512();
+      uint32_t* out = to + i / 2 * width + c;
+      _mm512_storeu_si512(out, _mm512_permutex2var_epi16(even, low, odd));
+      _mm512_storeu_si512(out + kLanes, _mm512_permutex2var_epi16(even, high, odd));
+    }
+  if (whole < columns) pack_b(from + whole, row, 1, n, columns - whole, to + whole, width, 0);
 }
 
 }  // namespace deepseek::kernels::bf16_attention

@@ -60,19 +60,36 @@ struct RowShape {
 
 // ---- forward ----
 
-// kCentered: layer norm; otherwise RMS norm, whose mean is 0 and whose bias is absent.
+// One row of in + residual as it stands in `sum`: rounded, where that is a small float. `buffers` holds 3 n.
+template <class C>
+const C* AddRow(const View& sum, const View& in, const View& residual, int64_t r, int64_t n, C* buffers) {
+  const C *a = ReadRow(in, r, n, buffers), *b = ReadRow(residual, r, n, buffers + n);
+  C* s = RowTarget(sum, r, n, buffers + 2 * n);
+  ForVectors<C>(n,
+                [&](auto part, int64_t i) HWY_ATTR { part.store(hn::Add(part.load(a + i), part.load(b + i)), s + i); });
+  FinishRow(sum, r, n, s);
+  return ReadRow(sum, r, n, s);
+}
+
+// kCentered: layer norm; otherwise RMS norm, whose mean is 0 and whose bias is absent. With a residual, what is
+// normalised is the sum.
+struct Residual {
+  View sum, residual;
+};
 template <class C, bool kCentered>
 void ForwardAs(const View& out, const View& mean_out, const View& rstd_out, const View& in, const View& weight_view,
-               const View& bias_view, double eps) {
+               const View& bias_view, double eps, const Residual& added = {}) {
   DS_COUNT_ROUTE(Norm);
   const RowShape shape(in);
   const int64_t n = shape.n;
   const Parameter<C> weight(weight_view, n), bias(bias_view, n);
   parallel_for(shape.rows, grain_for(2 * n * sizeof(C)), [&](int64_t begin, int64_t end) {
     const Tag<C> d;
-    kernels::Scratch<C> in_buffer(in.dtype == dtype_of<C> ? 0 : n), out_buffer(out.dtype == dtype_of<C> ? 0 : n);
+    kernels::Scratch<C> in_buffer(added.sum.data ? 3 * n : in.dtype == dtype_of<C> ? 0 : n);
+    kernels::Scratch<C> out_buffer(out.dtype == dtype_of<C> ? 0 : n);
     for (int64_t r = begin; r < end; ++r) {
-      const C* x = ReadRow(in, r, n, in_buffer.data());
+      const C* x = added.sum.data ? AddRow(added.sum, in, added.residual, r, n, in_buffer.data())
+                                  : ReadRow(in, r, n, in_buffer.data());
       C* y = RowTarget(out, r, n, out_buffer.data());
       C mean = 0, var;
       if constexpr (kCentered) {
@@ -101,7 +118,7 @@ void ForwardAs(const View& out, const View& mean_out, const View& rstd_out, cons
 
 template <class C>
 struct BackwardArgs {
-  View grad_in, grad, in, mean, rstd;
+  View grad_in, grad, in, mean, rstd, add;
   const C* weight;
   int64_t n;
 };
@@ -133,9 +150,11 @@ void BackwardRow(const BackwardArgs<C>& a, int64_t r, C* buffers, C* weight_sum,
                                return hn::Mul(weighted(part, i), xhat(part, i));
                              }) / count);
   C* dx = RowTarget(a.grad_in, r, n, buffers + 2 * n);
+  const C* add = a.add.data ? ReadRow(a.add, r, n, buffers + 3 * n) : nullptr;
   ForVectors<C>(n, [&](auto part, int64_t i) HWY_ATTR {
     const auto centered = hn::Sub(weighted(part, i), c1);
-    part.store(hn::Mul(s, hn::NegMulAdd(xhat(part, i), c2, centered)), dx + i);
+    const auto v = hn::Mul(s, hn::NegMulAdd(xhat(part, i), c2, centered));
+    part.store(add ? hn::Add(v, part.load(add + i)) : v, dx + i);
   });
   FinishRow(a.grad_in, r, n, dx);
 }
@@ -156,18 +175,18 @@ void MergeBlocks(C* sums, int64_t blocks, int64_t width) {
 
 template <class C, bool kCentered>
 void BackwardAs(const View& grad_in, const View& grad_weight, const View& grad_bias, const View& grad, const View& in,
-                const View& mean, const View& rstd, const View& weight_view) {
+                const View& mean, const View& rstd, const View& weight_view, const View& add = {}) {
   DS_COUNT_ROUTE(NormBackward);
   const RowShape shape(in);
   const int64_t n = shape.n, blocks = std::max<int64_t>(1, (shape.rows + kRowBlock - 1) / kRowBlock);
   const Parameter<C> weight(weight_view, n);
-  const BackwardArgs<C> args{grad_in, grad, in, mean, rstd, weight.data(), n};
+  const BackwardArgs<C> args{grad_in, grad, in, mean, rstd, add, weight.data(), n};
   // Sums lie [block][weight n, bias n]; only what is asked for is kept.
   const int64_t weights = grad_weight.data ? n : 0, width = weights + (grad_bias.data ? n : 0);
   kernels::Scratch<C> sums(blocks * width);
   std::fill_n(sums.data(), blocks * width, C(0));
   parallel_for(blocks, grain_for(kRowBlock * n * sizeof(C)), [&](int64_t begin, int64_t end) {
-    kernels::Scratch<C> buffers(3 * n);
+    kernels::Scratch<C> buffers(4 * n);
     for (int64_t b = begin; b < end; ++b) {
       C* weight_sum = grad_weight.data ? sums.data() + b * width : nullptr;
       C* bias_sum = grad_bias.data ? sums.data() + b * width + weights : nullptr;
@@ -205,11 +224,19 @@ void LayerNormBackward(const View& grad_in, const View& grad_weight, const View&
 }
 
 void RmsNormBackward(const View& grad_in, const View& grad_weight, const View& grad, const View& in, const View& rstd,
-                     const View& weight) {
+                     const View& weight, const View& add) {
   if (in.dtype == DType::kFloat64)
-    BackwardAs<double, false>(grad_in, grad_weight, View{}, grad, in, View{}, rstd, weight);
+    BackwardAs<double, false>(grad_in, grad_weight, View{}, grad, in, View{}, rstd, weight, add);
   else
-    BackwardAs<float, false>(grad_in, grad_weight, View{}, grad, in, View{}, rstd, weight);
+    BackwardAs<float, false>(grad_in, grad_weight, View{}, grad, in, View{}, rstd, weight, add);
+}
+
+void AddRmsNorm(const View& out, const View& sum, const View& rstd, const View& in, const View& residual,
+                const View& weight, double eps) {
+  if (sum.dtype == DType::kFloat64)
+    ForwardAs<double, false>(out, View{}, rstd, in, weight, View{}, eps, {sum, residual});
+  else
+    ForwardAs<float, false>(out, View{}, rstd, in, weight, View{}, eps, {sum, residual});
 }
 
 }  // namespace deepseek::HWY_NAMESPACE
@@ -221,6 +248,7 @@ HWY_EXPORT(LayerNorm);
 HWY_EXPORT(RmsNorm);
 HWY_EXPORT(LayerNormBackward);
 HWY_EXPORT(RmsNormBackward);
+HWY_EXPORT(AddRmsNorm);
 
 namespace kernels {
 void layer_norm(const View& out, const View& mean, const View& rstd, const View& in, const View& weight,
@@ -235,8 +263,12 @@ void layer_norm_backward(const View& grad_in, const View& grad_weight, const Vie
   HWY_DYNAMIC_DISPATCH(LayerNormBackward)(grad_in, grad_weight, grad_bias, grad, in, mean, rstd, weight);
 }
 void rms_norm_backward(const View& grad_in, const View& grad_weight, const View& grad, const View& in, const View& rstd,
-                       const View& weight) {
-  HWY_DYNAMIC_DISPATCH(RmsNormBackward)(grad_in, grad_weight, grad, in, rstd, weight);
+                       const View& weight, const View& add) {
+  HWY_DYNAMIC_DISPATCH(RmsNormBackward)(grad_in, grad_weight, grad, in, rstd, weight, add);
+}
+void add_rms_norm(const View& out, const View& sum, const View& rstd, const View& in, const View& residual,
+                  const View& weight, double eps) {
+  HWY_DYNAMIC_DISPATCH(AddRmsNorm)(out, sum, rstd, in, residual, weight, eps);
 }
 }  // namespace kernels
 }  // namespace deepseek

@@ -18,7 +18,13 @@ void layer_norm_backward(const View& grad_in, const View& grad_weight, const Vie
 // y = x * rstd * weight with rstd = 1 / sqrt(mean(x^2) + eps). rstd may be absent.
 void rms_norm(const View& out, const View& rstd, const View& in, const View& weight, double eps);
 
+// `add` (absent: zero) is added to grad_in before it is rounded.
 void rms_norm_backward(const View& grad_in, const View& grad_weight, const View& grad, const View& in, const View& rstd,
-                       const View& weight);
+                       const View& weight, const View& add = {});
+
+// sum = in + residual, rounded to sum's dtype, and y = rms_norm(sum), in one pass over both. in and residual may be of
+// different float dtypes, f64 only if sum is.
+void add_rms_norm(const View& out, const View& sum, const View& rstd, const View& in, const View& residual,
+                  const View& weight, double eps);
 
 }  // namespace deepseek::kernels

@@ -44,7 +44,7 @@ HWY_INLINE void store_part(D d, hn::Vec<D> v, S* p, int64_t count) {
 }
 
 // Elements [begin, end) of one tensor.
-template <class P, class S>
+template <class P, class S, bool kMaster = false>
 void adam_range(const AdamTensors& t, const AdamArgs& a, int64_t begin, int64_t end) {
   using C = ComputeType<P>;
   const hn::ScalableTag<C> d;
@@ -60,8 +60,13 @@ void adam_range(const AdamTensors& t, const AdamArgs& a, int64_t begin, int64_t 
   S* const first = static_cast<S*>(t.exp_avg) + begin;
   S* const second = static_cast<S*>(t.exp_avg_sq) + begin;
   S* const largest = a.amsgrad ? static_cast<S*>(t.max_exp_avg_sq) + begin : nullptr;
+  float* const master = kMaster ? t.master + begin : nullptr;
   vectors(d, end - begin, [&](int64_t i, int64_t n) HWY_ATTR {
-    auto p = load_part(d, param + i, n);
+    hn::Vec<decltype(d)> p;
+    if constexpr (kMaster)
+      p = load_part(d, master + i, n);
+    else
+      p = load_part(d, param + i, n);
     auto g = hn::Mul(load_part(d, grad + i, n), sign);
     if (a.weight_decay != 0) {
       if (a.decoupled)
@@ -82,7 +87,9 @@ void adam_range(const AdamTensors& t, const AdamArgs& a, int64_t begin, int64_t 
       store_part(d, scale, largest + i, n);
     }
     const auto denominator = hn::Add(hn::Div(hn::Sqrt(scale), root), eps);
-    store_part(d, hn::MulAdd(step, hn::Div(m, denominator), p), param + i, n);
+    p = hn::MulAdd(step, hn::Div(m, denominator), p);
+    if constexpr (kMaster) store_part(d, p, master + i, n);
+    store_part(d, p, param + i, n);
   });
 }
 
@@ -109,6 +116,13 @@ void sgd_range(const SgdTensors& t, const SgdArgs& a, int64_t begin, int64_t end
   });
 }
 
+// A 16-bit parameter, by what it is stepped on and by its state's dtype.
+template <class P>
+void adam_range16(const AdamTensors& t, const AdamArgs& a, bool same, int64_t begin, int64_t end) {
+  if (t.master) return adam_range<P, float, true>(t, a, begin, end);
+  same ? adam_range<P, P>(t, a, begin, end) : adam_range<P, float>(t, a, begin, end);
+}
+
 void AdamRange(const AdamTensors& t, const AdamArgs& a, DType dtype, DType state, int64_t begin, int64_t end) {
   DS_COUNT_ROUTE(Adam);
   const bool same = dtype == state;
@@ -118,9 +132,9 @@ void AdamRange(const AdamTensors& t, const AdamArgs& a, DType dtype, DType state
     case DType::kFloat64:
       return adam_range<double, double>(t, a, begin, end);
     case DType::kBFloat16:
-      return same ? adam_range<BFloat16, BFloat16>(t, a, begin, end) : adam_range<BFloat16, float>(t, a, begin, end);
+      return adam_range16<BFloat16>(t, a, same, begin, end);
     default:
-      return same ? adam_range<Half, Half>(t, a, begin, end) : adam_range<Half, float>(t, a, begin, end);
+      return adam_range16<Half>(t, a, same, begin, end);
   }
 }
 
@@ -198,6 +212,10 @@ void adam_step(std::span<const AdamTensors> tensors, DType dtype, DType state_dt
   DS_CHECK_AS(TypeError, state_dtype == dtype || (is_reduced_float(dtype) && state_dtype == DType::kFloat32),
               "adam_step: state of ", state_dtype, " for parameters of ", dtype,
               "; it must be the same, or float32 beside 16-bit ones");
+  for (const AdamTensors& t : tensors)
+    DS_CHECK_AS(TypeError, !t.master || (is_reduced_float(dtype) && state_dtype == DType::kFloat32),
+                "adam_step: a float32 master belongs to bfloat16 or float16 parameters with float32 state, got ", dtype,
+                " with ", state_dtype, " state");
   over_concatenation(tensors, 3 * size_of(dtype) + 4 * size_of(state_dtype), [&](size_t i, int64_t begin, int64_t end) {
     HWY_DYNAMIC_DISPATCH(AdamRange)(tensors[i], args, dtype, state_dtype, begin, end);
   });

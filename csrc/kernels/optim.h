@@ -17,6 +17,8 @@ struct AdamTensors {
   void* max_exp_avg_sq;  // null without amsgrad
   int64_t numel;
   int64_t step;  // 1 for the first step
+  // Float32 copy of a 16-bit parameter, or null: what is stepped on, with float32 state; param becomes it, rounded.
+  float* master = nullptr;
 };
 
 struct AdamArgs {

@@ -56,7 +56,10 @@ HWY_INLINE V SiluSlope(D d, V x) {
 }
 template <class D, class V>
 HWY_INLINE V NormalCdf(D d, V x) {
-  return hn::Mul(K(d, 0.5), hn::Add(K(d, 1), VErf(d, hn::Mul(x, K(d, 0.7071067811865476)))));
+  if constexpr (sizeof(hn::TFromD<D>) == 4)
+    return NormalCdfF32(d, x);
+  else
+    return hn::Mul(K(d, 0.5), hn::Add(K(d, 1), VErf(d, hn::Mul(x, K(d, 0.7071067811865476)))));
 }
 template <class D, class V>
 HWY_INLINE V GeluErf(D d, V x) {

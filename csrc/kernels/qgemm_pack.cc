@@ -14,13 +14,6 @@ constexpr int64_t kColumns = PackedQuant::kColumns, kStep = PackedQuant::kStep;
 
 bool fits_half(float x) { return std::bit_cast<uint32_t>(static_cast<float>(Half(x))) == std::bit_cast<uint32_t>(x); }
 
-// The unsigned code of w[i, k]; beyond the matrix any will do, since the scale or the other factor is zero there.
-uint8_t code_at(const QuantMatrix& q, int64_t i, int64_t k) {
-  const uint8_t* row = q.codes + i * q.row_bytes();
-  if (q.traits().per_byte == 2) return (row[k / 2] >> (k % 2 * 4)) & 15;
-  return static_cast<uint8_t>(row[k] ^ 0x80);  // + 128
-}
-
 // Where step s of a panel begins: blocks hold their scales first.
 int64_t step_offset(const PackedQuant& p, int64_t s) {
   return (s / p.block_steps() + 1) * p.side_bytes() + s * p.step_bytes();
@@ -57,6 +50,24 @@ float get_scale(const PackedQuant& p, const uint8_t* block, int64_t column) {
 }
 int64_t zeros_offset(const PackedQuant& p) { return (p.half_scales ? 2 : 4) * kColumns; }
 
+// Half bytes of the lower 16 bits, one a byte.
+uint32_t spread(uint32_t x) {
+  x = (x | x << 8) & 0x00ff00ffu;
+  return (x | x << 4) & 0x0f0f0f0fu;
+}
+
+// 32 k of a row's codes (padded with zeros) to the places of a column.
+void pack_step(const uint8_t* from, bool nibbles, int64_t column, uint8_t* codes) {
+  uint32_t words[8];
+  const int groups = nibbles ? 4 : 8;
+  std::memcpy(words, from, static_cast<size_t>(groups) * 4);
+  for (int j = 0; j < groups; ++j) {
+    const uint32_t x = words[j];
+    const uint32_t packed = nibbles ? spread(x & 0xffffu) | spread(x >> 16) << 4 : x ^ 0x80808080u;  // + 128
+    std::memcpy(codes + j * kColumns * 4 + column * 4, &packed, 4);
+  }
+}
+
 void pack_column(const QuantMatrix& q, const PackedQuant& p, int64_t i, int64_t column, uint8_t* panel) {
   for (int64_t b = 0; b < p.blocks(); ++b) {
     const int64_t at = i * q.blocks() + (q.block > 0 ? b : 0);
@@ -64,13 +75,14 @@ void pack_column(const QuantMatrix& q, const PackedQuant& p, int64_t i, int64_t 
     put_scale(p, side, column, q.scales[at]);
     if (q.traits().has_zeros) side[zeros_offset(p) + column] = q.zeros[at];
   }
-  for (int64_t s = 0; s < p.steps(); ++s) {
-    uint8_t* codes = panel + step_offset(p, s);
-    for (int64_t k = s * kStep; k < std::min(q.k, (s + 1) * kStep); ++k) {
-      const Place place = place_of(p, column, k - s * kStep);
-      codes[place.byte] = static_cast<uint8_t>(codes[place.byte] | code_at(q, i, k) << place.shift);
-    }
-  }
+  const uint8_t* row = q.codes + i * q.row_bytes();
+  const bool nibbles = q.traits().per_byte == 2;
+  const int64_t step = kStep / q.traits().per_byte, whole = q.row_bytes() / step;
+  for (int64_t s = 0; s < whole; ++s) pack_step(row + s * step, nibbles, column, panel + step_offset(p, s));
+  if (whole == p.steps()) return;
+  uint8_t rest[kStep] = {};
+  std::memcpy(rest, row + whole * step, static_cast<size_t>(q.row_bytes() - whole * step));
+  pack_step(rest, nibbles, column, panel + step_offset(p, whole));
 }
 
 void unpack_column(const PackedQuant& p, const QuantMatrix& q, int64_t i, int64_t column, const uint8_t* panel) {

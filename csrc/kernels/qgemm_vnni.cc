@@ -31,11 +31,15 @@ struct Bytes {
 };
 struct Nibbles {
   static constexpr int64_t kStepBytes = 256;
+  // With several rows a page of codes takes longer to multiply than to fetch, but the hardware looks less far ahead. A
+  // single row waits for memory alone, and bytes are twice as many: there it costs (-25 %, here +29 %).
+  static constexpr int64_t kAhead = 4096;
   template <int R>
   [[gnu::always_inline]] static void step(__m512i (&acc)[R], const uint8_t* codes, const int32_t* x) {
     const __m512i low = _mm512_set1_epi8(15);
 #pragma GCC unroll 4
     for (int j = 0; j < 4; ++j) {
+      if (R > 4) _mm_prefetch(reinterpret_cast<const char*>(codes) + kAhead + 64 * j, _MM_HINT_T0);
       const __m512i both = _mm512_loadu_si512(codes + 64 * j);
       dot<R>(acc, _mm512_and_si512(both, low), x + 2 * j * R);
       dot<R>(acc, _mm512_and_si512(_mm512_srli_epi16(both, 4), low), x + (2 * j + 1) * R);

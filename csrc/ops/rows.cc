@@ -1,5 +1,7 @@
-// Row ops: softmax, log_softmax, layer norm, RMS norm. Fused forward and backward; second derivatives through the
-// composite.
+// Row ops: softmax, log_softmax, layer norm, RMS norm, alone and behind a residual connection. Fused forward and
+// backward; second derivatives through the composite.
+#include <limits>
+
 #include "kernels/copy.h"
 #include "kernels/norm.h"
 #include "kernels/softmax.h"
@@ -273,6 +275,10 @@ Tensor without_elements(Inputs in) {
     if (t.defined()) y = y * to_dtype(t, y.dtype());
   return y;
 }
+// Small floats are normalised in float32, so theirs is float32's.
+double machine_epsilon(DType t) {
+  return t == DType::kFloat64 ? std::numeric_limits<double>::epsilon() : std::numeric_limits<float>::epsilon();
+}
 Tensor flat_or_none(const Tensor& t) { return t.defined() && t.dim() != 1 ? reshape(t, {-1}) : t; }
 }  // namespace
 
@@ -290,9 +296,11 @@ DS_BODY(LayerNormPublic,
 struct RmsNormBackward {
   double eps;
   static constexpr OpInfo info{.schema =
-                                   "_rms_norm_backward(Tensor grad, Tensor input, Tensor rstd, Tensor? weight, float "
-                                   "eps) -> (Tensor input, Tensor weight)",
-                               .doc = "Gradients of RMS norm; the second is empty without a weight.",
+                                   "_rms_norm_backward(Tensor grad, Tensor input, Tensor rstd, Tensor? weight, Tensor? "
+                                   "add, float eps) -> (Tensor input, Tensor weight)",
+                               .doc =
+                                   "Gradients of RMS norm, the first plus `add`; the second is empty without a "
+                                   "weight.",
                                .kind = Kind::kFused,
                                .shown = Shown::kHidden};
   bool operator==(const RmsNormBackward&) const = default;
@@ -303,14 +311,16 @@ struct RmsNormBackward {
     TensorList keep;
     const int64_t n = in[1].sizes().back();
     const View gx = rows_of(out[0], n, keep), g = rows_of(in[0], n, keep), x = rows_of(in[1], n, keep);
+    const View add = in[4].defined() ? rows_of(in[4], n, keep) : View{};
     kernels::rms_norm_backward(gx, in[3].defined() ? flat(out[1]) : View{}, g, x, stats_of(in[2], x.dtype, keep),
-                               vector_of(in[3], keep));
+                               vector_of(in[3], keep), add);
   }
   TensorList composite(Inputs in) const {
     const Tensor g = lift(in[0]), x = lift(in[1]);
     const Tensor rstd = rsqrt(mean(x * x, Dims{-1}, true) + eps);
     const Tensor xhat = x * rstd, gx = scaled(g, in[3]);
-    const Tensor dx = rstd * (gx - xhat * mean(gx * xhat, Dims{-1}, true));
+    const Tensor of_norm = rstd * (gx - xhat * mean(gx * xhat, Dims{-1}, true));
+    const Tensor dx = in[4].defined() ? of_norm + lift(in[4]) : of_norm;
     return {to_dtype(dx, in[1].dtype()), in[3].defined() ? to_dtype(sum_to_size(g * xhat, in[3].sizes()), in[3].dtype())
                                                          : zeros({0}, in[1].dtype())};
   }
@@ -343,7 +353,7 @@ struct RmsNorm {
   }
   Grads vjp(const Vjp& c) const {
     if (c.grad[1].defined()) return vjp_by_composite(*this, c);  // someone differentiates the statistic
-    const auto g = apply_n<2>(RmsNormBackward{eps}, c.grad[0], c.in[0], detach(c.out[1]), c.in[1]);
+    const auto g = apply_n<2>(RmsNormBackward{eps}, c.grad[0], c.in[0], detach(c.out[1]), c.in[1], Tensor());
     return {g[0], c.need(1) ? g[1] : Tensor()};
   }
 };
@@ -355,8 +365,76 @@ DS_BODY(RmsNormPublic, "rms_norm(Tensor input, int[] normalized_shape, Tensor? w
         Opt<double> eps;) {
   const Tensor x = fold_tail("rms_norm", in[0], normalized_shape, in.subspan(1));
   if (x.numel() == 0) return without_elements(in);
-  const double epsilon = x.dtype() == DType::kFloat64 ? 2.220446049250313e-16 : 1.1920928955078125e-07;
-  return reshape(apply_n<2>(RmsNorm{eps.value_or(epsilon)}, x, flat_or_none(in[1]))[0], in[0].sizes());
+  return reshape(apply_n<2>(RmsNorm{eps.value_or(machine_epsilon(x.dtype()))}, x, flat_or_none(in[1]))[0],
+                 in[0].sizes());
+}
+
+// --- a residual connection and the norm behind it: both read the sum while it is in the cache
+
+struct AddRmsNorm {
+  double eps;
+  static constexpr OpInfo info{.schema =
+                                   "_add_rms_norm(Tensor? weight, Tensor input, Tensor residual, float eps) -> (Tensor "
+                                   "output, Tensor sum, Tensor rstd)",
+                               .doc = "input + residual and its RMS norm, with the statistic its backward uses.",
+                               .kind = Kind::kFused,
+                               .saves = Saves::kFirstState,
+                               .shown = Shown::kHidden};
+  bool operator==(const AddRmsNorm&) const = default;
+  std::array<Meta, 3> infer(Inputs in) const {
+    const Tensor &weight = in[0], &x = in[1], &residual = in[2];
+    DS_CHECK(x.dim() >= 1 && x.sizes() == residual.sizes(),
+             "add_rms_norm: input and residual must have one shape of at least one dim, got ", x.sizes(), " and ",
+             residual.sizes(), "; expand() the smaller one first");
+    DS_CHECK(!weight.defined() || (weight.dim() == 1 && weight.size(0) == x.size(-1)), "add_rms_norm: weight must be [",
+             x.size(-1), "], the last dim of input, got ", weight.defined() ? weight.sizes() : Dims());
+    for (const Tensor& t : in)
+      if (t.defined()) check_float("add_rms_norm", t.dtype());
+    const Meta sum{promote_types(x.dtype(), residual.dtype()), x.sizes()};
+    return {sum, sum, Meta{stat_type(sum.dtype), row_sizes(x)}};
+  }
+  void eval(Inputs in, std::span<Tensor> out) const {
+    TensorList keep;
+    const int64_t n = out[1].sizes().back();
+    const View y = rows_of(out[0], n, keep), s = rows_of(out[1], n, keep), x = rows_of(in[1], n, keep),
+               residual = rows_of(in[2], n, keep), w = vector_of(in[0], keep);
+    kernels::add_rms_norm(y, s, flat(out[2]), x, residual, w, eps);
+  }
+  TensorList composite(Inputs in) const {
+    const Tensor s = in[1] + in[2], f = lift(s);
+    return {rms_norm_composite(s, in[0], eps), s, rsqrt(mean(f * f, Dims{-1}, false) + eps)};
+  }
+  // The sum's gradient is that of both addends.
+  Grads vjp(const Vjp& c) const {
+    const Tensor &weight = c.in[0], &s = c.out[1], &rstd = c.out[2];
+    Tensor of_sum = c.grad[1];
+    const auto add = [&](const Tensor& g) { of_sum = of_sum.defined() ? of_sum + g : g; };
+    if (c.grad[2].defined()) {  // d rstd = -rstd^3 / n sum(s ds)
+      const Tensor slope = unsqueeze(c.grad[2] * pow(rstd, 3), -1) / -static_cast<double>(s.size(-1));
+      add(to_dtype(slope * lift(s), s.dtype()));
+    }
+    Grads out(3);
+    if (c.grad[0].defined()) {
+      const auto g = apply_n<2>(RmsNormBackward{eps}, c.grad[0], s, detach(rstd), weight, of_sum);
+      of_sum = g[0];
+      if (c.need(0)) out[0] = g[1];
+    }
+    for (const int i : {1, 2})
+      if (c.need(i) && of_sum.defined()) out[i] = to_dtype(of_sum, c.in[i].dtype());
+    return out;
+  }
+};
+DS_OP(AddRmsNorm);
+
+DS_BODY_LIST(AddRmsNormPublic,
+             "add_rms_norm(Tensor input, Tensor residual, Tensor? weight=None, float? eps=None) -> (Tensor output, "
+             "Tensor sum)",
+             "sum = input + residual, and its rms_norm over the last dim, in one pass over memory; eps defaults to the "
+             "dtype's.",
+             false, kFunctional, Opt<double> eps;) {
+  const double epsilon = eps.value_or(machine_epsilon(promote_types(in[0].dtype(), in[1].dtype())));
+  auto out = apply_n<3>(AddRmsNorm{epsilon}, in[2], in[0], in[1]);
+  return {out[0], out[1]};
 }
 
 }  // namespace deepseek

@@ -55,8 +55,8 @@ std::vector<Group> by_dtype(const py::list& params, const py::list& states) {
 }
 
 void adamw_step(const py::list& params, const py::list& grads, const py::list& exp_avgs, const py::list& exp_avg_sqs,
-                const py::list& max_exp_avg_sqs, double lr, double beta1, double beta2, double eps, double weight_decay,
-                int64_t step, bool decoupled, bool maximize) {
+                const py::list& max_exp_avg_sqs, const py::list& masters, double lr, double beta1, double beta2,
+                double eps, double weight_decay, int64_t step, bool decoupled, bool maximize) {
   const bool amsgrad = max_exp_avg_sqs.size() > 0;
   const kernels::AdamArgs args{.lr = lr,
                                .beta1 = beta1,
@@ -69,7 +69,7 @@ void adamw_step(const py::list& params, const py::list& grads, const py::list& e
   for (const Group& group : by_dtype(params, exp_avgs)) {
     std::vector<kernels::AdamTensors> work;
     std::vector<Dense> keep, written;
-    written.reserve(4 * group.members.size());
+    written.reserve(5 * group.members.size());
     keep.reserve(group.members.size());
     for (const size_t i : group.members) {
       const auto p = params[i].cast<Tensor>();
@@ -82,6 +82,10 @@ void adamw_step(const py::list& params, const py::list& grads, const py::list& e
       void* avg_sq = state(exp_avg_sqs, "exp_avg_sq");
       work.push_back({param, keep.back().memory.data_ptr(), avg, avg_sq,
                       amsgrad ? state(max_exp_avg_sqs, "max_exp_avg_sq") : nullptr, p.numel(), step});
+      if (masters.size() == 0 || masters[i].is_none()) continue;
+      const DType master = entry(masters, i, "master", p).dtype();
+      DS_CHECK_AS(TypeError, master == DType::kFloat32, "master ", i, " must be float32, got ", name_of(master));
+      work.back().master = static_cast<float*>(state(masters, "master"));
     }
     {
       const py::gil_scoped_release unlocked;
@@ -144,8 +148,8 @@ Tensor total_sum_squares(const py::list& tensors) {
 
 void bind_optim(py::module_& m) {
   m.def("_adamw_step", adamw_step, py::arg("params"), py::arg("grads"), py::arg("exp_avgs"), py::arg("exp_avg_sqs"),
-        py::arg("max_exp_avg_sqs"), py::arg("lr"), py::arg("beta1"), py::arg("beta2"), py::arg("eps"),
-        py::arg("weight_decay"), py::arg("step"), py::arg("decoupled"), py::arg("maximize"),
+        py::arg("max_exp_avg_sqs"), py::arg("masters"), py::arg("lr"), py::arg("beta1"), py::arg("beta2"),
+        py::arg("eps"), py::arg("weight_decay"), py::arg("step"), py::arg("decoupled"), py::arg("maximize"),
         "One Adam (decoupled: AdamW) step over all parameters.");
   m.def("_sgd_step", sgd_step, py::arg("params"), py::arg("grads"), py::arg("momentum_bufs"), py::arg("lr"),
         py::arg("momentum"), py::arg("dampening"), py::arg("weight_decay"), py::arg("nesterov"), py::arg("first_step"),

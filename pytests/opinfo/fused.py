@@ -99,12 +99,12 @@ def layer_norm_backward(
 
 
 def rms_norm_backward(
-    g: np.ndarray, x: np.ndarray, rstd: np.ndarray, weight: Any, eps: float
+    g: np.ndarray, x: np.ndarray, rstd: np.ndarray, weight: Any, add: Any, eps: float
 ) -> tuple[np.ndarray, ...]:
     xhat = x * rstd[..., None]
     gx = g if weight is None else g * weight
     dx = rstd[..., None] * (gx - xhat * (gx * xhat).mean(-1, keepdims=True))
-    return dx, np.zeros(0) if weight is None else (g * xhat).sum(tuple(range(x.ndim - 1)))
+    return dx if add is None else dx + add, np.zeros(0) if weight is None else (g * xhat).sum(tuple(range(x.ndim - 1)))
 
 
 _, MEAN, RSTD = layer_norm(X, None, None, EPS)
@@ -124,11 +124,52 @@ _, RMS = rms_norm(X, None, EPS)
 op(
     "_rms_norm_backward",
     rms_norm_backward,
-    *[S(G, A(X), lit(RMS), w, EPS).but(grad=False) for w in (W, None)],
-    S(T(0, 4), T(0, 4), T(0, grad=False), W, EPS),
+    *[S(G, A(X), lit(RMS), w, add, EPS).but(grad=False) for w in (W, None) for add in (None, T(3, 4))],
+    S(T(0, 4), T(0, 4), T(0, grad=False), W, None, EPS),
     scalar=False,
     **CLOSE,
-    rows=[S(T(37, 129), T(37, 129), T(37), None, EPS)],
+    rows=[S(T(37, 129), T(37, 129), T(37), None, None, EPS), S(T(37, 129), T(37, 129), T(37), None, T(37, 129), EPS)],
+)
+
+
+# --- RMS norm behind a residual connection ---------------------------------------------------------------------------
+def add_rms_norm(x: np.ndarray, residual: np.ndarray, weight: Any = None, eps: Any = None) -> tuple[np.ndarray, ...]:
+    y, _ = rms_norm(x + residual, weight, 0.0 if eps is None else eps)
+    return y, x + residual
+
+
+op(
+    "_add_rms_norm",
+    lambda weight, x, residual, eps: (*add_rms_norm(x, residual, weight, eps), rms_norm(x + residual, None, eps)[1]),
+    S(T(4), T(3, 4), T(3, 4), EPS),
+    S(None, T(3, 4), T(3, 4), EPS),
+    S(T(17), T(2, 3, 17), T(2, 3, 17), 1e-3),
+    S(T(4), T(0, 4), T(0, 4), EPS),
+    scalar=False,
+    big=[S(T(401), T(300, 401), T(300, 401), EPS)],
+    rows=[S(None, T(37, 129), T(37, 129), EPS)],
+    **CLOSE,
+)
+op(
+    "add_rms_norm",
+    add_rms_norm,
+    S(T(3, 4), T(3, 4), T(4), 1e-6),
+    S(T(3, 4), T(3, 4), eps=1e-5),
+    S(T(2, 3, 17), T(2, 3, 17), T(17), 1e-3),
+    S(T(4), T(4), T(4)),
+    S(T(0, 4), T(0, 4), T(4), 1e-6),
+    S(T(3, 0), T(3, 0), T(0), 1e-6),
+    scalar=False,
+    big=[S(T(300, 401), T(300, 401), T(401), 1e-6)],
+    rows=[S(T(37, 129), T(37, 129), T(129), 1e-6)],
+    errors=[
+        E(RuntimeError, "one shape", T(3, 4), T(4)),
+        E(RuntimeError, "one shape", T(), T()),
+        E(RuntimeError, "weight must be", T(3, 4), T(3, 4), T(5)),
+        E(RuntimeError, "weight must be", T(3, 4), T(3, 4), T(1, 4)),
+        E(NotImplementedError, "int64", I(3, 4), I(3, 4)),
+    ],
+    **CLOSE,
 )
 
 
@@ -267,6 +308,9 @@ op(
     S(T(2, 3, 2, 4), T(3, 1, 2), T(3, 1, 2), interleaved=True),
     S(T(2, 4), T(2), T(2)),
     S(T(0, 4), T(0, 2), T(0, 2)),
+    S(T(3, 0), T(3, 0), T(3, 0)),
+    S(T(2, 3, 38), T(3, 1), T(3, 1)),
+    S(T(2, 3, 38), T(2, 1, 19), T(2, 1, 19), True),
     scalar=False,
     big=[S(T(4, 70, 64), T(70, 32), T(70, 32))],
     errors=[

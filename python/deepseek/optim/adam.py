@@ -14,6 +14,11 @@ from deepseek.optim.optimizer import Optimizer, ParamsT, check_one_number, check
 __all__ = ["Adam", "AdamW"]
 
 
+def _has_master(parameter: Tensor, group: dict[str, Any]) -> bool:
+    """Whether the step goes through a float32 copy of the parameter."""
+    return bool(group["master_weights"]) and parameter.dtype in (deepseek.bfloat16, deepseek.float16)
+
+
 class Adam(Optimizer):
     """Adam. (Kingma and Ba, 2014; AMSGrad: Reddi et al., 2018)
 
@@ -27,8 +32,13 @@ class Adam(Optimizer):
         maximize: ascend instead of descend.
         foreach, fused: one fused pass per group is the default; ``False`` updates op by op (slower, same result).
         capturable, differentiable: not supported.
+        master_weights: keep a float32 copy of every bfloat16 or float16 parameter and step on that, with float32 state,
+            so that steps too small for 16 bits add up; the parameter is the copy, rounded. Others are not affected.
 
-    State of a parameter: "step" (int), "exp_avg", "exp_avg_sq" and, with amsgrad, "max_exp_avg_sq".
+    State of a parameter: "step" (int), "exp_avg", "exp_avg_sq", with amsgrad "max_exp_avg_sq" and with master_weights
+    "master". A master is made from its parameter at the first step; whoever writes to the parameter later has to delete
+    it from the state. ``load_state_dict`` keeps master_weights as this optimizer has it: a checkpoint without masters
+    gets new ones at the next step, and masters that are not wanted are dropped.
 
     Raises:
         ValueError: an option outside its range.
@@ -49,6 +59,7 @@ class Adam(Optimizer):
         differentiable: bool = False,
         fused: bool | None = None,
         decoupled_weight_decay: bool = False,
+        master_weights: bool = False,
     ) -> None:
         # Written as "not x >= 0" so that NaN is refused too.
         check_one_number(lr)
@@ -77,6 +88,7 @@ class Adam(Optimizer):
             "differentiable": differentiable,
             "fused": fused,
             "decoupled_weight_decay": decoupled_weight_decay,
+            "master_weights": master_weights,
         }
         super().__init__(params, defaults)
 
@@ -84,7 +96,15 @@ class Adam(Optimizer):
         for entry in state.values():
             if "step" in entry:  # PyTorch keeps it in a tensor
                 entry["step"] = int(entry["step"])
+        for mine, group in zip(self.param_groups, groups, strict=True):
+            group["master_weights"] = mine["master_weights"]
+            for parameter in group["params"]:
+                if not _has_master(parameter, group) and parameter in state:
+                    state[parameter].pop("master", None)
         super()._restore(state, groups)
+
+    def _state_dtype(self, parameter: Tensor, group: dict[str, Any]) -> deepseek.dtype:
+        return deepseek.float32 if _has_master(parameter, group) else parameter.dtype
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update the parameters; returns the closure's loss."""
@@ -96,19 +116,27 @@ class Adam(Optimizer):
                     self._start(parameter, self.state[parameter], group)
                 if wants_loop(group):
                     for parameter, grad in zip(params, grads, strict=True):
-                        self._single_step(parameter, grad, self.state[parameter], group)
+                        state = self.state[parameter]
+                        if group["master_weights"] and "master" in state:
+                            self._single_step(state["master"], grad.to(deepseek.float32), state, group)
+                            parameter.copy_(state["master"])
+                        else:
+                            self._single_step(parameter, grad, state, group)
                 else:
                     self._fused_step(params, grads, group)
         return loss
 
     @staticmethod
     def _start(parameter: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
+        if _has_master(parameter, group) and "master" not in state:
+            state["master"] = parameter.detach().to(deepseek.float32)
+        stepped = state.get("master", parameter)
         if "step" not in state:
             state["step"] = 0
-            state["exp_avg"] = deepseek.zeros_like(parameter)
-            state["exp_avg_sq"] = deepseek.zeros_like(parameter)
+            state["exp_avg"] = deepseek.zeros_like(stepped)
+            state["exp_avg_sq"] = deepseek.zeros_like(stepped)
         if group["amsgrad"] and "max_exp_avg_sq" not in state:
-            state["max_exp_avg_sq"] = deepseek.zeros_like(parameter)
+            state["max_exp_avg_sq"] = deepseek.zeros_like(stepped)
 
     def _fused_step(self, params: list[Tensor], grads: list[Tensor], group: dict[str, Any]) -> None:
         # The bias correction depends on the step, and a parameter without gradient falls behind: one call per step.
@@ -126,6 +154,7 @@ class Adam(Optimizer):
                 [state["exp_avg"] for state in states],
                 [state["exp_avg_sq"] for state in states],
                 [state["max_exp_avg_sq"] for state in states] if group["amsgrad"] else [],
+                [state.get("master") for state in states] if group["master_weights"] else [],
                 float(group["lr"]),
                 float(beta1),
                 float(beta2),
@@ -180,6 +209,7 @@ class AdamW(Adam):
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
+        master_weights: bool = False,
     ) -> None:
         super().__init__(
             params,
@@ -194,6 +224,7 @@ class AdamW(Adam):
             differentiable=differentiable,
             fused=fused,
             decoupled_weight_decay=True,
+            master_weights=master_weights,
         )
 
     def _restore(self, state: defaultdict[Any, dict[str, Any]], groups: list[dict[str, Any]]) -> None:

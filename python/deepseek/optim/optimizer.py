@@ -188,7 +188,8 @@ class Optimizer:
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over what :meth:`state_dict` of an optimizer with the same groups returned; its tensors are copied.
 
-        Floating-point state is converted to its parameter's dtype ("step" is left as it is).
+        Floating-point state is converted to its parameter's dtype, or to float32 where the optimizer steps on float32
+        copies ("step" is left as it is).
 
         Raises:
             ValueError: the groups differ in number or in size.
@@ -208,13 +209,18 @@ class Optimizer:
         numbers = chain.from_iterable(group["params"] for group in saved_groups)
         parameters = chain.from_iterable(group["params"] for group in self.param_groups)
         by_number = dict(zip(numbers, parameters, strict=True))
+        dtypes = {id(p): self._state_dtype(p, group) for group in self.param_groups for p in group["params"]}
         state: defaultdict[Any, dict[str, Any]] = defaultdict(dict)
         for number, value in state_dict["state"].items():
             # JSON turns integer keys into text; both are understood.
             if isinstance(number, str) and number.isdigit() and number not in by_number:
                 number = int(number)
             parameter = by_number.get(number)
-            state[number if parameter is None else parameter] = _copied(value, parameter)
+            if parameter is None:
+                state[number] = _copied(value)
+            else:
+                dtype = dtypes[id(parameter)] if parameter.is_floating_point() else None
+                state[parameter] = _copied(value, dtype)
         groups = []
         for mine, saved in zip(self.param_groups, saved_groups, strict=True):
             group = {key: deepcopy(value) for key, value in saved.items() if key != "params"}
@@ -223,6 +229,10 @@ class Optimizer:
             group["params"] = mine["params"]
             groups.append(group)
         self._restore(state, groups)
+
+    def _state_dtype(self, parameter: Tensor, group: dict[str, Any]) -> deepseek.dtype:
+        """What loaded floating-point state of the parameter becomes."""
+        return parameter.dtype
 
     def _restore(self, state: defaultdict[Any, dict[str, Any]], groups: list[dict[str, Any]]) -> None:
         """Install loaded state; a subclass may complete options that an older version did not save."""
@@ -242,14 +252,14 @@ class Optimizer:
         return "\n".join([*lines, ")"])
 
 
-def _copied(value: Any, parameter: Tensor | None, key: str = "") -> Any:
-    """A copy of loaded state, tensors in the parameter's dtype."""
+def _copied(value: Any, dtype: deepseek.dtype | None = None, key: str = "") -> Any:
+    """A copy of loaded state, floating-point tensors in the dtype."""
     if isinstance(value, Tensor):
-        if parameter is not None and key != "step" and parameter.is_floating_point() and value.is_floating_point():
-            value = value.to(parameter.dtype)
+        if dtype is not None and key != "step" and value.is_floating_point():
+            value = value.to(dtype)
         return value.detach().clone()
     if isinstance(value, dict):
-        return {name: _copied(entry, parameter, name) for name, entry in value.items()}
+        return {name: _copied(entry, dtype, name) for name, entry in value.items()}
     return deepcopy(value)
 
 

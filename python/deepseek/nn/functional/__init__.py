@@ -28,6 +28,7 @@ from deepseek.nn.functional._activation import (
 )
 from deepseek.nn.functional._attention import attention, rope, scaled_dot_product_attention
 from deepseek.nn.functional._basic import (
+    add_rms_norm,
     bilinear,
     cosine_similarity,
     dropout,
@@ -56,6 +57,7 @@ from deepseek.nn.functional._loss import (
 from deepseek.utils._nearest import missing_attribute
 
 __all__ = [
+    "add_rms_norm",
     "attention",
     "bilinear",
     "binary_cross_entropy",

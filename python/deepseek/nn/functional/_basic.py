@@ -156,6 +156,27 @@ def rms_norm(
     return _C.rms_norm(input, list(normalized_shape), weight, eps)
 
 
+def add_rms_norm(
+    input: Tensor, residual: Tensor, weight: Tensor | None = None, eps: float | None = None
+) -> tuple[Tensor, Tensor]:
+    """A residual connection and the norm behind it, in one pass over memory.
+
+    Args:
+        input: (..., D), what a layer adds to the residual stream.
+        residual: the stream, of the same shape.
+        weight: (D,), or None.
+        eps: added to the mean square; ``None`` is the machine epsilon of the sum's dtype.
+
+    Returns:
+        ``(rms_norm(sum, (D,), weight, eps), sum)`` with ``sum = input + residual``.
+
+    Raises:
+        RuntimeError: input and residual differ in shape, or weight does not fit them.
+    """
+    output, total = _C.add_rms_norm(input, residual, weight, eps)
+    return output, total
+
+
 def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
     """Zero each element with probability ``p`` and scale the rest by ``1 / (1 - p)``; the identity when not training.
 
