@@ -79,7 +79,7 @@ void some_rows(const QTile& t, int64_t r0) {
         acc[r][h] = _mm256_set1_epi32(start[r]);
         if (kZeros) {
           const __m256i zero = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p + 8 * h)));
-          acc[r][h] = _mm256_mullo_epi32(acc[r][h], zero);
+          acc[r][h] = _mm256_madd_epi16(acc[r][h], zero);  // both fit 16 bits: 128 * 127, 15
         }
       }
     if (kZeros) p += 16;

@@ -69,7 +69,7 @@ void tile(const QTile& t) {
       const __m512i zero = _mm512_maskz_cvtepu8_epi32(0xffff, _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
       p += 16;
 #pragma GCC unroll 16
-      for (int r = 0; r < R; ++r) acc[r] = _mm512_mullo_epi32(acc[r], zero);
+      for (int r = 0; r < R; ++r) acc[r] = _mm512_madd_epi16(acc[r], zero);  // both fit 16 bits: 128 * 127, 15
     }
     const int64_t steps = done + block_steps <= t.steps ? block_steps : t.steps - done;
     for (int64_t s = 0; s < steps; ++s) {
