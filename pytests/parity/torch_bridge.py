@@ -29,6 +29,7 @@ DROPPED = {
     "layout": lambda v: v is torch.strided,
     "pin_memory": lambda v: not v,
     "memory_format": lambda v: v in (torch.contiguous_format, torch.preserve_format),
+    "options": lambda v: v is None or isinstance(v, torch.nn.LinearCrossEntropyOptions),  # how to chunk
 }
 
 

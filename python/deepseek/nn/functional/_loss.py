@@ -82,7 +82,8 @@ def linear_cross_entropy(
 
     With class indices, a weight of two dims, no class weights and reduction "mean" or "sum", rows pass in blocks of at
     most 16 million logits, and the gradients are formed in the forward pass, while a block exists. Any other call
-    stores the logits. Second derivatives work and store them too.
+    stores the logits. Second derivatives work and store them too. PyTorch's ``options``, which turn its blocks on,
+    do not exist here.
 
     Args:
         input: (D) or (N, D).
