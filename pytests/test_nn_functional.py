@@ -168,3 +168,45 @@ def test_pad_agrees_with_numpy(shape: list[int], data: st.DataObject) -> None:
     amounts = [n for pair in reversed(widths) for n in pair]
     got = F.pad(deepseek.tensor(array.tolist()).reshape(shape), amounts, mode)
     assert got.tolist() == np.pad(array, widths, mode=name).tolist()
+
+
+# --- packed sequences -------------------------------------------------------------------------------------------------
+def test_varlen_attention_is_attention_of_each_sequence() -> None:
+    cu_q, cu_k = [0, 70, 70, 75], [0, 90, 93, 98]
+    deepseek.manual_seed(0)
+    q, k, v = (deepseek.randn(n, h, 32, requires_grad=True) for n, h in ((75, 4), (98, 2), (98, 2)))
+    rule: dict[str, Any] = {"is_causal": True, "window": 40, "enable_gqa": True}
+    packed = F.varlen_attention(q, k, v, deepseek.tensor(cu_q), deepseek.tensor(cu_k), **rule)
+    grads = deepseek.autograd.grad(packed.square().sum(), [q, k, v])
+    for i in range(3):
+        rows, keys = slice(cu_q[i], cu_q[i + 1]), slice(cu_k[i], cu_k[i + 1])
+        alone = [x.detach()[at].requires_grad_(True) for x, at in ((q, rows), (k, keys), (v, keys))]
+        y = F.attention(*(x.transpose(0, 1) for x in alone), **rule).transpose(0, 1)
+        assert (y == packed[rows]).all()
+        expected = deepseek.autograd.grad(y.square().sum(), alone)
+        for got, want, at in zip(grads, expected, (rows, keys, keys), strict=True):
+            assert (got[at] == want).all()
+
+
+def test_varlen_attention_refuses_wrong_starts() -> None:
+    q, good = deepseek.randn(5, 2, 4), deepseek.tensor([0, 2, 5])
+    for wrong in ([0, 2, 4], [1, 5], [0, 3, 2, 5], [0]):
+        with pytest.raises(ValueError, match="cu_seq_q must rise from 0 to the number of packed tokens, 5"):
+            F.varlen_attention(q, q, q, deepseek.tensor(wrong), good)
+    with pytest.raises(ValueError, match="each query sequence needs its key sequence"):
+        F.varlen_attention(q, q, q, good, deepseek.tensor([0, 5]))
+
+
+def test_attention_with_a_cache_equals_the_whole() -> None:
+    """Token by token with a growing cache, in pieces, and at once: the same bits."""
+    deepseek.manual_seed(0)
+    q, k, v = (deepseek.randn(1, h, 40, 64) for h in (4, 2, 2))
+    for dtype in (deepseek.float32, deepseek.bfloat16):
+        a, b, c = q.to(dtype), k.to(dtype), v.to(dtype)
+        rule: dict[str, Any] = {"is_causal": True, "window": 17, "enable_gqa": True}
+        whole = F.attention(a, b, c, **rule)
+        for step in (1, 7):
+            for i in range(0, 40, step):
+                end = min(40, i + step)
+                piece = F.attention(a[:, :, i:end], b[:, :, :end], c[:, :, :end], query_start=i, **rule)
+                assert (piece == whole[:, :, i:end]).all()

@@ -26,7 +26,7 @@ from deepseek.nn.functional._activation import (
     swiglu,
     tanh,
 )
-from deepseek.nn.functional._attention import attention, rope, scaled_dot_product_attention
+from deepseek.nn.functional._attention import attention, rope, scaled_dot_product_attention, varlen_attention
 from deepseek.nn.functional._basic import (
     add_rms_norm,
     bilinear,
@@ -103,6 +103,7 @@ __all__ = [
     "softsign",
     "swiglu",
     "tanh",
+    "varlen_attention",
 ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import deepseek
@@ -104,6 +105,66 @@ def attention(
         enable_gqa=enable_gqa,
         query_start=query_start,
     )
+
+
+def varlen_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    cu_seq_q: Tensor,
+    cu_seq_k: Tensor,
+    *,
+    sinks: Tensor | None = None,
+    is_causal: bool = False,
+    scale: float | None = None,
+    window: int | None = None,
+    softcap: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """`attention` within each of several sequences of different lengths that are packed one after another.
+
+    Args:
+        query: (tokens, heads, E).
+        key: (tokens, heads, E), the tokens of all key sequences.
+        value: (tokens, heads, Ev).
+        cu_seq_q: (sequences + 1,) integers: where each query sequence starts, and the number of tokens.
+        cu_seq_k: the same for keys and values.
+
+    The others are those of `attention`; positions count from the start of each sequence.
+
+    Returns:
+        (tokens, heads, Ev), with the bits that each sequence has alone.
+    """
+    lengths_q = _packed_lengths(cu_seq_q, query, "cu_seq_q")
+    lengths_k = _packed_lengths(cu_seq_k, key, "cu_seq_k")
+    if len(lengths_q) != len(lengths_k):
+        raise ValueError(
+            f"varlen_attention: cu_seq_q has {len(lengths_q)} sequences, cu_seq_k has {len(lengths_k)}; "
+            "each query sequence needs its key sequence"
+        )
+    parts = [
+        attention(
+            *(x.transpose(0, 1) for x in part),
+            sinks=sinks,
+            is_causal=is_causal,
+            scale=scale,
+            window=window,
+            softcap=softcap,
+            enable_gqa=enable_gqa,
+        ).transpose(0, 1)
+        for part in zip(query.split(lengths_q), key.split(lengths_k), value.split(lengths_k), strict=True)
+    ]
+    return deepseek.cat(parts)
+
+
+def _packed_lengths(cu_seq: Tensor, packed: Tensor, name: str) -> list[int]:
+    starts = cu_seq.tolist()
+    lengths = [end - start for start, end in itertools.pairwise(starts)]
+    if not lengths or starts[0] != 0 or starts[-1] != packed.shape[0] or min(lengths) < 0:
+        raise ValueError(
+            f"varlen_attention: {name} must rise from 0 to the number of packed tokens, {packed.shape[0]}, got {starts}"
+        )
+    return lengths
 
 
 def canonical_mask(mask: Tensor | None, name: str, dtype: deepseek.dtype) -> Tensor | None:
