@@ -88,21 +88,14 @@ float as_float(const void* p, DType t, int64_t i) {
   return t == DType::kFloat32 ? static_cast<const float*>(p)[i] : static_cast<const BFloat16*>(p)[i];
 }
 
-// Rounds to nearest even; written without a branch, for the vectoriser.
-uint16_t to_bf16(float x) {
-  const auto u = std::bit_cast<uint32_t>(x);
-  const uint32_t rounded = (u + 0x7fffu + ((u >> 16) & 1)) >> 16, quiet = (u >> 16) | 0x40;
-  return static_cast<uint16_t>((u & 0x7fffffffu) > 0x7f800000u ? quiet : rounded);
-}
-
-// out = fma(sum, x_scale, bias) of columns [j, j + n).
-void store_row(const QGemm& g, int64_t i, int64_t j, int64_t n, float x_scale, const float* sums, const float* bias) {
+// out = fma(sum, x_scale, bias) of columns [j, j + n). Uses up the sums.
+void store_row(const QGemm& g, int64_t i, int64_t j, int64_t n, float x_scale, float* sums, const float* bias) {
   if (g.dtype == DType::kFloat32) {
     float* out = static_cast<float*>(g.out) + i * g.out_row + j;
     for (int64_t c = 0; c < n; ++c) out[c] = __builtin_fmaf(sums[c], x_scale, bias[c]);
   } else {
-    uint16_t* out = static_cast<uint16_t*>(g.out) + i * g.out_row + j;
-    for (int64_t c = 0; c < n; ++c) out[c] = to_bf16(__builtin_fmaf(sums[c], x_scale, bias[c]));
+    for (int64_t c = 0; c < n; ++c) sums[c] = __builtin_fmaf(sums[c], x_scale, bias[c]);
+    round_to_bfloat16(sums, n, static_cast<uint16_t*>(g.out) + i * g.out_row + j);
   }
 }
 
@@ -140,9 +133,12 @@ void some_panels(const QGemm& g, const PackedQuant& w, const Activations& x, int
 
 void fill_with_bias(const QGemm& g, int64_t n) {
   const Buffer row(static_cast<size_t>(2 * n) * sizeof(float));
-  float *bias = row.as<float>(), *zero = bias + n;
-  for (int64_t c = 0; c < n; ++c) bias[c] = g.bias ? as_float(g.bias, g.dtype, c) : 0, zero[c] = 0;
-  for (int64_t i = 0; i < g.m; ++i) store_row(g, i, 0, n, 0, zero, bias);
+  float *bias = row.as<float>(), *sums = bias + n;
+  for (int64_t c = 0; c < n; ++c) bias[c] = g.bias ? as_float(g.bias, g.dtype, c) : 0;
+  for (int64_t i = 0; i < g.m; ++i) {
+    std::fill(sums, sums + n, 0.0f);
+    store_row(g, i, 0, n, 0, sums, bias);
+  }
 }
 
 }  // namespace
@@ -193,28 +189,23 @@ void qgemm_fp8(const QGemm& g, const QuantMatrix& w) {
   count_route(Route::kQgemmFp8);
   const int64_t size = size_of(g.dtype);
   const auto at = [&](const void* p, int64_t i) { return const_cast<char*>(static_cast<const char*>(p)) + i * size; };
-  parallel_for(
-      (w.n + kFp8Columns - 1) / kFp8Columns, grain_for(kFp8Columns * w.k * (4 + g.m)), [&](int64_t begin, int64_t end) {
-        const Buffer buffer(static_cast<size_t>(kFp8Columns * (w.k + 1)) * 4);
-        for (int64_t t = begin; t < end; ++t) {
-          const int64_t j = t * kFp8Columns, n = std::min(kFp8Columns, w.n - j);
-          float* values = buffer.as<float>();
-          dequantize_rows(w, j, j + n, values);
-          if (g.dtype == DType::kBFloat16)  // in place: a narrow value never overtakes a wide one
-            for (int64_t i = 0; i < n * w.k; ++i) {
-              const uint16_t narrow = to_bf16(values[i]);
-              std::memcpy(reinterpret_cast<char*>(values) + 2 * i, &narrow, 2);
-            }
-          const View x{at(g.x, 0), g.dtype, {g.m, w.k}, {g.x_row, 1}}, tile{values, g.dtype, {w.k, n}, {1, w.k}};
-          const View out{at(g.out, j), g.dtype, {g.m, n}, {g.out_row, 1}};
-          if (!g.bias) {
-            matmul(out, x, tile);
-          } else {
-            const View bias{at(g.bias, j), g.dtype, {n}, {1}};
-            matmul(out, x, tile, &bias);
-          }
-        }
-      });
+  parallel_for((w.n + kFp8Columns - 1) / kFp8Columns, grain_for(kFp8Columns * w.k * (4 + g.m)),
+               [&](int64_t begin, int64_t end) {
+                 const Buffer buffer(static_cast<size_t>(kFp8Columns * (w.k + 1)) * 4);
+                 for (int64_t t = begin; t < end; ++t) {
+                   const int64_t j = t * kFp8Columns, n = std::min(kFp8Columns, w.n - j);
+                   dequantize_rows(w, j, j + n, g.dtype, buffer.as<void>());
+                   const View x{at(g.x, 0), g.dtype, {g.m, w.k}, {g.x_row, 1}},
+                       tile{buffer.as<void>(), g.dtype, {w.k, n}, {1, w.k}};
+                   const View out{at(g.out, j), g.dtype, {g.m, n}, {g.out_row, 1}};
+                   if (!g.bias) {
+                     matmul(out, x, tile);
+                   } else {
+                     const View bias{at(g.bias, j), g.dtype, {n}, {1}};
+                     matmul(out, x, tile, &bias);
+                   }
+                 }
+               });
 }
 
 }  // namespace deepseek::kernels

@@ -156,25 +156,34 @@ void quantize(const QuantMatrix& q, const float* w) {
   });
 }
 
-void dequantize_rows(const QuantMatrix& q, int64_t begin, int64_t end, float* out) {
-  for (int64_t i = begin; i < end; ++i, out += q.k)
+void round_to_bfloat16(const float* __restrict from, int64_t n, uint16_t* __restrict to) {
+  for (int64_t i = 0; i < n; ++i) {
+    const auto u = std::bit_cast<uint32_t>(from[i]);
+    const uint32_t rounded = (u + 0x7fffu + ((u >> 16) & 1)) >> 16, quiet = (u >> 16) | 0x40;
+    to[i] = static_cast<uint16_t>((u & 0x7fffffffu) > 0x7f800000u ? quiet : rounded);
+  }
+}
+
+void dequantize_rows(const QuantMatrix& q, int64_t begin, int64_t end, DType dtype, void* out) {
+  const bool narrow = dtype == DType::kBFloat16;
+  const Buffer scratch(static_cast<size_t>(narrow ? q.k : 0) * sizeof(float));
+  for (int64_t i = begin; i < end; ++i) {
+    const int64_t first = (i - begin) * q.k;
+    float* row = narrow ? scratch.as<float>() : static_cast<float*>(out) + first;
     for (int64_t b = 0; b < q.blocks(); ++b) {
       const int64_t at = i / q.traits().rows * q.blocks() + b, k = b * q.block_size();
       dequantize_block(q, q.codes + i * q.row_bytes(), k, std::min(q.k, k + q.block_size()), q.scales[at],
-                       q.traits().has_zeros ? q.zeros[at] : q.traits().offset, out);
+                       q.traits().has_zeros ? q.zeros[at] : q.traits().offset, row);
     }
+    if (narrow) round_to_bfloat16(row, q.k, static_cast<uint16_t*>(out) + first);
+  }
 }
 
 void dequantize(const QuantMatrix& q, DType dtype, void* out) {
   count_route(Route::kDequantize);
   if (q.n == 0 || q.k == 0) return;
   parallel_for(q.n, grain_for(q.k * 8), [&](int64_t begin, int64_t end) {
-    if (dtype == DType::kFloat32) return dequantize_rows(q, begin, end, static_cast<float*>(out) + begin * q.k);
-    const Buffer row(static_cast<size_t>(q.k) * sizeof(float));
-    for (int64_t i = begin; i < end; ++i) {
-      dequantize_rows(q, i, i + 1, row.as<float>());
-      for (int64_t k = 0; k < q.k; ++k) static_cast<BFloat16*>(out)[i * q.k + k] = BFloat16(row.as<float>()[k]);
-    }
+    dequantize_rows(q, begin, end, dtype, static_cast<char*>(out) + begin * q.k * size_of(dtype));
   });
 }
 
