@@ -125,6 +125,7 @@ QGEMM = "qgemm qgemm.pack quantize dequantize"
 NORM = "norm.forward norm.backward"
 SOFTMAX = "softmax.forward softmax.backward"
 ATTENTION = "attention attention_backward"
+BLOCK_SPARSE = "block_sparse block_sparse_backward"
 RULE = (True, 0.125, 0, 0.0, 0.0, 603)  # is_causal, scale, window, softcap, dropout_p, query_start
 LOSS = "cross_entropy.forward cross_entropy.backward"
 MOE = "grouped moe.by_rows"
@@ -181,6 +182,18 @@ CASES = [
     # what is made of several
     C("scaled_dot_product_attention", S(T(2, 3, 33, 19), T(2, 3, 41, 19), T(2, 3, 41, 17)), ATTENTION, 2),
     C("_attention", S(T(1, 4, 97, 64), T(1, 2, 700, 64), T(1, 2, 700, 64), None, T(4), None, *RULE), ATTENTION, 2),
+    C(
+        "block_sparse_attention",
+        S(T(1, 6, 97, 64), T(1, 2, 700, 64), T(1, 2, 700, 33), I(1, 2, 97, 4, hi=11)),
+        BLOCK_SPARSE,
+        2,
+    ),
+    C(
+        "_block_sparse_attention",
+        S(T(2, 2, 33, 19), T(2, 1, 33, 19), T(2, 1, 33, 17), I(2, 1, 7, 2, lo=-1, hi=3), 16, 5, True, 0.25, 0, 0),
+        BLOCK_SPARSE,
+        2,
+    ),
     C("moe", S(T(33, 19), *experts(3, 13, 19), I(33, 2, hi=3), T(33, 2)), f"{MOE} moe.many_rows", 2),
     C("moe", S(T(5, 1031), *experts(3, 67, 1031, hi=0.05), I(5, 2, hi=3), T(5, 2)), f"{MOE} moe.few_rows", 4),
     C("moe", S(T(130, 600), *experts(1, 70, 600, hi=0.1), I(130, 1, hi=1), T(130, 1)), f"{MOE} moe.many_rows", 2),

@@ -76,6 +76,12 @@ def alternatives(route: str, dtype: str, level: str) -> list[str]:
         "attention_backward": ["attention.plain", "matmul.float64"]
         if dtype == "float64"
         else ["attention.backward_bfloat16_dot" if dot else "attention.backward_float"],
+        "block_sparse": ["attention.plain", "matmul.float64"]
+        if dtype == "float64"
+        else ["block_sparse.bfloat16_dot" if dot else "block_sparse.float"],
+        "block_sparse_backward": ["attention.plain", "matmul.float64"]
+        if dtype == "float64"
+        else ["block_sparse.backward_bfloat16_dot" if dot else "block_sparse.backward_float"],
         "one_chunk": ["reduce.one_chunk" if dtype in FLOATS else "reduce.rows"],
         "lines": ["softmax.forward_lines" if dtype in FLOATS else "lines.gathered"],
         "columns": ["softmax.forward_columns" if dtype in FLOATS else "lines.gathered"],

@@ -1,9 +1,9 @@
 #include <cmath>
 #include <limits>
-#include <thread>
 #include <vector>
 
 #include "kernels/attention.h"
+#include "kernels/attention_turns.h"
 #include "kernels/cast.h"
 #include "kernels/matmul_bf16.h"
 #include "kernels/routes.h"
@@ -15,53 +15,12 @@
 // after foreach_target.h
 #include "kernels/attention_mask-inl.h"
 #include "kernels/attention_operands-inl.h"
+#include "kernels/attention_softmax-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace deepseek::kernels::HWY_NAMESPACE {
 
 constexpr int64_t kBlockKeys = 2 * kKeyTile;  // keys that share a panel of queries while it is in the cache
-
-// Gradients of queries are summed over the tiles of keys in order: block n of a key head may add to a panel of rows
-// when block n - 1 has. Blocks start in that order, so the earliest that runs never waits, whatever the threads do.
-class Turns {
- public:
-  Turns(int64_t heads, int64_t panels) : panels_(panels), next_(static_cast<size_t>(heads * panels)) {}
-  void wait(int64_t head, int64_t panel, int64_t block) const {
-    const auto& next = next_[static_cast<size_t>(head * panels_ + panel)];
-    for (int spins = 0; next.load(std::memory_order_acquire) != block;)
-      if (++spins > 1000) std::this_thread::yield();
-  }
-  void done(int64_t head, int64_t panel, int64_t block) {
-    next_[static_cast<size_t>(head * panels_ + panel)].store(block + 1, std::memory_order_release);
-  }
-
- private:
-  int64_t panels_;
-  std::vector<std::atomic<int64_t>> next_;
-};
-
-// Weights from scores, and the scores' gradients in place of `by_weight`:
-// p = 2^(c s - lse), ds = p (kept by_weight - delta) slope; the weights are left times `kept`.
-inline void WeightGradients(const TileAt& t, float c, float scale, const float* lse, const float* delta,
-                            const float* kept, const float* slope, float* scores, float* by_weight) {
-  const F32 d;
-  const int64_t w = panel_rows();
-  const auto vc = hn::Set(d, c), vscale = hn::Set(d, scale);
-  for (int64_t r = 0; r < t.rows; r += lanes()) {
-    const auto top = hn::LoadU(d, lse + r), shift = hn::LoadU(d, delta + r);
-    for (int64_t j = 0; j < t.keys; ++j) {
-      const int64_t at = j * w + r;
-      auto p = Exp2(hn::MulSub(hn::LoadU(d, scores + at), vc, top));
-      auto g = hn::LoadU(d, by_weight + at);
-      if (kept) g = hn::Mul(g, hn::LoadU(d, kept + at));
-      g = hn::Mul(hn::Mul(p, vscale), hn::Sub(g, shift));
-      if (slope) g = hn::Mul(g, hn::LoadU(d, slope + at));
-      if (kept) p = hn::Mul(p, hn::LoadU(d, kept + at));
-      hn::StoreU(p, d, scores + at);
-      hn::StoreU(g, d, by_weight + at);
-    }
-  }
-}
 
 // One thread's block of keys of one key head.
 template <class M>

@@ -8,6 +8,7 @@
 
 #include "kernels/attention_plain.h"
 #include "kernels/copy.h"
+#include "ops/attention.h"
 #include "ops/composite.h"
 
 namespace deepseek {
@@ -247,6 +248,12 @@ TensorList AttentionBackward::composite(Inputs in) const {
   const auto or_zeros = [](const Tensor& grad, const Tensor& of) { return grad.defined() ? grad : zeros_like(of); };
   return {or_zeros(g[0], in[2]), or_zeros(g[1], in[3]), or_zeros(g[2], in[4]),
           in[6].defined() ? or_zeros(g[4], in[6]) : zeros({0}, in[2].dtype())};
+}
+
+TensorList attention_in_plain_ops(const Tensor& query, const Tensor& key, const Tensor& value, const Tensor& mask,
+                                  bool is_causal, double scale, int64_t window, int64_t query_start) {
+  const Tensor inputs[] = {query, key, value, mask, Tensor(), Tensor()};
+  return AttentionRule{is_causal, scale, window, 0, 0, query_start}.composite(inputs);
 }
 
 namespace {

@@ -15,6 +15,7 @@ from . import (  # noqa: F401
     shape,
     softmax_norm,
     sort,
+    sparse,
 )
 from .core import REGISTRY, OpInfo, Sample
 

@@ -26,7 +26,13 @@ from deepseek.nn.functional._activation import (
     swiglu,
     tanh,
 )
-from deepseek.nn.functional._attention import attention, rope, scaled_dot_product_attention, varlen_attention
+from deepseek.nn.functional._attention import (
+    attention,
+    block_sparse_attention,
+    rope,
+    scaled_dot_product_attention,
+    varlen_attention,
+)
 from deepseek.nn.functional._basic import (
     add_rms_norm,
     bilinear,
@@ -62,6 +68,7 @@ __all__ = [
     "bilinear",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
+    "block_sparse_attention",
     "cosine_similarity",
     "cross_entropy",
     "dropout",

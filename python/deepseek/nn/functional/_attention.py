@@ -167,6 +167,55 @@ def _packed_lengths(cu_seq: Tensor, packed: Tensor, name: str) -> list[int]:
     return lengths
 
 
+def block_sparse_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    block_indices: Tensor,
+    *,
+    block_size: int = 64,
+    group: int = 1,
+    is_causal: bool = False,
+    scale: float | None = None,
+    window: int | None = None,
+    query_start: int = 0,
+) -> Tensor:
+    """Attention to selected blocks of keys: what `attention` gives under the mask of the selection, at its share of the
+    cost. (NSA, Yuan et al., 2025; MoBA, Lu et al., 2025)
+
+    The bits are those of `attention` with that mask; only gradients of key and value in bfloat16 may round differently.
+    Blocks smaller than 64 keys cost as much as 64.
+
+    Args:
+        query: (batch, heads, L, E).
+        key: (batch, key_heads, S, E); key_heads divides heads, each key head is shared by a group of query heads.
+        value: (batch, key_heads, S, Ev).
+        block_indices: int64, (batch, key_heads, ceil(L / group), n): numbers of blocks in any order. -1 selects
+            nothing, and a block named twice counts once.
+        block_size: keys in a block, a multiple of 16.
+        group: so many queries one after another share a selection.
+        is_causal: a query sees the selected keys up to its own position.
+        scale: 1/sqrt(E) when omitted.
+        window: a query sees selected keys less than this many positions away.
+        query_start: position of the first query, for ``is_causal`` and ``window``: the number of keys before it.
+
+    Returns:
+        (batch, heads, L, Ev). A query that sees no key gives zeros.
+    """
+    return _C.block_sparse_attention(
+        query,
+        key,
+        value,
+        block_indices,
+        block_size=block_size,
+        group=group,
+        is_causal=is_causal,
+        scale=scale,
+        window=window,
+        query_start=query_start,
+    )
+
+
 def canonical_mask(mask: Tensor | None, name: str, dtype: deepseek.dtype) -> Tensor | None:
     """A mask as numbers to add to the scores: True of a bool mask becomes -inf (means: leave out)."""
     if mask is None:

@@ -1,0 +1,192 @@
+// Attention to selected blocks of keys: a fused op, its gradient, and what defines them in plain ops. Second
+// derivatives go through the latter.
+#include <cmath>
+#include <cstring>
+
+#include "kernels/block_sparse.h"
+#include "kernels/copy.h"
+#include "ops/attention.h"
+#include "ops/composite.h"
+
+namespace deepseek {
+namespace {
+
+DType computing_type(DType t) { return t == DType::kFloat64 ? t : DType::kFloat32; }
+
+// As the kernels read it: dtype and, along the last dim or whole, neighbours.
+Tensor readable(const Tensor& t, DType dtype, bool whole = false) {
+  const bool in_place = whole ? t.is_contiguous() : t.numel() == 0 || t.strides().back() == 1;
+  if (t.dtype() == dtype && in_place) return t;
+  Tensor out = Tensor::empty(t.sizes(), dtype);
+  kernels::copy(out.view(), t.view());
+  return out;
+}
+
+struct BlockSparseRule {
+  int64_t block_size, group;
+  bool is_causal;
+  double scale;
+  int64_t window, query_start;
+
+  void check(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& indices) const {
+    constexpr auto kName = "block_sparse_attention: ";
+    DS_CHECK(q.dim() == 4 && k.dim() == 4 && v.dim() == 4, kName,
+             "query, key and value must have 4 dims [batch, heads, length, size], got ", q.sizes(), ", ", k.sizes(),
+             " and ", v.sizes());
+    DS_CHECK_AS(NotImplementedError, is_floating(q.dtype()) && !is_float8(q.dtype()), kName, "not implemented for ",
+                name_of(q.dtype()), "; convert to float32 first");
+    DS_CHECK(q.dtype() == k.dtype() && q.dtype() == v.dtype(), kName, "query, key and value must have one dtype, got ",
+             name_of(q.dtype()), ", ", name_of(k.dtype()), " and ", name_of(v.dtype()));
+    DS_CHECK(k.size(0) == q.size(0) && v.size(0) == q.size(0) && v.size(1) == k.size(1) && v.size(2) == k.size(2) &&
+                 k.size(3) == q.size(3),
+             kName, "shapes do not match: query ", q.sizes(), " wants a key [", q.size(0), ", K, S, ", q.size(3),
+             "] and a value [", q.size(0), ", K, S, V]; got ", k.sizes(), " and ", v.sizes());
+    DS_CHECK(k.size(1) > 0 && q.size(1) % k.size(1) == 0, kName, k.size(1), " key heads must divide ", q.size(1),
+             " query heads");
+    DS_CHECK(block_size > 0 && block_size % kernels::kSelectedKeys == 0, kName, "block_size must be a multiple of ",
+             kernels::kSelectedKeys, ", got ", block_size);
+    DS_CHECK(group > 0, kName, "group must be positive, got ", group);
+    DS_CHECK(window >= 0 && query_start >= 0, kName, "window and query_start must not be negative, got ", window,
+             " and ", query_start);
+    DS_CHECK(q.size(2) + k.size(2) + query_start < (int64_t{1} << 30), kName, "positions must stay below 2^30");
+    const int64_t groups = (q.size(2) + group - 1) / group;
+    DS_CHECK(indices.dtype() == DType::kInt64 && indices.dim() == 4 && indices.size(0) == q.size(0) &&
+                 indices.size(1) == k.size(1) && indices.size(2) == groups,
+             kName, "block_indices must be int64 [", q.size(0), ", ", k.size(1), ", ", groups,
+             ", n]: for each key head and every ", group, " queries n blocks of keys; got ", name_of(indices.dtype()),
+             " ", indices.sizes());
+  }
+
+  kernels::BlockSelection selection(const Tensor& indices, int64_t keys) const {
+    const kernels::BlockSelection sel{indices.view(), block_size, group};
+    const int64_t wrong = kernels::wrong_block(sel, sel.blocks(keys));
+    DS_CHECK_AS(IndexError, wrong == -1, "block_sparse_attention: block index ", wrong, " is out of range for ", keys,
+                " keys in blocks of ", block_size, "; use 0..", sel.blocks(keys) - 1, ", or -1 for no block");
+    return sel;
+  }
+  kernels::Attention args(const Tensor& q, const Tensor& k, const Tensor& v) const {
+    kernels::Attention a{.q = q.view(), .k = k.view(), .v = v.view(), .mask = {}, .sinks = {}, .scale = scale};
+    a.causal = is_causal, a.window = std::min(window, int64_t{1} << 30), a.query_start = query_start;
+    return a;
+  }
+
+  // bool [B, H, L, S]: which keys lie in a selected block.
+  Tensor mask(const Tensor& q, const Tensor& k, const Tensor& indices) const {
+    const auto part = [](int64_t n, int64_t size) {
+      return to_dtype(arange(n, DType::kFloat64) / static_cast<double>(size), DType::kInt64);
+    };
+    const int64_t blocks = (k.size(2) + block_size - 1) / block_size;
+    const Tensor named =
+        logical_not(all(ne(unsqueeze(indices, -1), arange(blocks)), Dims{-2}));  // [B, K, groups, blocks]
+    const Tensor by_key = index_select(named, 3, part(k.size(2), block_size));
+    const Tensor by_query = index_select(by_key, 2, part(q.size(2), group));
+    return index_select(by_query, 1, part(q.size(1), q.size(1) / k.size(1)));
+  }
+  TensorList composite(Inputs in) const {
+    return attention_in_plain_ops(in[0], in[1], in[2], mask(in[0], in[1], in[3]), is_causal, scale, window,
+                                  query_start);
+  }
+};
+
+#define DS_BLOCK_SPARSE_FIELDS \
+  int64_t block_size, group;   \
+  bool is_causal;              \
+  double scale;                \
+  int64_t window, query_start; \
+  BlockSparseRule rule() const { return {block_size, group, is_causal, scale, window, query_start}; }
+#define DS_BLOCK_SPARSE_ATTRIBUTES "int block_size, int group, bool is_causal, float scale, int window, int query_start"
+
+}  // namespace
+
+struct BlockSparseBackward {
+  DS_BLOCK_SPARSE_FIELDS
+  static constexpr OpInfo info{
+      .schema =
+          "_block_sparse_attention_backward(Tensor? grad, Tensor? grad_lse, Tensor query, Tensor key, Tensor value, "
+          "Tensor block_indices, Tensor output, Tensor lse, " DS_BLOCK_SPARSE_ATTRIBUTES
+          ") -> (Tensor dq, Tensor dk, Tensor dv)",
+      .doc = "Gradients of block-sparse attention with respect to query, key and value.",
+      .kind = Kind::kFused,
+      .shown = Shown::kHidden};
+  bool operator==(const BlockSparseBackward&) const = default;
+  std::array<Meta, 3> infer(Inputs in) const {
+    rule().check(in[2], in[3], in[4], in[5]);
+    return {in[2].meta(), in[3].meta(), in[4].meta()};
+  }
+  void eval(Inputs in, std::span<Tensor> out) const {
+    const DType t = in[2].dtype(), c = computing_type(t);
+    const Tensor q = readable(in[2], t), k = readable(in[3], t), v = readable(in[4], t),
+                 indices = readable(in[5], DType::kInt64, true), y = readable(in[6], t), lse = readable(in[7], c, true),
+                 delta = Tensor::empty(lse.sizes(), c),
+                 grad_lse = in[1].defined() ? readable(in[1], c, true) : Tensor();
+    Tensor grad = in[0].defined() ? readable(in[0], t) : Tensor::empty(y.sizes(), t);
+    if (!in[0].defined()) std::memset(grad.data_ptr(), 0, static_cast<size_t>(grad.numel()) * size_of(t));
+    kernels::attention_delta(grad.view(), y.view(), grad_lse.defined() ? grad_lse.view() : View(), delta.view());
+    (t == DType::kFloat64 ? kernels::block_sparse_backward_plain : kernels::block_sparse_backward)(
+        rule().args(q, k, v), rule().selection(indices, k.size(2)), grad.view(), lse.view(), delta.view(),
+        out[0].view(), out[1].view(), out[2].view());
+  }
+  TensorList composite(Inputs in) const;
+  Grads vjp(const Vjp& c) const { return vjp_by_composite(*this, c); }
+};
+DS_OP(BlockSparseBackward);
+
+struct BlockSparseForward {
+  DS_BLOCK_SPARSE_FIELDS
+  static constexpr OpInfo info{
+      .schema =
+          "_block_sparse_attention(Tensor query, Tensor key, Tensor value, Tensor "
+          "block_indices, " DS_BLOCK_SPARSE_ATTRIBUTES ") -> (Tensor out, Tensor lse)",
+      .doc =
+          "Attention of [B, H, L, E] to the blocks of [B, K, S, E] and [B, K, S, V] that block_indices [B, K, ceil(L / "
+          "group), n] names (-1: none), and the logarithm of the denominators.",
+      .kind = Kind::kFused,
+      .autocast = Autocast::kLower,
+      .saves = Saves::kInputsOutput,
+      .shown = Shown::kHidden};
+  bool operator==(const BlockSparseForward&) const = default;
+  std::array<Meta, 2> infer(Inputs in) const {
+    rule().check(in[0], in[1], in[2], in[3]);
+    const Tensor& q = in[0];
+    return {Meta{q.dtype(), {q.size(0), q.size(1), q.size(2), in[2].size(3)}},
+            Meta{computing_type(q.dtype()), {q.size(0), q.size(1), q.size(2)}}};
+  }
+  void eval(Inputs in, std::span<Tensor> out) const {
+    const DType t = in[0].dtype();
+    const Tensor q = readable(in[0], t), k = readable(in[1], t), v = readable(in[2], t),
+                 indices = readable(in[3], DType::kInt64, true);
+    (t == DType::kFloat64 ? kernels::block_sparse_forward_plain : kernels::block_sparse_forward)(
+        rule().args(q, k, v), rule().selection(indices, k.size(2)), out[0].view(), out[1].view());
+  }
+  Grads vjp(const Vjp& c) const {
+    const Tensor inputs[] = {c.grad[0], c.grad[1], c.in[0],          c.in[1],
+                             c.in[2],   c.in[3],   detach(c.out[0]), detach(c.out[1])};
+    const TensorList g =
+        apply_list(BlockSparseBackward{block_size, group, is_causal, scale, window, query_start}, inputs);
+    return {g[0], g[1], g[2], Tensor()};
+  }
+  TensorList composite(Inputs in) const { return rule().composite(in); }
+};
+DS_OP(BlockSparseForward);
+
+TensorList BlockSparseBackward::composite(Inputs in) const {
+  const BlockSparseForward forward{block_size, group, is_causal, scale, window, query_start};
+  const Grads g = vjp_by_composite(forward, Vjp{in.subspan(2, 4), in.subspan(6, 2), in.first(2), 0b111});
+  const auto or_zeros = [](const Tensor& grad, const Tensor& of) { return grad.defined() ? grad : zeros_like(of); };
+  return {or_zeros(g[0], in[2]), or_zeros(g[1], in[3]), or_zeros(g[2], in[4])};
+}
+
+DS_BODY(BlockSparseAttention,
+        "block_sparse_attention(Tensor query, Tensor key, Tensor value, Tensor block_indices, *, int block_size=64, "
+        "int group=1, bool is_causal=False, float? scale=None, int? window=None, int query_start=0) -> Tensor",
+        "Attention of each query to the blocks of keys that block_indices names for it.", false, kFunctional,
+        int64_t block_size, group;
+        bool is_causal; Opt<double> scale; Opt<int64_t> window; int64_t query_start;) {
+  DS_CHECK(!window || *window > 0, "block_sparse_attention: window must be positive, got ", window.value_or(0));
+  DS_CHECK(in[0].dim() == 4, "block_sparse_attention: query must have 4 dims [batch, heads, length, size], got ",
+           in[0].sizes());
+  const double factor = scale ? *scale : 1.0 / std::sqrt(static_cast<double>(in[0].size(3)));
+  return apply_list(BlockSparseForward{block_size, group, is_causal, factor, window.value_or(0), query_start}, in)[0];
+}
+
+}  // namespace deepseek
