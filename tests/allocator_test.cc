@@ -76,6 +76,18 @@ TEST(Allocator, AlignedWritableDistinct) {
   EXPECT_EQ(reinterpret_cast<uintptr_t>(buffer.as<float>()) % 64, 0u);
 }
 
+TEST(Allocator, LargerBlocksStartAtAPage) {
+  SKIP_WITHOUT_CACHES();
+  for (const size_t bytes : {size_t{16} << 10, size_t{40'000}, size_t{400'000}, size_t{3} << 20}) {
+    void* p[3];
+    for (void*& q : p) {
+      q = allocate(bytes);
+      EXPECT_EQ(reinterpret_cast<uintptr_t>(q) % 4096, 0u) << bytes;
+    }
+    for (void* q : p) deallocate(q, bytes);
+  }
+}
+
 TEST(Allocator, CountersAreExact) {
   empty_cache();
   const MemoryStats before = memory_stats();
