@@ -89,7 +89,18 @@ class ScoreMask {
 
   template <class T>
   void mask_row(const T* from, int64_t step, int64_t n, float* to) {
-    for (int64_t j = 0; j < n; ++j) {
+    const F32 d;
+    int64_t j = 0;
+    for (; step == 1 && j + lanes() <= n; j += lanes()) {
+      if constexpr (std::is_same_v<T, bool>) {
+        const auto flags = hn::LoadU(hn::Rebind<uint8_t, I32>(), reinterpret_cast<const uint8_t*>(from + j));
+        const auto off = hn::RebindMask(d, hn::Eq(hn::PromoteTo(I32(), flags), hn::Zero(I32())));
+        hn::StoreU(hn::IfThenElseZero(off, hn::Set(d, -kInf)), d, to + j);
+      } else {
+        hn::StoreU(hn::Mul(load_as(d, from + j), hn::Set(d, kLog2e)), d, to + j);
+      }
+    }
+    for (; j < n; ++j) {
       if constexpr (std::is_same_v<T, bool>)
         to[j] = from[j * step] ? 0 : -kInf;
       else
