@@ -38,7 +38,7 @@ QUIET = 0.9  # a smaller share of free time makes the figures rough, those of se
 PARITY = 0.95  # what "at least as fast" means on a shared machine
 OTHERS = ("llama_cpp", "onnxruntime")  # peers beside PyTorch
 PYTHONS = {"torch": "DEEPSEEK_BENCH_TORCH_PYTHON"}  # peers that have an interpreter of their own
-PAUSE_SECONDS = 0.005  # lets the other process's threads stop spinning
+PAUSE_SECONDS = 0.02  # lets the other process's threads stop spinning
 
 
 # --- the process that measures
