@@ -181,7 +181,7 @@ TYPED_TEST(MoeTest, ForwardIsTheLoopOverExperts) {
       Layer<S> l(s, 1);
       l.forward(l.inputs());
       const std::vector<S> want = by_loop(l);
-      if (!is_small_float<S>)
+      if (!is_small_float<S> && s.tokens > 0)
         EXPECT_EQ(std::memcmp(l.out.begin(), want.data(), want.size() * sizeof(S)), 0);
       else
         expect_close(l.out, {want.begin(), want.end()}, kTolerance<S>, "out");
