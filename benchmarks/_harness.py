@@ -96,11 +96,25 @@ def load_library(name: str) -> Any:
         models = type(sys)("deepseek.models")
         models.__path__ = [str(ROOT / "python" / "deepseek" / "models")]
         sys.modules["deepseek.models"] = models
-        # The functions the models use that PyTorch does not have.
-        functional: Any = module.nn.functional
-        functional.swiglu = lambda gate, up: functional.silu(gate) * up
-        functional.moe = functools.partial(_experts.by_loop, module)
+        add_missing(module)
     return module
+
+
+def add_missing(torch: Any) -> None:
+    """The functions that the models use and PyTorch does not have, as its users write them."""
+    functional: Any = torch.nn.functional
+
+    def rope(x: Any, cos: Any, sin: Any) -> Any:
+        first, second = x.chunk(2, dim=-1)
+        return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+
+    def add_rms_norm(x: Any, residual: Any, weight: Any = None, eps: float | None = None) -> tuple[Any, Any]:
+        total = x + residual
+        return functional.rms_norm(total, total.shape[-1:], weight, eps), total
+
+    functional.swiglu = lambda gate, up: functional.silu(gate) * up
+    functional.rope, functional.add_rms_norm = rope, add_rms_norm
+    functional.moe = functools.partial(_experts.by_loop, torch)
 
 
 # --- the process that compares

@@ -199,7 +199,7 @@ CASES = [
     C("moe", S(T(130, 600), *experts(1, 70, 600, hi=0.1), I(130, 1, hi=1), T(130, 1)), f"{MOE} moe.many_rows", 2),
     C("_moe", S(T(3, 9), *experts(2, 5, 9), I(3, 1, hi=2), T(3, 1), True), "grouped moe.few_rows", 2),
     C("rope", S(T(5, 33, 18), T(33, 9), T(33, 9)), "rope.dense"),
-    C("rope", S(T(5, 33, 70), T(33, 35), T(33, 35), True), "rope_interleaved"),
+    C("rope", S(T(5, 33, 70), T(33, 35), T(33, 35), True), "rope.dense"),
     C("rope_of_columns", S(T(38, 33), T(33, 19), T(33, 19)), "rope.buffered"),
     C("adamw", S(*[T(37, 67, grad=False)] * 3), "optim.adam"),
     C("sgd", S(*[T(37, 67, grad=False)] * 3), "optim.sgd"),

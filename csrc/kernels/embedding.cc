@@ -52,9 +52,14 @@ template <class T>
 void backward(const View& grad_weight, const View& grad, const View& index, int64_t padding_idx, bool scale_by_freq) {
   const int64_t rows = grad_weight.sizes[0], d = grad_weight.sizes[1], row_stride = grad_weight.strides[0];
   T* const weight = grad_weight.as<T>();
+  // A vocabulary is mostly zeros. Long runs are cleared without reading the memory first, rows of a few KiB are not.
+  const bool dense = row_stride == d;
+  const auto clear = [&](int64_t row, int64_t count) {
+    std::memset(static_cast<void*>(weight + row * row_stride), 0, static_cast<size_t>(count * d) * sizeof(T));
+  };
   parallel_for(rows, grain_for(d * sizeof(T)), [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r)
-      std::memset(static_cast<void*>(weight + r * row_stride), 0, static_cast<size_t>(d) * sizeof(T));
+    if (dense) return clear(begin, end - begin);
+    for (int64_t r = begin; r < end; ++r) clear(r, 1);
   });
   const RowLists lists(index, rows, padding_idx);
   const int64_t used = static_cast<int64_t>(lists.used.size()), blocks = (d + kColumns - 1) / kColumns;

@@ -8,6 +8,7 @@
 #define HWY_TARGET_INCLUDE "kernels/norm.cc"
 #include "hwy/foreach_target.h"
 // after foreach_target.h
+#include "kernels/float_io-inl.h"
 #include "kernels/row_ops-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -60,9 +61,33 @@ struct RowShape {
 
 // ---- forward ----
 
+// sum = a + b of a 16-bit type, and the rounded sum as float.
+template <class P>
+void AddRow16(const P* a, const P* b, int64_t n, P* sum, float* wide) {
+  namespace io = kernels::HWY_NAMESPACE;
+  const Tag<float> d;
+  int64_t i = 0;
+  for (; i + kVector<float> <= n; i += kVector<float>) {
+    io::store_as(d, hn::Add(io::load_as(d, a + i), io::load_as(d, b + i)), sum + i);
+    hn::StoreU(io::load_as(d, sum + i), d, wide + i);
+  }
+  for (; i < n; ++i) {
+    sum[i] = P(static_cast<float>(a[i]) + static_cast<float>(b[i]));
+    wide[i] = static_cast<float>(sum[i]);
+  }
+}
+
 // One row of in + residual as it stands in `sum`: rounded, where that is a small float. `buffers` holds 3 n.
 template <class C>
 const C* AddRow(const View& sum, const View& in, const View& residual, int64_t r, int64_t n, C* buffers) {
+  if constexpr (std::is_same_v<C, float>) {
+    const auto row = [&]<class P>(P) {
+      AddRow16(in.as<P>() + r * n, residual.as<P>() + r * n, n, sum.as<P>() + r * n, buffers);
+      return buffers;
+    };
+    if (in.dtype == residual.dtype && in.dtype == DType::kBFloat16) return row(BFloat16());
+    if (in.dtype == residual.dtype && in.dtype == DType::kFloat16) return row(Half());
+  }
   const C *a = ReadRow(in, r, n, buffers), *b = ReadRow(residual, r, n, buffers + n);
   C* s = RowTarget(sum, r, n, buffers + 2 * n);
   ForVectors<C>(n,

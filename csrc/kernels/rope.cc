@@ -20,22 +20,30 @@ namespace hn = hwy::HWY_NAMESPACE;
 template <class P, bool kInterleaved>
 void RotateRow(const P* x, P* y, const ComputeType<P>* cos, const ComputeType<P>* sin, int64_t half) {
   using C = ComputeType<P>;
-  static_assert(!kInterleaved || std::is_same_v<P, C>);
   const hn::ScalableTag<C> d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  C pairs[2 * HWY_MAX_BYTES / sizeof(C)];  // 16-bit ones side by side change places in here
   int64_t i = 0;
   for (; i + lanes <= half; i += lanes) {
     hn::Vec<decltype(d)> a, b;
-    if constexpr (kInterleaved) {
+    if constexpr (kInterleaved && std::is_same_v<P, C>) {
       hn::LoadInterleaved2(d, x + 2 * i, a, b);
+    } else if constexpr (kInterleaved) {
+      hn::StoreU(load_as(d, x + 2 * i), d, pairs);
+      hn::StoreU(load_as(d, x + 2 * i + lanes), d, pairs + lanes);
+      hn::LoadInterleaved2(d, pairs, a, b);
     } else {
       a = load_as(d, x + i);
       b = load_as(d, x + half + i);
     }
     const auto c = hn::LoadU(d, cos + i), s = hn::LoadU(d, sin + i);
     const auto ya = hn::Sub(hn::Mul(a, c), hn::Mul(b, s)), yb = hn::Add(hn::Mul(b, c), hn::Mul(a, s));
-    if constexpr (kInterleaved) {
+    if constexpr (kInterleaved && std::is_same_v<P, C>) {
       hn::StoreInterleaved2(ya, yb, d, y + 2 * i);
+    } else if constexpr (kInterleaved) {
+      hn::StoreInterleaved2(ya, yb, d, pairs);
+      store_as(d, hn::LoadU(d, pairs), y + 2 * i);
+      store_as(d, hn::LoadU(d, pairs + lanes), y + 2 * i + lanes);
     } else {
       store_as(d, ya, y + i);
       store_as(d, yb, y + half + i);
@@ -88,7 +96,7 @@ void RotateDense(const RopeRows& rows, int64_t begin, int64_t end) {
   });
 }
 
-// Any other row goes through a buffer of the computing type.
+// Any other row, strided or of 8-bit floats, goes through a buffer of the computing type.
 template <class C>
 void RotateBuffered(const RopeRows& rows, bool interleaved, int64_t begin, int64_t end) {
   DS_COUNT_ROUTE(RopeBuffered);
@@ -103,14 +111,18 @@ void RotateBuffered(const RopeRows& rows, bool interleaved, int64_t begin, int64
   });
 }
 
+template <class P>
+void RotateDense(const RopeRows& rows, bool interleaved, int64_t begin, int64_t end) {
+  interleaved ? RotateDense<P, true>(rows, begin, end) : RotateDense<P, false>(rows, begin, end);
+}
+
 template <class C>
 void RopeAs(const RopeRows& rows, bool interleaved, int64_t begin, int64_t end) {
   if (rows.in_stride == 1) {
-    if (rows.dtype == dtype_of<C>)
-      return interleaved ? RotateDense<C, true>(rows, begin, end) : RotateDense<C, false>(rows, begin, end);
+    if (rows.dtype == dtype_of<C>) return RotateDense<C>(rows, interleaved, begin, end);
     if constexpr (std::is_same_v<C, float>) {
-      if (rows.dtype == DType::kBFloat16 && !interleaved) return RotateDense<BFloat16, false>(rows, begin, end);
-      if (rows.dtype == DType::kFloat16 && !interleaved) return RotateDense<Half, false>(rows, begin, end);
+      if (rows.dtype == DType::kBFloat16) return RotateDense<BFloat16>(rows, interleaved, begin, end);
+      if (rows.dtype == DType::kFloat16) return RotateDense<Half>(rows, interleaved, begin, end);
     }
   }
   RotateBuffered<C>(rows, interleaved, begin, end);

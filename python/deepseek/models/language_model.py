@@ -38,8 +38,10 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], cache: KeyValueCache | None = None) -> Tensor:
         """Maps x [batch, time, dim] to the same shape."""
-        x = x + self.attention(self.attention_norm(x), rope, cache)
-        return x + self.feed_forward(self.feed_forward_norm(x))
+        norm = self.feed_forward_norm
+        attended = self.attention(self.attention_norm(x), rope, cache)
+        h, x = F.add_rms_norm(attended, x, norm.weight, norm.eps)  # x: the sum
+        return x + self.feed_forward(h)
 
 
 class LanguageModel(nn.Module):

@@ -36,9 +36,7 @@ def rope_table(start: int, length: int, head_dim: int, theta: float) -> tuple[Te
 
 def apply_rope(x: Tensor, table: tuple[Tensor, Tensor]) -> Tensor:
     """Rotates the pairs (x[i], x[i + head_dim / 2]) of x [batch, heads, time, head_dim] by the table's angles."""
-    cosine, sine = table
-    first, second = x.chunk(2, dim=-1)
-    return cat([first * cosine - second * sine, second * cosine + first * sine], dim=-1)
+    return F.rope(x, *table)
 
 
 class Attention(nn.Module):
