@@ -29,8 +29,11 @@ from deepseek.nn.functional._activation import (
 from deepseek.nn.functional._attention import (
     attention,
     block_sparse_attention,
+    index_scores,
+    quantize_rows,
     rope,
     scaled_dot_product_attention,
+    token_sparse_attention,
 )
 from deepseek.nn.functional._basic import (
     bilinear,
@@ -77,6 +80,7 @@ __all__ = [
     "hardswish",
     "hardtanh",
     "huber_loss",
+    "index_scores",
     "kl_div",
     "l1_loss",
     "layer_norm",
@@ -93,6 +97,7 @@ __all__ = [
     "one_hot",
     "pad",
     "pairwise_distance",
+    "quantize_rows",
     "relu",
     "relu6",
     "rms_norm",
@@ -107,6 +112,7 @@ __all__ = [
     "softsign",
     "swiglu",
     "tanh",
+    "token_sparse_attention",
 ]
 
 
