@@ -79,6 +79,23 @@ def dequantized_linear(x: Any, bias: Any, kind: str, block: int) -> Any:
     return deepseek.nn.functional.linear(x, weight, bias)
 
 
+def spread_codes(x: Any) -> Any:
+    """Whole numbers in [-127, 127] of a tensor's shape."""
+    return (deepseek.arange(x.numel()).reshape(x.shape) * 89) % 255 - 127
+
+
+def index_scores_int8(q: Any, k: Any) -> Any:
+    """Scales and weights are 1, so that sums are exact."""
+    codes = [spread_codes(x).to(deepseek.int8) for x in (q, k)]
+    ones = [deepseek.ones(x.shape[:-1]) for x in (q, k)]
+    return _C._index_scores_int8(codes[0], ones[0], codes[1], ones[1], ones[0], False, 0)
+
+
+def whole_index_scores(q: Any, k: Any) -> Any:
+    q, k = (spread_codes(x).double() for x in (q, k))
+    return _C._index_scores(q, k, deepseek.ones(q.shape[:-1]).double(), False, 0)
+
+
 def transposed(x: Any) -> Any:
     return x.t().contiguous()
 
@@ -92,12 +109,13 @@ def composite_rope_of_columns(x: Any, cos: Any, sin: Any) -> Any:
 
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
-    f.__name__: f for f in (adamw, sgd, integer_matmul, qlinear, transposed, rope_of_columns)
+    f.__name__: f for f in (adamw, sgd, integer_matmul, qlinear, index_scores_int8, transposed, rope_of_columns)
 }
 REFERENCES: dict[str, Callable[..., Any]] = {
     "integer_matmul": whole_matmul,
     "qlinear": dequantized_linear,
     "rope_of_columns": composite_rope_of_columns,
+    "index_scores_int8": whole_index_scores,
 }
 
 
@@ -125,6 +143,7 @@ QGEMM = "qgemm qgemm.pack quantize dequantize"
 NORM = "norm.forward norm.backward"
 SOFTMAX = "softmax.forward softmax.backward"
 ATTENTION = "attention attention_backward"
+TOKEN_SPARSE = "token_sparse attention_backward"  # gradients are those of dense attention
 BLOCK_SPARSE = "block_sparse block_sparse_backward"
 RULE = (True, 0.125, 0, 0.0, 0.0, 603)  # is_causal, scale, window, softcap, dropout_p, query_start
 LOSS = "cross_entropy.forward cross_entropy.backward"
@@ -194,6 +213,18 @@ CASES = [
         BLOCK_SPARSE,
         2,
     ),
+    C(
+        "_token_sparse_attention",
+        S(T(2, 6, 9, 64), T(2, 1, 700, 64), T(2, 1, 700, 33), I(2, 9, 90, hi=700), True, 0.125, 0, 500),
+        TOKEN_SPARSE,
+        2,
+    ),
+    C(
+        "_index_scores",
+        S(T(2, 19, 5, 37, lo=0.1), T(2, 150, 37, lo=0.1), T(2, 19, 5, lo=0.1), False, 0),
+        "index_scores",
+    ),
+    C("index_scores_int8", S(T(2, 5, 7, 37, grad=False), T(2, 99, 37, grad=False)), "index_scores_int8"),
     C("moe", S(T(33, 19), *experts(3, 13, 19), I(33, 2, hi=3), T(33, 2)), f"{MOE} moe.many_rows", 2),
     C("moe", S(T(5, 1031), *experts(3, 67, 1031, hi=0.05), I(5, 2, hi=3), T(5, 2)), f"{MOE} moe.few_rows", 4),
     C("moe", S(T(130, 600), *experts(1, 70, 600, hi=0.1), I(130, 1, hi=1), T(130, 1)), f"{MOE} moe.many_rows", 2),

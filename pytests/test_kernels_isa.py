@@ -81,6 +81,13 @@ def alternatives(route: str, dtype: str, level: str) -> list[str]:
         "block_sparse_backward": ["attention.plain", "matmul.float64"]
         if dtype == "float64"
         else ["block_sparse.backward_bfloat16_dot" if dot else "block_sparse.backward_float"],
+        "token_sparse": ["attention.plain"]
+        if dtype == "float64"
+        else ["token_sparse.bfloat16_dot" if dot else "token_sparse.float"],
+        "index_scores": ["index_scores.plain"]
+        if dtype == "float64"
+        else ["index_scores.bfloat16_dot" if dot else "index_scores.float"],
+        "index_scores_int8": ["index_scores.vnni" if has_vnni(level) else "index_scores.int16"],
         "one_chunk": ["reduce.one_chunk" if dtype in FLOATS else "reduce.rows"],
         "lines": ["softmax.forward_lines" if dtype in FLOATS else "lines.gathered"],
         "columns": ["softmax.forward_columns" if dtype in FLOATS else "lines.gathered"],
@@ -123,7 +130,7 @@ def test_every_route_runs(level: str) -> None:
     # bfloat16 products are dot products, or read as float32 where the CPU has none.
     idle = (
         "bfloat16_as_float32" if has_bf16_dot(level) else "bfloat16_dot",
-        "qgemm.avx2" if has_vnni(level) else "qgemm.vnni",
+        *(("qgemm.avx2", "index_scores.int16") if has_vnni(level) else ("qgemm.vnni", "index_scores.vnni")),
     )
     assert [key for key in unused if not any(part in key for part in idle)] == []
     assert not [key for key in ran if any(part in key for part in idle)]

@@ -118,7 +118,7 @@ HWY_INLINE V VErf(D d, V v) {
 }
 
 // Float probability that a standard normal is below x, in one branch: Phi(-t) = 2^Q(t), Phi(t) = 1 - 2^Q(t). At most
-// 4 ULP for x >= -1, 20 ULP down to -4; an absolute error of 1e-9 and then exactly 0 below (1 + erf is as good as 0
+// 4 ULP for x >= -1, 18 ULP down to -3; an absolute error of 1e-9 and then exactly 0 below (1 + erf is as good as 0
 // from -5.6 on). Minimax fits of log2(Phi(-t)) on [0, 13.5], relative where it matters, and of 2^f on [-1/2, 1/2].
 template <class D, class V>
 HWY_INLINE V NormalCdfF32(D d, V x) {

@@ -5,6 +5,7 @@
 
 #include "kernels/block_sparse.h"
 #include "kernels/copy.h"
+#include "kernels/token_sparse.h"
 #include "ops/attention.h"
 #include "ops/composite.h"
 
@@ -22,6 +23,48 @@ Tensor readable(const Tensor& t, DType dtype, bool whole = false) {
   return out;
 }
 
+// `op` ends in ": ".
+void check_operands(const char* op, const Tensor& q, const Tensor& k, const Tensor& v, int64_t window,
+                    int64_t query_start) {
+  DS_CHECK(q.dim() == 4 && k.dim() == 4 && v.dim() == 4, op,
+           "query, key and value must have 4 dims [batch, heads, length, size], got ", q.sizes(), ", ", k.sizes(),
+           " and ", v.sizes());
+  DS_CHECK_AS(NotImplementedError, is_floating(q.dtype()) && !is_float8(q.dtype()), op, "not implemented for ",
+              name_of(q.dtype()), "; convert to float32 first");
+  DS_CHECK(q.dtype() == k.dtype() && q.dtype() == v.dtype(), op, "query, key and value must have one dtype, got ",
+           name_of(q.dtype()), ", ", name_of(k.dtype()), " and ", name_of(v.dtype()));
+  DS_CHECK(k.size(0) == q.size(0) && v.size(0) == q.size(0) && v.size(1) == k.size(1) && v.size(2) == k.size(2) &&
+               k.size(3) == q.size(3),
+           op, "shapes do not match: query ", q.sizes(), " wants a key [", q.size(0), ", K, S, ", q.size(3),
+           "] and a value [", q.size(0), ", K, S, V]; got ", k.sizes(), " and ", v.sizes());
+  DS_CHECK(k.size(1) > 0 && q.size(1) % k.size(1) == 0, op, k.size(1), " key heads must divide ", q.size(1),
+           " query heads");
+  DS_CHECK(window >= 0 && query_start >= 0, op, "window and query_start must not be negative, got ", window, " and ",
+           query_start);
+  DS_CHECK(q.size(2) + k.size(2) + query_start < (int64_t{1} << 30), op, "positions must stay below 2^30");
+}
+
+kernels::Attention kernel_arguments(const Tensor& q, const Tensor& k, const Tensor& v, bool is_causal, double scale,
+                                    int64_t window, int64_t query_start) {
+  kernels::Attention a{.q = q.view(), .k = k.view(), .v = v.view(), .mask = {}, .sinks = {}, .scale = scale};
+  a.causal = is_causal, a.window = std::min(window, int64_t{1} << 30), a.query_start = query_start;
+  return a;
+}
+
+// What the backward kernels read beside the operands.
+struct BackwardInputs {
+  Tensor grad, lse, delta;
+  BackwardInputs(const Tensor& grad_out, const Tensor& grad_lse, const Tensor& out, const Tensor& logs)
+      : grad(grad_out.defined() ? readable(grad_out, out.dtype()) : Tensor::empty(out.sizes(), out.dtype())),
+        lse(readable(logs, computing_type(out.dtype()), true)),
+        delta(Tensor::empty(lse.sizes(), lse.dtype())) {
+    if (!grad_out.defined()) std::memset(grad.data_ptr(), 0, static_cast<size_t>(grad.numel()) * size_of(grad.dtype()));
+    const Tensor y = readable(out, out.dtype()),
+                 by_lse = grad_lse.defined() ? readable(grad_lse, lse.dtype(), true) : Tensor();
+    kernels::attention_delta(grad.view(), y.view(), by_lse.defined() ? by_lse.view() : View(), delta.view());
+  }
+};
+
 struct BlockSparseRule {
   int64_t block_size, group;
   bool is_causal;
@@ -30,25 +73,10 @@ struct BlockSparseRule {
 
   void check(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& indices) const {
     constexpr auto kName = "block_sparse_attention: ";
-    DS_CHECK(q.dim() == 4 && k.dim() == 4 && v.dim() == 4, kName,
-             "query, key and value must have 4 dims [batch, heads, length, size], got ", q.sizes(), ", ", k.sizes(),
-             " and ", v.sizes());
-    DS_CHECK_AS(NotImplementedError, is_floating(q.dtype()) && !is_float8(q.dtype()), kName, "not implemented for ",
-                name_of(q.dtype()), "; convert to float32 first");
-    DS_CHECK(q.dtype() == k.dtype() && q.dtype() == v.dtype(), kName, "query, key and value must have one dtype, got ",
-             name_of(q.dtype()), ", ", name_of(k.dtype()), " and ", name_of(v.dtype()));
-    DS_CHECK(k.size(0) == q.size(0) && v.size(0) == q.size(0) && v.size(1) == k.size(1) && v.size(2) == k.size(2) &&
-                 k.size(3) == q.size(3),
-             kName, "shapes do not match: query ", q.sizes(), " wants a key [", q.size(0), ", K, S, ", q.size(3),
-             "] and a value [", q.size(0), ", K, S, V]; got ", k.sizes(), " and ", v.sizes());
-    DS_CHECK(k.size(1) > 0 && q.size(1) % k.size(1) == 0, kName, k.size(1), " key heads must divide ", q.size(1),
-             " query heads");
+    check_operands(kName, q, k, v, window, query_start);
     DS_CHECK(block_size > 0 && block_size % kernels::kSelectedKeys == 0, kName, "block_size must be a multiple of ",
              kernels::kSelectedKeys, ", got ", block_size);
     DS_CHECK(group > 0, kName, "group must be positive, got ", group);
-    DS_CHECK(window >= 0 && query_start >= 0, kName, "window and query_start must not be negative, got ", window,
-             " and ", query_start);
-    DS_CHECK(q.size(2) + k.size(2) + query_start < (int64_t{1} << 30), kName, "positions must stay below 2^30");
     const int64_t groups = (q.size(2) + group - 1) / group;
     DS_CHECK(indices.dtype() == DType::kInt64 && indices.dim() == 4 && indices.size(0) == q.size(0) &&
                  indices.size(1) == k.size(1) && indices.size(2) == groups,
@@ -65,9 +93,7 @@ struct BlockSparseRule {
     return sel;
   }
   kernels::Attention args(const Tensor& q, const Tensor& k, const Tensor& v) const {
-    kernels::Attention a{.q = q.view(), .k = k.view(), .v = v.view(), .mask = {}, .sinks = {}, .scale = scale};
-    a.causal = is_causal, a.window = std::min(window, int64_t{1} << 30), a.query_start = query_start;
-    return a;
+    return kernel_arguments(q, k, v, is_causal, scale, window, query_start);
   }
 
   // bool [B, H, L, S]: which keys lie in a selected block.
@@ -114,16 +140,12 @@ struct BlockSparseBackward {
     return {in[2].meta(), in[3].meta(), in[4].meta()};
   }
   void eval(Inputs in, std::span<Tensor> out) const {
-    const DType t = in[2].dtype(), c = computing_type(t);
+    const DType t = in[2].dtype();
     const Tensor q = readable(in[2], t), k = readable(in[3], t), v = readable(in[4], t),
-                 indices = readable(in[5], DType::kInt64, true), y = readable(in[6], t), lse = readable(in[7], c, true),
-                 delta = Tensor::empty(lse.sizes(), c),
-                 grad_lse = in[1].defined() ? readable(in[1], c, true) : Tensor();
-    Tensor grad = in[0].defined() ? readable(in[0], t) : Tensor::empty(y.sizes(), t);
-    if (!in[0].defined()) std::memset(grad.data_ptr(), 0, static_cast<size_t>(grad.numel()) * size_of(t));
-    kernels::attention_delta(grad.view(), y.view(), grad_lse.defined() ? grad_lse.view() : View(), delta.view());
+                 indices = readable(in[5], DType::kInt64, true);
+    const BackwardInputs g(in[0], in[1], in[6], in[7]);
     (t == DType::kFloat64 ? kernels::block_sparse_backward_plain : kernels::block_sparse_backward)(
-        rule().args(q, k, v), rule().selection(indices, k.size(2)), grad.view(), lse.view(), delta.view(),
+        rule().args(q, k, v), rule().selection(indices, k.size(2)), g.grad.view(), g.lse.view(), g.delta.view(),
         out[0].view(), out[1].view(), out[2].view());
   }
   TensorList composite(Inputs in) const;
@@ -187,6 +209,131 @@ DS_BODY(BlockSparseAttention,
            in[0].sizes());
   const double factor = scale ? *scale : 1.0 / std::sqrt(static_cast<double>(in[0].size(3)));
   return apply_list(BlockSparseForward{block_size, group, is_causal, factor, window.value_or(0), query_start}, in)[0];
+}
+
+// --- selected keys
+namespace {
+
+struct TokenSparseRule {
+  bool is_causal;
+  double scale;
+  int64_t window, query_start;
+
+  void check(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& indices) const {
+    check_operands("token_sparse_attention: ", q, k, v, window, query_start);
+    DS_CHECK(indices.dtype() == DType::kInt64 && indices.dim() == 3 && indices.size(0) == q.size(0) &&
+                 indices.size(1) == q.size(2),
+             "token_sparse_attention: token_indices must be int64 [", q.size(0), ", ", q.size(2),
+             ", n]: n keys for each query; got ", name_of(indices.dtype()), " ", indices.sizes());
+  }
+  static void check_values(const Tensor& indices, int64_t keys) {
+    const int64_t wrong = kernels::wrong_token(indices.view(), keys);
+    DS_CHECK_AS(IndexError, wrong == -1, "token_sparse_attention: token index ", wrong, " is out of range for ", keys,
+                " keys; use 0..", keys - 1, ", or -1 for no key");
+  }
+  kernels::Attention args(const Tensor& q, const Tensor& k, const Tensor& v) const {
+    return kernel_arguments(q, k, v, is_causal, scale, window, query_start);
+  }
+  TensorList composite(Inputs in) const {
+    const Tensor chosen = logical_not(all(ne(unsqueeze(in[3], -1), arange(in[1].size(2))), Dims{-2}));  // [B, L, S]
+    return attention_in_plain_ops(in[0], in[1], in[2], unsqueeze(chosen, 1), is_causal, scale, window, query_start);
+  }
+};
+
+#define DS_TOKEN_SPARSE_FIELDS \
+  bool is_causal;              \
+  double scale;                \
+  int64_t window, query_start; \
+  TokenSparseRule rule() const { return {is_causal, scale, window, query_start}; }
+#define DS_TOKEN_SPARSE_ATTRIBUTES "bool is_causal, float scale, int window, int query_start"
+
+}  // namespace
+
+struct TokenSparseBackward {
+  DS_TOKEN_SPARSE_FIELDS
+  static constexpr OpInfo info{
+      .schema =
+          "_token_sparse_attention_backward(Tensor? grad, Tensor? grad_lse, Tensor query, Tensor key, Tensor value, "
+          "Tensor token_indices, Tensor output, Tensor lse, " DS_TOKEN_SPARSE_ATTRIBUTES
+          ") -> (Tensor dq, Tensor dk, Tensor dv)",
+      .doc = "Gradients of token-sparse attention with respect to query, key and value.",
+      .kind = Kind::kFused,
+      .shown = Shown::kHidden};
+  bool operator==(const TokenSparseBackward&) const = default;
+  std::array<Meta, 3> infer(Inputs in) const {
+    rule().check(in[2], in[3], in[4], in[5]);
+    return {in[2].meta(), in[3].meta(), in[4].meta()};
+  }
+  void eval(Inputs in, std::span<Tensor> out) const {
+    const DType t = in[2].dtype();
+    const Tensor q = readable(in[2], t), k = readable(in[3], t), v = readable(in[4], t),
+                 indices = readable(in[5], DType::kInt64, true);
+    rule().check_values(indices, k.size(2));
+    const BackwardInputs g(in[0], in[1], in[6], in[7]);
+    (t == DType::kFloat64 ? kernels::token_sparse_backward_plain : kernels::token_sparse_backward)(
+        rule().args(q, k, v), indices.view(), g.grad.view(), g.lse.view(), g.delta.view(), out[0].view(), out[1].view(),
+        out[2].view());
+  }
+  TensorList composite(Inputs in) const;
+  Grads vjp(const Vjp& c) const { return vjp_by_composite(*this, c); }
+};
+DS_OP(TokenSparseBackward);
+
+struct TokenSparseForward {
+  DS_TOKEN_SPARSE_FIELDS
+  static constexpr OpInfo info{
+      .schema =
+          "_token_sparse_attention(Tensor query, Tensor key, Tensor value, Tensor "
+          "token_indices, " DS_TOKEN_SPARSE_ATTRIBUTES ") -> (Tensor out, Tensor lse)",
+      .doc =
+          "Attention of [B, H, L, E] to the keys of [B, K, S, E] and [B, K, S, V] that token_indices [B, L, n] names "
+          "(-1: none), and the logarithm of the denominators.",
+      .kind = Kind::kFused,
+      .autocast = Autocast::kLower,
+      .saves = Saves::kInputsOutput,
+      .shown = Shown::kHidden};
+  bool operator==(const TokenSparseForward&) const = default;
+  std::array<Meta, 2> infer(Inputs in) const {
+    rule().check(in[0], in[1], in[2], in[3]);
+    const Tensor& q = in[0];
+    return {Meta{q.dtype(), {q.size(0), q.size(1), q.size(2), in[2].size(3)}},
+            Meta{computing_type(q.dtype()), {q.size(0), q.size(1), q.size(2)}}};
+  }
+  void eval(Inputs in, std::span<Tensor> out) const {
+    const DType t = in[0].dtype();
+    const Tensor q = readable(in[0], t), k = readable(in[1], t), v = readable(in[2], t),
+                 indices = readable(in[3], DType::kInt64, true);
+    rule().check_values(indices, k.size(2));
+    (t == DType::kFloat64 ? kernels::token_sparse_forward_plain : kernels::token_sparse_forward)(
+        rule().args(q, k, v), indices.view(), out[0].view(), out[1].view());
+  }
+  Grads vjp(const Vjp& c) const {
+    const Tensor inputs[] = {c.grad[0], c.grad[1], c.in[0],          c.in[1],
+                             c.in[2],   c.in[3],   detach(c.out[0]), detach(c.out[1])};
+    const TensorList g = apply_list(TokenSparseBackward{is_causal, scale, window, query_start}, inputs);
+    return {g[0], g[1], g[2], Tensor()};
+  }
+  TensorList composite(Inputs in) const { return rule().composite(in); }
+};
+DS_OP(TokenSparseForward);
+
+TensorList TokenSparseBackward::composite(Inputs in) const {
+  const TokenSparseForward forward{is_causal, scale, window, query_start};
+  const Grads g = vjp_by_composite(forward, Vjp{in.subspan(2, 4), in.subspan(6, 2), in.first(2), 0b111});
+  const auto or_zeros = [](const Tensor& grad, const Tensor& of) { return grad.defined() ? grad : zeros_like(of); };
+  return {or_zeros(g[0], in[2]), or_zeros(g[1], in[3]), or_zeros(g[2], in[4])};
+}
+
+DS_BODY(TokenSparseAttention,
+        "token_sparse_attention(Tensor query, Tensor key, Tensor value, Tensor token_indices, *, bool "
+        "is_causal=False, float? scale=None, int? window=None, int query_start=0) -> Tensor",
+        "Attention of each query to the keys that token_indices names for it.", false, kFunctional, bool is_causal;
+        Opt<double> scale; Opt<int64_t> window; int64_t query_start;) {
+  DS_CHECK(!window || *window > 0, "token_sparse_attention: window must be positive, got ", window.value_or(0));
+  DS_CHECK(in[0].dim() == 4, "token_sparse_attention: query must have 4 dims [batch, heads, length, size], got ",
+           in[0].sizes());
+  const double factor = scale ? *scale : 1.0 / std::sqrt(static_cast<double>(in[0].size(3)));
+  return apply_list(TokenSparseForward{is_causal, factor, window.value_or(0), query_start}, in)[0];
 }
 
 }  // namespace deepseek

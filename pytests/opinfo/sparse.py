@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from .core import A, E, I, S, T, op
+from .core import A, E, I, S, T, op, to_numpy
 from .nn import attention_and_lse
 
 SHAPE = r"shapes do not match"
@@ -39,14 +40,12 @@ def block_sparse_attention(
     return block_sparse(q, k, v, indices, block_size, group, is_causal, scale, window, query_start)[0]
 
 
-def block_sparse_backward(
-    g: np.ndarray, by_lse: Any, q: np.ndarray, k: np.ndarray, v: np.ndarray, indices: np.ndarray, _out: Any, _lse: Any,
-    block_size: int, group: int, causal: bool, scale: float, window: int, start: int,
-) -> tuple[np.ndarray, ...]:  # fmt: skip
-    rule = (indices, block_size, group, causal, scale, window, start)
-    out, _ = block_sparse(q, k, v, *rule)
-    eye = np.broadcast_to(np.eye(k.shape[2]), (*k.shape[:3], k.shape[2]))
-    weights, _ = block_sparse(q, k, eye, *rule)
+def gradients(
+    g: np.ndarray, by_lse: Any, q: np.ndarray, k: np.ndarray, v: np.ndarray, attend: Callable[..., Any], scale: float
+) -> tuple[np.ndarray, ...]:
+    """From the weights; attend(value) gives the result and the logarithms."""
+    out, _ = attend(v)
+    weights, _ = attend(np.broadcast_to(np.eye(k.shape[2]), (*k.shape[:3], k.shape[2])))
     delta = (g * out).sum(-1) - (0 if by_lse is None else by_lse)
     dq, dk, dv, heads = np.zeros_like(q), np.zeros_like(k), np.zeros_like(v), q.shape[1] // k.shape[1]
     for b, h in np.ndindex(q.shape[:2]):
@@ -56,6 +55,13 @@ def block_sparse_backward(
         dk[at] += by_scores.T @ q[b, h]
         dv[at] += weights[b, h].T @ g[b, h]
     return dq, dk, dv
+
+
+def block_sparse_backward(
+    g: np.ndarray, by_lse: Any, q: np.ndarray, k: np.ndarray, v: np.ndarray, indices: np.ndarray, _out: Any, _lse: Any,
+    *rule: Any,
+) -> tuple[np.ndarray, ...]:  # fmt: skip
+    return gradients(g, by_lse, q, k, v, lambda value: block_sparse(q, k, value, indices, *rule), rule[3])
 
 
 QKV = (T(1, 4, 3, 4), T(1, 2, 37, 4), T(1, 2, 37, 6))
@@ -112,24 +118,195 @@ op(
 )
 
 
-def backward_sample(indices: Any, lse: Any, rule: tuple[Any, ...]) -> Any:
+def backward_sample(attend: Callable[..., Any], qkv: Any, indices: Any, lse: Any, rule: tuple[Any, ...]) -> Any:
     """What forward gives goes in as literals."""
     rng = np.random.default_rng(3)
-    q, k, v = (np.round(rng.uniform(-2, 2, spec.shape), 2) for spec in QKV)
-    out = block_sparse(q, k, v, np.array(indices.value), *rule)
+    q, k, v = (np.round(rng.uniform(-2, 2, spec.shape), 2) for spec in qkv)
+    out = attend(q, k, v, np.array(indices.value), *rule)
     given = [A(q), A(k), A(v), indices, *[A(x, grad=False) for x in out]]
-    return S(T(1, 4, 3, 6), lse, *given, *rule).but(grad=False, low=False)
+    return S(T(*out[0].shape), lse, *given, *rule).but(grad=False, low=False)
 
 
 op(
     "_block_sparse_attention_backward",
     block_sparse_backward,
-    backward_sample(CHOSEN, None, RULE),
-    backward_sample(PAIRS, T(1, 4, 3), (16, 2, True, 0.5, 9, 33)),
+    backward_sample(block_sparse, QKV, CHOSEN, None, RULE),
+    backward_sample(block_sparse, QKV, PAIRS, T(1, 4, 3), (16, 2, True, 0.5, 9, 33)),
     S(*[T(0, 2, 3, 4), None], *[T(0, 2, 3, 4)] * 3, I(0, 2, 3, 1), T(0, 2, 3, 4), T(0, 2, 3), *RULE),
     tol=8,
     low_tol=2,
     scalar=False,
     rows=[S(T(9, 2, 70, 24), None, T(9, 2, 70, 32), T(9, 2, 140, 32), T(9, 2, 140, 24), I(9, 2, 70, 2, lo=-1, hi=9),
             T(9, 2, 70, 24), T(9, 2, 70, lo=3, hi=4), *RULE)],
+)  # fmt: skip
+
+
+def index_scores(
+    q: np.ndarray, k: np.ndarray, w: np.ndarray, is_causal: bool = False, query_start: int = 0
+) -> np.ndarray:
+    """(batch, L, heads, D), (batch, S, D), (batch, L, heads) -> (batch, L, S)."""
+    scores = (np.maximum(np.einsum("blhd,bsd->blhs", q, k), 0) * w[..., None]).sum(2)
+    ahead = np.arange(k.shape[1]) - (query_start + np.arange(q.shape[1])[:, None])
+    return np.where(ahead <= 0, scores, -np.inf) if is_causal else scores
+
+
+def index_scores_int8(
+    q: np.ndarray, q_scale: np.ndarray, k: np.ndarray, k_scale: np.ndarray, w: np.ndarray, causal: bool, start: int
+) -> np.ndarray:
+    rows = [x.astype(float) * scale[..., None] for x, scale in ((q, q_scale), (k, k_scale))]
+    return index_scores(*rows, w, causal, start)
+
+
+def check_rows(result: Any, x: Any) -> None:
+    codes, scales = (to_numpy(t).astype(float) for t in result)
+    x = to_numpy(x)
+    most = np.abs(x).max(-1, initial=0)
+    assert np.allclose(scales, most / 127, rtol=1e-3)
+    assert (np.abs(codes * scales[..., None] - x) <= 0.51 * scales[..., None] + 1e-2 * np.abs(x)).all()
+
+
+INDEX = (T(2, 3, 4, 5), T(2, 6, 5), T(2, 3, 4))
+CODES = (I(2, 3, 4, 5, lo=-127, hi=128, dtype="int8"), T(2, 3, 4, lo=0.01, hi=0.02),
+         I(2, 6, 5, lo=-127, hi=128, dtype="int8"), T(2, 6, lo=0.01, hi=0.02), T(2, 3, 4))  # fmt: skip
+INDEX_ERRORS = (
+    (r"query must be \[B, L, heads, D\]", T(1, 3, 2, 4), T(1, 5, 3), T(1, 3, 2)),
+    ("weights must be", T(1, 3, 2, 4), T(1, 5, 4), T(1, 2, 2)),
+)
+op(
+    "_index_scores",
+    index_scores,
+    S(*INDEX, False, 0),
+    S(*INDEX, True, 2),
+    S(T(1, 1, 1, 1), T(1, 1, 1), T(1, 1, 1), True, 0),
+    S(T(0, 3, 2, 4), T(0, 5, 4), T(0, 3, 2), False, 0),
+    S(T(1, 3, 2, 4), T(1, 0, 4), T(1, 3, 2), False, 0),
+    out="stat",
+    tol=4,
+    low_tol=4,
+    scalar=False,
+    big=[S(T(1, 40, 8, 32), T(1, 1500, 32), T(1, 40, 8), True, 1400)],
+    errors=[
+        *[E(RuntimeError, text, *args, False, 0) for text, *args in INDEX_ERRORS],
+        E(RuntimeError, "negative", *INDEX, True, -1),
+        E(RuntimeError, "floating", T(1, 3, 2, 4), T(1, 5, 4), I(1, 3, 2), False, 0),
+        E(NotImplementedError, "int64", I(1, 3, 2, 4), I(1, 5, 4), T(1, 3, 2), False, 0),
+    ],
+    rows=[S(T(9, 17, 6, 32), T(9, 140, 32), T(9, 17, 6), True, 100)],
+)
+op(
+    "_index_scores_int8",
+    index_scores_int8,
+    S(*CODES, False, 0),
+    S(*CODES, True, 2),
+    grad=False,
+    gradgrad=False,
+    out="float32",
+    floats=("float32",),
+    low=(),
+    tol=4,
+    scalar=False,
+    zero_size=False,
+    errors=[
+        E(RuntimeError, "must be int8", T(1, 3, 2, 4), T(1, 3, 2), T(1, 5, 4), T(1, 5), T(1, 3, 2), False, 0),
+        E(RuntimeError, "one number a row", CODES[0], T(2, 3), *CODES[2:], False, 0),
+    ],
+    rows=[S(I(9, 17, 6, 32, lo=-127, hi=128, dtype="int8"), T(9, 17, 6), I(9, 140, 32, lo=-127, hi=128, dtype="int8"),
+            T(9, 140), T(9, 17, 6), True, 100)],
+)  # fmt: skip
+op(
+    "_quantize_rows",
+    None,
+    S(T(3, 4)),
+    S(T(2, 3, 17)),
+    S(T(5)),
+    S(T(0, 3)),
+    S(T(3, 0)),
+    S(A([[0.0, 0.0], [1.0, -2.0]])),
+    check=check_rows,
+    grad=False,
+    gradgrad=False,
+    out="int8",
+    scalar=False,
+    errors=[E(RuntimeError, "floating point", I(3, 4)), E(RuntimeError, "one dim", T())],
+    rows=[S(T(37, 129))],
+)
+
+
+def token_sparse(
+    q: np.ndarray, k: np.ndarray, v: np.ndarray, indices: np.ndarray, causal: bool, scale: float, window: int,
+    start: int,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    mask = np.zeros((q.shape[0], 1, q.shape[2], k.shape[2]), bool)
+    for b, i, n in np.ndindex(indices.shape):
+        if indices[b, i, n] >= 0:
+            mask[b, 0, i, indices[b, i, n]] = True
+    return attention_and_lse(q, k, v, mask, causal, scale, True, window, 0.0, None, start)
+
+
+def token_sparse_attention(
+    q: np.ndarray, k: np.ndarray, v: np.ndarray, indices: np.ndarray, *, is_causal: bool = False, scale: Any = None,
+    window: int = 0, query_start: int = 0,
+) -> np.ndarray:  # fmt: skip
+    scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
+    return token_sparse(q, k, v, indices, is_causal, scale, window, query_start)[0]
+
+
+def token_sparse_backward(
+    g: np.ndarray, by_lse: Any, q: np.ndarray, k: np.ndarray, v: np.ndarray, indices: np.ndarray, _out: Any, _lse: Any,
+    *rule: Any,
+) -> tuple[np.ndarray, ...]:  # fmt: skip
+    return gradients(g, by_lse, q, k, v, lambda value: token_sparse(q, k, value, indices, *rule), rule[1])
+
+
+FEW = (T(1, 4, 3, 4), T(1, 1, 7, 4), T(1, 1, 7, 6))
+TOKENS = A([[[0, 5, -1], [-1, -1, -1], [6, 2, 2]]])
+TOKEN_RULE = (False, 0.5, 0, 0)  # is_causal, scale, window, query_start
+op(
+    "token_sparse_attention",
+    token_sparse_attention,
+    S(*FEW, TOKENS),
+    S(*FEW, TOKENS, is_causal=True, query_start=4),
+    S(*FEW, TOKENS, window=3, scale=0.3),
+    S(T(1, 4, 2, 4), T(1, 2, 3, 4), T(1, 2, 3, 4), A([[[0], [2]]])),
+    S(T(0, 2, 3, 4), T(0, 2, 5, 4), T(0, 2, 5, 4), I(0, 3, 1)),
+    tol=4,
+    low_tol=2,
+    scalar=False,
+    errors=[
+        E(RuntimeError, SHAPE, T(1, 2, 3, 4), T(1, 2, 5, 3), T(1, 2, 5, 4), I(1, 3, 1, hi=1)),
+        E(RuntimeError, "window must be positive", *FEW, TOKENS, window=0),
+        E(RuntimeError, "token_indices must be int64", *FEW, I(1, 2, 3, hi=1)),
+        E(IndexError, "token index 7 is out of range", *FEW, A([[[7]] * 3])),
+        E(IndexError, "token index -2 is out of range", *FEW, A([[[-2]] * 3])),
+        E(RuntimeError, "4 dims", T(3, 4), T(3, 4), T(3, 4), I(1, 3, 1, hi=1)),
+    ],
+    big=[S(T(1, 8, 40, 32), T(1, 1, 700, 32), T(1, 1, 700, 24), I(1, 40, 90, lo=-1, hi=700), is_causal=True,
+           query_start=600)],
+    rows=[S(T(9, 2, 20, 32), T(9, 1, 140, 32), T(9, 1, 140, 24), I(9, 20, 70, lo=-1, hi=140))],
+)  # fmt: skip
+op(
+    "_token_sparse_attention",
+    token_sparse,
+    S(*FEW, A([[[0, 5, -1], [4, -1, 6], [6, 2, 2]]]), *TOKEN_RULE),
+    S(*FEW, A([[[3, 2], [5, 0], [6, 4]]]), True, 0.5, 3, 4),
+    S(*FEW, TOKENS, True, 0.5, 3, 4).but(grad=False),
+    S(T(0, 2, 3, 4), T(0, 2, 5, 4), T(0, 2, 5, 4), I(0, 3, 1), *TOKEN_RULE),
+    S(T(1, 2, 3, 4), T(1, 2, 0, 4), T(1, 2, 0, 4), I(1, 3, 0), *TOKEN_RULE).but(grad=False),
+    tol=4,
+    low_tol=2,
+    scalar=False,
+    errors=[E(RuntimeError, "negative", *FEW, TOKENS, False, 0.5, -1, 0)],
+    rows=[S(T(9, 2, 20, 32), T(9, 1, 140, 32), T(9, 1, 140, 24), I(9, 20, 70, lo=-1, hi=140), *TOKEN_RULE)],
+)
+op(
+    "_token_sparse_attention_backward",
+    token_sparse_backward,
+    backward_sample(token_sparse, FEW, TOKENS, None, TOKEN_RULE),
+    backward_sample(token_sparse, FEW, TOKENS, T(1, 4, 3), (True, 0.5, 3, 4)),
+    S(*[T(0, 2, 3, 4), None], *[T(0, 2, 3, 4)] * 3, I(0, 3, 1), T(0, 2, 3, 4), T(0, 2, 3), *TOKEN_RULE),
+    tol=8,
+    low_tol=2,
+    scalar=False,
+    rows=[S(T(9, 2, 20, 24), None, T(9, 2, 20, 32), T(9, 2, 140, 32), T(9, 2, 140, 24), I(9, 20, 70, lo=-1, hi=140),
+            T(9, 2, 20, 24), T(9, 2, 20, lo=3, hi=4), *TOKEN_RULE)],
 )  # fmt: skip

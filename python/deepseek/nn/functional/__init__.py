@@ -29,8 +29,11 @@ from deepseek.nn.functional._activation import (
 from deepseek.nn.functional._attention import (
     attention,
     block_sparse_attention,
+    index_scores,
+    quantize_rows,
     rope,
     scaled_dot_product_attention,
+    token_sparse_attention,
     varlen_attention,
 )
 from deepseek.nn.functional._basic import (
@@ -80,6 +83,7 @@ __all__ = [
     "hardswish",
     "hardtanh",
     "huber_loss",
+    "index_scores",
     "kl_div",
     "l1_loss",
     "layer_norm",
@@ -96,6 +100,7 @@ __all__ = [
     "one_hot",
     "pad",
     "pairwise_distance",
+    "quantize_rows",
     "relu",
     "relu6",
     "rms_norm",
@@ -110,6 +115,7 @@ __all__ = [
     "softsign",
     "swiglu",
     "tanh",
+    "token_sparse_attention",
     "varlen_attention",
 ]
 

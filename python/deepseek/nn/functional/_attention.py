@@ -216,6 +216,86 @@ def block_sparse_attention(
     )
 
 
+def token_sparse_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    token_indices: Tensor,
+    *,
+    is_causal: bool = False,
+    scale: float | None = None,
+    window: int | None = None,
+    query_start: int = 0,
+) -> Tensor:
+    """Attention of each query to selected keys, for all its heads the same. (DeepSeek-V3.2, 2025)
+
+    The bits are those of `attention` over the selected keys alone, side by side in ascending order. Gradients are exact
+    and cost as much as those of dense attention.
+
+    Args:
+        query: (batch, heads, L, E).
+        key: (batch, key_heads, S, E); key_heads divides heads, often it is 1.
+        value: (batch, key_heads, S, Ev).
+        token_indices: int64, (batch, L, n): positions of keys in any order. -1 selects nothing, and a key named twice
+            counts once.
+        is_causal: a query sees the selected keys up to its own position.
+        scale: 1/sqrt(E) when omitted.
+        window: a query sees selected keys less than this many positions away.
+        query_start: position of the first query, for ``is_causal`` and ``window``: the number of keys before it.
+
+    Returns:
+        (batch, heads, L, Ev). A query that sees no key gives zeros.
+    """
+    return _C.token_sparse_attention(
+        query,
+        key,
+        value,
+        token_indices,
+        is_causal=is_causal,
+        scale=scale,
+        window=window,
+        query_start=query_start,
+    )
+
+
+def index_scores(
+    query: Tensor,
+    key: Tensor,
+    weights: Tensor,
+    *,
+    query_scale: Tensor | None = None,
+    key_scale: Tensor | None = None,
+    is_causal: bool = False,
+    query_start: int = 0,
+) -> Tensor:
+    """Scores to pick keys by: ``sum over heads of weights * relu(query @ key^T)``. (DeepSeek-V3.2, 2025)
+
+    Args:
+        query: (batch, L, heads, D), floating; or int8, with ``query_scale`` and ``key_scale``, as `quantize_rows` gives
+            them. Products of int8 are exact integers; they have no gradients.
+        key: (batch, S, D), of the same dtype: all heads share it.
+        weights: (batch, L, heads).
+        query_scale: (batch, L, heads), what each row of an int8 query is multiplied by.
+        key_scale: (batch, S).
+        is_causal: keys behind a query's own position get -inf.
+        query_start: position of the first query, for ``is_causal``: the number of keys before it.
+
+    Returns:
+        (batch, L, S), float32 (float64 for float64).
+    """
+    if query_scale is None and key_scale is None:
+        return _C._index_scores(query, key, weights, is_causal, query_start)
+    if query_scale is None or key_scale is None:
+        raise ValueError("index_scores: pass both query_scale and key_scale (int8 query and key), or neither")
+    return _C._index_scores_int8(query, query_scale, key, key_scale, weights, is_causal, query_start)
+
+
+def quantize_rows(input: Tensor) -> tuple[Tensor, Tensor]:
+    """int8 codes and one scale for each row of the last dim: ``input`` is about ``codes * scales[..., None]``."""
+    codes, scales = _C._quantize_rows(input)
+    return codes, scales
+
+
 def canonical_mask(mask: Tensor | None, name: str, dtype: deepseek.dtype) -> Tensor | None:
     """A mask as numbers to add to the scores: True of a bool mask becomes -inf (means: leave out)."""
     if mask is None:
