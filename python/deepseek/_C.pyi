@@ -851,9 +851,6 @@ class __rms_norm_backward_result(NamedTuple):
     input: Tensor
     weight: Tensor
 
-class _add_rms_norm_result(NamedTuple):
-    output: Tensor
-    sum: Tensor
 class __token_sparse_attention_result(NamedTuple):
     out: Tensor
     lse: Tensor
@@ -862,6 +859,10 @@ class __token_sparse_attention_backward_result(NamedTuple):
     dq: Tensor
     dk: Tensor
     dv: Tensor
+
+class _add_rms_norm_result(NamedTuple):
+    output: Tensor
+    sum: Tensor
 
 class _cummax_result(NamedTuple):
     values: Tensor
