@@ -15,7 +15,8 @@ T& element(const View& v, int64_t i0, int64_t i1, int64_t i2, int64_t i3) {
 
 View broadcast(View table, const Dims& sizes) {
   View v{table.data, table.dtype, sizes, Dims::filled(4, 0)};
-  for (int d = 0; d < table.ndim(); ++d) v.strides[4 - table.ndim() + d] = table.strides[d];
+  for (int d = 0; d < table.ndim(); ++d)
+    if (table.sizes[d] != 1 || d == table.ndim() - 1) v.strides[4 - table.ndim() + d] = table.strides[d];
   v.sizes.back() /= 2;
   return v;
 }
