@@ -19,7 +19,7 @@
 HWY_BEFORE_NAMESPACE();
 namespace deepseek::kernels::HWY_NAMESPACE {
 
-constexpr int64_t kBlockKeys = 2 * kKeyTile;  // keys that share a panel of queries while it is in the cache
+constexpr int64_t kBlockKeys = 4 * kKeyTile;  // keys that share a panel of queries while it is in the cache
 
 // Gradients of queries are summed over the tiles of keys in order: block n of a key head may add to a panel of rows
 // when block n - 1 has. Blocks start in that order, so the earliest that runs never waits, whatever the threads do.
