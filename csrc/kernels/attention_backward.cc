@@ -20,7 +20,7 @@
 HWY_BEFORE_NAMESPACE();
 namespace deepseek::kernels::HWY_NAMESPACE {
 
-constexpr int64_t kBlockKeys = 2 * kKeyTile;  // keys that share a panel of queries while it is in the cache
+constexpr int64_t kBlockKeys = 4 * kKeyTile;  // keys that share a panel of queries while it is in the cache
 
 // One thread's block of keys of one key head.
 template <class M>
