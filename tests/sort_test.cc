@@ -181,6 +181,30 @@ TEST(TopK, RisingInputRefillsTheThreshold) {
   check_topk<float>(x.view(), 0, 100, true);
 }
 
+// Long lines are selected by a histogram of leading bits, unless too many keys share them.
+template <class T>
+void check_long_lines() {
+  Array<T> x({2, 5000});
+  for (const double scale : {1.0, 1e-3, 30.0}) {
+    fill_normal(x, 9, scale, scale < 1 ? 5 : 0);
+    for (const int64_t k : {79, 700, 1249})
+      for (const bool largest : {true, false}) check_topk<T>(x.view(), 1, k, largest);
+  }
+}
+TEST(TopK, LongLines) {
+  check_long_lines<float>();
+  check_long_lines<double>();
+  check_long_lines<BFloat16>();
+  check_long_lines<int64_t>();
+  check_long_lines<int16_t>();
+  check_long_lines<int8_t>();
+  Array<float> x({5000});
+  fill_normal(x, 10);
+  for (int64_t i = 0; i < 5000; i += 50) x[i] = NAN, x[i + 1] = -0.0f, x[i + 2] = -INFINITY;
+  for (const int64_t k : {99, 101, 1200})
+    for (const bool largest : {true, false}) check_topk<float>(x.view(), 0, k, largest);
+}
+
 TEST(SearchSorted, LeftRightAndNan) {
   Array<float> sorted({5}), values({2, 4});
   sorted.data = {1, 2, 2, 2, 5};

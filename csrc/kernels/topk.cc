@@ -7,6 +7,8 @@ namespace deepseek::kernels {
 namespace {
 
 constexpr int64_t kScan = 64;  // elements tested against the threshold at a time
+constexpr int64_t kHistogramFrom = 4096,
+                  kHistogramPart = 64;  // a running selection wins on shorter lines, or k < n / 64
 
 // Keeps the `k` least pairs of the line in `best` (capacity at least `capacity` > k + kScan), in no order.
 template <class T, class P>
@@ -41,6 +43,38 @@ int64_t select_streaming(const T* in, int64_t n, int64_t k, Key<T> flip, P* best
   return std::min(held, k);
 }
 
+// The pairs among which the `k` least are, in the order of their positions: those up to the cell of a histogram of
+// leading key bits that holds the k-th. 0 when they are more than `capacity`: many keys share their leading bits.
+template <class T, class P>
+int64_t select_by_histogram(const T* in, int64_t n, int64_t k, Key<T> flip, P* found, int64_t capacity) {
+  constexpr int kBits = 8 * sizeof(T), kCellBits = std::min(kBits, 12), kShift = kBits - kCellBits;
+  uint32_t cells[2][1 << kCellBits] = {};  // neighbours often share a cell: two counters do not wait for each other
+  Key<T> keys[kScan];
+  const auto read = [&](int64_t begin) {
+    const int64_t count = std::min(kScan, n - begin);
+    for (int64_t j = 0; j < count; ++j) keys[j] = static_cast<Key<T>>(to_key(in[begin + j]) ^ flip);
+    return count;
+  };
+  for (int64_t begin = 0; begin < n; begin += kScan) {
+    const int64_t count = read(begin);
+    for (int64_t j = 0; j < count; ++j) ++cells[j % 2][keys[j] >> kShift];
+  }
+  int64_t held = 0, cell = 0;
+  for (; held < k; ++cell) held += cells[0][cell] + cells[1][cell];
+  if (held > capacity) return 0;
+  const auto last = static_cast<Key<T>>(((static_cast<uint64_t>(cell) << kShift) - 1));
+  int64_t at = 0;
+  for (int64_t begin = 0; begin < n; begin += kScan) {
+    const int64_t count = read(begin);
+    Key<T> least = keys[0];
+    for (int64_t j = 0; j < count; ++j) least = std::min(least, keys[j]);
+    if (least > last) continue;
+    for (int64_t j = 0; j < count; ++j)
+      if (keys[j] <= last) found[at++] = P::make(keys[j], begin + j);
+  }
+  return held;
+}
+
 template <class T, class P>
 void topk_line(const T* in, int64_t n, int64_t k, bool largest, T* values, RawLine indices) {
   const Key<T> flip = largest ? static_cast<Key<T>>(~Key<T>(0)) : Key<T>(0);
@@ -48,7 +82,12 @@ void topk_line(const T* in, int64_t n, int64_t k, bool largest, T* values, RawLi
   const int64_t capacity = few ? 2 * k + 8 * kScan : n;
   Scratch<P, 1024> storage(capacity);
   P* p = storage.data();
-  if (few) {
+  const int64_t found = few && n >= kHistogramFrom && k * kHistogramPart >= n
+                            ? select_by_histogram<T, P>(in, n, k, flip, p, capacity)
+                            : 0;
+  if (found > 0) {
+    sort_pairs(p, found, static_cast<int>(8 * sizeof(T)));
+  } else if (few) {
     select_streaming(in, n, k, flip, p, capacity);
     std::sort(p, p + k);
   } else {  // selecting first would cost as much as the radix passes
