@@ -242,9 +242,6 @@ class Pool {
   Pool() {
     const char* text = std::getenv("DEEPSEEK_CACHE_LIMIT");
     limit_ = text && *text ? detail::parse_byte_count(text) : total_memory() / 4;
-    // A fork while another thread holds the mutex would leave the child's copy locked for ever.
-    pthread_atfork([] { instance().mutex.lock(); }, [] { instance().mutex.unlock(); },
-                   [] { instance().mutex.unlock(); });
   }
 
   void link(FreeBlock* block) {
@@ -280,6 +277,23 @@ class Pool {
   int64_t cached_bytes_ = 0;
   int64_t limit_ = 0;
 };
+
+// A fork while another thread makes the pool or holds its mutex would leave the child waiting for ever. Hence from the
+// start, not from the first allocation on.
+Pool* pool_at_fork() noexcept {
+  try {
+    return &Pool::instance();
+  } catch (const ValueError&) {  // DEEPSEEK_CACHE_LIMIT says nothing: the first allocation will say so
+    return nullptr;
+  }
+}
+void lock_pool() {
+  if (Pool* pool = pool_at_fork()) pool->mutex.lock();
+}
+void unlock_pool() {
+  if (Pool* pool = pool_at_fork()) pool->mutex.unlock();
+}
+[[maybe_unused]] const int g_fork_handlers = pthread_atfork(lock_pool, unlock_pool, unlock_pool);
 
 // Plain pointers, so that the fast path needs no guard and still works after the thread's objects are destroyed.
 [[gnu::tls_model("initial-exec")]] thread_local ThreadCache* t_cache = nullptr;
