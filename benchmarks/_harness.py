@@ -255,13 +255,13 @@ def result(row: dict[str, Any]) -> str:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    title = "peer" if any(f"{peer}_us" in row for row in rows for peer in OTHERS) else "torch"
+    title = "peer" if any(f"{peer}_us" in row for row in rows for peer in ("dense", *OTHERS)) else "torch"
     lines = [f"| case | deepseek | {title} | result | goal |", "|---|---:|---:|---:|---:|"]
     for row in rows:
         goal = row.get("goal")
         aim = "" if goal is None else f"≥ {goal}x" if "speedup" in row else f"≤ {goal}"
         aim += " (missed)" if row.get("met") is False else ""
-        peer = next((text for name in ("torch", "eager", *OTHERS) if (text := shown(row, name))), "")
+        peer = next((text for name in ("torch", "eager", "dense", *OTHERS) if (text := shown(row, name))), "")
         lines.append(f"| {row['case']} | {shown(row, 'deepseek')} | {peer} | {result(row)} | {aim} |")
     return "\n".join(lines)
 

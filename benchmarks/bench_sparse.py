@@ -20,7 +20,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from _harness import QUIET, Worker, compare, machine, missing, print_verdict, python_with, serve
+from _harness import QUIET, Worker, compare, machine, missing, print_verdict, python_with, serve, write_pages
 
 BLOCK, SELECTED, SIZE = 64, 32, 128
 GOALS = {"prefill 16K": (4.0, 3.0), "prefill 64K": (9.0, 7.5), "train 16K": (2.5, None)}  # PyTorch; our own dense
@@ -83,21 +83,25 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=3, help="turns of each process and case")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="threads of all")
     parser.add_argument("--only", default="", help="run the cases whose name contains this")
+    parser.add_argument("--write", action="store_true", help="write the table of docs/performance.md")
     options = parser.parse_args()
     if options.worker:
         library = "torch" if options.worker == "torch" else "deepseek"
         return serve(library, lambda T: cases(T, options.worker == "sparse"))
-    about = {"benchmark": "sparse", **machine(options.threads)}
+    about: dict[str, Any] = {"benchmark": "sparse", **machine(options.threads)}
     ours, dense = (Worker(sys.executable, kind, options.threads) for kind in ("sparse", "dense"))
     python = python_with("torch")
     theirs = Worker(python, "torch", options.threads) if python else None
-    print(json.dumps(about | {"torch": theirs.about["version"] if theirs else missing("torch")}), flush=True)
+    about["torch"] = theirs.about["version"] if theirs else missing("torch")
+    print(json.dumps(about), flush=True)
     if about["free"] < QUIET:
         print(f"the machine is busy: {about['free']:.0%} of its time is free, figures are rough", file=sys.stderr)
     rows = compare("sparse", ours, dense, options.turns, options.only, goal, "dense")
     if theirs:
         rows += compare("sparse", ours, theirs, options.turns, options.only, goal)
     print_verdict("sparse", rows)
+    if options.write:
+        write_pages("sparse", about, rows, ())
 
 
 if __name__ == "__main__":
