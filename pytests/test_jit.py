@@ -723,3 +723,56 @@ def test_a_zero_of_the_other_sign_is_another_value() -> None:
         x = deepseek.tensor([value])
         assert captured(x).signbit().item() == scaled(x).signbit().item()
     assert captured.explain().count("recorded again") == 2  # -0.0 and NaN; the second 0.0 and NaN are replayed
+
+
+def test_a_disabled_function_that_returns_a_number_or_fills_a_list_runs_eagerly() -> None:
+    calls: list[int] = []
+
+    @deepseek.jit.disable
+    def count(x: Any) -> float:
+        calls.append(1)
+        return float(len(calls))
+
+    @deepseek.jit.disable
+    def fill(out: list[Any], x: Any) -> None:
+        out.append(x * len(calls))
+
+    def filled(x: Any) -> Any:
+        out: list[Any] = []
+        fill(out, x)
+        return out[0]
+
+    counted = deepseek.jit(lambda x: x * count(x))
+    assert [counted(deepseek.ones(1)).item() for _ in range(4)] == [1, 2, 3, 4]
+    listed = deepseek.jit(filled)
+    assert [(listed(deepseek.ones(1)).item(), calls.append(1))[0] for _ in range(3)] == [4, 5, 6]
+
+
+def test_a_disabled_function_sees_autocast_on_every_replay() -> None:
+    @deepseek.jit.disable
+    def product(x: Any) -> Any:
+        return x @ x
+
+    f = deepseek.jit(lambda x: product(x) + 0)
+    with deepseek.autocast("cpu", dtype=deepseek.bfloat16):
+        assert [f(deepseek.eye(2)).dtype for _ in range(3)] == [deepseek.bfloat16] * 3
+
+
+def test_more_state_than_can_be_watched_is_not_captured() -> None:
+    numbers = [1.0] * 2000
+
+    def f(x: Any) -> Any:
+        return x * numbers[1500]
+
+    compiled = deepseek.jit(f)
+    assert compiled(deepseek.ones(1)).item() == 1
+    numbers[1500] = 3.0
+    assert compiled(deepseek.ones(1)).item() == 3
+    assert "too much state" in compiled.explain()
+
+
+def test_a_list_inside_itself_is_refused() -> None:
+    endless: list[Any] = []
+    endless.append(endless)
+    with pytest.raises(RecursionError):
+        deepseek.jit(lambda x, y: x + 1)(deepseek.ones(1), endless)

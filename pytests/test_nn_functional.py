@@ -210,3 +210,30 @@ def test_attention_with_a_cache_equals_the_whole() -> None:
                 end = min(40, i + step)
                 piece = F.attention(a[:, :, i:end], b[:, :, :end], c[:, :, :end], query_start=i, **rule)
                 assert (piece == whole[:, :, i:end]).all()
+
+
+def test_block_sparse_attention_with_a_group_larger_than_the_queries() -> None:
+    q, k, blocks = deepseek.randn(1, 1, 100, 16), deepseek.randn(1, 1, 64, 16), deepseek.zeros(1, 1, 1, 1).long()
+    expected = F.block_sparse_attention(q, k, k, blocks, group=100)
+    assert F.block_sparse_attention(q, k, k, blocks, group=2**62).equal(expected)
+    assert F.block_sparse_attention(q, k, k, blocks, group=2**40, block_size=2**63 - 16).equal(expected)
+
+
+def test_positions_that_overflow_are_refused() -> None:
+    q, k = deepseek.randn(1, 1, 1, 16), deepseek.randn(1, 1, 64, 16)
+    with pytest.raises(RuntimeError, match="2\\^30"):
+        F.attention(q, k, k, is_causal=True, query_start=2**63 - 1)
+    x = deepseek.randn(1, 1, 4, 8, dtype=deepseek.float64)
+    assert F.attention(x, x, x, window=2**63 - 1).equal(F.attention(x, x, x))
+
+
+def test_rope_refuses_tables_without_dims() -> None:
+    with pytest.raises(RuntimeError, match="do not broadcast"):
+        F.rope(deepseek.randn(2, 256), deepseek.tensor(1.0), deepseek.tensor(0.0))
+
+
+def test_attention_reads_masks_with_negative_strides() -> None:
+    mask = deepseek.from_dlpack(np.zeros(2, np.float32)[::-1].reshape(2, 1, 1, 1))
+    q = deepseek.randn(2, 1, 3, 16)
+    masked = F.scaled_dot_product_attention(q, q, q, attn_mask=mask)
+    assert masked.allclose(F.scaled_dot_product_attention(q, q, q))

@@ -54,6 +54,8 @@ Entry entry_for(Inputs sources, const PackedLayout& layout) {
 
 }  // namespace
 
+constexpr size_t kMostCopies = 8;  // of one storage: parts of it that are used in turn
+
 // What one storage keeps. The lock is held to look and to put in, never while a copy is made.
 class PackedCopies {
  public:
@@ -74,6 +76,10 @@ class PackedCopies {
       if (!same && e.sources[0].version == made.sources[0].version) continue;
       outdated.push_back(std::move(e));
       entries_.erase(entries_.begin() + static_cast<int64_t>(i));
+    }
+    if (entries_.size() >= kMostCopies) {
+      outdated.push_back(std::move(entries_.front()));
+      entries_.erase(entries_.begin());
     }
     return entries_.emplace_back(std::move(made)).copy;
   }

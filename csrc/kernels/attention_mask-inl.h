@@ -124,11 +124,11 @@ class ScoreMask {
   // A key that is masked with -inf takes no part, whatever its score.
   float add_mask(const TileAt& t, float* scores, float c) {
     const F32 d;
-    int64_t before = -1;
+    int64_t before = 0;
     for (int64_t r = 0; r < t.rows; ++r) {
       const int64_t at = walk_.at(s_, t.b, t.key_head, t.row + r) + t.key * a_.mask.strides[3];
       float* to = rows_ + r * kKeyTile;
-      if (at == before)
+      if (r > 0 && at == before)
         std::copy_n(to - kKeyTile, t.keys, to);
       else
         mask_row(at, t.keys, to);

@@ -20,8 +20,9 @@ void selection_mask(const BlockSelection& sel, const AttentionShape& s, const Vi
       std::fill_n(row, s.keys, false);
       const int64_t at = (b * s.key_heads + head) * groups + i % s.queries / sel.group;
       for (int64_t j = at * n; j < (at + 1) * n; ++j) {
-        const int64_t first = sel.indices.as<int64_t>()[j] * sel.block_size;
-        if (first >= 0) std::fill(row + first, row + std::min(first + sel.block_size, s.keys), true);
+        const int64_t block = sel.indices.as<int64_t>()[j], first = block * sel.block_size;
+        if (block >= 0 && block < sel.blocks(s.keys))
+          std::fill(row + first, row + std::min(first + sel.block_size, s.keys), true);
       }
     }
   });
@@ -39,7 +40,7 @@ TileLists::TileLists(const BlockSelection& sel, const AttentionShape& s)
 void TileLists::add_group(const int64_t* indices, int64_t n, int64_t group) {
   touched_.clear();
   for (int64_t i = 0; i < n; ++i) {
-    if (indices[i] < 0) continue;
+    if (indices[i] < 0 || indices[i] >= sel_.blocks(s_.keys)) continue;  // checked before, but others may write
     const int64_t first = indices[i] * sel_.block_size, end = std::min(first + sel_.block_size, s_.keys);
     for (int64_t key = first; key < end; key += kSelectedKeys) {
       int8_t& keys = keys_[static_cast<size_t>(key / kKeyTile)];

@@ -56,6 +56,8 @@ Tensor zeros_of(const Tensor& t) {
   return out;
 }
 
+constexpr int64_t kMostPosition = int64_t{1} << 30;
+
 // What rows of all dtypes share, and the parts that forward and backward have in common.
 struct AttentionRule {
   bool is_causal;
@@ -81,7 +83,8 @@ struct AttentionRule {
              "] and a value [", q.size(0), ", K, S, V]; got ", k.sizes(), " and ", v.sizes());
     DS_CHECK(k.size(1) > 0 && q.size(1) % k.size(1) == 0, "_attention: ", k.size(1), " key heads must divide ",
              q.size(1), " query heads");
-    DS_CHECK(q.size(2) + k.size(2) + query_start < (int64_t{1} << 30), "_attention: positions must stay below 2^30");
+    DS_CHECK(query_start < kMostPosition && q.size(2) + k.size(2) + query_start < kMostPosition,
+             "_attention: positions must stay below 2^30, got query_start ", query_start);
     if (mask.defined()) {
       const Dims sizes = score_sizes(q, k);
       DS_CHECK(mask.dtype() == DType::kBool || mask.dtype() == q.dtype(),
@@ -114,7 +117,7 @@ struct AttentionRule {
       a.rng = {static_cast<uint64_t>(words[0]), static_cast<uint64_t>(words[1])};
     }
     a.scale = scale, a.softcap = softcap, a.causal = is_causal, a.query_start = query_start, a.dropout_p = dropout_p;
-    a.window = std::min(window, int64_t{1} << 30);
+    a.window = std::min(window, kMostPosition);
     return a;
   }
 
@@ -122,8 +125,9 @@ struct AttentionRule {
   Tensor seen(int64_t queries, int64_t keys) const {
     const Tensor rows = unsqueeze(arange(queries), 1) + query_start, cols = arange(keys);
     Tensor kept = is_causal ? le(cols, rows) : ge(cols, 0);
-    if (window > 0) kept = logical_and(kept, gt(cols, rows - window));
-    if (window > 0 && !is_causal) kept = logical_and(kept, lt(cols, rows + window));
+    const int64_t reach = std::min(window, kMostPosition);
+    if (window > 0) kept = logical_and(kept, gt(cols, rows - reach));
+    if (window > 0 && !is_causal) kept = logical_and(kept, lt(cols, rows + reach));
     return kept;
   }
   TensorList composite(Inputs in) const {

@@ -17,7 +17,7 @@ void check_table(const Tensor& x, const Tensor& cos, const Tensor& sin) {
            sin.sizes());
   Dims half = x.sizes();
   half.back() /= 2;
-  bool fits = cos.dim() <= half.size();
+  bool fits = cos.dim() >= 1 && cos.dim() <= half.size();
   for (int i = 1; fits && i <= cos.dim(); ++i) {
     const int64_t have = cos.sizes()[cos.dim() - i], want = half[half.size() - i];
     fits = have == want || have == 1;
@@ -86,7 +86,7 @@ struct Rope {
   Grads vjp(const Vjp& c) const {
     const Tensor &cos = c.in[1], &sin = c.in[2], &g = c.grad[0];
     Grads out(3);
-    if (c.need(0)) out[0] = apply(*this, g, cos, neg(sin));
+    if (c.need(0)) out[0] = apply(*this, g, cos, neg(to_dtype(sin, rotating_type(sin.dtype()))));
     if (!c.need(1) && !c.need(2)) return out;
     const DType math = rotating_type(c.in[0].dtype());
     const auto [a, b] = halves(to_dtype(c.in[0], math), interleaved);

@@ -41,7 +41,8 @@ void check_operands(const char* op, const Tensor& q, const Tensor& k, const Tens
            " query heads");
   DS_CHECK(window >= 0 && query_start >= 0, op, "window and query_start must not be negative, got ", window, " and ",
            query_start);
-  DS_CHECK(q.size(2) + k.size(2) + query_start < (int64_t{1} << 30), op, "positions must stay below 2^30");
+  constexpr int64_t kMost = int64_t{1} << 30;
+  DS_CHECK(query_start < kMost && q.size(2) + k.size(2) + query_start < kMost, op, "positions must stay below 2^30");
 }
 
 kernels::Attention kernel_arguments(const Tensor& q, const Tensor& k, const Tensor& v, bool is_causal, double scale,
@@ -71,13 +72,20 @@ struct BlockSparseRule {
   double scale;
   int64_t window, query_start;
 
+  // No larger than there are queries and keys, so that sizes made of them stay small.
+  int64_t fitting_group(int64_t queries) const { return std::min(group, std::max<int64_t>(queries, 1)); }
+  int64_t fitting_block(int64_t keys) const {
+    constexpr int64_t kUnit = kernels::kSelectedKeys;
+    return std::min(block_size, (std::max<int64_t>(keys, 1) + kUnit - 1) / kUnit * kUnit);
+  }
+
   void check(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& indices) const {
     constexpr auto kName = "block_sparse_attention: ";
     check_operands(kName, q, k, v, window, query_start);
     DS_CHECK(block_size > 0 && block_size % kernels::kSelectedKeys == 0, kName, "block_size must be a multiple of ",
              kernels::kSelectedKeys, ", got ", block_size);
     DS_CHECK(group > 0, kName, "group must be positive, got ", group);
-    const int64_t groups = (q.size(2) + group - 1) / group;
+    const int64_t fitting = fitting_group(q.size(2)), groups = (q.size(2) + fitting - 1) / fitting;
     DS_CHECK(indices.dtype() == DType::kInt64 && indices.dim() == 4 && indices.size(0) == q.size(0) &&
                  indices.size(1) == k.size(1) && indices.size(2) == groups,
              kName, "block_indices must be int64 [", q.size(0), ", ", k.size(1), ", ", groups,
@@ -85,8 +93,8 @@ struct BlockSparseRule {
              " ", indices.sizes());
   }
 
-  kernels::BlockSelection selection(const Tensor& indices, int64_t keys) const {
-    const kernels::BlockSelection sel{indices.view(), block_size, group};
+  kernels::BlockSelection selection(const Tensor& indices, int64_t queries, int64_t keys) const {
+    const kernels::BlockSelection sel{indices.view(), fitting_block(keys), fitting_group(queries)};
     const int64_t wrong = kernels::wrong_block(sel, sel.blocks(keys));
     DS_CHECK_AS(IndexError, wrong == -1, "block_sparse_attention: block index ", wrong, " is out of range for ", keys,
                 " keys in blocks of ", block_size, "; use 0..", sel.blocks(keys) - 1, ", or -1 for no block");
@@ -101,11 +109,11 @@ struct BlockSparseRule {
     const auto part = [](int64_t n, int64_t size) {
       return to_dtype(arange(n, DType::kFloat64) / static_cast<double>(size), DType::kInt64);
     };
-    const int64_t blocks = (k.size(2) + block_size - 1) / block_size;
+    const int64_t block = fitting_block(k.size(2)), blocks = (k.size(2) + block - 1) / block;
     const Tensor named =
         logical_not(all(ne(unsqueeze(indices, -1), arange(blocks)), Dims{-2}));  // [B, K, groups, blocks]
-    const Tensor by_key = index_select(named, 3, part(k.size(2), block_size));
-    const Tensor by_query = index_select(by_key, 2, part(q.size(2), group));
+    const Tensor by_key = index_select(named, 3, part(k.size(2), block));
+    const Tensor by_query = index_select(by_key, 2, part(q.size(2), fitting_group(q.size(2))));
     return index_select(by_query, 1, part(q.size(1), q.size(1) / k.size(1)));
   }
   TensorList composite(Inputs in) const {
@@ -145,8 +153,8 @@ struct BlockSparseBackward {
                  indices = readable(in[5], DType::kInt64, true);
     const BackwardInputs g(in[0], in[1], in[6], in[7]);
     (t == DType::kFloat64 ? kernels::block_sparse_backward_plain : kernels::block_sparse_backward)(
-        rule().args(q, k, v), rule().selection(indices, k.size(2)), g.grad.view(), g.lse.view(), g.delta.view(),
-        out[0].view(), out[1].view(), out[2].view());
+        rule().args(q, k, v), rule().selection(indices, q.size(2), k.size(2)), g.grad.view(), g.lse.view(),
+        g.delta.view(), out[0].view(), out[1].view(), out[2].view());
   }
   TensorList composite(Inputs in) const;
   Grads vjp(const Vjp& c) const { return vjp_by_composite(*this, c); }
@@ -178,7 +186,7 @@ struct BlockSparseForward {
     const Tensor q = readable(in[0], t), k = readable(in[1], t), v = readable(in[2], t),
                  indices = readable(in[3], DType::kInt64, true);
     (t == DType::kFloat64 ? kernels::block_sparse_forward_plain : kernels::block_sparse_forward)(
-        rule().args(q, k, v), rule().selection(indices, k.size(2)), out[0].view(), out[1].view());
+        rule().args(q, k, v), rule().selection(indices, q.size(2), k.size(2)), out[0].view(), out[1].view());
   }
   Grads vjp(const Vjp& c) const {
     const Tensor inputs[] = {c.grad[0], c.grad[1], c.in[0],          c.in[1],

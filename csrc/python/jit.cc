@@ -1,4 +1,5 @@
 // deepseek.jit for Python: recording a call, and the guards that decide whether a recorded one may be replayed.
+#include <algorithm>
 #include <sstream>
 
 #include "jit/recording.h"
@@ -156,10 +157,15 @@ bool admits(Entry& e, PyObject* args, PyObject* kwargs, TensorList& tensors, std
   return true;
 }
 
+void check_count(const char* name, Py_ssize_t given, Py_ssize_t wanted) {
+  DS_CHECK_AS(TypeError, given == wanted, name, "() takes ", wanted, " arguments, got ", given);
+}
+
 // _jit_call(entries, args, kwargs): the result of the first entry that fits, NotImplemented when none does, Ellipsis
 // while another call is being recorded. entries: a list of (entry, state).
-PyObject* jit_call(PyObject*, PyObject* const* a, Py_ssize_t) {
+PyObject* jit_call(PyObject*, PyObject* const* a, Py_ssize_t n) {
   return guarded([&]() -> PyObject* {
+    check_count("_jit_call", n, 3);
     if (mode().recorder) return Py_NewRef(Py_Ellipsis);
     PyObject* entries = a[0];
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(entries); ++i) {
@@ -205,8 +211,9 @@ std::string record(Entry& e, State& state, PyObject* function, PyObject* args, P
 }
 
 // _jit_record(function, args, kwargs, passes, verify) -> (result, (entry, state) or None, why not).
-PyObject* jit_record(PyObject*, PyObject* const* a, Py_ssize_t) {
+PyObject* jit_record(PyObject*, PyObject* const* a, Py_ssize_t n) {
   return guarded([&]() -> PyObject* {
+    check_count("_jit_record", n, 5);
     auto e = std::make_unique<Entry>();
     const py::object state = py::reinterpret_steal<py::object>(new_state());
     py::object result;
@@ -224,7 +231,11 @@ PyObject* jit_record(PyObject*, PyObject* const* a, Py_ssize_t) {
 class PythonCall final : public jit::HostCall {
  public:
   PythonCall(PyObject* function, Tree args, Tree kwargs)
-      : function_(py::reinterpret_borrow<py::object>(function)), args_(std::move(args)), kwargs_(std::move(kwargs)) {}
+      : function_(py::reinterpret_borrow<py::object>(function)),
+        args_(std::move(args)),
+        kwargs_(std::move(kwargs)),
+        autocast_(mode().autocast),
+        autocast_dtype_(mode().autocast_dtype) {}
   ~PythonCall() override {
     const py::gil_scoped_acquire lock;
     function_ = py::object();
@@ -236,6 +247,9 @@ class PythonCall final : public jit::HostCall {
   }
   TensorList call(Inputs in) override {
     const py::gil_scoped_acquire lock;
+    const AutocastRestore restore;
+    mode().autocast = autocast_;
+    mode().autocast_dtype = autocast_dtype_;
     const TensorList tensors(in);
     size_t next = 0;
     const auto args = py::reinterpret_steal<py::object>(checked(build(args_, tensors, next)));
@@ -248,13 +262,33 @@ class PythonCall final : public jit::HostCall {
   }
 
  private:
+  class AutocastRestore {
+   public:
+    AutocastRestore() : on_(mode().autocast), dtype_(mode().autocast_dtype) {}
+    ~AutocastRestore() { mode().autocast = on_, mode().autocast_dtype = dtype_; }
+    AutocastRestore(const AutocastRestore&) = delete;
+
+   private:
+    bool on_;
+    DType dtype_;
+  };
+
   py::object function_;
   Tree args_, kwargs_;
+  bool autocast_;  // as when it was first called
+  DType autocast_dtype_;
 };
 
+// Whether a result says more than tensors and None do: only those are passed on when a call is replayed.
+bool holds_value(const Tree& t) {
+  if (t.kind == Tree::kValue || t.kind == Tree::kObject) return !t.value.is_none();
+  return std::ranges::any_of(t.children, holds_value);
+}
+
 // _jit_host(function, args, kwargs): calls function(*args, **kwargs) now, unrecorded, and again on every replay.
-PyObject* jit_host(PyObject*, PyObject* const* a, Py_ssize_t) {
+PyObject* jit_host(PyObject*, PyObject* const* a, Py_ssize_t n) {
   return guarded([&]() -> PyObject* {
+    check_count("_jit_host", n, 3);
     auto* recording = dynamic_cast<Recording*>(mode().recorder);
     DS_CHECK(recording, "jit: nothing is being recorded");
     TensorList in, out;
@@ -264,8 +298,11 @@ PyObject* jit_host(PyObject*, PyObject* const* a, Py_ssize_t) {
       const RecorderPause pause;
       result = py::reinterpret_steal<py::object>(checked(PyObject_Call(a[0], a[1], a[2])));
     }
-    if (holds_object(flatten(result.ptr(), out)))
-      recording->refuse("a function that runs on every replay returns an object");
+    if (holds_value(flatten(result.ptr(), out)))
+      recording->refuse("a function that runs on every replay returns something else than tensors and None");
+    TensorList after;
+    if (!match(args, a[1], after, nullptr) || !match(kwargs, a[2], after, nullptr))
+      recording->refuse("a function that runs on every replay changes a container it is given");
     recording->record_host(Ref<jit::HostCall>(new PythonCall(a[0], std::move(args), std::move(kwargs))), in, out);
     return result.release().ptr();
   });

@@ -1,5 +1,7 @@
 #include "python/jit_tree.h"
 
+#include <memory>
+
 namespace deepseek::python {
 
 namespace py = pybind11;
@@ -13,6 +15,9 @@ bool is_value(PyObject* o) {
 }  // namespace
 
 Tree flatten(PyObject* o, TensorList& tensors) {
+  if (Py_EnterRecursiveCall(" while looking for tensors in containers")) throw py::error_already_set();
+  const auto leave = [](void*) { Py_LeaveRecursiveCall(); };
+  const std::unique_ptr<void, decltype(leave)> depth(&tensors, leave);
   Tree t;
   if (is_tensor(o)) {
     t.kind = Tree::kTensor;

@@ -82,7 +82,8 @@ class StateWalk {
   // Notes the state inside `o`, which the caller holds.
   void value(PyObject* o, const Name& name) {
     if (is_plain(o) || PyType_Check(o) || PyModule_Check(o) || PyCFunction_Check(o)) return;
-    if (s_.items_.size() > kMostItems || !first_time(o)) return;
+    if (!first_time(o)) return;
+    if (s_.items_.size() > kMostItems) return too_much("more than 20,000 objects");
     const Depth depth;
     if (PyDict_Check(o)) return dict(o, intern(name), Name::kItem);
     if (PyList_Check(o)) return list(o, intern(name));
@@ -106,6 +107,9 @@ class StateWalk {
   }
 
  private:
+  void too_much(const char* what) {
+    if (s_.refusal_.empty()) s_.refusal_ = std::string("it can reach ") + what + ", too much state to watch";
+  }
   bool first_time(void* o) {
     ++count_;
     return seen_.add(o, count_) == count_;
@@ -140,7 +144,7 @@ class StateWalk {
   // form: how its items are named
   void dict(PyObject* d, int32_t name, Name::Form form) {
     check(Kind::kDict, d, name, form, PyDict_GET_SIZE(d));
-    if (form == Name::kItem && PyDict_GET_SIZE(d) > kMostOfOne) return;
+    if (form == Name::kItem && PyDict_GET_SIZE(d) > kMostOfOne) return too_much("a dict of more than 1,000 items");
     PyObject *key, *value;
     for (Py_ssize_t at = 0; PyDict_Next(d, &at, &key, &value);) item(key, value);
     look_into_items();
@@ -148,13 +152,14 @@ class StateWalk {
 
   void list(PyObject* l, int32_t name) {
     check(Kind::kList, l, name, Name::kIndex, PyList_GET_SIZE(l));
-    if (PyList_GET_SIZE(l) > kMostOfOne) return;
+    if (PyList_GET_SIZE(l) > kMostOfOne) return too_much("a list of more than 1,000 items");
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(l); ++i) item(nullptr, PyList_GET_ITEM(l, i));
     look_into_items();
   }
 
   void tuple(PyObject* t, int32_t name) {
-    for (Py_ssize_t i = 0; i < std::min(PyTuple_GET_SIZE(t), kMostOfOne); ++i)
+    if (PyTuple_GET_SIZE(t) > kMostOfOne) return too_much("a tuple of more than 1,000 items");
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(t); ++i)
       value(PyTuple_GET_ITEM(t, i), {Name::kIndex, name, nullptr, i});
   }
 
