@@ -113,7 +113,7 @@ struct Bf16Operands {
   template <class RowAt>
   static void panel(const BFloat16* base, RowAt row_at, int64_t n, int64_t d, uint32_t* gathered, uint32_t* turned) {
     auto* rows = reinterpret_cast<uint16_t*>(gathered);
-    for (int64_t r = 0; r < n; ++r) std::memcpy(rows + r * d, base + row_at(r), static_cast<size_t>(d) * 2);
+    for (int64_t r = 0; r < n && d > 0; ++r) std::memcpy(rows + r * d, base + row_at(r), static_cast<size_t>(d) * 2);
     bf16_attention::pack_panel(rows, d, n, d, turned);
   }
   static void gathered_columns(const uint32_t* gathered, int64_t n, int64_t d, int64_t width, uint32_t* to) {
