@@ -26,8 +26,8 @@ void check_scores(const Tensor& q, const Tensor& k, const Tensor& w, int64_t que
            w.sizes());
   DS_CHECK(is_floating(w.dtype()) && !is_float8(w.dtype()), "index_scores: weights must be floating point, got ",
            name_of(w.dtype()));
-  DS_CHECK(query_start >= 0 && query_start < (int64_t{1} << 30), "index_scores: query_start must not be negative, nor reach 2^30, got ",
-           query_start);
+  DS_CHECK(query_start >= 0 && query_start < (int64_t{1} << 30),
+           "index_scores: query_start must not be negative, nor reach 2^30, got ", query_start);
 }
 
 kernels::IndexScores arguments(const Tensor& q, const Tensor& k, const Tensor& w, bool causal, int64_t query_start) {
