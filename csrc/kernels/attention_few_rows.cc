@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "kernels/transpose_x86.h"
 
 #if defined(__x86_64__)
 #pragma GCC push_options
@@ -19,41 +20,10 @@ namespace {
 
 constexpr int64_t kPanel = 64;
 
-// t[i] = words i of the rows that t held.
-__attribute__((always_inline)) inline void transpose(__m512i (&t)[16]) {
-  __m512i u[16];
-#pragma GCC unroll 8
-  for (int i = 0; i < 16; i += 2) {
-    u[i] = _mm512_unpacklo_epi32(t[i], t[i + 1]);
-    u[i + 1] = _mm512_unpackhi_epi32(t[i], t[i + 1]);
-  }
-#pragma GCC unroll 4
-  for (int i = 0; i < 16; i += 4) {
-    t[i] = _mm512_unpacklo_epi64(u[i], u[i + 2]);
-    t[i + 1] = _mm512_unpackhi_epi64(u[i], u[i + 2]);
-    t[i + 2] = _mm512_unpacklo_epi64(u[i + 1], u[i + 3]);
-    t[i + 3] = _mm512_unpackhi_epi64(u[i + 1], u[i + 3]);
-  }
-#pragma GCC unroll 4
-  for (int i = 0; i < 4; ++i) {
-    u[i] = _mm512_shuffle_i32x4(t[i], t[i + 4], 0x88);
-    u[i + 4] = _mm512_shuffle_i32x4(t[i], t[i + 4], 0xdd);
-    u[i + 8] = _mm512_shuffle_i32x4(t[i + 8], t[i + 12], 0x88);
-    u[i + 12] = _mm512_shuffle_i32x4(t[i + 8], t[i + 12], 0xdd);
-  }
-#pragma GCC unroll 4
-  for (int i = 0; i < 4; ++i) {
-    t[i] = _mm512_shuffle_i32x4(u[i], u[i + 8], 0x88);
-    t[i + 4] = _mm512_shuffle_i32x4(u[i + 4], u[i + 12], 0x88);
-    t[i + 8] = _mm512_shuffle_i32x4(u[i], u[i + 8], 0xdd);
-    t[i + 12] = _mm512_shuffle_i32x4(u[i + 4], u[i + 12], 0xdd);
-  }
-}
-
 template <class Word>
-__attribute__((always_inline)) inline __m512 multiply_add(__m512i keys, const Word* query, __m512 sum) {
+__attribute__((always_inline)) inline __m512 multiply_add(__m512 keys, const Word* query, __m512 sum) {
   if constexpr (std::is_same_v<Word, float>)
-    return _mm512_fmadd_ps(_mm512_set1_ps(*query), _mm512_castsi512_ps(keys), sum);
+    return _mm512_fmadd_ps(_mm512_set1_ps(*query), keys, sum);
   else
     return _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(_mm512_set1_epi32(static_cast<int>(*query))),
                             reinterpret_cast<__m512bh>(keys));
@@ -72,11 +42,11 @@ void run(int64_t n, const Word* a, int64_t a_row, const Word* b, float* out, Ahe
     const auto mask = static_cast<__mmask16>((1u << some) - 1);
 #pragma GCC unroll 2
     for (int k = 0; k < B; ++k) {
-      __m512i t[16];
+      __m512 t[16];
       const Word* from = a + k * 16 * a_row + i;
 #pragma GCC unroll 16
-      for (int j = 0; j < 16; ++j) t[j] = _mm512_maskz_loadu_epi32(mask, from + j * a_row);
-      transpose(t);
+      for (int j = 0; j < 16; ++j) t[j] = _mm512_maskz_loadu_ps(mask, from + j * a_row);
+      transpose_lanes(t);
       ahead.take(some);
       const Word* query = b + i * kPanel;
       if (some == 16) {

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
 #include "kernels/attention_plain.h"
 #include "kernels/copy.h"
@@ -37,23 +36,6 @@ bool broadcasts_to(const Dims& from, const Dims& to) {
   for (int i = 1; i <= from.size(); ++i)
     if (from[from.size() - i] != 1 && from[from.size() - i] != to[to.size() - i]) return false;
   return true;
-}
-
-DType computing_type(DType t) { return t == DType::kFloat64 ? t : DType::kFloat32; }
-
-// As the kernels read it: dtype and, along the last dim, neighbours.
-Tensor readable(const Tensor& t, DType dtype, bool whole = false) {
-  const bool in_place = whole ? t.is_contiguous() : t.numel() == 0 || t.strides().back() == 1;
-  if (t.dtype() == dtype && in_place) return t;
-  Tensor out = Tensor::empty(t.sizes(), dtype);
-  kernels::copy(out.view(), t.view());
-  return out;
-}
-
-Tensor zeros_of(const Tensor& t) {
-  Tensor out = Tensor::empty(t.sizes(), t.dtype());
-  std::memset(out.data_ptr(), 0, static_cast<size_t>(out.numel()) * size_of(out.dtype()));
-  return out;
 }
 
 constexpr int64_t kMostPosition = int64_t{1} << 30;
@@ -109,9 +91,9 @@ struct AttentionRule {
     const auto hold = [&](const Tensor& t) { return keep.push_back(t), t.view(); };
     kernels::Attention a;
     const DType t = in[0].dtype();
-    a.q = hold(readable(in[0], t)), a.k = hold(readable(in[1], t)), a.v = hold(readable(in[2], t));
+    a.q = hold(dense_rows(in[0], t)), a.k = hold(dense_rows(in[1], t)), a.v = hold(dense_rows(in[2], t));
     if (in[3].defined()) a.mask = in[3].view_as(score_sizes(in[0], in[1]));
-    if (in[4].defined()) a.sinks = hold(readable(in[4], computing_type(t), true));
+    if (in[4].defined()) a.sinks = hold(dense(in[4], computing_type(t)));
     if (dropout_p > 0) {
       const int64_t* words = in[5].data<int64_t>();
       a.rng = {static_cast<uint64_t>(words[0]), static_cast<uint64_t>(words[1])};
@@ -204,9 +186,7 @@ struct AttentionForward {
   bool operator==(const AttentionForward&) const = default;
   std::array<Meta, 2> infer(Inputs in) const {
     rule().check(in[0], in[1], in[2], in[3], in[4], in[5]);
-    const Tensor& q = in[0];
-    return {Meta{q.dtype(), {q.size(0), q.size(1), q.size(2), in[2].size(3)}},
-            Meta{computing_type(q.dtype()), {q.size(0), q.size(1), q.size(2)}}};
+    return attention_results(in[0], in[2]);
   }
   void eval(Inputs in, std::span<Tensor> out) const {
     TensorList keep;
@@ -231,25 +211,21 @@ DS_OP(AttentionForward);
 void AttentionBackward::eval(Inputs in, std::span<Tensor> out) const {
   TensorList keep;
   const kernels::Attention a = rule().args(in.subspan(2, 6), keep);
-  const DType t = in[2].dtype(), c = computing_type(t);
-  const Tensor grad = in[0].defined() ? readable(in[0], t) : zeros_of(in[8]), y = readable(in[8], t),
-               lse = readable(in[9], c, true), delta = Tensor::empty(lse.sizes(), c),
-               grad_lse = in[1].defined() ? readable(in[1], c, true) : Tensor();
-  kernels::attention_delta(grad.view(), y.view(), grad_lse.defined() ? grad_lse.view() : View(), delta.view());
+  const DType t = in[2].dtype();
+  const AttentionBackwardInputs g(in[0], in[1], in[8], in[9]);
   if (in[6].defined()) {
-    const Tensor by_sinks = Tensor::empty(in[6].sizes(), c);
-    kernels::attention_sink_gradient(a.sinks, lse.view(), delta.view(), by_sinks.view());
+    const Tensor by_sinks = Tensor::empty(in[6].sizes(), computing_type(t));
+    kernels::attention_sink_gradient(a.sinks, g.lse.view(), g.delta.view(), by_sinks.view());
     kernels::copy(out[3].view(), by_sinks.view());
   }
   (t == DType::kFloat64 ? kernels::attention_backward_plain : kernels::attention_backward)(
-      a, grad.view(), lse.view(), delta.view(), out[0].view(), out[1].view(), out[2].view());
+      a, g.grad.view(), g.lse.view(), g.delta.view(), out[0].view(), out[1].view(), out[2].view());
 }
 
 TensorList AttentionBackward::composite(Inputs in) const {
   const AttentionForward forward{is_causal, scale, window, softcap, dropout_p, query_start};
   const uint64_t needs = 0b111 | (in[6].defined() ? 0b10000 : 0);
   const Grads g = vjp_by_composite(forward, Vjp{in.subspan(2, 6), in.subspan(8, 2), in.first(2), needs});
-  const auto or_zeros = [](const Tensor& grad, const Tensor& of) { return grad.defined() ? grad : zeros_like(of); };
   return {or_zeros(g[0], in[2]), or_zeros(g[1], in[3]), or_zeros(g[2], in[4]),
           in[6].defined() ? or_zeros(g[4], in[6]) : zeros({0}, in[2].dtype())};
 }

@@ -3,20 +3,11 @@
 
 #include <cmath>
 
-#include "kernels/copy.h"
 #include "ops/composite.h"
+#include "ops/operands.h"
 
 namespace deepseek {
 namespace {
-
-DType computing_type(DType t) { return t == DType::kFloat64 ? t : DType::kFloat32; }
-
-Tensor dense(const Tensor& t, DType dtype) {
-  if (t.is_contiguous() && t.dtype() == dtype) return t;
-  Tensor out = Tensor::empty(t.sizes(), dtype);
-  kernels::copy(out.view(), t.view());
-  return out;
-}
 
 void check_scores(const Tensor& q, const Tensor& k, const Tensor& w, int64_t query_start) {
   DS_CHECK(q.dim() == 4 && k.dim() == 3 && k.size(0) == q.size(0) && k.size(2) == q.size(3),

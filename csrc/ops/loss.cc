@@ -3,18 +3,10 @@
 #include "kernels/cross_entropy.h"
 #include "kernels/linear_cross_entropy.h"
 #include "ops/composite.h"
+#include "ops/operands.h"
 
 namespace deepseek {
 namespace {
-
-DType loss_type(DType logits) { return logits == DType::kFloat64 ? logits : DType::kFloat32; }
-
-Tensor dense(const Tensor& t, DType dtype) {
-  if (t.is_contiguous() && t.dtype() == dtype) return t;
-  Tensor out = Tensor::empty(t.sizes(), dtype);
-  kernels::copy(out.view(), t.view());
-  return out;
-}
 
 Tensor reduce_loss(const Tensor& loss, const Str& reduction) {
   if (reduction == "mean") return mean(loss);
@@ -38,7 +30,7 @@ struct CrossEntropyRows {
   // The weighted target distribution [N, C]: loss = -sum(T * log_softmax).
   Tensor targets(const Tensor& logits, const Tensor& target, const Tensor& weight) const {
     const int64_t classes = logits.sizes()[1];
-    const DType t = loss_type(logits.dtype());
+    const DType t = computing_type(logits.dtype());
     const Tensor w = weight.defined() ? to_dtype(weight, t) : ones({classes}, t);
     const Tensor onehot = to_dtype(eq(unsqueeze(target, 1), arange(classes)), t);
     const Tensor smooth = onehot * (1 - label_smoothing) + label_smoothing / static_cast<double>(classes);
@@ -60,7 +52,7 @@ struct CrossEntropyBackward {
   Meta infer(Inputs in) const { return in[1].meta(); }
   void eval(Inputs in, Tensor& out) const {
     if (out.numel() == 0) return;
-    const DType t = loss_type(in[1].dtype());
+    const DType t = computing_type(in[1].dtype());
     const Tensor x = dense(in[1], in[1].dtype()), target = dense(in[2], DType::kInt64), lse = dense(in[4], t),
                  g = dense(in[0], t);
     const Tensor w = in[3].defined() ? dense(in[3], t) : Tensor();
@@ -68,7 +60,7 @@ struct CrossEntropyBackward {
                                     1);
   }
   TensorList composite(Inputs in) const {
-    const Tensor x = to_dtype(in[1], loss_type(in[1].dtype()));
+    const Tensor x = to_dtype(in[1], computing_type(in[1].dtype()));
     const Tensor t = rows().targets(in[1], in[2], in[3]);
     const Tensor slope = softmax(x, 1) * sum(t, Dims{1}, true) - t;
     return {to_dtype(unsqueeze(in[0], 1) * slope, in[1].dtype())};
@@ -101,7 +93,7 @@ struct CrossEntropy {
     DS_CHECK(!in[2].defined() || (in[2].dim() == 1 && in[2].sizes()[0] == in[0].sizes()[1]),
              "weight tensor should be defined either for all ", in[0].sizes()[1],
              " classes or no classes but got weight tensor of shape: ", in[2].defined() ? in[2].sizes() : Dims());
-    const Meta m{loss_type(in[0].dtype()), in[1].sizes()};
+    const Meta m{computing_type(in[0].dtype()), in[1].sizes()};
     return {m, m};
   }
   void eval(Inputs in, std::span<Tensor> out) const {
@@ -117,7 +109,7 @@ struct CrossEntropy {
                   detach(c.out[1]))};
   }
   TensorList composite(Inputs in) const {
-    const Tensor x = to_dtype(in[0], loss_type(in[0].dtype()));
+    const Tensor x = to_dtype(in[0], computing_type(in[0].dtype()));
     return {neg(sum(rows().targets(in[0], in[1], in[2]) * log_softmax(x, 1), Dims{1})), logsumexp(x, {1})};
   }
 };
@@ -218,13 +210,13 @@ struct LinearCrossEntropy {
                 x.sizes()[0], ") to match target batch_size (", target.dim() > 0 ? target.sizes()[0] : 1, ").");
     DS_CHECK(target.dtype() == DType::kInt64 || target.dtype() == DType::kInt32, "expected scalar type Long but found ",
              name_of(target.dtype()), " (class indices)");
-    const Meta loss{loss_type(x.dtype()), {}}, none{x.dtype(), {0}};
+    const Meta loss{computing_type(x.dtype()), {}}, none{x.dtype(), {0}};
     return {loss, needs_input(0) ? x.meta() : none, needs_input(1) ? w.meta() : none,
             needs_input(2) && bias.defined() ? bias.meta() : none};
   }
 
   void eval(Inputs in, std::span<Tensor> out) const {
-    const DType t = loss_type(in[0].dtype());
+    const DType t = computing_type(in[0].dtype());
     const Tensor x = dense(in[0], in[0].dtype()), w = dense(in[1], in[1].dtype()), target = dense(in[3], DType::kInt64);
     const Tensor bias = in[2].defined() ? dense(in[2], t) : Tensor();
     const bool bias_grad = needs_input(2) && bias.defined();
@@ -252,7 +244,7 @@ struct LinearCrossEntropy {
   }
 
   TensorList composite(Inputs in) const {
-    const DType t = loss_type(in[0].dtype());
+    const DType t = computing_type(in[0].dtype());
     const Tensor x = to_dtype(in[0], t), w = to_dtype(in[1], t);
     Tensor logits = matmul(x, transpose(w, 0, 1));
     if (in[2].defined()) logits = logits + to_dtype(in[2], t);

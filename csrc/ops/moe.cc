@@ -5,21 +5,13 @@
 
 #include "kernels/copy.h"
 #include "ops/composite.h"
+#include "ops/operands.h"
 
 namespace deepseek {
 namespace {
 
 enum : size_t { kX, kGate, kUp, kDown, kIds, kWeights };  // inputs of the forward op
 enum : int64_t { kNeedsInput = 1, kNeedsGateUp = 2, kNeedsDown = 4, kNeedsWeights = 8 };
-
-DType sum_type(DType t) { return t == DType::kFloat64 ? t : DType::kFloat32; }
-
-Tensor dense(const Tensor& t, DType dtype) {
-  if (t.is_contiguous() && t.dtype() == dtype) return t;
-  Tensor out = Tensor::empty(t.sizes(), dtype);
-  kernels::copy(out.view(), t.view());
-  return out;
-}
 
 void check_inputs(Inputs in) {
   const Tensor &x = in[kX], &gate = in[kGate], &up = in[kUp], &down = in[kDown], &ids = in[kIds], &w = in[kWeights];
@@ -47,7 +39,7 @@ struct KernelInputs {
   kernels::MoeInputs views;
   kernels::ExpertRows rows;
   explicit KernelInputs(Inputs in)
-      : weights(dense(in[kWeights], sum_type(in[kX].dtype()))),
+      : weights(dense(in[kWeights], computing_type(in[kX].dtype()))),
         views{in[kX].view(), in[kGate].view(), in[kUp].view(), in[kDown].view(), weights.data_ptr()},
         rows(kernels::sort_by_expert(in[kIds].view(), in[kGate].sizes()[0])) {}
 };
@@ -114,7 +106,8 @@ struct MoeBackward {
     const KernelInputs k(in.subspan(1));
     const DType t = in[1].dtype();
     Tensor weights = out[4];
-    if (need(kNeedsWeights) && weights.dtype() != sum_type(t)) weights = Tensor::empty(out[4].sizes(), sum_type(t));
+    if (need(kNeedsWeights) && weights.dtype() != computing_type(t))
+      weights = Tensor::empty(out[4].sizes(), computing_type(t));
     const auto to = [&](const Tensor& result, int64_t bit) { return need(bit) ? result.data_ptr() : nullptr; };
     kernels::moe_backward(k.views, k.rows, dense(in[7], t).data_ptr(), dense(in[8], t).data_ptr(), in[0].view(),
                           {to(out[0], kNeedsInput), to(out[1], kNeedsGateUp), to(out[2], kNeedsGateUp),

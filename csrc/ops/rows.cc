@@ -6,6 +6,7 @@
 #include "kernels/norm.h"
 #include "kernels/softmax.h"
 #include "ops/composite.h"
+#include "ops/operands.h"
 
 namespace deepseek {
 namespace {
@@ -145,7 +146,6 @@ Tensor log_softmax(const Tensor& input, int64_t dim) { return apply(LogSoftmax{d
 // --- normalisation over the last dim; the public forms flatten normalized_shape into it
 
 namespace {
-DType stat_type(DType t) { return t == DType::kFloat64 ? t : DType::kFloat32; }
 Dims row_sizes(const Tensor& x) { return Dims(std::span(x.sizes().begin(), x.dim() - 1)); }
 
 // Small floats normalise in float32, as the kernels do.
@@ -165,8 +165,8 @@ Tensor rms_norm_composite(const Tensor& x, const Tensor& weight, double eps) {
 // A statistic of the rows, contiguous and in the dtype the kernels read.
 View stats_of(const Tensor& t, DType row_type, TensorList& keep) {
   Tensor x = t;
-  if (!x.is_contiguous() || x.dtype() != stat_type(row_type)) {
-    x = Tensor::empty(t.sizes(), stat_type(row_type));
+  if (!x.is_contiguous() || x.dtype() != computing_type(row_type)) {
+    x = Tensor::empty(t.sizes(), computing_type(row_type));
     kernels::copy(x.view(), t.view());
   }
   keep.push_back(x);
@@ -225,7 +225,7 @@ struct LayerNorm {
   bool operator==(const LayerNorm&) const = default;
   std::array<Meta, 3> infer(Inputs in) const {
     check_float("LayerNormKernelImpl", in[0].dtype());
-    const Meta stats{stat_type(in[0].dtype()), row_sizes(in[0])};
+    const Meta stats{computing_type(in[0].dtype()), row_sizes(in[0])};
     return {Meta{in[0].dtype(), in[0].sizes()}, stats, stats};
   }
   void eval(Inputs in, std::span<Tensor> out) const {
@@ -339,7 +339,7 @@ struct RmsNorm {
   bool operator==(const RmsNorm&) const = default;
   std::array<Meta, 2> infer(Inputs in) const {
     check_float("rms_norm", in[0].dtype());
-    return {Meta{in[0].dtype(), in[0].sizes()}, Meta{stat_type(in[0].dtype()), row_sizes(in[0])}};
+    return {Meta{in[0].dtype(), in[0].sizes()}, Meta{computing_type(in[0].dtype()), row_sizes(in[0])}};
   }
   void eval(Inputs in, std::span<Tensor> out) const {
     TensorList keep;
@@ -391,7 +391,7 @@ struct AddRmsNorm {
     for (const Tensor& t : in)
       if (t.defined()) check_float("add_rms_norm", t.dtype());
     const Meta sum{promote_types(x.dtype(), residual.dtype()), x.sizes()};
-    return {sum, sum, Meta{stat_type(sum.dtype), row_sizes(x)}};
+    return {sum, sum, Meta{computing_type(sum.dtype), row_sizes(x)}};
   }
   void eval(Inputs in, std::span<Tensor> out) const {
     TensorList keep;

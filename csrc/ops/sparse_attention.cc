@@ -1,27 +1,14 @@
 // Attention to selected blocks of keys: a fused op, its gradient, and what defines them in plain ops. Second
 // derivatives go through the latter.
 #include <cmath>
-#include <cstring>
 
 #include "kernels/block_sparse.h"
-#include "kernels/copy.h"
 #include "kernels/token_sparse.h"
 #include "ops/attention.h"
 #include "ops/composite.h"
 
 namespace deepseek {
 namespace {
-
-DType computing_type(DType t) { return t == DType::kFloat64 ? t : DType::kFloat32; }
-
-// As the kernels read it: dtype and, along the last dim or whole, neighbours.
-Tensor readable(const Tensor& t, DType dtype, bool whole = false) {
-  const bool in_place = whole ? t.is_contiguous() : t.numel() == 0 || t.strides().back() == 1;
-  if (t.dtype() == dtype && in_place) return t;
-  Tensor out = Tensor::empty(t.sizes(), dtype);
-  kernels::copy(out.view(), t.view());
-  return out;
-}
 
 // `op` ends in ": ".
 void check_operands(const char* op, const Tensor& q, const Tensor& k, const Tensor& v, int64_t window,
@@ -51,20 +38,6 @@ kernels::Attention kernel_arguments(const Tensor& q, const Tensor& k, const Tens
   a.causal = is_causal, a.window = std::min(window, int64_t{1} << 30), a.query_start = query_start;
   return a;
 }
-
-// What the backward kernels read beside the operands.
-struct BackwardInputs {
-  Tensor grad, lse, delta;
-  BackwardInputs(const Tensor& grad_out, const Tensor& grad_lse, const Tensor& out, const Tensor& logs)
-      : grad(grad_out.defined() ? readable(grad_out, out.dtype()) : Tensor::empty(out.sizes(), out.dtype())),
-        lse(readable(logs, computing_type(out.dtype()), true)),
-        delta(Tensor::empty(lse.sizes(), lse.dtype())) {
-    if (!grad_out.defined()) std::memset(grad.data_ptr(), 0, static_cast<size_t>(grad.numel()) * size_of(grad.dtype()));
-    const Tensor y = readable(out, out.dtype()),
-                 by_lse = grad_lse.defined() ? readable(grad_lse, lse.dtype(), true) : Tensor();
-    kernels::attention_delta(grad.view(), y.view(), by_lse.defined() ? by_lse.view() : View(), delta.view());
-  }
-};
 
 struct BlockSparseRule {
   int64_t block_size, group;
@@ -149,9 +122,9 @@ struct BlockSparseBackward {
   }
   void eval(Inputs in, std::span<Tensor> out) const {
     const DType t = in[2].dtype();
-    const Tensor q = readable(in[2], t), k = readable(in[3], t), v = readable(in[4], t),
-                 indices = readable(in[5], DType::kInt64, true);
-    const BackwardInputs g(in[0], in[1], in[6], in[7]);
+    const Tensor q = dense_rows(in[2], t), k = dense_rows(in[3], t), v = dense_rows(in[4], t),
+                 indices = dense(in[5], DType::kInt64);
+    const AttentionBackwardInputs g(in[0], in[1], in[6], in[7]);
     (t == DType::kFloat64 ? kernels::block_sparse_backward_plain : kernels::block_sparse_backward)(
         rule().args(q, k, v), rule().selection(indices, q.size(2), k.size(2)), g.grad.view(), g.lse.view(),
         g.delta.view(), out[0].view(), out[1].view(), out[2].view());
@@ -177,14 +150,12 @@ struct BlockSparseForward {
   bool operator==(const BlockSparseForward&) const = default;
   std::array<Meta, 2> infer(Inputs in) const {
     rule().check(in[0], in[1], in[2], in[3]);
-    const Tensor& q = in[0];
-    return {Meta{q.dtype(), {q.size(0), q.size(1), q.size(2), in[2].size(3)}},
-            Meta{computing_type(q.dtype()), {q.size(0), q.size(1), q.size(2)}}};
+    return attention_results(in[0], in[2]);
   }
   void eval(Inputs in, std::span<Tensor> out) const {
     const DType t = in[0].dtype();
-    const Tensor q = readable(in[0], t), k = readable(in[1], t), v = readable(in[2], t),
-                 indices = readable(in[3], DType::kInt64, true);
+    const Tensor q = dense_rows(in[0], t), k = dense_rows(in[1], t), v = dense_rows(in[2], t),
+                 indices = dense(in[3], DType::kInt64);
     (t == DType::kFloat64 ? kernels::block_sparse_forward_plain : kernels::block_sparse_forward)(
         rule().args(q, k, v), rule().selection(indices, q.size(2), k.size(2)), out[0].view(), out[1].view());
   }
@@ -202,7 +173,6 @@ DS_OP(BlockSparseForward);
 TensorList BlockSparseBackward::composite(Inputs in) const {
   const BlockSparseForward forward{block_size, group, is_causal, scale, window, query_start};
   const Grads g = vjp_by_composite(forward, Vjp{in.subspan(2, 4), in.subspan(6, 2), in.first(2), 0b111});
-  const auto or_zeros = [](const Tensor& grad, const Tensor& of) { return grad.defined() ? grad : zeros_like(of); };
   return {or_zeros(g[0], in[2]), or_zeros(g[1], in[3]), or_zeros(g[2], in[4])};
 }
 
@@ -274,10 +244,10 @@ struct TokenSparseBackward {
   }
   void eval(Inputs in, std::span<Tensor> out) const {
     const DType t = in[2].dtype();
-    const Tensor q = readable(in[2], t), k = readable(in[3], t), v = readable(in[4], t),
-                 indices = readable(in[5], DType::kInt64, true);
+    const Tensor q = dense_rows(in[2], t), k = dense_rows(in[3], t), v = dense_rows(in[4], t),
+                 indices = dense(in[5], DType::kInt64);
     rule().check_values(indices, k.size(2));
-    const BackwardInputs g(in[0], in[1], in[6], in[7]);
+    const AttentionBackwardInputs g(in[0], in[1], in[6], in[7]);
     (t == DType::kFloat64 ? kernels::token_sparse_backward_plain : kernels::token_sparse_backward)(
         rule().args(q, k, v), indices.view(), g.grad.view(), g.lse.view(), g.delta.view(), out[0].view(), out[1].view(),
         out[2].view());
@@ -303,14 +273,12 @@ struct TokenSparseForward {
   bool operator==(const TokenSparseForward&) const = default;
   std::array<Meta, 2> infer(Inputs in) const {
     rule().check(in[0], in[1], in[2], in[3]);
-    const Tensor& q = in[0];
-    return {Meta{q.dtype(), {q.size(0), q.size(1), q.size(2), in[2].size(3)}},
-            Meta{computing_type(q.dtype()), {q.size(0), q.size(1), q.size(2)}}};
+    return attention_results(in[0], in[2]);
   }
   void eval(Inputs in, std::span<Tensor> out) const {
     const DType t = in[0].dtype();
-    const Tensor q = readable(in[0], t), k = readable(in[1], t), v = readable(in[2], t),
-                 indices = readable(in[3], DType::kInt64, true);
+    const Tensor q = dense_rows(in[0], t), k = dense_rows(in[1], t), v = dense_rows(in[2], t),
+                 indices = dense(in[3], DType::kInt64);
     rule().check_values(indices, k.size(2));
     (t == DType::kFloat64 ? kernels::token_sparse_forward_plain : kernels::token_sparse_forward)(
         rule().args(q, k, v), indices.view(), out[0].view(), out[1].view());
@@ -328,7 +296,6 @@ DS_OP(TokenSparseForward);
 TensorList TokenSparseBackward::composite(Inputs in) const {
   const TokenSparseForward forward{is_causal, scale, window, query_start};
   const Grads g = vjp_by_composite(forward, Vjp{in.subspan(2, 4), in.subspan(6, 2), in.first(2), 0b111});
-  const auto or_zeros = [](const Tensor& grad, const Tensor& of) { return grad.defined() ? grad : zeros_like(of); };
   return {or_zeros(g[0], in[2]), or_zeros(g[1], in[3]), or_zeros(g[2], in[4])};
 }
 
