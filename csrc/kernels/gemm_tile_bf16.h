@@ -213,6 +213,14 @@ __m128i load8(const uint16_t* p) { return _mm_loadu_si128(reinterpret_cast<const
       dst[i * dst_row + p] = pair_of(a + i * row + 2 * p * col, col, 2 * p + 1 < k);
 }
 
+// 16 values as the lower halves of words. (The masked form: GCC warns of the plain one's undefined source.)
+inline __m512i load_words(const uint16_t* p) {
+  return _mm512_maskz_cvtepu16_epi32(0xffff, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+inline __m512i interleave(const uint16_t* even, const uint16_t* odd) {
+  return _mm512_or_si512(load_words(even), _mm512_maskz_slli_epi32(0xffff, load_words(odd), 16));
+}
+
 // B[k, n] -> ceil(k / 2) rows of `width` words; columns up to the next whole vector are zero. `ahead`: how far in b
 // what is needed next lies, 0 for nowhere.
 [[maybe_unused]] void pack_b(const uint16_t* b, int64_t row, int64_t col, int64_t k, int64_t n, uint32_t* dst,
@@ -240,14 +248,8 @@ __m128i load8(const uint16_t* p) { return _mm_loadu_si128(reinterpret_cast<const
   for (int64_t p = 0; p < pairs; ++p) {
     int64_t j = done_columns;
     const uint16_t* src = b + 2 * p * row;
-    if (col == 1 && p < whole) {
-      for (; j + 8 <= n; j += 8) {
-        const __m128i even = load8(src + j), odd = load8(src + row + j);
-        uint32_t* to = dst + p * width + j;
-        _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm_unpacklo_epi16(even, odd));
-        _mm_storeu_si128(reinterpret_cast<__m128i*>(to + 4), _mm_unpackhi_epi16(even, odd));
-      }
-    }
+    if (col == 1 && p < whole)
+      for (; j + 16 <= n; j += 16) _mm512_storeu_si512(dst + p * width + j, interleave(src + j, src + row + j));
     for (; j < n; ++j) dst[p * width + j] = pair_of(src + j * col, row, p < whole);
     for (; j < end; ++j) dst[p * width + j] = 0;
   }

@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "kernels/gemm_tile_bf16.h"
+#include "kernels/prefetch.h"
 #include "kernels/routes.h"
 #include "runtime/allocator.h"
 #include "runtime/cpu.h"
@@ -31,6 +32,8 @@ void store_tile(const float* from, int64_t width, int64_t m, int64_t n, float* c
       c[i * c_row + j] = add ? c[i * c_row + j] + from[i * width + j] : from[i * width + j];
 }
 
+constexpr int64_t kLargeB = int64_t{2} << 20;  // from here on B comes from memory
+
 struct Block {  // rows of A as pairs, a block of k
   const uint32_t* a;
   int64_t a_row, m, k;
@@ -39,7 +42,7 @@ struct Block {  // rows of A as pairs, a block of k
 void few_rows(const Gemm& g, const Block& x, const uint16_t* b, float* c, bool add) {
   alignas(64) uint32_t panel[kChunkPairs * kWidth];
   alignas(64) float sums[kFewRows * kWidth];
-  const bool large = g.n * g.k > (int64_t{2} << 20);  // B comes from memory
+  const bool large = g.n * g.k > kLargeB;
   for (int64_t j = 0; j < g.n; j += kWidth) {
     const int64_t n = std::min(kWidth, g.n - j), vecs = (n + kLanes - 1) / kLanes, width = vecs * kLanes;
     for (int64_t k0 = 0; k0 < x.k; k0 += 2 * kChunkPairs) {
@@ -55,6 +58,12 @@ void few_rows(const Gemm& g, const Block& x, const uint16_t* b, float* c, bool a
   }
 }
 
+// Contiguous columns need none: packing prefetches them itself.
+RowsPrefetch columns_after(const Gemm& g, int64_t j, int64_t k, const uint16_t* b) {
+  if (g.n * g.k <= kLargeB || g.b_col != 1 || j >= g.n) return {};
+  return {b + j, k, std::min(kBlockColumns, g.n - j) * 2, g.b_row * 2};
+}
+
 void many_rows(const Gemm& g, const Block& x, const uint16_t* b, float* c, bool add, uint32_t* packed) {
   const int64_t pairs = (x.k + 1) / 2;
   alignas(64) float sums[kRows * kWidth];
@@ -63,9 +72,13 @@ void many_rows(const Gemm& g, const Block& x, const uint16_t* b, float* c, bool 
     for (int64_t j = 0; j < columns; j += kWidth)
       pack_b(b + (j0 + j) * g.b_col, g.b_row, g.b_col, x.k, std::min(kWidth, columns - j), packed + j * pairs, kWidth,
              kLanes * g.b_col);
+    RowsPrefetch next = columns_after(g, j0 + kBlockColumns, x.k, b);
+    const int64_t tiles = (x.m + kRows - 1) / kRows * ((columns + kWidth - 1) / kWidth);
+    const int64_t lines = (next.lines() + tiles - 1) / tiles;
     for (int64_t i = 0; i < x.m; i += kRows) {
       const int64_t m = std::min<int64_t>(kRows, x.m - i);
       for (int64_t j = 0; j < columns; j += kWidth) {
+        next.advance(lines);
         const int64_t n = std::min(kWidth, columns - j), vecs = (n + kLanes - 1) / kLanes;
         const uint32_t* a = x.a + i * x.a_row;
         float* to = c + i * g.c_row + j0 + j;

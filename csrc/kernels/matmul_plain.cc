@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "base/check.h"
+#include "kernels/prefetch.h"
 #include "kernels/routes.h"
 #include "runtime/allocator.h"
 
@@ -244,11 +245,22 @@ class Runner {
       for (int64_t j = 0; j < n; j += w)
         pack_padded(b + (j0 + j) * g_.b_col, g_.b_row, g_.b_col, k, std::min(w, n - j), packed + j * k, w,
                     ahead * g_.b_col);
+      RowsPrefetch next = columns_after(j0 + block, std::min(block, columns_ - j0 - block), k, b);
+      const int64_t tiles = (m + kRows - 1) / kRows * ((n + w - 1) / w), lines = (next.lines() + tiles - 1) / tiles;
       for (int64_t i = 0; i < m; i += kRows)
-        for (int64_t j = 0; j < n; j += w)
+        for (int64_t j = 0; j < n; j += w) {
+          next.advance(lines);
           tile(std::min<int64_t>(kRows, m - i), std::min(w, n - j), k, a + i * a_row, a_row, packed + j * k, w,
                c + i * g_.c_row + j0 + j, g_.c_row, add, false);
+        }
     }
+  }
+
+  // Contiguous columns need none: there packing reads streams that the hardware prefetches.
+  RowsPrefetch columns_after(int64_t j, int64_t n, int64_t k, const S* b) const {
+    if (!large_b() || g_.b_col != 1 || n <= 0) return {};
+    constexpr int64_t kBytes = sizeof(S);
+    return {b + j, k, n * kBytes, g_.b_row * kBytes};
   }
 
   void few_rows(int64_t m, int64_t k, const T* a, int64_t a_row, const S* b, T* c, bool add) {
