@@ -20,8 +20,8 @@ def product(T: Any, a: tuple[int, ...], b: tuple[int, ...], dtype: Any, transpos
     return setup
 
 
-def linear(T: Any, m: int, k: int, n: int, dtype: Any, gelu: bool = False) -> Callable[[], Any]:
-    """[m, k] times a weight [n, k], as in inference; with `gelu` a bias and the activation too."""
+def linear(T: Any, m: int, k: int, n: int, dtype: Any, gelu: str = "") -> Callable[[], Any]:
+    """[m, k] times a weight [n, k], as in inference; with gelu="eager" or "compiled" a bias and the activation too."""
 
     def setup() -> Any:
         T.manual_seed(0)
@@ -32,9 +32,14 @@ def linear(T: Any, m: int, k: int, n: int, dtype: Any, gelu: bool = False) -> Ca
             with T.no_grad():
                 return F.linear(x, weight)
 
+        def layer(x: Any) -> Any:
+            return F.gelu(F.linear(x, weight, bias))
+
+        chosen = T.compile(layer) if gelu == "compiled" else layer
+
         def activated() -> Any:
             with T.no_grad():
-                return F.gelu(F.linear(x, weight, bias))
+                return chosen(x)
 
         return activated if gelu else plain, 2e-9 * m * k * n, "GFLOP_per_s"
 
@@ -45,7 +50,7 @@ Case = tuple[Callable[[Any], Callable[[], Any]], float | None]  # from the libra
 FLOAT_NAMES = {"f32": "float32", "bf16": "bfloat16"}
 
 
-def linear_case(m: int, k: int, n: int, label: str, gelu: bool = False) -> Callable[[Any], Callable[[], Any]]:
+def linear_case(m: int, k: int, n: int, label: str, gelu: str = "") -> Callable[[Any], Callable[[], Any]]:
     return lambda T: linear(T, m, k, n, getattr(T, FLOAT_NAMES[label]), gelu)
 
 
@@ -72,7 +77,9 @@ def table() -> dict[str, Case]:
         rows[f"matmul 1024 times {n}x{n} f32"] = product_case((1024, n, n), (1024, n, n)), goal
     for m in (32, 256):
         for label, goal in (("f32", 1.5), ("bf16", 1.1)):
-            rows[f"linear+bias+gelu {m}x1024x4096 {label}"] = linear_case(m, 1024, 4096, label, True), goal
+            for how in ("eager", "compiled"):
+                name = f"linear+bias+gelu {m}x1024x4096 {label}" + (", compiled" if how == "compiled" else "")
+                rows[name] = linear_case(m, 1024, 4096, label, how), goal
     # What the demo's model and attention multiply.
     rows["linear 2048x128x384 f32"] = linear_case(2048, 128, 384, "f32"), None
     rows["linear 128x2048x256 f32"] = linear_case(128, 2048, 256, "f32"), None

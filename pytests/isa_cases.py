@@ -153,6 +153,7 @@ CASES = [
     C("linear", S(T(5, 67), T(43, 67), T(43)), "matmul dot_rows few_rows"),
     C("linear", S(T(53, 67), T(43, 67), T(43)), "matmul many_rows"),
     C("linear", S(T(33, 1031), T(71, 1031)), "matmul dot_rows"),
+    C("_linear_fused", S(T(53, 67), T(43, 67), T(43), activation="gelu"), "matmul many_rows"),
     C("matmul", S(T(5, 1031), T(1031, 71)), "matmul few_rows"),
     C("matmul", S(T(1, 64), T(64, 128)), "matmul few_rows"),
     C("matmul", S(T(3, 37, 19), T(3, 19, 23)), "matmul many_rows"),

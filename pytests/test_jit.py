@@ -667,6 +667,56 @@ def test_common_subexpressions_are_not_shared_across_writes() -> None:
         assert [t.tolist() for t in found] == [t.tolist() for t in expected]
 
 
+@pytest.mark.parametrize("dtype", [deepseek.float32, deepseek.bfloat16])
+def test_linear_layers_take_what_follows_along(dtype: Any) -> None:
+    layer, gate = nn.Linear(33, 70).to(dtype), nn.Linear(33, 70, bias=False).to(dtype)
+    functional = nn.functional
+
+    def f(x: Any, residual: Any) -> Any:
+        return (
+            functional.gelu(layer(x), approximate="tanh") + residual,
+            functional.silu(gate(x)) * layer(x * 2),
+            residual + gate(x * 2),
+            functional.relu(layer(x.unsqueeze(0))),
+        )
+
+    x, residual = rand(5, 33).to(dtype), rand(5, 70).to(dtype)
+    compiled = deepseek.jit(f, verify=True)
+    with deepseek.no_grad():
+        for _ in range(2):
+            for found, expected in zip(compiled(x, residual), f(x, residual), strict=True):
+                assert found.equal(expected) and found.stride() == expected.stride()
+        graph = compiled.graph()
+    assert graph.count("_linear_fused(") == 4 and "gelu" in graph and graph.count(" linear(") == 1
+    compiled(x, residual)  # with gradients: nothing is fused
+    compiled(x, residual)[0].sum().backward()
+    assert layer.weight.grad is not None
+
+
+def test_linear_layers_that_are_seen_by_others_stay_alone() -> None:
+    layer = nn.Linear(4, 4)
+
+    def f(x: Any) -> Any:
+        first = layer(x)  # returned
+        second = layer(x + 1)
+        row = second[0]  # a view of it
+        second.relu_()
+        third = layer(x + 2)
+        wide = third + deepseek.ones(2, 3, 4)  # another shape
+        fourth = layer(x + 3)
+        y = fourth.relu()
+        x.mul_(2)  # written before the sum
+        fifth = layer(x)
+        return first, first.relu(), row, wide, y, fourth, fifth.double().relu()
+
+    compiled = deepseek.jit(f, verify=True)
+    with deepseek.no_grad():
+        for _ in range(3):
+            for found, expected in zip(compiled(deepseek.ones(3, 4)), f(deepseek.ones(3, 4)), strict=True):
+                assert found.equal(expected)
+        assert "_linear_fused" not in compiled.graph()
+
+
 def test_the_printed_graph() -> None:
     w = deepseek.ones(4, requires_grad=True)
     f = deepseek.jit(lambda x: (x * w).sum(dim=1, keepdim=True))

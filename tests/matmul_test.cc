@@ -294,5 +294,48 @@ TEST(Matmul, Float8IsRefused) {
   EXPECT_THROW(matmul(v, v, v), NotImplementedError);
 }
 
+// Each step has the bits of the pointwise kernel on the whole result, whatever the stretches and threads.
+template <class T>
+void check_epilogue(int64_t m, int64_t n, int64_t k) {
+  SCOPED_TRACE(::testing::Message() << name_of(dtype_of<T>) << " " << m << "x" << k << "x" << n);
+  const Matrix<T> a({m, k}, false, 1), b({k, n}, true, 2), bias({1, n}, false, 3), other({m, n}, true, 4);
+  Matrix<T> want({m, n}, false, 5), got({m, n}, false, 6);
+  const View vbias{bias.view.data, dtype_of<T>, {n}, {1}};
+  matmul(want.view, a.view, b.view, &vbias);
+  const View unary[] = {want.view}, binary[] = {want.view, other.view};
+  pointwise(Pointwise::kGeluTanh, dtype_of<T>, want.view, unary);
+  pointwise(Pointwise::kMul, dtype_of<T>, want.view, binary);
+  const Epilogue steps[] = {{Pointwise::kGeluTanh}, {Pointwise::kMul, other.view}};
+  for (const int threads : {1, 2}) {
+    set_num_threads(threads);
+    matmul(got.view, a.view, b.view, &vbias, false, steps);
+    EXPECT_EQ(std::memcmp(got.data.data(), want.data.data(), static_cast<size_t>(m * n) * sizeof(T)), 0) << threads;
+  }
+}
+
+TEST(Matmul, EpilogueHasTheBitsOfSeparateSteps) {
+  for (const auto& [m, n, k] : {std::array<int64_t, 3>{1, 1, 1},
+                                {1, 1030, 67},
+                                {7, 513, 600},
+                                {70, 1100, 33},
+                                {130, 512, 64},
+                                {3, 5, 0},
+                                {0, 4, 3}}) {
+    check_epilogue<float>(m, n, k);
+    check_epilogue<double>(m, n, k);
+    check_epilogue<BFloat16>(m, n, k);
+    check_epilogue<Half>(m, n, k);
+  }
+}
+
+TEST(Matmul, EpilogueRefusesBatchesAndOtherSizes) {
+  Matrix<float> a({2, 3, 4}, false, 1), b({2, 4, 5}, false, 2), c({2, 3, 5}, false, 3), one({3, 5}, false, 4);
+  const Epilogue relu[] = {{Pointwise::kRelu}};
+  EXPECT_THROW(matmul(c.view, a.view, b.view, nullptr, false, relu), Error);
+  Matrix<float> x({3, 4}, false, 1), w({4, 6}, false, 2), y({3, 6}, false, 3);
+  const Epilogue add[] = {{Pointwise::kAdd, one.view}};
+  EXPECT_THROW(matmul(y.view, x.view, w.view, nullptr, false, add), Error);
+}
+
 }  // namespace
 }  // namespace deepseek::kernels

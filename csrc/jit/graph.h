@@ -98,6 +98,7 @@ std::vector<bool> memory_on_tape(const Graph& g);
 void drop_tape(Graph& g);       // no tape for what no escaping tensor depends on
 void merge_common(Graph& g);    // common subexpressions
 void eliminate_dead(Graph& g);  // results nobody uses
+void fuse_linear(Graph& g);     // linear layers take the pointwise ops after them along (fuse.cc)
 void skip_inference(Graph& g);  // marks kernels whose results are known beforehand
 void release_early(Graph& g);   // frees each tensor after its last use
 

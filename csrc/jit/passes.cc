@@ -168,6 +168,7 @@ const std::vector<Pass>& passes() {
       {"drop_tape", "no tape for what no tensor that leaves the call depends on", drop_tape},
       {"cse", "equal calls on equal inputs are made once", merge_common},
       {"dce", "calls whose results nobody uses are left out", eliminate_dead},
+      {"fuse", "a linear layer and the activation, sum or product after it are one call", fuse_linear},
       {"infer", "sizes and dtypes are not inferred again", skip_inference},
       {"release", "a tensor is freed after its last use", release_early},
   };

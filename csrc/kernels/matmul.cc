@@ -24,6 +24,7 @@ struct Problem {
   int64_t batch = 1;
   Dims sizes;                  // merged batch sizes, outermost first
   Steps steps[kMaxDims] = {};  // per merged batch dimension, in elements
+  std::span<const Epilogue> epilogue;
 
   Steps offset(int64_t index) const {
     Steps o{};
@@ -74,6 +75,13 @@ void check_operands(const View& out, const View& a, const View& b, const View* b
   DS_CHECK(a.sizes[r] == out.sizes[r] && b.sizes[c] == out.sizes[c] && b.sizes[r] == a.sizes[c],
            "matmul kernel: ", a.sizes, " x ", b.sizes, " into ", out.sizes);
   DS_CHECK(out.sizes[c] <= 1 || out.strides[c] == 1, "matmul kernel: output rows are not contiguous");
+}
+
+void check_epilogue(const View& out, std::span<const Epilogue> epilogue) {
+  DS_CHECK(epilogue.empty() || out.ndim() == 2, "matmul kernel: an epilogue on ", out.ndim(), " dimensions");
+  for (const Epilogue& e : epilogue)
+    DS_CHECK(!e.other.data || e.other.sizes == out.sizes, "matmul kernel: an epilogue with ", e.other.sizes, " on ",
+             out.sizes);
 }
 
 // The product of batch index 0.
@@ -205,9 +213,9 @@ void run_small_float(const Problem& p, const Gemm& g, S* c, const S* bias) {
     }
 }
 
-// One rectangle of one product. S: the type of A and B, T: that of C.
+// One rectangle of one product without its epilogue. S: the type of A and B, T: that of C.
 template <class S, class T>
-void run_part(const Problem& p, const Steps& at, int64_t i0, int64_t m, int64_t j0, int64_t n) {
+void run_rectangle(const Problem& p, const Steps& at, int64_t i0, int64_t m, int64_t j0, int64_t n) {
   Gemm g = p.g;
   g.m = m;
   g.n = n;
@@ -227,6 +235,29 @@ void run_part(const Problem& p, const Steps& at, int64_t i0, int64_t m, int64_t 
       gemm(g);
     else
       gemm_integer(g);
+  }
+}
+
+View rectangle_of(const View& v, int64_t i0, int64_t m, int64_t j0, int64_t n) {
+  return {static_cast<char*>(v.data) + (i0 * v.strides[0] + j0 * v.strides[1]) * size_of(v.dtype),
+          v.dtype,
+          {m, n},
+          v.strides};
+}
+
+template <class S, class T>
+void run_part(const Problem& p, const Steps& at, int64_t i0, int64_t m, int64_t j0, int64_t n) {
+  if (p.epilogue.empty()) return run_rectangle<S, T>(p, at, i0, m, j0, n);
+  constexpr int64_t kColumns = 512;
+  const View c{p.g.c, dtype_of<T>, {p.g.m, p.g.n}, {p.g.c_row, 1}};
+  for (int64_t j = j0; j < j0 + n; j += kColumns) {
+    const int64_t columns = std::min(kColumns, j0 + n - j);
+    run_rectangle<S, T>(p, at, i0, m, j, columns);
+    const View part = rectangle_of(c, i0, m, j, columns);
+    for (const Epilogue& e : p.epilogue) {
+      const View in[] = {part, e.other.data ? rectangle_of(e.other, i0, m, j, columns) : View{}};
+      pointwise(e.op, c.dtype, part, {in, e.other.data ? 2u : 1u});
+    }
   }
 }
 
@@ -275,13 +306,16 @@ void run(const Problem& p) {
 
 }  // namespace
 
-void matmul(const View& out, const View& a, const View& b, const View* bias, bool accumulate) {
+void matmul(const View& out, const View& a, const View& b, const View* bias, bool accumulate,
+            std::span<const Epilogue> epilogue) {
   check_operands(out, a, b, bias);
-  if (out.ndim() == 2 && !bias && (out.dtype == DType::kFloat32 || out.dtype == DType::kFloat64) &&
+  check_epilogue(out, epilogue);
+  if (out.ndim() == 2 && !bias && epilogue.empty() && (out.dtype == DType::kFloat32 || out.dtype == DType::kFloat64) &&
       static_cast<double>(out.sizes[0]) * static_cast<double>(out.sizes[1]) * static_cast<double>(a.sizes[1]) <=
           limited_grain(kSerialWork))
     return gemm(first_product(out, a, b, accumulate));  // small: nothing to plan
-  const Problem p = plan(out, a, b, bias, accumulate);
+  Problem p = plan(out, a, b, bias, accumulate);
+  p.epilogue = epilogue;
   if (p.batch == 0) return;
   dispatch(out.dtype, [&]<class T>() {
     if constexpr (std::is_same_v<T, Float8E4M3> || std::is_same_v<T, Float8E5M2>)

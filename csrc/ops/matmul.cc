@@ -1,8 +1,8 @@
 // Matrix products. One kernel op over batches; everything else is shapes around it.
 #include "kernels/matmul.h"
 
-#include "kernels/copy.h"
 #include "ops/composite.h"
+#include "ops/operands.h"
 
 namespace deepseek {
 namespace {
@@ -198,6 +198,27 @@ DS_BODY(Addmv, "addmv(Tensor input, Tensor mat, Tensor vec, *, Scalar beta=1, Sc
   return scaled_sum(in[0], in[1], in[2], beta, alpha);
 }
 
+namespace {
+// input weight^T + bias as one matrix product of input's rows, and what follows it in the cache.
+void run_linear(Inputs in, const Tensor& out, std::span<const kernels::Epilogue> epilogue = {}) {
+  if (out.numel() == 0) return;
+  Tensor x = in[0];
+  const int64_t k = x.sizes().back(),
+                rows = k == 0 ? out.numel() / std::max<int64_t>(1, in[1].dim() == 2 ? in[1].sizes()[0] : 1)
+                              : x.numel() / k;
+  if (x.dim() != 2) x = dense(x, x.dtype());
+  const View a = x.dim() == 2 ? x.view() : View{x.data_ptr(), x.dtype(), {rows, k}, {k, 1}};
+  const Tensor& w = in[1];
+  const int64_t n = w.dim() == 2 ? w.sizes()[0] : 1;
+  const View b{w.data_ptr(), w.dtype(), {k, n}, {w.strides().back(), w.dim() == 2 ? w.strides()[0] : 1}};
+  const View y{out.data_ptr(), out.dtype(), {rows, n}, {n, 1}};
+  if (!in[2].defined()) return kernels::matmul(y, a, b, nullptr, false, epilogue);
+  View bias = in[2].view();
+  if (bias.ndim() == 0) bias = {bias.data, bias.dtype, {n}, {0}};
+  kernels::matmul(y, a, b, &bias, false, epilogue);
+}
+}  // namespace
+
 struct Linear {
   static constexpr OpInfo info{.schema = "linear(Tensor input, Tensor weight, Tensor? bias=None) -> Tensor",
                                .doc = "input [..., K] @ weight [N, K] transposed + bias [N].",
@@ -225,26 +246,7 @@ struct Linear {
     }
     return {x.dtype(), sizes};
   }
-  void eval(Inputs in, Tensor& out) const {
-    if (out.numel() == 0) return;
-    Tensor x = in[0];
-    const int64_t k = x.sizes().back(),
-                  rows = k == 0 ? out.numel() / std::max<int64_t>(1, in[1].dim() == 2 ? in[1].sizes()[0] : 1)
-                                : x.numel() / k;
-    if (x.dim() != 2 && !x.is_contiguous()) {
-      x = Tensor::empty(in[0].sizes(), in[0].dtype());
-      kernels::copy(x.view(), in[0].view());
-    }
-    const View a = x.dim() == 2 ? x.view() : View{x.data_ptr(), x.dtype(), {rows, k}, {k, 1}};
-    const Tensor& w = in[1];
-    const int64_t n = w.dim() == 2 ? w.sizes()[0] : 1;
-    const View b{w.data_ptr(), w.dtype(), {k, n}, {w.strides().back(), w.dim() == 2 ? w.strides()[0] : 1}};
-    const View y{out.data_ptr(), out.dtype(), {rows, n}, {n, 1}};
-    if (!in[2].defined()) return kernels::matmul(y, a, b);
-    View bias = in[2].view();
-    if (bias.ndim() == 0) bias = {bias.data, bias.dtype, {n}, {0}};
-    kernels::matmul(y, a, b, &bias);
-  }
+  void eval(Inputs in, Tensor& out) const { run_linear(in, out); }
   Grads vjp(const Vjp& c) const {
     const Tensor &g = c.grad[0], &x = c.in[0], &w = c.in[1];
     Grads out(3);
@@ -266,5 +268,89 @@ DS_OP(Linear);
 Tensor linear(const Tensor& input, const Tensor& weight, const Tensor& bias) {
   return apply(Linear{}, input, weight, bias);
 }
+
+namespace {
+struct Activation {
+  std::string_view name;
+  kernels::Pointwise kernel;
+  Tensor (*op)(const Tensor&);
+};
+constexpr Activation kActivations[] = {{"relu", kernels::Pointwise::kRelu, relu},
+                                       {"gelu", kernels::Pointwise::kGeluErf, _gelu_erf},
+                                       {"gelu_tanh", kernels::Pointwise::kGeluTanh, _gelu_tanh},
+                                       {"silu", kernels::Pointwise::kSilu, silu},
+                                       {"sigmoid", kernels::Pointwise::kSigmoid, sigmoid},
+                                       {"tanh", kernels::Pointwise::kTanh, tanh}};
+
+// Null for "none".
+const Activation* find_activation(const Str& name) {
+  if (name == "none") return nullptr;
+  for (const Activation& a : kActivations)
+    if (name.view() == a.name) return &a;
+  fail<ValueError>("_linear_fused: activation must be none, relu, gelu, gelu_tanh, silu, sigmoid or tanh, got '",
+                   name.view(), "'");
+}
+
+// `t` broadcast to `out`, whose leading dims are one; copied where strides do not allow that.
+View broadcast_rows(const Tensor& t, const Tensor& out, Tensor& keep) {
+  const int64_t n = out.sizes().back(), rows = out.numel() / n;
+  if (out.dim() == 2) return t.view_as(out.sizes());
+  if (t.numel() == 1) return {t.data_ptr(), t.dtype(), {rows, n}, {0, 0}};
+  if (t.sizes() != out.sizes()) {
+    keep = Tensor::empty(out.sizes(), t.dtype());
+    kernels::copy(keep.view(), t.view_as(out.sizes()));
+  } else {
+    keep = dense(t, t.dtype());
+  }
+  return {keep.data_ptr(), t.dtype(), {rows, n}, {n, 1}};
+}
+}  // namespace
+
+// What the jit makes of a linear layer and the pointwise ops after it; same bits as theirs.
+struct LinearFused {
+  Str activation = "none", combine = "none";
+  static constexpr OpInfo info{
+      .schema =
+          "_linear_fused(Tensor input, Tensor weight, Tensor? bias=None, Tensor? other=None, *, str "
+          "activation='none', str combine='none') -> Tensor",
+      .doc = "activation(linear(input, weight, bias)), then combine ('add', 'mul') with other.",
+      .kind = Kind::kFused,
+      .autocast = Autocast::kLower,
+      .shown = Shown::kHidden};
+  bool operator==(const LinearFused&) const = default;
+  Meta infer(Inputs in) const {
+    DS_CHECK(in[1].dim() == 2, "_linear_fused: weight must be 2-D, got ", in[1].dim(), "-D");
+    const Meta m = Linear{}.infer(in.first(3));
+    find_activation(activation);
+    DS_CHECK_AS(NotImplementedError, is_floating(m.dtype) && !is_float8(m.dtype), "_linear_fused: not implemented for ",
+                name_of(m.dtype), "; use linear and the pointwise ops");
+    DS_CHECK_AS(ValueError, combine == "none" || combine == "add" || combine == "mul",
+                "_linear_fused: combine must be none, add or mul, got '", combine.view(), "'");
+    DS_CHECK(in[3].defined() == !(combine == "none"), "_linear_fused: other is given with combine='add' or 'mul' only");
+    if (in[3].defined())
+      DS_CHECK(in[3].dtype() == m.dtype && broadcast_sizes("_linear_fused", m.sizes, in[3].sizes()) == m.sizes,
+               "_linear_fused: other has dtype ", name_of(in[3].dtype()), " and shape ", in[3].sizes(), "; expected ",
+               name_of(m.dtype), " and a shape that broadcasts to ", m.sizes);
+    return m;
+  }
+  void eval(Inputs in, Tensor& out) const {
+    if (out.numel() == 0) return;
+    SmallVector<kernels::Epilogue, 2> steps;
+    Tensor keep;
+    if (const Activation* a = find_activation(activation)) steps.push_back({a->kernel});
+    if (in[3].defined())
+      steps.push_back(
+          {combine == "add" ? kernels::Pointwise::kAdd : kernels::Pointwise::kMul, broadcast_rows(in[3], out, keep)});
+    run_linear(in.first(3), out, {steps.data(), static_cast<size_t>(steps.size())});
+  }
+  Tensor composite(Inputs in) const {
+    Tensor y = linear(in[0], in[1], in[2]);
+    if (const Activation* a = find_activation(activation)) y = a->op(y);
+    if (!in[3].defined()) return y;
+    return combine == "add" ? y + in[3] : y * in[3];
+  }
+  Grads vjp(const Vjp& c) const { return vjp_by_composite(*this, c); }
+};
+DS_OP(LinearFused);
 
 }  // namespace deepseek

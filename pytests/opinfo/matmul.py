@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from .core import A, E, S, T, op
+from .pointwise import erf, sigmoid
 
 SHAPE = r"size|shape|mismatch|inconsistent|dim|expect|matrix|3D"
 MM: dict[str, Any] = {"tol": 4.0, "low_tol": 2.0}
@@ -162,6 +164,49 @@ op(
     big=[S(T(130, 257), T(140, 257), T(140)), S(T(5, 1100), T(300, 1100))],
     rows=[S(T(37, 96), T(64, 96), T(64)), S(T(67, 128), T(16, 128)), S(T(70, 1100), T(90, 1100))],
     errors=[E(RuntimeError, SHAPE, T(3, 4), T(2, 5)), E(RuntimeError, SHAPE + "|expand", T(3, 4), T(2, 4), T(3))],
+)
+
+ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
+    "none": lambda y: y,
+    "relu": lambda y: np.where(y < 0, 0, y),
+    "gelu": lambda y: y * 0.5 * (1 + erf(y / np.sqrt(2))),
+    "gelu_tanh": lambda y: 0.5 * y * (1 + np.tanh(np.sqrt(2 / np.pi) * (y + 0.044715 * y**3))),
+    "silu": lambda y: y * sigmoid(y),
+    "sigmoid": sigmoid,
+    "tanh": np.tanh,
+}
+
+
+def linear_fused(
+    x: Any, w: Any, b: Any = None, other: Any = None, *, activation: str = "none", combine: str = "none"
+) -> Any:
+    y = ACTIVATIONS[activation](x @ w.T + (0 if b is None else b))
+    return {"none": lambda: y, "add": lambda: y + other, "mul": lambda: y * other}[combine]()
+
+
+op(
+    "_linear_fused",
+    linear_fused,
+    S(T(3, 4), T(2, 4), T(2)),
+    *[S(T(3, 4), T(2, 4), T(2), activation=name) for name in list(ACTIVATIONS)[1:]],
+    S(T(2, 3, 4), T(5, 4), None, T(2, 3, 5), activation="silu", combine="mul"),
+    S(T(2, 3, 4), T(5, 4), None, T(3, 1), combine="add"),
+    S(T(2, 3, 4), T(5, 4), T(5), T(), combine="mul"),
+    S(T(4), T(2, 4), T(2), T(2), activation="tanh", combine="add"),
+    S(T(0, 4), T(2, 4), T(2), T(2), combine="add"),
+    S(T(2, 0), T(3, 0), T(3), activation="sigmoid"),
+    scalar=False,
+    big=[S(T(130, 257), T(1100, 257), T(1100), T(130, 1100), activation="gelu", combine="add")],
+    rows=[S(T(37, 96), T(640, 96), T(640), activation="gelu_tanh"), S(T(70, 1100), T(90, 1100), activation="silu")],
+    errors=[
+        E(RuntimeError, SHAPE, T(3, 4), T(2, 5)),
+        E(RuntimeError, "2-D, got 1-D", T(3, 4), T(4)),
+        E(ValueError, "must be none, relu", T(3, 4), T(2, 4), activation="elu"),
+        E(ValueError, "none, add or mul", T(3, 4), T(2, 4), None, T(2), combine="sub"),
+        E(RuntimeError, "other is given", T(3, 4), T(2, 4), combine="add"),
+        E(RuntimeError, "other is given", T(3, 4), T(2, 4), None, T(2)),
+        E(RuntimeError, "broadcasts to", T(3, 4), T(2, 4), None, T(5, 3, 2), combine="add"),
+    ],
 )
 
 

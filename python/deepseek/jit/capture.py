@@ -131,8 +131,8 @@ def compile(
 
     Args:
         function: what to capture; without it a decorator is returned.
-        disabled_passes: names of graph passes to leave out: ``"drop_tape"``, ``"cse"``, ``"dce"``, ``"infer"``,
-            ``"release"``.
+        disabled_passes: names of graph passes to leave out: ``"drop_tape"``, ``"cse"``, ``"dce"``, ``"fuse"``,
+            ``"infer"``, ``"release"``.
         verify: check the graph after every pass (for tests).
         fullgraph: accepted for PyTorch's sake; a capture is always one graph.
 
