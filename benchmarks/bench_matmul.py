@@ -54,6 +54,23 @@ def linear_case(m: int, k: int, n: int, label: str, gelu: str = "") -> Callable[
     return lambda T: linear(T, m, k, n, getattr(T, FLOAT_NAMES[label]), gelu)
 
 
+def onednn_case(m: int, k: int, n: int) -> Callable[[Any], Callable[[], Any]]:
+    """A float32 linear layer beside oneDNN's, which PyTorch has behind a hidden op (its linear is MKL's in float32)."""
+
+    def setup_for(T: Any) -> Callable[[], Any]:
+        if T.__name__ != "torch":
+            return linear(T, m, k, n, T.float32)
+
+        def setup() -> Any:
+            x, weight = T.randn(m, k), T.randn(n, k)
+            product = T.ops.mkldnn._linear_pointwise
+            return lambda: product(x, weight, None, "none", [], ""), 2e-9 * m * k * n, "GFLOP_per_s"
+
+        return setup
+
+    return setup_for
+
+
 def product_case(
     a: tuple[int, ...], b: tuple[int, ...], dtype: str = "float32", transposed: bool = False
 ) -> Callable[[Any], Callable[[], Any]]:
@@ -66,6 +83,7 @@ def table() -> dict[str, Case]:
     for m, k, n in [(512, 512, 512), (1024, 1024, 1024), (512, 4096, 4096)]:
         for label, goal in (("f32", 1.45), ("bf16", 1.0)):
             rows[f"linear {m}x{k}x{n} {label}"] = linear_case(m, k, n, label), goal
+        rows[f"linear {m}x{k}x{n} f32, oneDNN"] = onednn_case(m, k, n), 0.97
     # Few rows: decoding.
     for m, f32, bf16 in [(1, 1.4, 1.5), (8, 3.0, 1.6), (64, 2.2, None)]:
         rows[f"linear {m}x4096x4096 f32"] = linear_case(m, 4096, 4096, "f32"), f32
