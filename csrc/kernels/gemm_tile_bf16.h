@@ -11,6 +11,7 @@
 #pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma")
 #include <immintrin.h>
 
+#include "kernels/prefetch.h"
 #include "kernels/transpose_x86.h"
 
 namespace deepseek::kernels::bf16_dot {
@@ -111,29 +112,30 @@ inline void store_sums(__m512 sums, float* c, bool add) {
   _mm512_storeu_ps(c, add ? _mm512_add_ps(_mm512_loadu_ps(c), sums) : sums);
 }
 
-// c[MR, 16] = A B, or c += that when `add`.
+// c[MR, 16] = A B, or c += that when `add`. a: for every 16 pairs of k those of all rows, one row after the other, so
+// that rows far apart in memory do not share cache sets. next: what of B comes after this block of k.
 template <int MR>
-void dot_columns(int64_t k, const uint32_t* a, int64_t a_row, const uint16_t* b, int64_t col, float* c, int64_t c_row,
-                 bool add) {
+void dot_columns(int64_t k, const uint32_t* a, const uint16_t* b, const uint16_t* next, int64_t col, float* c,
+                 int64_t c_row, bool add) {
   __m512 acc[MR];
 #pragma GCC unroll 8
   for (int r = 0; r < MR; ++r) acc[r] = _mm512_setzero_ps();
   int64_t p = 0;
-  for (; p + 16 <= k / 2; p += 16) {
+  for (; p + 16 <= k / 2; p += 16, a += MR * kLanes) {
     __m512 v[16];
+    prefetch_columns<32 * kLanes>(next, col, p / 16);
     load_pairs_transposed(b + 2 * p, col, v);
-    dot_block(16, a + p, a_row, v, acc);
+    dot_block(16, a, kLanes, v, acc);
   }
-  for (; 2 * p < k; ++p) {
+  for (; 2 * p < k; ++p, ++a) {
     const __m512 v = pair_words(b + 2 * p, col, 2 * p + 1 < k);
-    dot_block(1, a + p, a_row, &v, acc);
+    dot_block(1, a, kLanes, &v, acc);
   }
 #pragma GCC unroll 8
   for (int r = 0; r < MR; ++r) store_sums(acc[r], c + r * c_row, add);
 }
 
-// The same for `groups` times kDotRows rows and MR more. a: for every 16 pairs of k those of all rows, one row after
-// the other, so that rows far apart in memory do not share cache sets.
+// The same for `groups` times kDotRows rows and MR more.
 template <int MR>
 void dot_columns_of_groups(int64_t groups, int64_t k, const uint32_t* a, const uint16_t* b, int64_t col, float* c,
                            int64_t c_row, bool add, float* sums) {
@@ -160,7 +162,7 @@ void dot_columns_of_groups(int64_t groups, int64_t k, const uint32_t* a, const u
 template <int... I>
 constexpr auto make_dot_table(std::integer_sequence<int, I...>) {
   struct {
-    void (*few[kDotRows])(int64_t, const uint32_t*, int64_t, const uint16_t*, int64_t, float*, int64_t, bool);
+    void (*few[kDotRows])(int64_t, const uint32_t*, const uint16_t*, const uint16_t*, int64_t, float*, int64_t, bool);
     void (*groups[kDotRows])(int64_t, int64_t, const uint32_t*, const uint16_t*, int64_t, float*, int64_t, bool,
                              float*);
   } t{{&dot_columns<I + 1>...}, {&dot_columns_of_groups<I + 1>...}};

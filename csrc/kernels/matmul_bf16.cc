@@ -103,18 +103,14 @@ int64_t dot_rows(const Gemm& g, const uint16_t* a, const uint16_t* b, float* c) 
   if (g.m > kMaxDotRows || g.b_row != 1 || g.k < kLanes || g.n < kLanes) return 0;
   count_route(Route::kMatmulBf16DotRows);
   const int64_t groups = (g.m - 1) / kDotRows, last = g.m - groups * kDotRows - 1, pairs = (g.k + 1) / 2;
-  const bool direct = groups == 0 && reads_in_place(g, a);
-  const int64_t a_row = direct ? g.a_row / 2 : pairs;
+  const bool direct = g.m == 1 && reads_in_place(g, a);
   const uint32_t* words = reinterpret_cast<const uint32_t*>(a);
   Buffer buffer(direct ? 64 : static_cast<size_t>(g.m * (pairs + kLanes)) * 4);
-  if (!direct) {
+  if (!direct) {  // [pairs / 16, m, 16]
     words = buffer.as<uint32_t>();
-    if (groups == 0)
-      pack_a(a, g.a_row, g.a_col, g.m, g.k, buffer.as<uint32_t>(), pairs);
-    else  // [pairs / 16, m, 16]
-      for (int64_t p = 0; p < pairs; p += kLanes)
-        pack_a(a + 2 * p * g.a_col, g.a_row, g.a_col, g.m, std::min(2 * kLanes, g.k - 2 * p),
-               buffer.as<uint32_t>() + p * g.m, kLanes);
+    for (int64_t p = 0; p < pairs; p += kLanes)
+      pack_a(a + 2 * p * g.a_col, g.a_row, g.a_col, g.m, std::min(2 * kLanes, g.k - 2 * p),
+             buffer.as<uint32_t>() + p * g.m, kLanes);
   }
   alignas(64) float sums[kMaxDotRows * kLanes];
   int64_t j = 0;
@@ -123,8 +119,9 @@ int64_t dot_rows(const Gemm& g, const uint16_t* a, const uint16_t* b, float* c) 
       const int64_t k = std::min(kGemmBlockK, g.k - k0);
       const uint16_t* from = b + j * g.b_col + k0;
       const bool add = g.accumulate || k0 > 0;
+      const uint16_t* next = k0 + kGemmBlockK < g.k ? from + kGemmBlockK : b + (j + kLanes) * g.b_col;
       if (groups == 0)
-        kDot.few[last](k, words + k0 / 2, a_row, from, g.b_col, c + j, g.c_row, add);
+        kDot.few[last](k, words + k0 / 2 * g.m, from, next, g.b_col, c + j, g.c_row, add);
       else
         kDot.groups[last](groups, k, words + k0 / 2 * g.m, from, g.b_col, c + j, g.c_row, add, sums);
     }

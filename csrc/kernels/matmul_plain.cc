@@ -68,30 +68,31 @@ HWY_INLINE void store_sums(DotV sums, float* c, bool add) {
   hn::StoreU(add ? hn::Add(hn::LoadU(d, c), sums) : sums, d, c);
 }
 
-// c[MR, one vector] = A B, or c += that when `add`.
+// c[MR, one vector] = A B, or c += that when `add`. a: for every block of k its part of all rows, one after the other,
+// so that rows far apart in memory do not share cache sets. next: what of B comes after this block.
 template <int MR, class S>
-void dot_columns(int64_t k, const float* a, int64_t a_row, const S* b, int64_t b_col, float* c, int64_t c_row,
+void dot_columns(int64_t k, const float* a, const S* b, const S* next, int64_t b_col, float* c, int64_t c_row,
                  bool add) {
   constexpr int64_t kSide = block_side<float>();
   DotV acc[MR];
 #pragma GCC unroll 8
   for (int r = 0; r < MR; ++r) acc[r] = hn::Zero(Tag<float>());
   int64_t i = 0;
-  for (; i + kSide <= k; i += kSide) {
+  for (; i + kSide <= k; i += kSide, a += MR * kSide) {
     RawFloats v[kSide];
+    if (MR <= 4) prefetch_columns<kSide * kSide>(next, b_col, i / kSide);  // more rows hide the way themselves
     load_transposed(b + i, b_col, v);
-    dot_block<MR, kSide>(a + i, a_row, v, acc);
+    dot_block<MR, kSide>(a, kSide, v, acc);
   }
-  for (; i < k; ++i) {
+  for (; i < k; ++i, ++a) {
     const RawFloats v = column_values(b + i, b_col);
-    dot_block<MR, 1>(a + i, a_row, &v, acc);
+    dot_block<MR, 1>(a, kSide, &v, acc);
   }
 #pragma GCC unroll 8
   for (int r = 0; r < MR; ++r) store_sums(acc[r], c + r * c_row, add);
 }
 
-// The same for `groups` times kDotRows rows and MR more. a: for every block of k its part of all rows, one after the
-// other, so that rows far apart in memory do not share cache sets.
+// The same for `groups` times kDotRows rows and MR more.
 template <int MR, class S>
 void dot_columns_of_groups(int64_t groups, int64_t k, const float* a, const S* b, int64_t b_col, float* c,
                            int64_t c_row, bool add, float* sums) {
@@ -117,7 +118,7 @@ void dot_columns_of_groups(int64_t groups, int64_t k, const float* a, const S* b
 template <class S, int... I>
 constexpr auto make_dot_table(std::integer_sequence<int, I...>) {
   struct {
-    void (*few[kDotRows])(int64_t, const float*, int64_t, const S*, int64_t, float*, int64_t, bool);
+    void (*few[kDotRows])(int64_t, const float*, const S*, const S*, int64_t, float*, int64_t, bool);
     void (*groups[kDotRows])(int64_t, int64_t, const float*, const S*, int64_t, float*, int64_t, bool, float*);
   } t{{&dot_columns<I + 1, S>...}, {&dot_columns_of_groups<I + 1, S>...}};
   return t;
@@ -193,18 +194,19 @@ class Runner {
       if (g_.m > kMaxDotRows || g_.b_row != 1 || g_.k < kSide || g_.n < kSide) return 0;
       DS_COUNT_ROUTE(MatmulDotRows);
       const int64_t groups = (g_.m - 1) / kDotRows, last = g_.m - groups * kDotRows - 1;
-      int64_t a_row = g_.a_row, j = 0;
-      const T* rows = groups == 0 ? rows_of_a(a, g_.m, g_.k, &a_row) : blocks_of_a(a);
+      const T* blocks = blocks_of_a(a);
+      int64_t j = 0;
       HWY_ALIGN float sums[kMaxDotRows * kSide];
       for (; j + kSide <= g_.n; j += kSide)
         for (int64_t k0 = 0; k0 < g_.k; k0 += kBlockK) {
           const int64_t k = std::min(kBlockK, g_.k - k0);
           const S* from = b + j * g_.b_col + k0;
           const bool add = g_.accumulate || k0 > 0;
+          const S* next = k0 + kBlockK < g_.k ? from + kBlockK : b + (j + kSide) * g_.b_col;
           if (groups == 0)
-            kDot<S>.few[last](k, rows + k0, a_row, from, g_.b_col, c + j, g_.c_row, add);
+            kDot<S>.few[last](k, blocks + k0 * g_.m, from, next, g_.b_col, c + j, g_.c_row, add);
           else
-            kDot<S>.groups[last](groups, k, rows + k0 * g_.m, from, g_.b_col, c + j, g_.c_row, add, sums);
+            kDot<S>.groups[last](groups, k, blocks + k0 * g_.m, from, g_.b_col, c + j, g_.c_row, add, sums);
         }
       return j;
     }
@@ -212,9 +214,11 @@ class Runner {
     return 0;
   }
 
-  // [k / side, m, side]: A as dot_columns_of_groups reads it.
+  // [k / side, m, side]: A as dot_columns reads it.
   const T* blocks_of_a(const S* a) {
     constexpr int64_t kSide = block_side<T>();
+    if constexpr (kSame)
+      if (g_.m == 1 && g_.a_col == 1) return a;  // is that already
     T* packed = scratch_a_.template get<T>((g_.k + kSide - 1) / kSide * kSide * g_.m);
     for (int64_t k0 = 0; k0 < g_.k; k0 += kSide)
       pack(a + k0 * g_.a_col, g_.a_row, g_.a_col, g_.m, std::min(kSide, g_.k - k0), packed + k0 * g_.m, kSide);

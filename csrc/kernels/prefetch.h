@@ -1,7 +1,10 @@
 // Reading ahead while the arithmetic units are busy.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+
+#include "kernels/matmul_plain.h"
 
 namespace deepseek::kernels {
 
@@ -31,5 +34,16 @@ class RowsPrefetch {
   const char* row_ = nullptr;
   int64_t rows_ = 0, row_bytes_ = 0, step_bytes_ = 0, at_ = 0;
 };
+
+// While a product goes through a block of kGemmBlockK values of k in several columns, `col` apart, this brings the same
+// columns' `next` block to the L2 cache: kStep elements a step, as many as the step reads, in the order of memory.
+template <int64_t kStep, class S>
+inline __attribute__((always_inline)) void prefetch_columns(const S* next, int64_t col, int64_t step) {
+  constexpr int64_t kStepsPerColumn = kGemmBlockK / kStep;
+  const S* from = next + step / kStepsPerColumn * col + step % kStepsPerColumn * kStep;
+#pragma GCC unroll 16
+  for (size_t i = 0; i < kStep * sizeof(S) / 64; ++i)
+    __builtin_prefetch(reinterpret_cast<const char*>(from) + 64 * i, 0, 2);
+}
 
 }  // namespace deepseek::kernels
