@@ -156,6 +156,7 @@ CASES = [
     C("_linear_fused", S(T(53, 67), T(43, 67), T(43), activation="gelu"), "matmul many_rows"),
     C("matmul", S(T(5, 1031), T(1031, 71)), "matmul few_rows"),
     C("matmul", S(T(1, 64), T(64, 128)), "matmul few_rows"),
+    C("matmul", S(T(37, 4, 4), T(37, 4, 4)), "matmul 4x4"),
     C("matmul", S(T(3, 37, 19), T(3, 19, 23)), "matmul many_rows"),
     C("mv", S(T(37, 67), T(67)), "matmul"),
     C("integer_matmul", S(T(7, 13, lo=-9, hi=9, grad=False), T(13, 300, lo=-9, hi=9, grad=False)), "matmul.integer"),

@@ -67,6 +67,9 @@ def alternatives(route: str, dtype: str, level: str) -> list[str]:
         "grouped": ["grouped.bfloat16_dot"]
         if dot
         else [f"grouped.{dtype}" if dtype in FLOATS else f"grouped.{dtype}_as_float32"],
+        "4x4": ["matmul.4x4"]
+        if dtype == "float32"
+        else ["matmul.few_rows", "matmul.few_rows_packed", "matmul.bfloat16_dot_few_rows"],
         "few_rows": ["matmul.bfloat16_dot_few_rows"] if dot else ["matmul.few_rows", "matmul.few_rows_packed"],
         "many_rows": ["matmul.bfloat16_dot_many_rows"] if dot else ["matmul.many_rows"],
         "attention": ["attention.plain", "matmul.float64"]

@@ -287,7 +287,7 @@ template <class S, class T>
 void run(const Problem& p) {
   const double serial_work = static_cast<double>(limited_grain(kSerialWork));
   const Gemm& g = p.g;
-  const double work = static_cast<double>(g.m) * g.n * std::max<int64_t>(g.k, 1) + kCallWork;
+  const double work = static_cast<double>(g.m) * g.n * std::max<int64_t>(g.k, 1) + (is_dense_4x4(g) ? 0 : kCallWork);
   const int64_t threads = in_parallel_region() ? 1 : num_threads();
   if (threads == 1 || p.batch >= 4 * threads || work * p.batch <= serial_work) {
     const int64_t grain = std::max<int64_t>(1, static_cast<int64_t>(serial_work / std::max(work, 1.0)));

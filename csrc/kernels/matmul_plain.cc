@@ -173,7 +173,7 @@ class Runner {
         const T* pa = rows_of_a(a + i0 * g_.a_row + k0 * g_.a_col, m, k, &a_row);
         const bool add = g_.accumulate || k0 > 0;
         const S* pb = b + k0 * g_.b_row;
-        if (m <= kFewRows)
+        if (m <= kFewRows || narrow_b(k))
           few_rows(m, k, pa, a_row, pb, c + i0 * g_.c_row, add);
         else
           many_rows(m, k, pa, a_row, pb, c + i0 * g_.c_row, add);
@@ -237,6 +237,10 @@ class Runner {
   // Prefetching pays when B comes from memory and costs when it is in the cache; it never changes a result.
   bool large_b() const { return g_.n * g_.k * static_cast<int64_t>(sizeof(S)) > (int64_t{4} << 20); }
   bool direct_b() const { return kSame && (g_.b_col == 1 || g_.n == 1); }
+  // B is one panel that stays in the L1 cache: nothing to pack.
+  bool narrow_b(int64_t k) const {
+    return direct_b() && columns_ <= panel_width<T>() && k * g_.b_row * static_cast<int64_t>(sizeof(T)) <= 32 * 1024;
+  }
 
   void many_rows(int64_t m, int64_t k, const T* a, int64_t a_row, const S* b, T* c, bool add) {
     DS_COUNT_ROUTE(MatmulManyRows);
@@ -312,8 +316,29 @@ class Runner {
   PackBuffer scratch_a_, scratch_b_;
 };
 
+// A row is a block of four lanes.
+HWY_INLINE void multiply_4x4(const float* a, const float* b, float* c, bool add) {
+  const Tag<float> d;
+  for (size_t at = 0; at < 16; at += hn::Lanes(d)) {
+    const auto rows = hn::LoadU(d, a + at);
+    auto sum = hn::MulAdd(hn::Broadcast<0>(rows), hn::LoadDup128(d, b), hn::Zero(d));
+    sum = hn::MulAdd(hn::Broadcast<1>(rows), hn::LoadDup128(d, b + 4), sum);
+    sum = hn::MulAdd(hn::Broadcast<2>(rows), hn::LoadDup128(d, b + 8), sum);
+    sum = hn::MulAdd(hn::Broadcast<3>(rows), hn::LoadDup128(d, b + 12), sum);
+    hn::StoreU(add ? hn::Add(hn::LoadU(d, c + at), sum) : sum, d, c + at);
+  }
+}
+
 template <class S, class T>
 void run_all(const Gemm& g, int64_t count, int64_t a_step, int64_t b_step, int64_t c_step) {
+  if constexpr (std::is_same_v<S, float>)
+    if (is_dense_4x4(g)) {
+      DS_COUNT_ROUTE(Matmul4x4);
+      for (int64_t i = 0; i < count; ++i)
+        multiply_4x4(static_cast<const float*>(g.a) + i * a_step, static_cast<const float*>(g.b) + i * b_step,
+                     static_cast<float*>(g.c) + i * c_step, g.accumulate);
+      return;
+    }
   Runner<S, T> runner(g);
   for (int64_t i = 0; i < count; ++i)
     runner.run(static_cast<const S*>(g.a) + i * a_step, static_cast<const S*>(g.b) + i * b_step,

@@ -27,6 +27,12 @@ struct Gemm {
   bool accumulate = false;
 };
 
+// Float matrices of a batch that have a way of their own.
+inline bool is_dense_4x4(const Gemm& g) {
+  return g.dtype == DType::kFloat32 && g.m == 4 && g.n == 4 && g.k == 4 && g.a_col == 1 && g.a_row == 4 &&
+         g.b_col == 1 && g.b_row == 4 && g.c_row == 4;
+}
+
 // Serial. `count` problems whose A, B and C lie a_step, b_step and c_step elements apart.
 void gemm_plain(const Gemm& g, int64_t count = 1, int64_t a_step = 0, int64_t b_step = 0, int64_t c_step = 0);
 
