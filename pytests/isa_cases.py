@@ -100,6 +100,15 @@ def transposed(x: Any) -> Any:
     return x.t().contiguous()
 
 
+def streamed(x: Any, y: Any) -> Any:
+    """Results written past the caches, as if they were large."""
+    _C._set_stream_limit(1)
+    try:
+        return (x * y)[::2].contiguous()
+    finally:
+        _C._set_stream_limit(0)
+
+
 def rope_of_columns(x: Any, cos: Any, sin: Any) -> Any:
     return deepseek.nn.functional.rope(x.t(), cos, sin)
 
@@ -109,7 +118,8 @@ def composite_rope_of_columns(x: Any, cos: Any, sin: Any) -> Any:
 
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
-    f.__name__: f for f in (adamw, sgd, integer_matmul, qlinear, index_scores_int8, transposed, rope_of_columns)
+    f.__name__: f
+    for f in (adamw, sgd, integer_matmul, qlinear, index_scores_int8, transposed, streamed, rope_of_columns)
 }
 REFERENCES: dict[str, Callable[..., Any]] = {
     "integer_matmul": whole_matmul,
@@ -199,6 +209,7 @@ CASES = [
     C("mul", S(T(37, 67, lo=0.5), T(1)), "spread"),
     C("gelu", S(T(37, 67)), "pointwise"),
     C("transposed", S(T(37, 67)), "copy.tiled"),
+    C("streamed", S(T(7, 1031), T(7, 1031)), "pointwise.stream copy.stream"),
     C("cat", S([T(37, 67), T(5, 67)]), "copy.block"),
     # what is made of several
     C("scaled_dot_product_attention", S(T(2, 3, 33, 19), T(2, 3, 41, 19), T(2, 3, 41, 17)), ATTENTION, 2),

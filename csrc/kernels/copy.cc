@@ -5,6 +5,7 @@
 #include "kernels/cast.h"
 #include "kernels/iter.h"
 #include "kernels/routes.h"
+#include "kernels/stream.h"
 #include "runtime/parallel.h"
 
 namespace deepseek::kernels {
@@ -91,8 +92,17 @@ void copy(const View& out, const View& in) {
   count_route(Route::kCopyCast);
   const CastFn cast = cast_function(in.dtype, out.dtype);
   const int64_t so = loop.inner_stride(0), si = loop.inner_stride(1);
-  parallel_for(n, grain_for(size_of(out.dtype) + size_of(in.dtype)), [&](int64_t b, int64_t e) {
-    loop.for_range(b, e, [&](const auto& p, int64_t count) { cast(p[0], so, p[1], si, count); });
+  const int64_t item = size_of(out.dtype), in_item = size_of(in.dtype), both = item + (si == 0 ? 0 : in_item);
+  const bool stream = so == 1 && loop.inner() * item >= kStreamBlock && streams(n * both);
+  if (stream) count_route(Route::kCopyStream);
+  parallel_for(n, grain_for(item + in_item), [&](int64_t b, int64_t e) {
+    loop.for_range(b, e, [&](const auto& p, int64_t count) {
+      if (!stream) return cast(p[0], so, p[1], si, count);
+      stream_items(p[0], item, 0, count, [&](int64_t at, int64_t some, char* buffer) {
+        cast(buffer, 1, p[1] + at * si * in_item, si, some);
+      });
+    });
+    if (stream) stream_fence();
   });
 }
 

@@ -1,10 +1,12 @@
 #include "kernels/pointwise.h"
 
+#include <algorithm>
 #include <array>
 
 #include "kernels/cast.h"
 #include "kernels/iter.h"
 #include "kernels/routes.h"
+#include "kernels/stream.h"
 #include "runtime/parallel.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -193,36 +195,38 @@ struct Lane {
 };
 
 void run_blocks(LaneFn fn, int arity, const Loop<kMaxOperands>& loop, const std::array<Lane, kMaxOperands>& shared,
-                int64_t begin, int64_t end) {
+                bool stream, int64_t begin, int64_t end) {
   alignas(64) char buffers[kMaxOperands][kBlock * 8];
   std::array<Lane, kMaxOperands> lanes = shared;
-  loop.for_range(begin, end, [&](const auto& p, int64_t count) {
-    for (int64_t at = 0; at < count; at += kBlock) {
-      const int64_t n = std::min(kBlock, count - at);
-      const void* in[3];
-      for (int k = 1; k <= arity; ++k) {
-        Lane& lane = lanes[k];
-        char* source = p[k] + at * lane.stride * lane.item;
-        if (lane.direct) {
-          in[k - 1] = source;
-          continue;
-        }
-        in[k - 1] = buffers[k];
-        if (lane.constant && lane.filled == source && lane.filled_lanes >= n) continue;  // spread once for all blocks
-        lane.cast(buffers[k], 1, source, lane.stride, n);
-        lane.filled = lane.constant ? source : nullptr;
-        lane.filled_lanes = n;
+  const Lane& out = shared[0];
+  // Elements [at, at + n) of an inner segment, n <= kBlock, to `target`.
+  const auto block = [&](const auto& p, int64_t at, int64_t n, char* target) {
+    const void* in[3];
+    for (int k = 1; k <= arity; ++k) {
+      Lane& lane = lanes[k];
+      char* source = p[k] + at * lane.stride * lane.item;
+      if (lane.direct) {
+        in[k - 1] = source;
+        continue;
       }
-      const Lane& out = lanes[0];
-      char* target = p[0] + at * out.stride * out.item;
-      if (out.direct) {
-        fn(target, in, n);
-      } else {
-        fn(buffers[0], in, n);
-        out.cast(target, out.stride, buffers[0], 1, n);
-      }
+      in[k - 1] = buffers[k];
+      if (lane.constant && lane.filled == source && lane.filled_lanes >= n) continue;  // spread once for all blocks
+      lane.cast(buffers[k], 1, source, lane.stride, n);
+      lane.filled = lane.constant ? source : nullptr;
+      lane.filled_lanes = n;
     }
+    if (out.direct) return fn(target, in, n);
+    fn(buffers[0], in, n);
+    out.cast(target, out.stride, buffers[0], 1, n);
+  };
+  loop.for_range(begin, end, [&](const auto& p, int64_t count) {
+    if (stream)
+      return stream_items(p[0], out.item, 0, count,
+                          [&](int64_t at, int64_t n, char* buffer) { block(p, at, n, buffer); });
+    for (int64_t at = 0; at < count; at += kBlock)
+      block(p, at, std::min(kBlock, count - at), p[0] + at * out.stride * out.item);
   });
+  if (stream) stream_fence();
 }
 
 }  // namespace
@@ -246,17 +250,23 @@ void spread(const FlatInput& value, DType lane, int64_t count, char* to) {
     std::fill_n(reinterpret_cast<uint64_t*>(to) + 1, count - 1, *reinterpret_cast<uint64_t*>(to));
 }
 
-void flat_blocks(LaneFn fn, DType lane, char* out, std::span<const FlatInput> inputs, int64_t begin, int64_t end) {
+void flat_blocks(LaneFn fn, DType lane, char* out, std::span<const FlatInput> inputs, bool stream, int64_t begin,
+                 int64_t end) {
   alignas(64) char spread_values[kMaxOperands - 1][kBlock * 8];
   const int64_t item = size_of(lane);
   const void* in[kMaxOperands - 1];
   for (size_t k = 0; k < inputs.size(); ++k)
     if (inputs[k].constant) spread(inputs[k], lane, std::min(kBlock, end - begin), spread_values[k]);
-  for (int64_t at = begin; at < end; at += kBlock) {
+  const auto block = [&](int64_t at, int64_t n, char* target) {
     for (size_t k = 0; k < inputs.size(); ++k)
       in[k] = inputs[k].constant ? spread_values[k] : static_cast<const char*>(inputs[k].data) + at * item;
-    fn(out + at * item, in, std::min(kBlock, end - at));
+    fn(target, in, n);
+  };
+  if (stream) {
+    stream_items(out, item, begin, end, block);
+    return stream_fence();
   }
+  for (int64_t at = begin; at < end; at += kBlock) block(at, std::min(kBlock, end - at), out + at * item);
 }
 }  // namespace
 
@@ -265,8 +275,12 @@ void pointwise_flat(Pointwise op, DType lane, int64_t n, void* out, std::span<co
   char* to = static_cast<char*>(out);
   const bool constants = std::any_of(inputs.begin(), inputs.end(), [](const FlatInput& i) { return i.constant; });
   count_route(constants ? Route::kPointwiseSpread : Route::kPointwiseDirect, target_of(op));
+  const auto read = std::count_if(inputs.begin(), inputs.end(), [](const FlatInput& i) { return !i.constant; });
+  const bool in_place = std::any_of(inputs.begin(), inputs.end(), [&](const FlatInput& i) { return i.data == out; });
+  const bool stream = !in_place && streams(n * size_of(lane) * (1 + read));
+  if (stream) count_route(Route::kPointwiseStream);
   parallel_for(n, kGrain, [&](int64_t begin, int64_t end) {
-    if (constants) return flat_blocks(fn, lane, to, inputs, begin, end);
+    if (constants || stream) return flat_blocks(fn, lane, to, inputs, stream, begin, end);
     const void* in[kMaxOperands - 1];
     const int64_t start = begin * size_of(lane);
     for (size_t k = 0; k < inputs.size(); ++k) in[k] = static_cast<const char*>(inputs[k].data) + start;
@@ -286,6 +300,8 @@ void pointwise(Pointwise op, DType compute, const View& out, std::span<const Vie
   for (const View& v : inputs) loop.add(v);
   loop.collapse();
   std::array<Lane, kMaxOperands> lanes{};
+  int64_t bytes = 0;
+  bool in_place = false;
   for (int k = 0; k < loop.operands; ++k) {
     const DType dtype = k == 0 ? out.dtype : inputs[k - 1].dtype;
     const int64_t stride = loop.inner_stride(k);
@@ -294,9 +310,15 @@ void pointwise(Pointwise op, DType compute, const View& out, std::span<const Vie
                 .stride = stride,
                 .item = size_of(dtype),
                 .cast = k == 0 ? cast_function(lane, dtype) : cast_function(dtype, lane)};
+    if (!lanes[k].constant) bytes += n * lanes[k].item;
+    in_place |= k > 0 && loop.data[k] == loop.data[0];
   }
-  parallel_for(n, kGrain,
-               [&](int64_t b, int64_t e) { run_blocks(fn, static_cast<int>(inputs.size()), loop, lanes, b, e); });
+  const Lane& to = lanes[0];
+  const bool stream = !in_place && to.stride == 1 && loop.inner() * to.item >= kStreamBlock && streams(bytes);
+  if (stream) count_route(Route::kPointwiseStream);
+  parallel_for(n, kGrain, [&](int64_t b, int64_t e) {
+    run_blocks(fn, static_cast<int>(inputs.size()), loop, lanes, stream, b, e);
+  });
 }
 
 }  // namespace kernels

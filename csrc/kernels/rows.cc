@@ -2,6 +2,8 @@
 
 #include <immintrin.h>
 
+#include "kernels/cast_small.h"
+
 namespace deepseek::kernels {
 namespace {
 
@@ -27,9 +29,8 @@ template <class T, class C>
 void load_typed(const T* __restrict src, int64_t stride, int64_t n, C* __restrict dst) {
   int64_t i = 0;
   if (stride == 1) {
-    if constexpr (std::is_same_v<T, Half> && std::is_same_v<C, float>) {
-      for (; i + 8 <= n; i += 8)
-        _mm256_storeu_ps(dst + i, _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(src + i))));
+    if constexpr (is_small_cast<T, C>) {
+      return cast_small(dst, src, n);
     } else {
       for (; i + kUnroll <= n; i += kUnroll)
         for (int64_t j = 0; j < kUnroll; ++j) dst[i + j] = convert<C>(src[i + j]);
@@ -42,19 +43,8 @@ template <class T, class C>
 void store_typed(T* __restrict dst, int64_t stride, int64_t n, const C* __restrict src) {
   int64_t i = 0;
   if (stride == 1) {
-    if constexpr (std::is_same_v<T, Half> && std::is_same_v<C, float>) {
-      for (; i + 8 <= n; i += 8)
-        _mm_storeu_si128(reinterpret_cast<__m128i*>(dst + i),
-                         _mm256_cvtps_ph(_mm256_loadu_ps(src + i), _MM_FROUND_TO_NEAREST_INT));
-    } else if constexpr (std::is_same_v<T, BFloat16> && std::is_same_v<C, float>) {
-      // Branch-free form of BFloat16(float): round to nearest even, NaN keeps its top bits and turns quiet.
-      for (; i + kUnroll <= n; i += kUnroll)
-        for (int64_t j = 0; j < kUnroll; ++j) {
-          const uint32_t u = std::bit_cast<uint32_t>(src[i + j]);
-          const uint32_t rounded = (u + 0x7fffu + ((u >> 16) & 1)) >> 16;
-          const uint32_t nan = (u >> 16) | 0x40;
-          dst[i + j].bits = static_cast<uint16_t>((u & 0x7fffffffu) > 0x7f800000u ? nan : rounded);
-        }
+    if constexpr (is_small_cast<C, T>) {
+      return cast_small(dst, src, n);
     } else {
       for (; i + kUnroll <= n; i += kUnroll)
         for (int64_t j = 0; j < kUnroll; ++j) dst[i + j] = convert_back<T>(src[i + j]);

@@ -5,6 +5,7 @@
 #include "kernels/build_info.h"
 #include "kernels/matmul.h"
 #include "kernels/routes.h"
+#include "kernels/stream.h"
 #include "python/python.h"
 #include "runtime/cpu.h"
 #include "runtime/parallel.h"
@@ -92,6 +93,8 @@ void bind_runtime(py::module_& m) {
       py::arg("int"));
   m.def("_set_grain_limit", set_grain_limit, py::arg("n"),
         "A test seam: work of more than n items is cut over threads, however little it is; 0 ends that.");
+  m.def("_set_stream_limit", kernels::set_stream_limit, py::arg("bytes"),
+        "A test seam: results of calls that touch more than so many bytes are written past the caches; 0 ends that.");
   m.def(
       "memory_stats",
       [] {
