@@ -1,5 +1,6 @@
 #include "python/jit_tree.h"
 
+#include <algorithm>
 #include <memory>
 
 namespace deepseek::python {
@@ -10,6 +11,17 @@ namespace {
 bool is_value(PyObject* o) {
   return o == Py_None || PyBool_Check(o) || PyLong_CheckExact(o) || PyFloat_CheckExact(o) || PyUnicode_CheckExact(o) ||
          is_dtype(o) || PyComplex_CheckExact(o) || o == Py_Ellipsis || PySlice_Check(o);
+}
+
+// What a weak reference leads to, or None.
+py::object referent(const py::object& weak) {
+#if PY_VERSION_HEX >= 0x030D0000
+  PyObject* o = nullptr;
+  if (PyWeakref_GetRef(weak.ptr(), &o) < 0) throw PythonError();
+  return o ? py::reinterpret_steal<py::object>(o) : py::none();
+#else
+  return py::reinterpret_borrow<py::object>(PyWeakref_GET_OBJECT(weak.ptr()));
+#endif
 }
 
 }  // namespace
@@ -78,6 +90,8 @@ bool match(const Tree& t, PyObject* o, TensorList& tensors, std::string* why) {
       return same_value(t.value.ptr(), o) || differs("the value " + show(t.value.ptr()) + " became " + show(o));
     case Tree::kObject:
       return t.value.ptr() == o || differs(std::string("another object of type ") + Py_TYPE(o)->tp_name);
+    case Tree::kWeak:
+      return referent(t.value).ptr() == o || differs(std::string("another object of type ") + Py_TYPE(o)->tp_name);
     case Tree::kTuple:
     case Tree::kList: {
       if (reinterpret_cast<PyObject*>(Py_TYPE(o)) != t.value.ptr())
@@ -110,6 +124,8 @@ PyObject* build(const Tree& t, const TensorList& tensors, size_t& next) {
     case Tree::kValue:
     case Tree::kObject:
       return py::object(t.value).release().ptr();
+    case Tree::kWeak:
+      return referent(t.value).release().ptr();
     case Tree::kTuple: {
       py::tuple items(t.children.size());
       for (size_t i = 0; i < t.children.size(); ++i)
@@ -140,6 +156,26 @@ bool holds_object(const Tree& t) {
   for (const Tree& c : t.children)
     if (holds_object(c)) return true;
   return false;
+}
+
+void weaken(Tree& t, PyObject* died) {
+  for (Tree& c : t.children) weaken(c, died);
+  if (t.kind != Tree::kObject || !PyType_SUPPORTS_WEAKREFS(Py_TYPE(t.value.ptr()))) return;
+  t.value = py::reinterpret_steal<py::object>(checked(PyWeakref_NewRef(t.value.ptr(), died)));
+  t.kind = Tree::kWeak;
+}
+
+bool alive(const Tree& t) {
+  if (t.kind == Tree::kWeak && referent(t.value).is_none()) return false;
+  return std::ranges::all_of(t.children, alive);
+}
+
+int traverse(const Tree& t, visitproc visit, void* arg) {
+  Py_VISIT(t.value.ptr());
+  for (const py::object& key : t.keys) Py_VISIT(key.ptr());
+  for (const Tree& c : t.children)
+    if (const int stop = traverse(c, visit, arg)) return stop;
+  return 0;
 }
 
 }  // namespace deepseek::python

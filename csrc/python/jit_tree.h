@@ -10,9 +10,9 @@ namespace deepseek::python {
 
 // The structure of arguments or of a result: containers, tensors by number, everything else by value.
 struct Tree {
-  enum Kind : uint8_t { kTensor, kValue, kObject, kTuple, kList, kDict };
+  enum Kind : uint8_t { kTensor, kValue, kObject, kWeak, kTuple, kList, kDict };
   Kind kind = kValue;
-  pybind11::object value;  // kValue, kObject; the type of a tuple or list
+  pybind11::object value;  // kValue, kObject; kWeak: a weak reference to an object; the type of a tuple or list
   std::vector<pybind11::object> keys;
   std::vector<Tree> children;
 };
@@ -23,6 +23,11 @@ bool match(const Tree& t, PyObject* o, TensorList& tensors, std::string* why);
 // A new reference to such an object with `tensors` from `next` on in their places.
 PyObject* build(const Tree& t, const TensorList& tensors, size_t& next);
 bool holds_object(const Tree& t);
+// Objects that can be referred to weakly are, from now on; `died` is called when one is no longer there.
+void weaken(Tree& t, PyObject* died);
+// Whether all those objects are still there.
+bool alive(const Tree& t);
+int traverse(const Tree& t, visitproc visit, void* arg);
 
 // The same object, or an equal number (a float by its bits), string, tuple or the like.
 bool same_value(PyObject* a, PyObject* b);

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import types
+import weakref
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
@@ -21,6 +22,17 @@ _MAX_NOTES = 32
 def is_recording() -> bool:
     """True while a function is being recorded."""
     return _C._jit_recording()
+
+
+def _forget_dead(compiled: Compiled) -> Callable[[Any], None]:
+    """A callback that drops the recordings an object was an argument of: the `self` of a method, most often."""
+    alive = weakref.ref(compiled)
+
+    def died(_: Any) -> None:
+        if (owner := alive()) is not None:
+            owner._entries[:] = [entry for entry in owner._entries if _C._jit_alive(entry[0])]
+
+    return died
 
 
 class Compiled:
@@ -84,6 +96,7 @@ class Compiled:
             self._eager = True
             self._note(f"runs eagerly from now on: the last {2 * MAX_RECORDINGS} calls all had to be recorded again")
             return result
+        _C._jit_watch(entry[0], _forget_dead(self))
         self._entries.insert(0, entry)
         del self._entries[MAX_RECORDINGS:]
         return result

@@ -1,0 +1,59 @@
+// One captured call: its graph, and the guards that decide whether it may be replayed.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "jit/graph.h"
+#include "python/jit_state.h"
+#include "python/jit_tree.h"
+
+namespace deepseek::python {
+
+// --- what must be as it was when the call was recorded
+
+struct TensorGuard {
+  DType dtype;
+  Dims sizes, strides;
+  bool requires_grad, leaf, inference;
+  size_t same_cell, same_storage;  // the first tensor that is this one, or shares its memory
+};
+
+struct ModeGuard {
+  bool grad = mode().grad, inference = mode().inference, autocast = mode().autocast;
+  DType autocast_dtype = mode().autocast_dtype, default_type = default_dtype();
+  bool operator==(const ModeGuard&) const = default;
+};
+
+struct CapturedGuard {
+  int32_t slot;
+  TensorGuard guard;
+};
+
+struct Entry {
+  jit::Graph graph;
+  Tree args, kwargs, result;
+  std::vector<TensorGuard> inputs;
+  std::vector<CapturedGuard> captured;  // in the order of the graph's, without constants, which nobody can change
+  ModeGuard modes;
+  pybind11::object passes;  // names of those that are still to run; null when the graph is optimised
+  bool verify = false;
+  bool cleared = false;  // by the garbage collector
+
+  // Runs the function and writes down what it does. Returns why that cannot be replayed.
+  std::string record(State& state, PyObject* function, PyObject* args, PyObject* kwargs, pybind11::object& result);
+  // Optimises the graph. Not done for a first call: many captured functions are called once for each of their variants.
+  void prepare();
+  // Whether a call may be replayed; collects its tensors. `why`, where given, says what is in the way.
+  bool admits(PyObject* args, PyObject* kwargs, TensorList& tensors, std::string* why);
+
+  int traverse(visitproc visit, void* arg) const;
+  void clear();
+};
+
+// A Python object that owns the entry and takes part in garbage collection.
+PyObject* new_entry(std::unique_ptr<Entry> entry);
+Entry& entry_of(PyObject* o);
+void bind_jit_entry();
+
+}  // namespace deepseek::python

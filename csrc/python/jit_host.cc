@@ -1,0 +1,91 @@
+#include "python/jit_host.h"
+
+#include <algorithm>
+
+#include "jit/recording.h"
+
+namespace deepseek::python {
+
+namespace py = pybind11;
+
+namespace {
+
+class AutocastRestore {
+ public:
+  AutocastRestore() : on_(mode().autocast), dtype_(mode().autocast_dtype) {}
+  ~AutocastRestore() { mode().autocast = on_, mode().autocast_dtype = dtype_; }
+  AutocastRestore(const AutocastRestore&) = delete;
+
+ private:
+  bool on_;
+  DType dtype_;
+};
+
+// Whether a result says more than tensors and None do: only those are passed on when a call is replayed.
+bool holds_value(const Tree& t) {
+  if (t.kind == Tree::kValue || t.kind == Tree::kObject) return !t.value.is_none();
+  return std::ranges::any_of(t.children, holds_value);
+}
+
+}  // namespace
+
+PythonCall::PythonCall(PyObject* function, Tree args, Tree kwargs)
+    : function_(py::reinterpret_borrow<py::object>(function)),
+      args_(std::move(args)),
+      kwargs_(std::move(kwargs)),
+      autocast_(mode().autocast),
+      autocast_dtype_(mode().autocast_dtype) {}
+
+PythonCall::~PythonCall() {
+  const py::gil_scoped_acquire lock;
+  function_ = py::object();
+  args_ = kwargs_ = Tree();
+}
+
+std::string PythonCall::name() const {
+  const py::gil_scoped_acquire lock;
+  return py::getattr(function_, "__qualname__", py::str("a function")).cast<std::string>();
+}
+
+TensorList PythonCall::call(Inputs in) {
+  const py::gil_scoped_acquire lock;
+  const AutocastRestore restore;
+  mode().autocast = autocast_;
+  mode().autocast_dtype = autocast_dtype_;
+  const TensorList tensors(in);
+  size_t next = 0;
+  const auto args = py::reinterpret_steal<py::object>(checked(build(args_, tensors, next)));
+  const auto kwargs = py::reinterpret_steal<py::object>(checked(build(kwargs_, tensors, next)));
+  const auto result =
+      py::reinterpret_steal<py::object>(checked(PyObject_Call(function_.ptr(), args.ptr(), kwargs.ptr())));
+  TensorList out;
+  flatten(result.ptr(), out);
+  return out;
+}
+
+int PythonCall::traverse(visitproc visit, void* arg) const {
+  Py_VISIT(function_.ptr());
+  if (const int stop = python::traverse(args_, visit, arg)) return stop;
+  return python::traverse(kwargs_, visit, arg);
+}
+
+PyObject* jit_host(PyObject* function, PyObject* args, PyObject* kwargs) {
+  auto* recording = dynamic_cast<jit::Recording*>(mode().recorder);
+  DS_CHECK(recording, "jit: nothing is being recorded");
+  TensorList in, out;
+  Tree given = flatten(args, in), named = flatten(kwargs, in);
+  py::object result;
+  {
+    const RecorderPause pause;
+    result = py::reinterpret_steal<py::object>(checked(PyObject_Call(function, args, kwargs)));
+  }
+  if (holds_value(flatten(result.ptr(), out)))
+    recording->refuse("a function that runs on every replay returns something else than tensors and None");
+  TensorList after;
+  if (!match(given, args, after, nullptr) || !match(named, kwargs, after, nullptr))
+    recording->refuse("a function that runs on every replay changes a container it is given");
+  recording->record_host(Ref<jit::HostCall>(new PythonCall(function, std::move(given), std::move(named))), in, out);
+  return result.release().ptr();
+}
+
+}  // namespace deepseek::python
