@@ -1,10 +1,11 @@
-// The Tensor type: object life, attributes, operators. One cell is one Python object while that object lives; an object
+// The Tensor type: object life and attributes. One cell is one Python object while that object lives; an object
 // with attributes, weak references or a subclass survives (owned by its cell) as long as the cell does.
 #include "python/python.h"
 // After Python.h:
 #include <structmember.h>
 
 #include "autograd/engine.h"
+#include "python/tensor_operators.h"
 
 namespace deepseek::python {
 
@@ -379,157 +380,6 @@ PyMethodDef methods[] = {
     {nullptr, nullptr, 0, nullptr},
 };
 
-// --- operators
-
-// A tensor (borrowed) or a number as a tensor; undefined for anything else.
-class Operand {
- public:
-  explicit Operand(PyObject* o) : borrowed_(is_tensor(o)) {
-    if (borrowed_)
-      tensor_ = Tensor::borrow(object(o)->cell);
-    else if (is_number(o))
-      tensor_ = number_tensor(o);
-  }
-  ~Operand() {
-    if (borrowed_) tensor_.forget();
-  }
-  Operand(const Operand&) = delete;
-  operator const Tensor&() const { return tensor_; }
-  bool defined() const { return tensor_.defined(); }
-
- private:
-  Tensor tensor_;
-  bool borrowed_;
-};
-
-template <class F>
-PyObject* binary(PyObject* a, PyObject* b, F f) {
-  return guarded([&]() -> PyObject* {
-    const Operand x(a), y(b);
-    if (!x.defined() || !y.defined()) Py_RETURN_NOTIMPLEMENTED;
-    return wrap(f(x, y));
-  });
-}
-
-template <class F>
-PyObject* inplace(PyObject* self, PyObject* b, const OpDef& def, F make_op) {
-  return guarded([&]() -> PyObject* {
-    const Operand y(b);
-    if (!y.defined()) Py_RETURN_NOTIMPLEMENTED;
-    const Tensor in[] = {unwrap(self), y};
-    alignas(16) char op[kMaxOpBytes];
-    make_op(def, op);
-    dispatch_inplace(def, op, in);
-    Py_INCREF(self);
-    return self;
-  });
-}
-void default_op(const OpDef& def, char* op) { def.init(op); }
-
-#define DS_NB(slot, fn)                                                             \
-  PyObject* nb_##slot(PyObject* a, PyObject* b) {                                   \
-    return binary(a, b, [](const Tensor& x, const Tensor& y) { return fn(x, y); }); \
-  }
-#define DS_NB_INPLACE(slot, name)                  \
-  PyObject* nb_i##slot(PyObject* a, PyObject* b) { \
-    static const OpDef& def = *find_op(name);      \
-    return inplace(a, b, def, default_op);         \
-  }
-// clang-format off
-DS_NB(add, add)
-DS_NB(sub, sub)
-DS_NB(mul, mul)
-DS_NB(div, div)
-DS_NB(floordiv, floor_divide)
-DS_NB(mod, remainder)
-DS_NB(and, bitwise_and)
-DS_NB(or, bitwise_or)
-DS_NB(xor, bitwise_xor)
-DS_NB(lshift, bitwise_left_shift)
-DS_NB(rshift, bitwise_right_shift)
-DS_NB(matmul, matmul)
-DS_NB_INPLACE(add, "add")
-DS_NB_INPLACE(sub, "sub")
-DS_NB_INPLACE(mul, "mul")
-DS_NB_INPLACE(div, "div")
-DS_NB_INPLACE(floordiv, "floor_divide")
-DS_NB_INPLACE(mod, "remainder")
-DS_NB_INPLACE(and, "bitwise_and")
-DS_NB_INPLACE(or, "bitwise_or")
-DS_NB_INPLACE(xor, "bitwise_xor")
-DS_NB_INPLACE(lshift, "bitwise_left_shift")
-DS_NB_INPLACE(rshift, "bitwise_right_shift")
-DS_NB_INPLACE(pow2, "pow")
-// clang-format on
-PyObject* nb_pow(PyObject* a, PyObject* b, PyObject*) {
-  return binary(a, b, [](const Tensor& x, const Tensor& y) { return pow(x, y); });
-}
-PyObject* nb_ipow(PyObject* a, PyObject* b, PyObject*) { return nb_ipow2(a, b); }
-PyObject* nb_neg(PyObject* a) {
-  return guarded([&] { return wrap(neg(unwrap(a))); });
-}
-PyObject* nb_pos(PyObject* a) {
-  Py_INCREF(a);
-  return a;
-}
-PyObject* nb_abs(PyObject* a) {
-  return guarded([&] { return wrap(abs(unwrap(a))); });
-}
-PyObject* nb_invert(PyObject* a) {
-  return guarded([&] { return wrap(bitwise_not(unwrap(a))); });
-}
-int nb_bool(PyObject* self) {
-  return guarded([&]() -> int {
-    const Tensor t = unwrap(self);
-    DS_CHECK(t.numel() != 0, "Boolean value of Tensor with no values is ambiguous");
-    DS_CHECK(t.numel() == 1, "Boolean value of Tensor with more than one value is ambiguous");
-    return t.item().to_bool();
-  });
-}
-PyObject* nb_int(PyObject* self) {
-  return guarded([&]() -> PyObject* {
-    PyObject* value = checked(item(unwrap(self)));
-    PyObject* out = PyNumber_Long(value);
-    Py_DECREF(value);
-    return out;
-  });
-}
-PyObject* nb_float(PyObject* self) {
-  return guarded([&] { return PyFloat_FromDouble(unwrap(self).item().to_double()); });
-}
-PyObject* nb_index(PyObject* self) {
-  return guarded([&] {
-    const Tensor t = unwrap(self);
-    DS_CHECK_AS(TypeError, !is_floating(t.dtype()) && t.numel() == 1,
-                "only integer tensors of a single element can be converted to an index");
-    return PyLong_FromLongLong(t.item().to_int());
-  });
-}
-
-PyObject* richcompare(PyObject* a, PyObject* b, int op) {
-  if (!is_tensor(b) && !is_number(b)) {
-    if (op == Py_EQ) Py_RETURN_FALSE;  // as PyTorch: a tensor equals no other object
-    if (op == Py_NE) Py_RETURN_TRUE;
-    Py_RETURN_NOTIMPLEMENTED;
-  }
-  return binary(a, b, [op](const Tensor& x, const Tensor& y) {
-    switch (op) {
-      case Py_LT:
-        return lt(x, y);
-      case Py_LE:
-        return le(x, y);
-      case Py_EQ:
-        return eq(x, y);
-      case Py_NE:
-        return ne(x, y);
-      case Py_GT:
-        return gt(x, y);
-      default:
-        return ge(x, y);
-    }
-  });
-}
-
 Py_hash_t tensor_hash(PyObject* self) { return _Py_HashPointer(self); }
 
 Py_ssize_t tensor_len(PyObject* self) {
@@ -548,7 +398,7 @@ PyMemberDef members[] = {
 
 #define DS_SLOT(id, f) \
   { id, reinterpret_cast<void*>(f) }
-PyType_Slot slots[] = {
+const PyType_Slot slots[] = {
     DS_SLOT(Py_tp_new, tensor_new),
     DS_SLOT(Py_tp_dealloc, tensor_dealloc),
     DS_SLOT(Py_tp_finalize, tensor_finalize),
@@ -557,50 +407,12 @@ PyType_Slot slots[] = {
     DS_SLOT(Py_tp_getset, getters),
     DS_SLOT(Py_tp_methods, methods),
     DS_SLOT(Py_tp_members, members),
-    DS_SLOT(Py_tp_richcompare, richcompare),
     DS_SLOT(Py_tp_hash, tensor_hash),
     DS_SLOT(Py_mp_length, tensor_len),
     DS_SLOT(Py_mp_subscript, tensor_getitem),
     DS_SLOT(Py_mp_ass_subscript, tensor_setitem),
-    DS_SLOT(Py_nb_add, nb_add),
-    DS_SLOT(Py_nb_subtract, nb_sub),
-    DS_SLOT(Py_nb_multiply, nb_mul),
-    DS_SLOT(Py_nb_true_divide, nb_div),
-    DS_SLOT(Py_nb_floor_divide, nb_floordiv),
-    DS_SLOT(Py_nb_remainder, nb_mod),
-    DS_SLOT(Py_nb_power, nb_pow),
-    DS_SLOT(Py_nb_matrix_multiply, nb_matmul),
-    DS_SLOT(Py_nb_and, nb_and),
-    DS_SLOT(Py_nb_or, nb_or),
-    DS_SLOT(Py_nb_xor, nb_xor),
-    DS_SLOT(Py_nb_lshift, nb_lshift),
-    DS_SLOT(Py_nb_rshift, nb_rshift),
-    DS_SLOT(Py_nb_inplace_add, nb_iadd),
-    DS_SLOT(Py_nb_inplace_subtract, nb_isub),
-    DS_SLOT(Py_nb_inplace_multiply, nb_imul),
-    DS_SLOT(Py_nb_inplace_true_divide, nb_idiv),
-    DS_SLOT(Py_nb_inplace_floor_divide, nb_ifloordiv),
-    DS_SLOT(Py_nb_inplace_remainder, nb_imod),
-    DS_SLOT(Py_nb_inplace_power, nb_ipow),
-    DS_SLOT(Py_nb_inplace_and, nb_iand),
-    DS_SLOT(Py_nb_inplace_or, nb_ior),
-    DS_SLOT(Py_nb_inplace_xor, nb_ixor),
-    DS_SLOT(Py_nb_inplace_lshift, nb_ilshift),
-    DS_SLOT(Py_nb_inplace_rshift, nb_irshift),
-    DS_SLOT(Py_nb_negative, nb_neg),
-    DS_SLOT(Py_nb_positive, nb_pos),
-    DS_SLOT(Py_nb_absolute, nb_abs),
-    DS_SLOT(Py_nb_invert, nb_invert),
-    DS_SLOT(Py_nb_bool, nb_bool),
-    DS_SLOT(Py_nb_int, nb_int),
-    DS_SLOT(Py_nb_float, nb_float),
-    DS_SLOT(Py_nb_index, nb_index),
     {Py_tp_doc, const_cast<char*>("A multi-dimensional array on the CPU with automatic differentiation.")},
-    {0, nullptr},
 };
-PyType_Spec spec = {"deepseek.Tensor", sizeof(TensorObject), 0,
-                    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC, slots};
-
 }  // namespace
 
 PyObject* wrap_as(PyTypeObject* type, Tensor t) {
@@ -646,6 +458,11 @@ PyObject* wrap_list(const TensorList& list, bool as_tuple) {
 }
 
 void bind_tensor(pybind11::module_& m) {
+  std::vector<PyType_Slot> all(std::begin(slots), std::end(slots));
+  add_operators(all);
+  all.push_back({0, nullptr});
+  PyType_Spec spec = {"deepseek.Tensor", sizeof(TensorObject), 0,
+                      Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC, all.data()};
   tensor_type = reinterpret_cast<PyTypeObject*>(checked(PyType_FromSpec(&spec)));
   m.add_object("Tensor", reinterpret_cast<PyObject*>(tensor_type));
   host_hooks().release_object = release_owned_object;

@@ -1,7 +1,6 @@
 #include "runtime/allocator.h"
 
 #include <pthread.h>
-#include <sys/mman.h>
 
 #include <algorithm>
 #include <array>
@@ -14,27 +13,11 @@
 
 #include "base/check.h"
 #include "runtime/cgroup.h"
+#include "runtime/system_blocks.h"
 
 namespace deepseek {
 namespace {
 
-#if !defined(DEEPSEEK_ALLOCATOR_CACHES)
-#if defined(__SANITIZE_ADDRESS__)
-#define DEEPSEEK_ALLOCATOR_CACHES 0
-#else
-#define DEEPSEEK_ALLOCATOR_CACHES 1
-#endif
-#endif
-constexpr bool kCaches = DEEPSEEK_ALLOCATOR_CACHES;
-
-constexpr size_t kAlignment = 64;
-constexpr size_t kPage = 4096;
-// From here on blocks start at a page. malloc would put them 64 bytes further into a page each time, and then a
-// kernel's loads wait for its stores: the CPU compares the lowest 12 bits of addresses.
-constexpr size_t kPageAligned = size_t{16} << 10;
-constexpr size_t kSmall = size_t{1} << 20;  // the largest block of the thread-local lists
-constexpr size_t kHuge = size_t{4} << 20;   // from here on huge pages are asked for
-constexpr size_t kHugePage = size_t{2} << 20;
 constexpr size_t kChecked = size_t{64} << 20;   // from here on free memory is looked up before the system is asked
 constexpr size_t kMost = size_t{1} << 46;       // beyond any address space
 constexpr size_t kListBytes = size_t{2} << 20;  // what one list of a thread may hold,
@@ -71,41 +54,6 @@ struct OwnedCounter {
   void set(int64_t n) { value.store(n, std::memory_order_relaxed); }
   int64_t get() const { return value.load(std::memory_order_relaxed); }
 };
-
-// --- the system ---
-
-// Fresh pages that start at a multiple of `alignment`; null when there are none.
-void* map_pages(size_t bytes, size_t alignment) {
-  const size_t extra = alignment > kPage ? alignment : 0;
-  void* p = mmap(nullptr, bytes + extra, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (p == MAP_FAILED) return nullptr;
-  if (!extra) return p;
-  const auto start = reinterpret_cast<uintptr_t>(p);
-  const uintptr_t aligned = (start + alignment - 1) & ~(alignment - 1);
-  if (aligned > start) munmap(p, aligned - start);
-  if (const size_t tail = start + extra - aligned) munmap(reinterpret_cast<void*>(aligned + bytes), tail);
-  return reinterpret_cast<void*>(aligned);
-}
-
-bool is_mapped(size_t block_bytes) { return kCaches && block_bytes > kSmall; }
-
-void* system_allocate(size_t block_bytes) {
-  if (!is_mapped(block_bytes)) {
-    void* p = nullptr;
-    const size_t alignment = kCaches && block_bytes >= kPageAligned ? kPage : kAlignment;
-    return posix_memalign(&p, alignment, block_bytes) == 0 ? p : nullptr;
-  }
-  void* p = map_pages(block_bytes, block_bytes >= kHuge ? kHugePage : kPage);
-  if (p && block_bytes >= kHuge) madvise(p, block_bytes, MADV_HUGEPAGE);  // advice: failure changes speed only
-  return p;
-}
-
-void system_free(void* p, size_t block_bytes) {
-  if (is_mapped(block_bytes))
-    munmap(p, block_bytes);
-  else
-    std::free(p);
-}
 
 // --- caches ---
 

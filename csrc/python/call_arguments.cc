@@ -1,0 +1,275 @@
+#include "python/call_arguments.h"
+
+#include <algorithm>
+
+namespace deepseek::python {
+namespace {
+
+// Why an overload did not match; the last one is shown to the user.
+struct Mismatch {
+  std::string message;
+};
+
+Generator* generator_of(PyObject* o) {
+  if (o == Py_None) return nullptr;
+  return pybind11::handle(o).cast<Generator*>();
+}
+
+bool parse_tensor(PyObject* o, bool optional, Call& call) {
+  if (is_tensor(o)) {
+    call.add_input(o);
+  } else if (o == Py_None && optional) {
+    call.inputs.push_back(Tensor());
+  } else if (is_number(o)) {
+    call.inputs.push_back(number_tensor(o));
+  } else {
+    return false;
+  }
+  return true;
+}
+
+constexpr bool one_of(std::string_view name, std::initializer_list<std::string_view> names) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+// Whether PyTorch takes a number for this tensor: in the first place only where an operator may have one on its left
+// (2 ** x), elsewhere where it scales, bounds, fills or is compared. exp(1.0), eq(2, x) and maximum(x, 0) are mistakes.
+bool takes_number(const Schema& schema, const SchemaArg& a, const TensorList& before) {
+  const std::string_view op = schema.base, name = a.name;
+  if (op.starts_with("_") || one_of(op, {"bucketize", "lerp", "normal", "searchsorted", "where"})) return true;
+  const bool arithmetic = one_of(op, {"add", "sub", "mul", "div", "floor_divide"});
+  if (before.empty())
+    return arithmetic || one_of(op, {"pow", "remainder", "bitwise_and", "bitwise_or", "bitwise_xor",
+                                     "bitwise_left_shift", "bitwise_right_shift"});
+  if (before[0].defined() && before[0].cell()->wrapped_number) return arithmetic;
+  if (name == "other")
+    return !one_of(op, {"atan2", "fmax", "fmin", "hypot", "isclose", "logaddexp", "logical_and", "logical_or",
+                        "logical_xor", "matmul", "max", "maximum", "min", "minimum"});
+  return one_of(name, {"exponent", "max", "min", "p", "src", "value"});
+}
+
+// False when `o` is no list; an entry that is no tensor is returned in `wrong`. None stands for a dim left whole, in
+// lists of indices.
+bool parse_list(PyObject* o, bool indices, Call& call, PyObject*& wrong) {
+  if (!PyTuple_Check(o) && !PyList_Check(o)) return false;
+  PyObject** items = PySequence_Fast_ITEMS(o);
+  for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(o); ++i) {
+    wrong = is_tensor(items[i]) || (indices && items[i] == Py_None) ? nullptr : items[i];
+    if (wrong) return false;
+    // A list may be changed while the interpreter lock is released: its tensors are held.
+    call.inputs.push_back(items[i] == Py_None ? Tensor() : unwrap(items[i]));
+  }
+  return true;
+}
+
+template <class T>
+bool put(void* field, const T& v) {
+  *static_cast<T*>(field) = v;
+  return true;
+}
+
+bool parse_str(PyObject* o, Str& out) {
+  if (!PyUnicode_Check(o)) return false;
+  Py_ssize_t n;
+  const char* s = PyUnicode_AsUTF8AndSize(o, &n);
+  out = Str(std::string_view(s, n));
+  return true;
+}
+
+// Writes one attribute; false when the object has the wrong type.
+bool parse_field(ArgType kind, PyObject* o, void* field) {
+  const bool none = o == Py_None;
+  int64_t i;
+  Scalar s;
+  Dims d;
+  Str text;
+  switch (kind) {
+    case ArgType::kInt:
+      return to_int(o, i) && !PyBool_Check(o) && put<int64_t>(field, i);
+    case ArgType::kFloat:
+      return is_number(o) && to_scalar(o, s) && put<double>(field, s.to_double());
+    case ArgType::kBool:
+      if (!PyBool_Check(o) && !PyLong_Check(o)) return false;
+      return put<bool>(field, PyObject_IsTrue(o) == 1);
+    case ArgType::kScalar:
+      return to_scalar(o, s) && put(field, s);
+    case ArgType::kDims:
+      if (to_int(o, i) && !PyBool_Check(o)) return put(field, Dims{i});
+      return to_dims(o, d) && put(field, d);
+    case ArgType::kStr:
+      return parse_str(o, text) && put(field, text);
+    case ArgType::kOptInt:
+      return none ? put(field, Opt<int64_t>()) : to_int(o, i) && !PyBool_Check(o) && put(field, Opt<int64_t>(i));
+    case ArgType::kOptFloat:
+      return none ? put(field, Opt<double>())
+                  : is_number(o) && to_scalar(o, s) && put(field, Opt<double>(s.to_double()));
+    case ArgType::kOptBool:
+      return none ? put(field, Opt<bool>()) : PyBool_Check(o) && put(field, Opt<bool>(o == Py_True));
+    case ArgType::kOptScalar:
+      return none ? put(field, Opt<Scalar>()) : to_scalar(o, s) && put(field, Opt<Scalar>(s));
+    case ArgType::kOptDims:
+      if (none) return put(field, Opt<Dims>());
+      if (to_int(o, i) && !PyBool_Check(o)) return put(field, Opt<Dims>(Dims{i}));
+      return to_dims(o, d) && put(field, Opt<Dims>(d));
+    case ArgType::kOptStr:
+      return none ? put(field, Opt<Str>()) : parse_str(o, text) && put(field, Opt<Str>(text));
+    case ArgType::kOptDType:
+      if (none) return put(field, Opt<DType>());
+      if (!is_dtype(o) && !PyType_Check(o)) return false;
+      return put(field, Opt<DType>(unwrap_dtype(o)));
+    default:
+      return false;
+  }
+}
+
+// Old PyTorch names of the same argument (numpy's axis, sum(x, keepdims), …).
+const char* alias_of(const std::string& name) {
+  if (name == "dim") return "axis";
+  if (name == "keepdim") return "keepdims";
+  if (name == "input") return "self";
+  if (name == "size") return "shape";
+  return nullptr;
+}
+
+PyObject* find_keyword(PyObject* kwnames, PyObject* const* values, const char* name, uint64_t& used) {
+  if (!name) return nullptr;
+  const Py_ssize_t n = PyTuple_GET_SIZE(kwnames);
+  for (Py_ssize_t i = 0; i < n; ++i) {
+    if (PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(kwnames, i), name) != 0) continue;
+    used |= uint64_t{1} << i;
+    return values[i];
+  }
+  return nullptr;
+}
+
+bool parse(const OpDef& def, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames, Call& call, Mismatch& why) {
+  const Schema& schema = def.schema;
+  const auto refuse = [&](auto&&... parts) {
+    std::ostringstream os;
+    os << schema.base << "(): ";
+    (os << ... << parts);
+    why.message = os.str();
+    return false;
+  };
+  call.def = &def;
+  call.clear_inputs();
+  call.requires_grad = false;
+  def.init(call.op);
+  PyObject* const* kwvalues = args + nargs;
+  const Py_ssize_t nkw = kwnames ? PyTuple_GET_SIZE(kwnames) : 0;
+  uint64_t used = 0;
+  Py_ssize_t next = 0;
+  for (const SchemaArg& a : schema.args) {
+    PyObject* value = nullptr;
+    if (!a.keyword_only && next < nargs) {
+      // x.view(2, 3): loose integers stand for the list.
+      if (a.varargs && (nargs - next > 1 || PyIndex_Check(args[next])) && !PyTuple_Check(args[next]) &&
+          !PyList_Check(args[next])) {
+        Dims d;
+        while (next < nargs) {
+          int64_t v;
+          if (PyBool_Check(args[next]) || !to_int(args[next], v))
+            return refuse("argument '", a.name, "' must be tuple of ints, but found element of type ",
+                          Py_TYPE(args[next])->tp_name);
+          d.push_back(v);
+          ++next;
+        }
+        put(call.op + def.fields[a.slot].offset, d);
+        continue;
+      }
+      value = args[next++];
+    } else if (nkw) {
+      value = find_keyword(kwnames, kwvalues, a.name.c_str(), used);
+      if (!value) value = find_keyword(kwnames, kwvalues, alias_of(a.name), used);
+    }
+    if (!value) {
+      if (a.varargs && next >= nargs && a.kind == ArgType::kDims && !a.has_default && nkw == 0 &&
+          schema.args.size() > 1 && schema.args[0].kind != ArgType::kTensor) {
+        return refuse("missing required argument '", a.name, "'");
+      }
+      if (!a.has_default && a.kind != ArgType::kGenerator && a.kind != ArgType::kDevice &&
+          !(a.kind == ArgType::kOptDType))
+        return refuse("missing 1 required positional argument: \"", a.name, "\"; the signature is ", def.info->schema);
+      if (a.kind == ArgType::kTensor || a.kind == ArgType::kGenerator)
+        call.inputs.push_back(a.kind == ArgType::kTensor && a.default_text != "None"
+                                  ? Tensor::wrapped(Scalar(std::stod(a.default_text)))
+                                  : Tensor());
+      continue;
+    }
+    bool ok = true;
+    PyObject* wrong = nullptr;  // an entry of a list
+    switch (a.kind) {
+      case ArgType::kTensor:
+        ok = (is_tensor(value) || value == Py_None || takes_number(schema, a, call.inputs)) &&
+             parse_tensor(value, a.optional_tensor, call);
+        break;
+      case ArgType::kTensorList:
+        ok = parse_list(value, a.name == "indices", call, wrong);
+        break;
+      case ArgType::kGenerator:
+        call.generator = generator_of(value);
+        call.inputs.push_back(Tensor());
+        break;
+      case ArgType::kDevice:
+        check_device(value);
+        break;
+      default:
+        if (a.slot < 0)
+          call.requires_grad = PyObject_IsTrue(value) == 1;
+        else
+          ok = parse_field(a.kind, value, call.op + def.fields[a.slot].offset);
+    }
+    if (wrong)
+      return refuse("argument '", a.name, "' must be a list of Tensors, but one of them is of type ",
+                    Py_TYPE(wrong)->tp_name);
+    if (!ok) return refuse("argument '", a.name, "' must be ", a.type, ", not ", Py_TYPE(value)->tp_name);
+  }
+  if (next < nargs) {
+    const auto positional =
+        std::count_if(schema.args.begin(), schema.args.end(), [](const SchemaArg& a) { return !a.keyword_only; });
+    return refuse("takes ", positional, " positional arguments but ", nargs, " were given; the signature is ",
+                  def.info->schema);
+  }
+  for (Py_ssize_t i = 0; i < nkw; ++i) {
+    if (used >> i & 1) continue;
+    PyObject* name = PyTuple_GET_ITEM(kwnames, i);
+    if (PyUnicode_CompareWithASCIIString(name, "out") == 0) {
+      call.out = kwvalues[i];
+      continue;
+    }
+    // Accepted for scripts that pass them; there is one layout and no pinned memory here.
+    if (PyUnicode_CompareWithASCIIString(name, "layout") == 0 ||
+        PyUnicode_CompareWithASCIIString(name, "pin_memory") == 0 ||
+        PyUnicode_CompareWithASCIIString(name, "memory_format") == 0 ||
+        PyUnicode_CompareWithASCIIString(name, "non_blocking") == 0)
+      continue;
+    return refuse("got an unexpected keyword argument '", PyUnicode_AsUTF8(name), "'; the signature is ", schema.name,
+                  def.info->schema + schema.name.size());
+  }
+  return true;
+}
+
+[[noreturn, gnu::cold]] void refuse_call(const std::vector<const OpDef*>& overloads, PyObject* const* args,
+                                         Py_ssize_t nargs, PyObject* kwnames, Call& call) {
+  Mismatch why;
+  std::string all;
+  for (const OpDef* def : overloads) {
+    parse(*def, args, nargs, kwnames, call, why);
+    all += std::string("\n  ") + def->info->schema + ": " + why.message;
+  }
+  if (overloads.size() == 1) fail<TypeError>(why.message);
+  fail<TypeError>(overloads[0]->schema.base,
+                  "() received an invalid combination of arguments. The overloads are:", all);
+}
+
+}  // namespace
+
+void select_overload(const std::vector<const OpDef*>& overloads, PyObject* const* args, Py_ssize_t nargs,
+                     PyObject* kwnames, Call& call) {
+  Mismatch why;
+  for (const OpDef* def : overloads)
+    if (parse(*def, args, nargs, kwnames, call, why)) return;
+  refuse_call(overloads, args, nargs, kwnames, call);
+}
+
+}  // namespace deepseek::python

@@ -1,0 +1,13 @@
+// What Python's operators do with a Tensor: arithmetic, comparisons, bool(), int(), float() and use as an index.
+#pragma once
+
+#include <vector>
+
+#include "python/python.h"
+
+namespace deepseek::python {
+
+// Adds the type's slots for them.
+void add_operators(std::vector<PyType_Slot>& slots);
+
+}  // namespace deepseek::python
