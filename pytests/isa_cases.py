@@ -79,6 +79,30 @@ def dequantized_linear(x: Any, bias: Any, kind: str, block: int) -> Any:
     return deepseek.nn.functional.linear(x, weight, bias)
 
 
+def quantized_stack(w: Any, kind: str, block: int) -> list[Any]:
+    codes, scales, zeros = _C._quantize(w.float(), kind, block)
+    return [codes, scales, zeros if kind == "int4_zero" else None]
+
+
+def qmoe(x: Any, gate: Any, up: Any, down: Any, ids: Any, weights: Any, kind: str, block: int) -> Any:
+    stacks = [part for w in (gate, up, down) for part in quantized_stack(w, kind, block)]
+    return _C._qmoe(x, *stacks, ids, weights, kind, block, kind, block)
+
+
+def qmoe_by_loop(x: Any, gate: Any, up: Any, down: Any, ids: Any, weights: Any, kind: str, block: int) -> Any:
+    """One token and one of its experts at a time, in float32."""
+    stacks = [quantized_stack(w, kind, block) for w in (gate, up, down)]
+    rows = []
+    for t, k in np.ndindex(*ids.shape):
+        at = int(ids[t, k])
+        one = [[part if part is None else part[at] for part in stack] for stack in stacks]
+        a, b = (_C._qlinear(x[t : t + 1].float(), *parts, None, kind, block) for parts in one[:2])
+        hidden = deepseek.nn.functional.swiglu(a, b)
+        rows.append(_C._qlinear(hidden, *one[2], None, kind, block)[0] * weights[t, k].float())
+    by_slot = deepseek.stack(rows).reshape(*ids.shape, -1).unbind(1)
+    return sum(by_slot[1:], by_slot[0]).to(x.dtype)
+
+
 def spread_codes(x: Any) -> Any:
     """Whole numbers in [-127, 127] of a tensor's shape."""
     return (deepseek.arange(x.numel()).reshape(x.shape) * 89) % 255 - 127
@@ -119,18 +143,24 @@ def composite_rope_of_columns(x: Any, cos: Any, sin: Any) -> Any:
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     f.__name__: f
-    for f in (adamw, sgd, integer_matmul, qlinear, index_scores_int8, transposed, streamed, rope_of_columns)
+    for f in (adamw, sgd, integer_matmul, qlinear, index_scores_int8, transposed, streamed, rope_of_columns, qmoe)
 }
 REFERENCES: dict[str, Callable[..., Any]] = {
     "integer_matmul": whole_matmul,
     "qlinear": dequantized_linear,
+    "qmoe": qmoe_by_loop,
     "rope_of_columns": composite_rope_of_columns,
     "index_scores_int8": whole_index_scores,
 }
 
 
-def experts(count: int, hidden: int, dim: int, hi: float = 2.0) -> list[Any]:
-    return [T(count, *shape, lo=-hi, hi=hi) for shape in ((hidden, dim), (hidden, dim), (dim, hidden))]
+def experts(count: int, hidden: int, dim: int, hi: float = 2.0, grad: bool = True) -> list[Any]:
+    return [T(count, *shape, lo=-hi, hi=hi, grad=grad) for shape in ((hidden, dim), (hidden, dim), (dim, hidden))]
+
+
+def quantized_experts(tokens: int, dim: int, hidden: int, kind: str, block: int) -> Sample:
+    weights = experts(3, hidden, dim, hi=0.3, grad=False)
+    return S(T(tokens, dim, grad=False), *weights, I(tokens, 2, hi=3), T(tokens, 2, grad=False), kind, block)
 
 
 # --- the cases ------------------------------------------------------------------------------------------------------
@@ -150,6 +180,7 @@ def C(name: str, sample: Sample, routes: str, tol: float = 1.0) -> Case:
 
 
 QGEMM = "qgemm qgemm.pack quantize dequantize"
+QMOE = "moe.int8 qgemm qgemm.pack"
 NORM = "norm.forward norm.backward"
 SOFTMAX = "softmax.forward softmax.backward"
 ATTENTION = "attention attention_backward"
@@ -177,6 +208,10 @@ CASES = [
     C("qlinear", S(T(23, 67), T(19), "int4", 64), QGEMM),
     C("qlinear", S(T(4, 67), T(19), "int4_zero", 128), QGEMM),
     C("qlinear", S(T(5, 67), T(19), "fp8", 128), "qgemm.fp8"),
+    C("qmoe", quantized_experts(9, 67, 33, "int8", 0), QMOE, 4),
+    C("qmoe", quantized_experts(31, 67, 33, "int4", 32), QMOE, 4),
+    C("qmoe", quantized_experts(9, 67, 33, "int4_zero", 64), QMOE, 4),
+    C("qmoe", quantized_experts(9, 67, 33, "fp8", 128), "moe.fp8", 4),
     # rows
     C("softmax", S(T(37, 129), 1), f"{SOFTMAX} lines"),
     C("softmax", S(T(129, 37), 0), f"{SOFTMAX} columns"),

@@ -203,7 +203,7 @@ TEST(Qgemm, Avx2AndVnniTilesAgree) {
   if (!cpu_features().avx512_vnni) GTEST_SKIP() << "no AVX-512 VNNI";
   std::mt19937 engine(11);
   for (const QuantCase& c : integer_cases())
-    for (int64_t rows = 1; rows <= kTileRows; ++rows) {
+    for (int64_t rows = 1; rows <= kQTileRows; ++rows) {
       QuantArray q(c, 16, 230);
       randomize(q, static_cast<uint32_t>(rows), rows % 2);
       const Packing p(q.m);

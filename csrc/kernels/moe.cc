@@ -9,12 +9,6 @@
 
 namespace deepseek::kernels {
 
-int64_t longest_unit(const std::vector<ExpertUnit>& units) {
-  int64_t rows = 0;
-  for (const ExpertUnit& u : units) rows = std::max(rows, u.rows);
-  return rows;
-}
-
 // --- rows times a matrix an expert
 
 void add_projection_units(std::vector<ExpertUnit>& units, int job, const MoeJob& j, const Projection& p) {
@@ -27,7 +21,7 @@ void ProjectionWorker::operator()(const ExpertUnit& u) {
   for (const Projection::Part& part : p_.parts) {
     const char* rows = static_cast<const char*>(part.rows) + u.row0 * p_.k * job_.size;
     scratch_.load_rows({rows, p_.k, 1}, u.rows, p_.k, static_cast<int64_t>(parts.size()));
-    parts.push_back(expert_matrix(part.weight, u.expert, part.transposed));
+    parts.push_back(part.of(u.expert, job_.in.input.dtype));
   }
   const int64_t bytes = job_.sum_bytes();
   const auto store = [&](int64_t row, const char* sums, int64_t c0, int64_t columns) {
@@ -35,16 +29,6 @@ void ProjectionWorker::operator()(const ExpertUnit& u) {
     std::memcpy(p_.to + (pair * p_.n + c0) * bytes, sums, static_cast<size_t>(columns * bytes));
   };
   multiply_unit(job_, scratch_, u, {parts.data(), parts.size()}, store);
-}
-
-void combine_slots(const MoeJob& j, const char* pair_rows, const void* weights, void* to) {
-  const int64_t n = j.in.dim(), slots = j.rows.slots, bytes = j.sum_bytes();
-  parallel_for(j.in.tokens(), grain_for(slots * n * bytes), [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t)
-      j.row.combine(pair_rows + t * slots * n * bytes, n,
-                    weights ? static_cast<const char*>(weights) + t * slots * bytes : nullptr, slots, n,
-                    static_cast<char*>(to) + t * n * j.size);
-  });
 }
 
 // --- hidden activations: gate and up in one tile, half a panel each
@@ -68,10 +52,16 @@ class HiddenWorker {
   }
 
  private:
+  ExpertMatrix matrix(const View& weight, const QuantMatrix* codes, int64_t e) const {
+    return codes ? quantized_matrix(*codes, e, job_.in.input.dtype) : expert_matrix(weight, e, true);
+  }
+
   void panel(const ExpertUnit& u, int64_t c0, int64_t next) {
     const int64_t k = job_.in.dim(), f = job_.in.hidden(), columns = std::min(half_, f - c0), width = job_.kernel.width;
-    const ExpertMatrix gate = expert_matrix(job_.in.gate, u.expert, true),
-                       up = expert_matrix(job_.in.up, u.expert, true);
+    const ExpertMatrix gate = matrix(job_.in.gate, job_.in.codes.gate, u.expert),
+                       up = matrix(job_.in.up, job_.in.codes.up, u.expert);
+    const GroupMatrix gate_columns = scratch_.columns_of(gate, c0, columns),
+                      up_columns = scratch_.columns_of(up, c0, columns, 1);
     Ahead ahead = gate.columns_ahead(next, std::min(half_, f - next));
     const Ahead ahead_up = up.columns_ahead(next, std::min(half_, f - next));
     const char *stream = nullptr, *stream_up = nullptr;
@@ -83,8 +73,8 @@ class HiddenWorker {
       ahead.run_step = ahead_up.data - ahead.data;
     }
     scratch_.by_columns(u.rows, k, ahead, [&](int64_t k0, int64_t count, char* to) {
-      job_.kernel.pack(gate.m, k0, count, c0, columns, half_, to, width, &stream);
-      job_.kernel.pack(up.m, k0, count, c0, columns, half_, to + half_ * job_.kernel.element, width, &stream_up);
+      job_.kernel.pack(gate_columns, k0, count, 0, columns, half_, to, width, &stream);
+      job_.kernel.pack(up_columns, k0, count, 0, columns, half_, to + half_ * job_.kernel.element, width, &stream_up);
     });
     for (int64_t r = 0; r < u.rows; ++r) {
       const char* sums = scratch_.sums_of(0, r);
@@ -105,6 +95,7 @@ class HiddenWorker {
 
 void moe_forward(const MoeInputs& in, const ExpertRows& rows, void* out, void* gate_rows, void* up_rows) {
   const MoeJob job{in, rows};
+  if (in.codes.gate) count_route(Route::kMoeFp8);
   const int64_t f = in.hidden(), half = job.kernel.width / 2;
   Buffer hidden(static_cast<size_t>(rows.rows() * f * job.size));
   const Hidden to{static_cast<char*>(gate_rows), static_cast<char*>(up_rows), hidden.as<char>()};
@@ -114,12 +105,12 @@ void moe_forward(const MoeInputs& in, const ExpertRows& rows, void* out, void* g
   run_units(units, [&] { return HiddenWorker(job, to, longest_unit(units)); });
 
   Buffer pair_rows(static_cast<size_t>(rows.rows() * in.dim() * job.sum_bytes()));
-  const Projection down{f, in.dim(), {{hidden.as<char>(), in.down, true}}, pair_rows.as<char>()};
+  const Projection down{f, in.dim(), {{hidden.as<char>(), in.down, true, in.codes.down}}, pair_rows.as<char>()};
   units.clear();
   add_projection_units(units, 0, job, down);
   sort_by_cost(units);
   run_units(units, [&] { return ProjectionWorker(job, down, longest_unit(units)); });
-  combine_slots(job, pair_rows.as<char>(), in.weights, out);
+  combine_slots({in.input.dtype, in.tokens(), rows.slots, in.dim()}, pair_rows.as<char>(), in.weights, out);
 }
 
 }  // namespace deepseek::kernels

@@ -7,14 +7,22 @@
 
 #include "base/view.h"
 #include "kernels/moe_plan.h"
+#include "kernels/quant_format.h"
 
 namespace deepseek::kernels {
 
+// Stacks of low-bit weights (quant_format.h), all three or none.
+struct MoeCodes {
+  const QuantMatrix *gate = nullptr, *up = nullptr, *down = nullptr;
+};
+
 // input [T, D], gate and up [E, F, D], down [E, D, F], all of one dtype with any strides; weights [T, S] contiguous in
-// the type of sums (float, double for float64).
+// the type of sums (float, double for float64). With codes, only the sizes of gate, up and down are read: weights are
+// dequantized to the input's dtype (float32, bfloat16) a panel at a time. The forward pass alone takes codes.
 struct MoeInputs {
   View input, gate, up, down;
   const void* weights;
+  MoeCodes codes = {};
 
   int64_t tokens() const { return input.sizes[0]; }
   int64_t dim() const { return input.sizes[1]; }

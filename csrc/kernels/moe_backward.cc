@@ -219,7 +219,9 @@ void remaining_gradients(const Backward& b) {
   if (b.to.down) whole(kDown, d, f, 1);
   sort_by_cost(units);
   run_units(units, [&] { return BackwardWorker(j, input, gate_up, down, longest_unit(units)); });
-  if (b.to.input) combine_slots(j, pair_rows.as<char>(), nullptr, b.to.input);
+  if (b.to.input)
+    combine_slots({j.in.input.dtype, j.in.tokens(), j.rows.slots, j.in.dim()}, pair_rows.as<char>(), nullptr,
+                  b.to.input);
 }
 
 }  // namespace

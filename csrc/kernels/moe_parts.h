@@ -27,17 +27,24 @@ inline ExpertMatrix expert_matrix(const View& weight, int64_t e, bool transposed
   return {{weight.at(e * weight.strides[0]), weight.strides[k], weight.strides[n]},
           weight.sizes[k],
           weight.sizes[n],
-          size_of(weight.dtype)};
+          size_of(weight.dtype),
+          weight.dtype};
 }
-
-int64_t longest_unit(const std::vector<ExpertUnit>& units);
+inline ExpertMatrix quantized_matrix(const QuantMatrix& stack, int64_t e, DType dtype) {
+  return {{nullptr, 1, stack.k}, stack.k, stack.n, size_of(dtype), dtype, &stack, e};
+}
 
 // Sorted rows [rows, k] times a matrix an expert; the result of a row lies at its pair's place. Parts are summed.
 struct Projection {
   struct Part {
     const void* rows;
     View weight;
-    bool transposed;  // weight is [E, n, k], else [E, k, n]
+    bool transposed;                     // weight is [E, n, k], else [E, k, n]
+    const QuantMatrix* codes = nullptr;  // [n, k] of each expert, in place of weight
+
+    ExpertMatrix of(int64_t e, DType dtype) const {
+      return codes ? quantized_matrix(*codes, e, dtype) : expert_matrix(weight, e, transposed);
+    }
   };
   int64_t k, n;
   std::vector<Part> parts;
@@ -66,8 +73,9 @@ void multiply_unit(const MoeJob& job, MoeScratch& scratch, const ExpertUnit& u, 
       const ExpertMatrix& m = parts[i];
       const Ahead next = m.columns_ahead(c0 + width, std::min(width, end - c0 - width));
       const char* stream = u.rows <= kMoeStreamRows ? next.data : nullptr;
+      const GroupMatrix columns = scratch.columns_of(m, c0, std::min(width, end - c0));
       const auto pack = [&](int64_t k0, int64_t k, char* to) {
-        job.kernel.pack(m.m, k0, k, c0, std::min(width, end - c0), width, to, width, &stream);
+        job.kernel.pack(columns, k0, k, 0, std::min(width, end - c0), width, to, width, &stream);
       };
       scratch.by_columns(u.rows, m.k, stream ? Ahead{} : next, pack, static_cast<int64_t>(i));
     }
@@ -86,8 +94,5 @@ class ProjectionWorker {
   const Projection& p_;
   MoeScratch scratch_;
 };
-
-// to[t] = sum over slots of pair_rows[t, s] * weights[t, s] (null: ones), rounded.
-void combine_slots(const MoeJob& j, const char* pair_rows, const void* weights, void* to);
 
 }  // namespace deepseek::kernels

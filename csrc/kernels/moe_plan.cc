@@ -63,4 +63,10 @@ void sort_by_cost(std::vector<ExpertUnit>& units) {
   std::stable_sort(units.begin(), units.end(), [](const auto& a, const auto& b) { return a.cost > b.cost; });
 }
 
+int64_t longest_unit(const std::vector<ExpertUnit>& units) {
+  int64_t rows = 0;
+  for (const ExpertUnit& u : units) rows = std::max(rows, u.rows);
+  return rows;
+}
+
 }  // namespace deepseek::kernels

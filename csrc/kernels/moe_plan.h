@@ -41,6 +41,7 @@ struct UnitRule {
 void add_units(std::vector<ExpertUnit>& units, int job, const ExpertRows& rows, const UnitRule& rule);
 // The largest first; equals in the order they were added.
 void sort_by_cost(std::vector<ExpertUnit>& units);
+int64_t longest_unit(const std::vector<ExpertUnit>& units);  // rows of it
 
 // Threads take the next unit when they are done with one. make() gives a thread its own worker, called with units.
 template <class Make>

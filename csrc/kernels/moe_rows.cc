@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "runtime/parallel.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/moe_rows.cc"
@@ -53,19 +54,29 @@ HWY_INLINE hn::Vec<D> rounded(D d, hn::Vec<D> v) {
   }
 }
 
-template <class S, class T>
-void swiglu_row(const SwigluRow& r, int64_t n) {
+template <class S, class T, class Sum>
+HWY_INLINE void swiglu_of(const SwigluRow& r, int64_t n, Sum&& sum) {
   const Sums<T> d;
   const int64_t lanes = hn::Lanes(d);
   const T *gate_sum = static_cast<const T*>(r.gate_sum), *up_sum = static_cast<const T*>(r.up_sum);
   for (int64_t i = 0; i < n; i += lanes) {
     const int64_t count = n - i;
-    const auto g = rounded<S>(d, load_part(d, gate_sum + i, count));
-    const auto u = rounded<S>(d, load_part(d, up_sum + i, count));
+    const auto g = rounded<S>(d, sum(load_part(d, gate_sum + i, count)));
+    const auto u = rounded<S>(d, sum(load_part(d, up_sum + i, count)));
     if (r.gate) store_part(d, g, static_cast<S*>(r.gate) + i, count);
     if (r.up) store_part(d, u, static_cast<S*>(r.up) + i, count);
     store_part(d, hn::Mul(hn::Mul(g, Sigmoid(d, g)), u), static_cast<S*>(r.hidden) + i, count);
   }
+}
+template <class S, class T>
+void swiglu_row(const SwigluRow& r, int64_t n) {
+  swiglu_of<S, T>(r, n, [](auto v) HWY_ATTR { return v; });
+}
+// As qgemm stores a sum without a bias: fma(sum, scale, 0), which has no -0.
+template <class S>
+void scaled_swiglu_row(const SwigluRow& r, float scale, int64_t n) {
+  const Sums<float> d;
+  swiglu_of<S, float>(r, n, [&](auto v) HWY_ATTR { return hn::MulAdd(v, hn::Set(d, scale), hn::Zero(d)); });
 }
 
 template <class S, class T>
@@ -108,7 +119,9 @@ void combine_rows(const void* rows, int64_t row, const void* weights, int64_t sl
 
 template <class S, class T>
 MoeRowKernel kernel_of() {
-  return {&swiglu_row<S, T>, &swiglu_backward_row<S, T>, &combine_rows<S, T>};
+  MoeRowKernel kernel{&swiglu_row<S, T>, nullptr, &swiglu_backward_row<S, T>, &combine_rows<S, T>};
+  if constexpr (std::is_same_v<T, float>) kernel.scaled_swiglu = &scaled_swiglu_row<S>;
+  return kernel;
 }
 
 MoeRowKernel GetMoeRowKernel(DType dtype) {
@@ -134,6 +147,18 @@ HWY_EXPORT(GetMoeRowKernel);
 MoeRowKernel moe_row_kernel(DType dtype) {
   DS_CHECK_AS(TypeError, is_floating(dtype) && !is_float8(dtype), "moe: no kernel for ", dtype);
   return HWY_DYNAMIC_DISPATCH(GetMoeRowKernel)(dtype);
+}
+
+void combine_slots(const SlotSums& s, const void* pair_rows, const void* weights, void* to) {
+  const MoeRowKernel kernel = moe_row_kernel(s.dtype);
+  const int64_t bytes = s.dtype == DType::kFloat64 ? 8 : 4, size = size_of(s.dtype);
+  const auto* rows = static_cast<const char*>(pair_rows);
+  const auto* factors = static_cast<const char*>(weights);
+  parallel_for(s.tokens, grain_for(s.slots * s.n * bytes), [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t)
+      kernel.combine(rows + t * s.slots * s.n * bytes, s.n, factors ? factors + t * s.slots * bytes : nullptr, s.slots,
+                     s.n, static_cast<char*>(to) + t * s.n * size);
+  });
 }
 
 }  // namespace deepseek::kernels

@@ -25,11 +25,20 @@ struct SwigluBackwardRow {
 
 struct MoeRowKernel {
   void (*swiglu)(const SwigluRow& r, int64_t n);
+  void (*scaled_swiglu)(const SwigluRow& r, float scale, int64_t n);  // of both sums times scale; not for float64
   void (*swiglu_backward)(const SwigluBackwardRow& r, const void* weight, int64_t n);  // weight: one sum
   // to[i] = sum over s < slots of rows[s * row + i] * weights[s], in order of s; weights may be null (ones).
   void (*combine)(const void* rows, int64_t row, const void* weights, int64_t slots, int64_t n, void* to);
 };
 
 MoeRowKernel moe_row_kernel(DType dtype);
+
+// to[t] = sum over slots of pair_rows[t, s] * weights[t, s] (null: ones), rounded to dtype; n numbers each. Over
+// threads.
+struct SlotSums {
+  DType dtype;
+  int64_t tokens, slots, n;
+};
+void combine_slots(const SlotSums& s, const void* pair_rows, const void* weights, void* to);
 
 }  // namespace deepseek::kernels

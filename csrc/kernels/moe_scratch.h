@@ -3,10 +3,12 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 
 #include "kernels/grouped_gemm.h"
 #include "kernels/matmul_plain.h"
 #include "kernels/moe_plan.h"
+#include "kernels/quantize.h"
 #include "kernels/routes.h"
 #include "runtime/allocator.h"
 
@@ -22,14 +24,19 @@ inline constexpr int64_t kMoeStreamRows = 18;  // up to here packing prefetches 
 struct ExpertMatrix {
   GroupMatrix m;
   int64_t k, n, size;  // bytes of a value
+  DType dtype;
+  const QuantMatrix* stack = nullptr;  // low-bit codes of the matrices, which m does not point to, and
+  int64_t expert = 0;                  // which of them this is
 
-  bool by_columns() const { return m.row == 1 && m.col != 1; }  // columns are contiguous: a panel is one stretch
+  bool by_columns() const {
+    return stack || (m.row == 1 && m.col != 1);
+  }  // columns are contiguous: one stretch a panel
   const char* at(int64_t r, int64_t c) const {
     return static_cast<const char*>(m.data) + (r * m.row + c * m.col) * size;
   }
   // Lines of whole columns [c0, c0 + columns).
   Ahead columns_ahead(int64_t c0, int64_t columns) const {
-    if (columns <= 0 || m.col != k) return {};
+    if (columns <= 0 || m.col != k || stack) return {};
     return {at(0, c0), 64, columns * k * size / 64, 1, 0};
   }
   // Lines of rows [r0, r0 + rows) in columns [c0, c0 + columns).
@@ -61,6 +68,16 @@ class MoeScratch {
 
   void load_rows(const GroupMatrix& m, int64_t rows, int64_t k, int64_t part = 0) {
     kernel_.load_rows(m, rows, k, left(part), left_row_);
+  }
+
+  // Columns [c0, c0 + columns) of m as a matrix of their own: where they are, or dequantized in a part of the scratch.
+  GroupMatrix columns_of(const ExpertMatrix& m, int64_t c0, int64_t columns, int64_t part = 0) {
+    if (!m.stack) return {m.at(0, c0), m.m.row, m.m.col};
+    const size_t bytes = static_cast<size_t>(kernel_.width * m.k * m.size);
+    if (!columns_) columns_.emplace(2 * bytes);
+    char* to = columns_->as<char>() + static_cast<size_t>(part) * bytes;
+    dequantize_rows(m.stack->of_stack(m.expert), c0, c0 + columns, m.dtype, to);
+    return {to, 1, m.k};
   }
 
   // Panel 0 = the loaded rows times one panel. pack(k0, k, to) makes values [k0, k0 + k) of that.
@@ -144,6 +161,7 @@ class MoeScratch {
   const GroupKernel& kernel_;
   int64_t left_row_, left_part_, panel_sums_;
   Buffer left_, panel_, sums_, part_;
+  std::optional<Buffer> columns_;
 };
 
 }  // namespace deepseek::kernels

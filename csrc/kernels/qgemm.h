@@ -20,7 +20,8 @@ inline constexpr int64_t kWholeRowBlock = 1024;  // exact as a float: 1024 * 128
 // The weights as the kernels read them: panels of 16 rows of w, each one contiguous stream
 //   {16 scales (float16 when all fit, else float32), 16 zero points (int4_zero), codes} for each block,
 // codes in groups of 4 k for each of the 16 rows as unsigned bytes (int8: code + 128; 4-bit: two groups share the
-// bytes). Made of one buffer that begins with this header.
+// bytes). Made of one buffer that begins with this header. Of a stack of matrices the panels follow one another, those
+// of matrix e from e * panels() on.
 struct PackedQuant {
   QuantFormat format;
   bool half_scales;
@@ -45,11 +46,12 @@ struct PackedQuant {
 };
 static_assert(sizeof(PackedQuant) <= PackedQuant::kHeaderBytes);
 
-// What packing q will give; bytes of the buffer for it. Not for fp8, which is read as it is.
-PackedQuant packed_form(const QuantMatrix& q);
-size_t packed_bytes(const PackedQuant& form);
+// What packing q, or a stack of `count` of which it is the first, will give; bytes of the buffer for it. Not for fp8,
+// which is read as it is.
+PackedQuant packed_form(const QuantMatrix& q, int64_t count = 1);
+size_t packed_bytes(const PackedQuant& form, int64_t count = 1);
 // Fills `to` (64-byte aligned, packed_bytes long).
-void qgemm_pack(const QuantMatrix& q, const PackedQuant& form, void* to);
+void qgemm_pack(const QuantMatrix& q, const PackedQuant& form, void* to, int64_t count = 1);
 // The inverse: q's codes, scales and zeros from the packed form.
 void qgemm_unpack(const PackedQuant& p, const QuantMatrix& q);
 

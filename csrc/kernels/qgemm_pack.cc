@@ -107,26 +107,28 @@ void unpack_column(const PackedQuant& p, const QuantMatrix& q, int64_t i, int64_
 
 }  // namespace
 
-PackedQuant packed_form(const QuantMatrix& q) {
+PackedQuant packed_form(const QuantMatrix& q, int64_t count) {
   DS_CHECK(q.format != QuantFormat::kFp8, "qgemm: fp8 weights have no packed form");
-  const bool half = std::all_of(q.scales, q.scales + q.n * q.blocks(), fits_half);
+  const bool half = std::all_of(q.scales, q.scales + count * q.n * q.blocks(), fits_half);
   return {q.format, half, q.n, q.k, q.block > 0 ? q.block : kWholeRowBlock};
 }
 
-size_t packed_bytes(const PackedQuant& form) {
-  return static_cast<size_t>(PackedQuant::kHeaderBytes + form.panels() * form.panel_bytes());
+size_t packed_bytes(const PackedQuant& form, int64_t count) {
+  return static_cast<size_t>(PackedQuant::kHeaderBytes + count * form.panels() * form.panel_bytes());
 }
 
-void qgemm_pack(const QuantMatrix& q, const PackedQuant& form, void* to) {
+void qgemm_pack(const QuantMatrix& q, const PackedQuant& form, void* to, int64_t count) {
   count_route(Route::kQgemmPack);
   std::memcpy(to, &form, sizeof(form));
   auto* panels = static_cast<uint8_t*>(to) + PackedQuant::kHeaderBytes;
-  parallel_for(form.panels(), grain_for(kColumns * q.k * 4), [&](int64_t begin, int64_t end) {
-    for (int64_t p = begin; p < end; ++p) {
-      uint8_t* panel = panels + p * form.panel_bytes();
+  parallel_for(count * form.panels(), grain_for(kColumns * q.k * 4), [&](int64_t begin, int64_t end) {
+    for (int64_t at = begin; at < end; ++at) {
+      const int64_t p = at % form.panels();
+      const QuantMatrix one = q.of_stack(at / form.panels());
+      uint8_t* panel = panels + at * form.panel_bytes();
       std::memset(panel, 0, static_cast<size_t>(form.panel_bytes()));
       for (int64_t i = p * kColumns; i < std::min(q.n, (p + 1) * kColumns); ++i)
-        pack_column(q, form, i, i - p * kColumns, panel);
+        pack_column(one, form, i, i - p * kColumns, panel);
     }
   });
 }

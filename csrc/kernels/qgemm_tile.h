@@ -1,11 +1,11 @@
-// The inner kernels of qgemm.cc: one tile of at most kTileRows rows of x times one panel of 16 columns.
+// The inner kernels of qgemm.cc: one tile of at most kQTileRows rows of x times one panel of 16 columns.
 #pragma once
 
 #include "kernels/qgemm.h"
 
 namespace deepseek::kernels {
 
-inline constexpr int64_t kTileRows = 10;  // integer and float sums of 10 rows fill 20 of 32 vector registers
+inline constexpr int64_t kQTileRows = 10;  // integer and float sums of 10 rows fill 20 of 32 vector registers
 
 struct QTile {
   const PackedQuant* w;

@@ -91,7 +91,7 @@ QTileFn of_rows(int64_t rows, std::integer_sequence<int, I...>) {
 }
 template <class Codes, bool kZeros>
 QTileFn of_scales(bool half, int64_t rows) {
-  constexpr auto kRows = std::make_integer_sequence<int, kTileRows>();
+  constexpr auto kRows = std::make_integer_sequence<int, kQTileRows>();
   return half ? of_rows<Codes, kZeros, true>(rows, kRows) : of_rows<Codes, kZeros, false>(rows, kRows);
 }
 

@@ -50,7 +50,7 @@ constexpr bool accepts_block(const QuantTraits& t, int64_t block) {
   return false;
 }
 
-// A quantized matrix in memory, all parts contiguous.
+// A quantized matrix in memory, all parts contiguous; or the first of a stack, whose parts follow one another.
 struct QuantMatrix {
   QuantFormat format;
   int64_t n, k, block;  // block as given: 0 is the whole row
@@ -63,6 +63,16 @@ struct QuantMatrix {
   int64_t blocks() const { return (k + block_size() - 1) / block_size(); }
   int64_t row_bytes() const { return (k + traits().per_byte - 1) / traits().per_byte; }
   int64_t scale_rows() const { return (n + traits().rows - 1) / traits().rows; }
+  QuantMatrix of_stack(int64_t e) const {
+    const int64_t sides = e * scale_rows() * blocks();
+    return {format,
+            n,
+            k,
+            block,
+            codes + e * n * row_bytes(),
+            scales ? scales + sides : nullptr,
+            zeros ? zeros + sides : nullptr};
+  }
 };
 
 }  // namespace deepseek::kernels

@@ -5,27 +5,33 @@
 
 #include "kernels/copy.h"
 #include "ops/composite.h"
+#include "ops/moe.h"
 #include "ops/operands.h"
 
 namespace deepseek {
+void check_moe_sizes(const Tensor& x, const Dims& gate, const Dims& up, const Dims& down, const Tensor& ids,
+                     const Tensor& weights) {
+  DS_CHECK(x.dim() == 2, "moe: input must be [tokens, features], got ", x.sizes());
+  DS_CHECK(gate.size() == 3 && gate == up && down.size() == 3 && down[0] == gate[0] && down[1] == gate[2] &&
+               down[2] == gate[1] && gate[2] == x.sizes()[1],
+           "moe: gate and up must be [E, F, D] and down [E, D, F] for input [T, D]; got ", gate, ", ", up, ", ", down,
+           " and ", x.sizes());
+  DS_CHECK(ids.dim() == 2 && ids.sizes() == weights.sizes() && ids.sizes()[0] == x.sizes()[0] &&
+               ids.dtype() == DType::kInt64,
+           "moe: topk_indices (int64) and topk_weights must be [T, K] for input [T, D]; got ", ids.sizes(), " and ",
+           weights.sizes());
+  DS_CHECK_AS(NotImplementedError, is_floating(x.dtype()) && !is_float8(x.dtype()), "moe: not implemented for ",
+              name_of(x.dtype()), "; convert to float32 first");
+}
+
 namespace {
 
 enum : size_t { kX, kGate, kUp, kDown, kIds, kWeights };  // inputs of the forward op
 enum : int64_t { kNeedsInput = 1, kNeedsGateUp = 2, kNeedsDown = 4, kNeedsWeights = 8 };
 
 void check_inputs(Inputs in) {
-  const Tensor &x = in[kX], &gate = in[kGate], &up = in[kUp], &down = in[kDown], &ids = in[kIds], &w = in[kWeights];
-  DS_CHECK(x.dim() == 2, "moe: input must be [tokens, features], got ", x.sizes());
-  DS_CHECK(gate.dim() == 3 && gate.sizes() == up.sizes() && down.dim() == 3 && down.sizes()[0] == gate.sizes()[0] &&
-               down.sizes()[1] == gate.sizes()[2] && down.sizes()[2] == gate.sizes()[1] &&
-               gate.sizes()[2] == x.sizes()[1],
-           "moe: gate and up must be [E, F, D] and down [E, D, F] for input [T, D]; got ", gate.sizes(), ", ",
-           up.sizes(), ", ", down.sizes(), " and ", x.sizes());
-  DS_CHECK(ids.dim() == 2 && ids.sizes() == w.sizes() && ids.sizes()[0] == x.sizes()[0] && ids.dtype() == DType::kInt64,
-           "moe: topk_indices (int64) and topk_weights must be [T, K] for input [T, D]; got ", ids.sizes(), " and ",
-           w.sizes());
-  DS_CHECK_AS(NotImplementedError, is_floating(x.dtype()) && !is_float8(x.dtype()), "moe: not implemented for ",
-              name_of(x.dtype()), "; convert to float32 first");
+  const Tensor &x = in[kX], &gate = in[kGate], &up = in[kUp], &down = in[kDown], &w = in[kWeights];
+  check_moe_sizes(x, gate.sizes(), up.sizes(), down.sizes(), in[kIds], w);
   DS_CHECK(gate.dtype() == x.dtype() && up.dtype() == x.dtype() && down.dtype() == x.dtype(),
            "moe: input and expert weights must have one dtype, got ", name_of(x.dtype()), ", ", name_of(gate.dtype()),
            ", ", name_of(up.dtype()), " and ", name_of(down.dtype()), "; convert them with .to()");
@@ -199,6 +205,14 @@ struct Moe {
   }
 };
 DS_OP(Moe);
+
+Grads moe_gradients(const MoeOperands& in, const Tensor& grad, bool input, bool weights) {
+  const auto rows = apply_n<3>(Moe{true}, in.input, in.gate, in.up, in.down, in.ids, in.weights);
+  const int64_t needs = (input ? int64_t{kNeedsInput} : 0) | (weights ? int64_t{kNeedsWeights} : 0);
+  const auto g = apply_n<5>(MoeBackward{needs}, grad, in.input, in.gate, in.up, in.down, in.ids, in.weights,
+                            detach(rows[1]), detach(rows[2]));
+  return {input ? g[0] : Tensor(), weights ? g[4] : Tensor()};
+}
 
 DS_BODY(MoePublic,
         "moe(Tensor input, Tensor gate_weight, Tensor up_weight, Tensor down_weight, Tensor topk_indices, Tensor "

@@ -8,26 +8,36 @@ import numpy as np
 
 from .core import A, E, I, S, T, assert_close, op, to_numpy
 
+SHAPE = r"must be"
 OFFSET = {"int8": 0, "int4": 8, "fp8": 0}
 RNG = np.random.default_rng(3)
 
 
+def numpy_of(x: Any) -> np.ndarray:
+    return x if isinstance(x, np.ndarray) else to_numpy(x)
+
+
 def values(codes: Any, scales: Any, zeros: Any, name: str, block: int, columns: int) -> np.ndarray:
-    """The matrix in float64."""
-    c, s = to_numpy(codes), to_numpy(scales)
+    """The matrix, or stack of matrices, in float64."""
+    c, s = numpy_of(codes), numpy_of(scales)
+    if c.ndim == 3:
+        z = numpy_of(zeros) if name == "int4_zero" else [None] * len(c)
+        return np.array([values(*part, name, block, columns) for part in zip(c, s, z, strict=True)]).reshape(
+            *c.shape[:2], columns
+        )
     if name.startswith("int4"):
         c = np.stack([c & 15, c >> 4], -1).reshape(c.shape[0], 2 * c.shape[1])[:, :columns]
     every = block or max(columns, 1)
     at = np.arange(columns) // every
     rows = np.arange(c.shape[0]) // (128 if name == "fp8" else 1)
-    zero = to_numpy(zeros).astype(float)[:, at] if name == "int4_zero" else OFFSET[name]
+    zero = numpy_of(zeros).astype(float)[:, at] if name == "int4_zero" else OFFSET[name]
     return s[rows][:, at] * (c.astype(float) - zero)
 
 
 def check_quantize(result: Any, w: Any, name: str = "int4", block: int = 32) -> None:
     codes, scales, zeros = result
     w = to_numpy(w)
-    back = values(codes, scales, zeros, name, block, w.shape[1])
+    back = values(codes, scales, zeros, name, block, w.shape[-1])
     most = np.abs(w).max(initial=0)
     steps = {"int8": 254, "int4": 8, "int4_zero": 14, "fp8": 16}[name]
     assert back.shape == w.shape and (np.abs(back - w) <= 1.01 * most / steps).all()
@@ -59,10 +69,11 @@ def check_qlinear(result: Any, x: Any, codes: Any, scales: Any, zeros: Any, bias
 FOUR = ("int4", 32)
 
 
-def nibbles(n: int, k: int) -> Any:
-    """Codes of rows of k; the half byte behind an odd row is zero."""
-    codes = RNG.integers(0, 256, (n, (k + 1) // 2))
-    codes[:, -1:] &= 15 if k % 2 else 255
+def nibbles(*shape: int) -> Any:
+    """Codes of rows; the half byte behind an odd row is zero."""
+    *lead, k = shape
+    codes = RNG.integers(0, 256, (*lead, (k + 1) // 2))
+    codes[..., -1:] &= 15 if k % 2 else 255
     return A(codes, dtype="uint8")
 
 
@@ -73,13 +84,14 @@ def scales(*shape: int) -> Any:
 FORMATS = [("int4", 32), ("int4", 64), ("int4_zero", 32), ("int4_zero", 128), ("int8", 0), ("int8", 32), ("fp8", 128)]
 op(
     "_quantize", None, S(T(3, 70), "int8", block=0), S(T(3, 70), "int8"), S(T(3, 70), "int8", 64), S(T(3, 70)),
-    *[S(T(5, 130), *f) for f in FORMATS],
+    *[S(T(5, 130), *f) for f in FORMATS], *[S(T(3, 5, 130), *f) for f in FORMATS], S(T(0, 5, 70), "int4", 32),
     *[S(T(0, 3), *f) for f in FORMATS], S(T(3, 0), "int8", 32),
     check=check_quantize, grad=False, out="int8", scalar=False,
     errors=[
         E(ValueError, "'int4_zero' or 'fp8', got 'int3'", T(3, 4), "int3", 32),
         E(ValueError, "takes blocks of 32, 64 or 128, got 7", T(3, 4), "int4", 7),
         E(RuntimeError, r"matrix \[N, K\]", T(3), "int8", 0),
+        E(RuntimeError, r"stack of them \[E, N, K\]", T(2, 2, 3, 4), "int8", 0),
         E(NotImplementedError, "int64", A([[1, 2]]), "int8", 0),
     ],
     big=[S(T(300, 401), *f) for f in FORMATS],
@@ -91,6 +103,8 @@ DEQUANTIZED = [
     S(I(3, 9, lo=-128, hi=128, dtype="int8"), scales(3, 1), None, "int8", 0, 9),
     S(I(3, 70, lo=-128, hi=128, dtype="int8"), scales(3, 3), None, "int8", 32, 70),
     S(I(0, 9, dtype="int8"), scales(0, 1), None, "int8", 0, 9),
+    S(nibbles(2, 5, 71), scales(2, 5, 3), None, "int4", 32, 71),
+    S(I(2, 3, 9, lo=-128, hi=128, dtype="int8"), scales(2, 3, 1), None, "int8", 0, 9),
 ]  # fmt: skip
 op(
     "_dequantize", None, *DEQUANTIZED,
@@ -118,22 +132,99 @@ def product(name: str, block: int, n: int, k: int, *lead: int, bias: bool = True
 
 
 ZEROS = I(5, 3, hi=16, dtype="uint8")
-op(
-    "_qlinear", None,
-    product("int4", 32, 5, 70, 3), product("int4", 32, 5, 70, 2, 4, bias=False),
-    product("int4_zero", 64, 17, 71, 4), product("int8", 0, 6, 9, 4), product("int8", 32, 6, 70),
-    product("int4", 128, 3, 1, 2),
-    S(T(0, 70), nibbles(5, 70), scales(5, 3), None, T(5), *FOUR),
-    S(T(3, 70), nibbles(0, 70), scales(0, 3), None, None, *FOUR),
-    S(T(3, 0), I(4, 0, dtype="int8"), scales(4, 0), None, T(4), "int8", 32),
-    check=check_qlinear, scalar=False, noncontig=True,
-    errors=[
-        E(RuntimeError, "do not hold rows of 80 values", T(2, 80), nibbles(5, 70), scales(5, 3), None, None, *FOUR),
-        E(RuntimeError, "bias must be", T(2, 70), nibbles(5, 70), scales(5, 3), None, T(4), *FOUR),
-        E(RuntimeError, "has no zero points", T(2, 70), nibbles(5, 70), scales(5, 3), ZEROS, None, *FOUR),
-        E(NotImplementedError, "int64", I(2, 70), nibbles(5, 70), scales(5, 3), None, None, *FOUR),
-        E(ValueError, "takes blocks", T(2, 70), nibbles(5, 70), scales(5, 3), None, None, "int4", 33),
-    ],
-    big=[product("int4", 32, 150, 301, 37)],
-    rows=[product("int4", 32, 19, 301, 37), product("int8", 0, 19, 70, 37), product("int4_zero", 32, 33, 128, 23)],
-)  # fmt: skip
+for linear_name in ("_qlinear", "_quantized_linear"):
+    op(
+        linear_name, None,
+        product("int4", 32, 5, 70, 3), product("int4", 32, 5, 70, 2, 4, bias=False),
+        product("int4_zero", 64, 17, 71, 4), product("int8", 0, 6, 9, 4), product("int8", 32, 6, 70),
+        product("int4", 128, 3, 1, 2),
+        S(T(0, 70), nibbles(5, 70), scales(5, 3), None, T(5), *FOUR),
+        S(T(3, 70), nibbles(0, 70), scales(0, 3), None, None, *FOUR),
+        S(T(3, 0), I(4, 0, dtype="int8"), scales(4, 0), None, T(4), "int8", 32),
+        check=check_qlinear, scalar=False, noncontig=True,
+        errors=[
+            E(RuntimeError, "do not hold rows of 80 values", T(2, 80), nibbles(5, 70), scales(5, 3), None, None, *FOUR),
+            E(RuntimeError, "bias must be", T(2, 70), nibbles(5, 70), scales(5, 3), None, T(4), *FOUR),
+            E(RuntimeError, "has no zero points", T(2, 70), nibbles(5, 70), scales(5, 3), ZEROS, None, *FOUR),
+            E(RuntimeError, "must be one matrix", T(2, 70), nibbles(2, 5, 70), scales(2, 5, 3), None, None, *FOUR),
+            E(NotImplementedError, "int64", I(2, 70), nibbles(5, 70), scales(5, 3), None, None, *FOUR),
+            E(ValueError, "takes blocks", T(2, 70), nibbles(5, 70), scales(5, 3), None, None, "int4", 33),
+        ],
+        big=[product("int4", 32, 150, 301, 37)],
+        rows=[product("int4", 32, 19, 301, 37), product("int8", 0, 19, 70, 37), product("int4_zero", 32, 33, 128, 23)],
+    )  # fmt: skip
+
+
+# --- mixtures of experts
+def check_qmoe(result: Any, x: Any, *args: Any, block: int, down_format: str, down_block: int) -> None:
+    """One token and one of its experts at a time; rows in steps of their largest number / 127."""
+    *parts, ids, weights, name = args
+
+    def rounded(row: np.ndarray) -> np.ndarray:
+        step = np.abs(row).max(initial=0) / 127
+        return row if name == "fp8" or step == 0 else np.rint(row / step) * step
+
+    a, chosen, factors = to_numpy(x), to_numpy(ids), to_numpy(weights)
+    hidden = parts[0].shape[1]
+    gate, up = (values(*parts[i : i + 3], name, block, a.shape[1]) for i in (0, 3))
+    down = values(*parts[6:9], down_format, down_block, hidden)
+    want = np.zeros_like(a)
+    for t, k in np.ndindex(chosen.shape):
+        e, row = chosen[t, k], rounded(a[t])
+        g = gate[e] @ row
+        want[t] += factors[t, k] * (down[e] @ rounded(g / (1 + np.exp(-g)) * (up[e] @ row)))
+    got = to_numpy(result)
+    # A value between two steps may be taken for either: what is summed was rounded before.
+    slack = (0.03 if str(result.dtype).split(".")[-1] in ("bfloat16", "float16") else 0.01) * np.abs(want).max(
+        initial=0
+    )
+    assert got.shape == want.shape and (np.abs(got - want) <= slack).all()
+
+
+def stack_of(name: str, block: int, e: int, n: int, k: int) -> tuple[Any, Any, Any]:
+    sides = (e, n, -(-k // (block or max(k, 1))))
+    codes = I(e, n, k, lo=-128, hi=128, dtype="int8") if name == "int8" else nibbles(e, n, k)
+    small = T(*sides, lo=0.001, hi=0.01, grad=False, dtype="float32")
+    return codes, small, I(*sides, hi=16, dtype="uint8") if name == "int4_zero" else None
+
+
+def mixture(
+    name: str, block: int, tokens: int, dim: int, hidden: int, experts: int, slots: int, down: tuple[str, int] = ("", 0)
+) -> Any:
+    d = down if down[0] else (name, block)
+    weights = [*stack_of(name, block, experts, hidden, dim), *stack_of(name, block, experts, hidden, dim)]
+    weights += stack_of(*d, experts, dim, hidden)
+    ids = I(tokens, slots, hi=experts)
+    return S(T(tokens, dim), *weights, ids, T(tokens, slots), name, block=block, down_format=d[0], down_block=d[1]).but(
+        grad=False, gradgrad=False
+    )
+
+
+def mixture_error(error: type[BaseException], match: str, at: int, *values: Any, **named: Any) -> Any:
+    """A call that is right but for the arguments from number `at` on, and the named ones."""
+    right = mixture("int4", 32, 3, 70, 5, 2, 1)
+    args = [*right.args[:at], *values, *right.args[at + len(values) :]]
+    return E(error, match, *args, **(right.kwargs | named))
+
+
+for moe_name in ("_qmoe", "_quantized_moe"):
+    op(
+        moe_name, None,
+        mixture("int8", 0, 3, 40, 7, 3, 2), mixture("int8", 32, 5, 70, 17, 2, 1), mixture("int4", 32, 4, 71, 33, 3, 2),
+        mixture("int4_zero", 64, 3, 130, 5, 2, 2), mixture("int4", 128, 2, 40, 9, 2, 1, ("int8", 0)),
+        mixture("int8", 0, 0, 40, 7, 3, 2),
+        check=check_qmoe, scalar=False, noncontig=True,
+        errors=[
+            mixture_error(RuntimeError, "do not hold rows of 80 values", 0, T(3, 80)),
+            mixture_error(RuntimeError, SHAPE, 0, T(4, 70)),
+            mixture_error(RuntimeError, "features", 0, T(2, 3, 70)),
+            mixture_error(NotImplementedError, "int64", 0, I(3, 70)),
+            mixture_error(RuntimeError, SHAPE, 1, nibbles(1, 5, 70), scales(1, 5, 3)),
+            mixture_error(RuntimeError, "needs zeros", 12, "int4_zero"),
+            mixture_error(ValueError, "fp8 goes with fp8", 0, down_format="fp8", down_block=128),
+            mixture_error(IndexError, "range", 10, A([[2], [0], [0]])),
+            mixture_error(RuntimeError, "floating", 11, I(3, 1)),
+        ],
+        big=[mixture("int4", 32, 37, 301, 150, 5, 2)],
+        rows=[mixture("int4", 32, 37, 70, 33, 3, 2), mixture("int8", 0, 23, 40, 20, 3, 2)],
+    )  # fmt: skip

@@ -6,6 +6,7 @@ from deepseek import Tensor, empty, nn, no_grad, ones_like, sigmoid, topk, zeros
 from deepseek.models.config import ModelConfig
 from deepseek.models.layers import FeedForward
 from deepseek.nn import functional as F
+from deepseek.quantization import QuantizedWeight, qmoe
 
 
 class Router(nn.Module):
@@ -44,6 +45,11 @@ class Router(nn.Module):
 class MixtureOfExperts(nn.Module):
     """Shared experts see every token, routed experts the tokens the router sends them."""
 
+    expert_weights = ("gate", "up", "down")  # what quantize_() may put into few bits
+    gate: nn.Parameter | QuantizedWeight
+    up: nn.Parameter | QuantizedWeight
+    down: nn.Parameter | QuantizedWeight
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.n_experts = config.n_routed_experts
@@ -69,4 +75,8 @@ class MixtureOfExperts(nn.Module):
             with no_grad():
                 experts = chosen.reshape(-1)
                 self.router.load.index_add_(0, experts, ones_like(experts, dtype=self.router.load.dtype))
-        return F.moe(flat, self.gate, self.up, self.down, chosen, gates)
+        weights = (self.gate, self.up, self.down)
+        quantized = [w for w in weights if isinstance(w, QuantizedWeight)]
+        if quantized:
+            return qmoe(flat, *quantized, chosen, gates)
+        return F.moe(flat, *[w for w in weights if isinstance(w, Tensor)], chosen, gates)

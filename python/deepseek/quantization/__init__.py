@@ -2,8 +2,10 @@
 
     weight = quantize(linear.weight, "int4")         # a QuantizedTensor: codes, scales, zero points
     y = qlinear(x, weight, linear.bias)              # about linear(x, weight.dequantize(), bias), from the codes
+    quantize_(model, "int8")                         # all Linear layers and stacked experts of a model, in place
 
-A weight matrix [N, K] is cut into blocks along K; each block has a scale, so that a value is ``scale * code`` or
+A weight matrix [N, K], or each of a stack [E, N, K], is cut into blocks along K; each block has a scale, so that a
+value is ``scale * code`` or
 ``scale * (code - zero)``:
 
 ========== ======================== =============== ==========================================================
@@ -30,10 +32,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from deepseek.quantization._weight import FORMATS, QuantizedTensor, dequantize, qlinear, quantize
+from deepseek.quantization._modules import QuantizedLinear, QuantizedWeight, quantize_
+from deepseek.quantization._weight import FORMATS, QuantizedTensor, dequantize, qlinear, qmoe, quantize
 from deepseek.utils._nearest import missing_attribute
 
-__all__ = ["FORMATS", "QuantizedTensor", "dequantize", "qlinear", "quantize"]
+__all__ = [
+    "FORMATS", "QuantizedLinear", "QuantizedTensor", "QuantizedWeight", "dequantize", "qlinear", "qmoe", "quantize",
+    "quantize_",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import deepseek
 from deepseek import _C, Tensor
+
+if TYPE_CHECKING:
+    from deepseek.quantization._modules import QuantizedWeight
 
 # name: the block size taken when none is given
 FORMATS = {"int8": 0, "int4": 32, "int4_zero": 32, "fp8": 128}
 
 
 class QuantizedTensor:
-    """A matrix [N, K] in few bits. Its parts are plain tensors, which may be saved, shared and read from files.
+    """A matrix [N, K], or a stack of matrices [E, N, K], in few bits. Its parts are plain tensors, which may be saved,
+    shared and read from files.
 
     Args:
         codes: int8 [N, K], uint8 [N, ceil(K / 2)] (two 4-bit codes a byte, the even k in the lower half), or
-            float8_e4m3fn [N, K].
+            float8_e4m3fn [N, K]. All parts of a stack have E in front.
         scales: float32 [N, blocks]; fp8: [ceil(N / 128), ceil(K / 128)].
         zeros: uint8 [N, blocks] for ``int4_zero``, else None.
         format: a name of :data:`FORMATS`.
         block: values of K that share a scale; 0 for a whole row.
-        shape: (N, K).
+        shape: (N, K) or (E, N, K).
 
     Raises:
         ValueError: an unknown format, or a block size it does not take.
@@ -29,18 +35,19 @@ class QuantizedTensor:
     __slots__ = ("block", "codes", "format", "scales", "shape", "zeros")
 
     def __init__(
-        self, codes: Tensor, scales: Tensor, zeros: Tensor | None, format: str, block: int, shape: tuple[int, int]
+        self, codes: Tensor, scales: Tensor, zeros: Tensor | None, format: str, block: int, shape: tuple[int, ...]
     ) -> None:
-        rows, columns = shape
-        _C.infer("_dequantize", codes, scales, zeros, format, block, columns)  # refuses parts that do not fit
-        if codes.shape[0] != rows:
-            raise RuntimeError(f"QuantizedTensor: codes have {codes.shape[0]} rows, shape says {rows}")
+        shape = tuple(int(n) for n in shape)
+        _C.infer("_dequantize", codes, scales, zeros, format, block, shape[-1])  # refuses parts that do not fit
+        if tuple(codes.shape[:-1]) != shape[:-1]:
+            rows = " x ".join(map(str, codes.shape[:-1]))
+            raise RuntimeError(f"QuantizedTensor: codes have {rows} rows, shape says {shape}")
         self.codes, self.scales, self.zeros = codes, scales, zeros
-        self.format, self.block, self.shape = format, block, (int(rows), int(columns))
+        self.format, self.block, self.shape = format, block, shape
 
     def dequantize(self, dtype: deepseek.dtype = _C.float32) -> Tensor:
-        """The values, [N, K]. float32 holds them exactly where quantize() made them; other dtypes round once."""
-        return _C._dequantize(self.codes, self.scales, self.zeros, self.format, self.block, self.shape[1], dtype=dtype)
+        """The values, of the same shape. float32 holds them exactly where quantize() made them; others round once."""
+        return _C._dequantize(self.codes, self.scales, self.zeros, self.format, self.block, self.shape[-1], dtype=dtype)
 
     @property
     def nbytes(self) -> int:
@@ -49,7 +56,8 @@ class QuantizedTensor:
 
     def __repr__(self) -> str:
         block = f"blocks of {self.block}" if self.block else "a scale for each row"
-        return f"QuantizedTensor({self.shape[0]} x {self.shape[1]}, {self.format}, {block}, {self.nbytes} bytes)"
+        shape = " x ".join(map(str, self.shape))
+        return f"QuantizedTensor({shape}, {self.format}, {block}, {self.nbytes} bytes)"
 
 
 def quantize(tensor: Tensor, format: str = "int4", block: int | None = None) -> QuantizedTensor:
@@ -59,7 +67,7 @@ def quantize(tensor: Tensor, format: str = "int4", block: int | None = None) -> 
     :meth:`QuantizedTensor.dequantize`'s result gives the same codes, scales and zero points again.
 
     Args:
-        tensor: [N, K], float32, float64, bfloat16 or float16. The result is not differentiable.
+        tensor: [N, K] or a stack [E, N, K], float32, float64, bfloat16 or float16. The result is not differentiable.
         format: ``"int8"``, ``"int4"``, ``"int4_zero"`` or ``"fp8"``; see :mod:`deepseek.quantization`.
         block: values of K that share a scale; the format's default when None.
 
@@ -68,13 +76,12 @@ def quantize(tensor: Tensor, format: str = "int4", block: int | None = None) -> 
 
     Raises:
         ValueError: an unknown format, or a block size it does not take.
-        RuntimeError: ``tensor`` is not a matrix.
+        RuntimeError: ``tensor`` is neither a matrix nor a stack of matrices.
     """
     if block is None:
         block = FORMATS.get(format, 32)
     codes, scales, zeros = _C._quantize(tensor, format, block)
-    rows, columns = tensor.shape
-    return QuantizedTensor(codes, scales, zeros if format == "int4_zero" else None, format, block, (rows, columns))
+    return QuantizedTensor(codes, scales, zeros if format == "int4_zero" else None, format, block, tuple(tensor.shape))
 
 
 def dequantize(weight: QuantizedTensor, dtype: deepseek.dtype = _C.float32) -> Tensor:
@@ -82,7 +89,7 @@ def dequantize(weight: QuantizedTensor, dtype: deepseek.dtype = _C.float32) -> T
     return weight.dequantize(dtype)
 
 
-def qlinear(input: Tensor, weight: QuantizedTensor, bias: Tensor | None = None) -> Tensor:
+def qlinear(input: Tensor, weight: QuantizedTensor | QuantizedWeight, bias: Tensor | None = None) -> Tensor:
     """``input @ weight^T + bias`` from the codes.
 
     Differentiable in ``input`` and ``bias``: the gradient is that of ``linear(input, weight.dequantize(), bias)``, so
@@ -91,7 +98,7 @@ def qlinear(input: Tensor, weight: QuantizedTensor, bias: Tensor | None = None) 
     Args:
         input: (..., K). float32 and bfloat16 compute as they are, float16 and float64 in float32. A row that holds NaN
             or infinity gives NaN.
-        weight: [N, K].
+        weight: [N, K], not a stack.
         bias: (N,), of the input's dtype.
 
     Returns:
@@ -101,3 +108,47 @@ def qlinear(input: Tensor, weight: QuantizedTensor, bias: Tensor | None = None) 
         RuntimeError: sizes that do not fit, or scales that require a gradient.
     """
     return _C._qlinear(input, weight.codes, weight.scales, weight.zeros, bias, weight.format, weight.block)
+
+
+def qmoe(
+    input: Tensor,
+    gate_weight: QuantizedTensor | QuantizedWeight,
+    up_weight: QuantizedTensor | QuantizedWeight,
+    down_weight: QuantizedTensor | QuantizedWeight,
+    topk_indices: Tensor,
+    topk_weights: Tensor,
+) -> Tensor:
+    """:func:`nn.functional.moe` with quantized weights: SwiGLU experts, each token's chosen ones added up.
+
+    int8 and int4: tokens, and the hidden rows after SwiGLU, are quantized to int8 on the way, as :func:`qlinear` does;
+    the result is that of a loop over experts with ``qlinear``, bit for bit in float32 (bfloat16 adds a token's experts
+    before it rounds). fp8: float products, as if ``moe`` got the dequantized weights.
+
+    Differentiable in ``input`` and ``topk_weights``: the gradients are those of ``moe`` with dequantized weights.
+
+    Args:
+        input: (T, D). float32 and bfloat16 compute as they are, float16 and float64 in float32.
+        gate_weight: a stack (E, F, D).
+        up_weight: a stack (E, F, D), of the same format and block.
+        down_weight: a stack (E, D, F), of any format and block; fp8 if and only if the others are.
+        topk_indices: (T, K) int64, the experts of each token.
+        topk_weights: (T, K), what each of them counts.
+
+    Returns:
+        (T, D), of the input's dtype.
+
+    Raises:
+        IndexError: an expert index is out of range.
+        ValueError: formats that do not go together.
+        RuntimeError: sizes that do not fit, or scales that require a gradient.
+    """
+    gate, up, down = gate_weight, up_weight, down_weight
+    if (gate.format, gate.block) != (up.format, up.block):
+        raise ValueError(
+            f"qmoe: gate and up must have one format and block, got {gate.format} of {gate.block} and {up.format} of "
+            f"{up.block}"
+        )
+    return _C._qmoe(
+        input, gate.codes, gate.scales, gate.zeros, up.codes, up.scales, up.zeros, down.codes, down.scales, down.zeros,
+        topk_indices, topk_weights, gate.format, gate.block, down.format, down.block,
+    )  # fmt: skip

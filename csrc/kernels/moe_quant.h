@@ -1,0 +1,26 @@
+// The mixture of experts of moe.h with quantized weights (quant_format.h). A token's input and each hidden row become
+// int8 with one scale, as qgemm.h does it, so that the result equals a loop over experts in which every projection is a
+// qgemm: gate and up in the input's dtype, the down projection in float, a token's slots added in order, rounded once.
+#pragma once
+
+#include "kernels/moe_plan.h"
+#include "kernels/qgemm.h"
+
+namespace deepseek::kernels {
+
+// Stacks of packed matrices: gate and up [E, F, D] of one format and block, down [E, D, F].
+struct PackedExperts {
+  const PackedQuant *gate, *up, *down;
+};
+
+// input and out [T, D] of dtype (float32 or bfloat16), weights [T, S] float; all contiguous.
+struct MoeQuantCall {
+  DType dtype;
+  int64_t tokens;
+  const void* input;
+  const float* weights;
+  void* out;
+};
+void moe_quant_forward(const MoeQuantCall& call, const ExpertRows& rows, const PackedExperts& w);
+
+}  // namespace deepseek::kernels

@@ -1,0 +1,119 @@
+// The mixture of experts of moe.cc with quantized weights.
+#include "kernels/moe.h"
+#include "kernels/moe_quant.h"
+#include "ops/composite.h"
+#include "ops/moe.h"
+#include "ops/operands.h"
+#include "ops/quant_parts.h"
+
+namespace deepseek {
+namespace {
+
+using kernels::PackedQuant;
+using kernels::QuantFormat;
+using kernels::QuantTraits;
+
+enum : size_t { kX, kGate = 1, kUp = 4, kDown = 7, kIds = 10, kWeights };  // inputs; of weights the first of three
+
+Dims sizes_of(const Tensor& codes, int64_t k) {
+  Dims sizes = codes.sizes();
+  sizes.back() = k;
+  return sizes;
+}
+
+QuantParts parts_of(const QuantTraits& t, int64_t block, int64_t k, Inputs in, size_t i) {
+  return {t, block, k, in[i], in[i + 1], in[i + 2]};
+}
+View sizes_only(const QuantParts& p, DType dtype) { return {nullptr, dtype, {p.count, p.m.n, p.m.k}, {0, 0, 0}}; }
+
+}  // namespace
+
+struct QMoe {
+  Str format;
+  int64_t block;
+  Str down_format;
+  int64_t down_block;
+  static constexpr OpInfo info{
+      .schema =
+          "_quantized_moe(Tensor input, Tensor gate_codes, Tensor gate_scales, Tensor? gate_zeros, Tensor up_codes, "
+          "Tensor up_scales, Tensor? up_zeros, Tensor down_codes, Tensor down_scales, Tensor? down_zeros, Tensor "
+          "topk_indices, Tensor topk_weights, str format, int block, str down_format, int down_block) -> Tensor",
+      .doc =
+          "moe with quantized weights: a loop over experts with _quantized_linear, but what a token's experts give is "
+          "added before it is rounded. Gradients reach input and topk_weights, as if the weights were dequantized and "
+          "rows not quantized.",
+      .kind = Kind::kFused,
+      .shown = Shown::kHidden};
+  bool operator==(const QMoe&) const = default;
+
+  Meta infer(Inputs in) const {
+    const Tensor &x = in[kX], &w = in[kWeights];
+    DS_CHECK(x.dim() == 2, "moe: input must be [tokens, features], got ", x.sizes());
+    const int64_t dim = x.sizes()[1], hidden = in[kGate].dim() == 3 ? in[kGate].sizes()[1] : 0;
+    const QuantTraits &t = format_of("qmoe", format, block), &d = format_of("qmoe", down_format, down_block);
+    DS_CHECK_AS(ValueError, (t.format == QuantFormat::kFp8) == (d.format == QuantFormat::kFp8),
+                "qmoe(): fp8 goes with fp8 alone, got format '", t.name, "' for gate and up, '", d.name, "' for down");
+    check_parts("qmoe", t, block, dim, in.subspan(kGate, 3));
+    check_parts("qmoe", t, block, dim, in.subspan(kUp, 3));
+    check_parts("qmoe", d, down_block, hidden, in.subspan(kDown, 3));
+    check_moe_sizes(x, sizes_of(in[kGate], dim), sizes_of(in[kUp], dim), sizes_of(in[kDown], hidden), in[kIds], w);
+    DS_CHECK(is_floating(w.dtype()) && !is_float8(w.dtype()), "moe: topk_weights must be floating point, got ",
+             name_of(w.dtype()));
+    for (const size_t i : {kGate, kUp, kDown}) refuse_gradients("qmoe", in.subspan(i, 3));
+    return {x.dtype(), x.sizes()};
+  }
+
+  void eval(Inputs in, Tensor& out) const {
+    if (out.numel() == 0) return;
+    // float16 and float64 compute in float32.
+    const DType dtype = in[kX].dtype() == DType::kBFloat16 ? DType::kBFloat16 : DType::kFloat32;
+    const int64_t dim = out.sizes()[1], hidden = in[kGate].sizes()[1];
+    const Tensor x = dense(in[kX], dtype), w = dense(in[kWeights], DType::kFloat32);
+    const Tensor y = out.dtype() == dtype ? out : Tensor::empty(out.sizes(), dtype);
+    const kernels::ExpertRows rows = kernels::sort_by_expert(in[kIds].view(), in[kGate].sizes()[0]);
+    const QuantTraits &t = format_of("qmoe", format, block), &d = format_of("qmoe", down_format, down_block);
+    if (t.format == QuantFormat::kFp8) {
+      const QuantParts gate = parts_of(t, block, dim, in, kGate), up = parts_of(t, block, dim, in, kUp),
+                       down = parts_of(d, down_block, hidden, in, kDown);
+      const View g = sizes_only(gate, dtype);
+      kernels::moe_forward({x.view(), g, g, sizes_only(down, dtype), w.data_ptr(), {&gate.m, &up.m, &down.m}}, rows,
+                           y.data_ptr(), nullptr, nullptr);
+    } else {
+      const Ref<Packed> gate = packed_weights(t, block, dim, in.subspan(kGate, 3)),
+                        up = packed_weights(t, block, dim, in.subspan(kUp, 3)),
+                        down = packed_weights(d, down_block, hidden, in.subspan(kDown, 3));
+      kernels::moe_quant_forward({dtype, x.sizes()[0], x.data_ptr(), w.data<float>(), y.data_ptr()}, rows,
+                                 {gate->as<PackedQuant>(), up->as<PackedQuant>(), down->as<PackedQuant>()});
+    }
+    if (!y.is(out)) kernels::copy(out.view(), y.view());
+  }
+
+  Grads vjp(const Vjp& c) const {
+    const Tensor& x = c.in[kX];
+    const auto weight = [&](size_t i, const Str& f, int64_t b, int64_t k) {
+      return dequantized(f, b, k, x.dtype(), c.in.subspan(i, 3));
+    };
+    const int64_t dim = x.sizes()[1], hidden = c.in[kGate].sizes()[1];
+    const Tensor gate = weight(kGate, format, block, dim), up = weight(kUp, format, block, dim),
+                 down = weight(kDown, down_format, down_block, hidden);
+    const Grads g =
+        moe_gradients({x, gate, up, down, c.in[kIds], c.in[kWeights]}, c.grad[0], c.need(kX), c.need(kWeights));
+    Grads out(12);
+    out[kX] = g[0];
+    out[kWeights] = g[1];
+    return out;
+  }
+};
+DS_OP(QMoe);
+
+DS_BODY(QMoePublic,
+        "_qmoe(Tensor input, Tensor gate_codes, Tensor gate_scales, Tensor? gate_zeros, Tensor up_codes, "
+        "Tensor up_scales, Tensor? up_zeros, Tensor down_codes, Tensor down_scales, Tensor? down_zeros, Tensor "
+        "topk_indices, Tensor topk_weights, str format, int block, str down_format, int down_block) -> Tensor",
+        "_quantized_moe; under autocast the input is in the lower dtype.", false, kHidden, Str format;
+        int64_t block; Str down_format; int64_t down_block;) {
+  return apply(QMoe{format, block, down_format, down_block}, autocast_lower(in[kX]), in[1], in[2], in[3], in[4], in[5],
+               in[6], in[7], in[8], in[9], in[kIds], in[kWeights]);
+}
+
+}  // namespace deepseek

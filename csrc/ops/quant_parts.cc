@@ -1,0 +1,78 @@
+#include "ops/quant_parts.h"
+
+#include "ops/operands.h"
+
+namespace deepseek {
+
+using kernels::QuantMatrix;
+using kernels::QuantTraits;
+
+const QuantTraits& format_of(const char* op, const Str& format, int64_t block) {
+  const QuantTraits* t = kernels::find_format(format.view());
+  DS_CHECK_AS(ValueError, t, op, "(): format must be 'int8', 'int4', 'int4_zero' or 'fp8', got '", format.view(), "'");
+  DS_CHECK_AS(ValueError, kernels::accepts_block(*t, block), op, "(): format '", t->name, "' takes blocks of ",
+              t->format == kernels::QuantFormat::kFp8    ? "128"
+              : t->format == kernels::QuantFormat::kInt8 ? "0 (a whole row), 32, 64 or 128"
+                                                         : "32, 64 or 128",
+              ", got ", block);
+  return *t;
+}
+
+void check_parts(const char* op, const QuantTraits& t, int64_t block, int64_t k, Inputs parts) {
+  const Tensor &codes = parts[0], &scales = parts[1], &zeros = parts[2];
+  DS_CHECK(codes.dtype() == t.code, op, "(): codes of format '", t.name, "' are ", t.code, ", got ", codes.dtype());
+  DS_CHECK(codes.dim() == 2 || codes.dim() == 3, op, "(): codes must be 2-D, or 3-D for a stack, got shape ",
+           codes.sizes());
+  const QuantMatrix m{t.format, codes.size(-2), k, block};
+  DS_CHECK(codes.size(-1) == m.row_bytes(), op, "(): codes of shape ", codes.sizes(), " do not hold rows of ", k,
+           " values: format '", t.name, "' takes ", m.row_bytes(), " bytes a row");
+  Dims sides = codes.sizes();
+  sides[codes.dim() - 2] = m.scale_rows();
+  sides.back() = m.blocks();
+  DS_CHECK(scales.dtype() == DType::kFloat32 && scales.sizes() == sides, op, "(): scales must be float32 of shape ",
+           sides, " for ", m.n, " x ", k, " weights in blocks of ", block, ", got ", scales.dtype(), " of shape ",
+           scales.sizes());
+  if (t.has_zeros) {
+    DS_CHECK(zeros.defined() && zeros.dtype() == DType::kUInt8 && zeros.sizes() == sides, op, "(): format '", t.name,
+             "' needs zeros, uint8 of shape ", sides);
+  } else {
+    DS_CHECK(!zeros.defined() || zeros.numel() == 0, op, "(): format '", t.name, "' has no zero points, got zeros of ",
+             "shape ", zeros.defined() ? zeros.sizes() : Dims());
+  }
+}
+
+Tensor autocast_lower(const Tensor& t) {
+  const bool converts = mode().autocast && t.defined() && is_floating(t.dtype()) && t.dtype() != DType::kFloat64;
+  return converts ? to_dtype(t, mode().autocast_dtype) : t;
+}
+
+void refuse_gradients(const char* op, Inputs parts) {
+  DS_CHECK(!mode().records() || !(parts[0].requires_grad() || parts[1].requires_grad()), op,
+           "(): codes and scales are not differentiable, but one of them requires grad; train the weights before they "
+           "are quantized, or detach() the scales");
+}
+
+QuantParts::QuantParts(const QuantTraits& t, int64_t block, int64_t k, const Tensor& c, const Tensor& s,
+                       const Tensor& z)
+    : codes(dense(c, t.code)),
+      scales(dense(s, DType::kFloat32)),
+      count(c.dim() == 3 ? c.sizes()[0] : 1),
+      m{t.format, c.size(-2), k, block} {
+  if (t.has_zeros) zeros = dense(z, DType::kUInt8);
+  m.codes = static_cast<uint8_t*>(codes.data_ptr());
+  m.scales = scales.data<float>();
+  m.zeros = zeros.defined() ? zeros.data<uint8_t>() : nullptr;
+}
+
+Ref<Packed> packed_weights(const QuantTraits& t, int64_t block, int64_t k, Inputs parts) {
+  const uint64_t variant = static_cast<uint64_t>(t.format) | static_cast<uint64_t>(block) << 8;
+  return packed(parts, {"qgemm", variant}, [&] {
+    const QuantParts q(t, block, k, parts[0], parts[1], parts[2]);
+    const kernels::PackedQuant form = kernels::packed_form(q.m, q.count);
+    Ref<Packed> made = make_ref<Packed>(kernels::packed_bytes(form, q.count));
+    kernels::qgemm_pack(q.m, form, made->as<void>(), q.count);
+    return made;
+  });
+}
+
+}  // namespace deepseek
