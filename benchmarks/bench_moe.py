@@ -1,4 +1,5 @@
-"""Mixture of experts, 64 of 1024 -> 512 -> 1024, 6 a token: forward, and the forward and backward of training.
+"""Mixture of experts, 64 of 1024 -> 512 -> 1024, 6 a token: forward, and the forward and backward of training; forward
+with quantized weights, beside PyTorch's bfloat16 (it has no low-bit experts for CPUs).
 
 PyTorch in the two ways models use it (`_experts.py`): a loop over the experts, whose weights are separate for training
 (stacked ones are slower), and `torch._grouped_mm`. The peak of two cores of the machine the goals were set on is
@@ -14,6 +15,7 @@ import _experts
 from _harness import main
 
 EXPERTS, TOP_K, DIM, HIDDEN = 64, 6, 1024, 512
+QUANTIZED = (("int8", 0), ("int8", 32), ("int4", 32), ("fp8", 128))
 DTYPES = {"f32": "float32", "bf16": "bfloat16"}
 
 
@@ -41,6 +43,32 @@ def forward(T: Any, tokens: int, dtype: str, peer: Callable[..., Any]) -> Callab
                 call(T, peer, x, *stacked, chosen, top)
 
         return run, 6e-9 * tokens * TOP_K * DIM * HIDDEN, "GFLOP_per_s"
+
+    return setup
+
+
+def quantized(T: Any, tokens: int, name: str, block: int) -> Callable[[], Any]:
+    """Few tokens use other experts in turn, as in decoding: 8 routings."""
+
+    def setup() -> Any:
+        x, stacked, chosen, top = inputs(T, tokens, "bfloat16")
+        turns = 1 if tokens > 16 else 8
+        routes = [(chosen + turn * EXPERTS // turns) % EXPERTS for turn in range(turns)]
+        if T.__name__ == "torch":
+            peer = _experts.by_grouped_products if tokens > 16 else _experts.by_loop
+            one = lambda ids: peer(T, x, *stacked, ids, top)  # noqa: E731
+        else:
+            from deepseek.quantization import qmoe, quantize
+
+            held = [quantize(w, name, block) for w in stacked]
+            one = lambda ids: qmoe(x, *held, ids, top)  # noqa: E731
+
+        def run() -> None:
+            with T.no_grad():
+                for ids in routes:
+                    one(ids)
+
+        return run, 6e-9 * tokens * TOP_K * DIM * HIDDEN * turns, "GFLOP_per_s"
 
     return setup
 
@@ -76,6 +104,10 @@ def cases(T: Any) -> dict[str, Callable[[], Any]]:
             table[f"training, 512 tokens, {name} {label}"] = training(T, 512, dtype, peer, separate=name == "loop")
         for tokens in (1, 64):
             table[f"forward, {tokens} tokens, loop {label}"] = forward(T, tokens, dtype, _experts.by_loop)
+    for name, block in QUANTIZED:
+        for tokens in (512, 64, 1):
+            label = f"{name}/{block}"
+            table[f"quantized, {tokens} tokens, bf16 with {label}"] = quantized(T, tokens, name, block)
     return table
 
 
@@ -84,6 +116,8 @@ GOALS = {"forward f32": 1.7, "forward bf16": 1.5, "training f32": 1.7, "training
 
 def goal(case: str) -> float | None:
     kind, size, label = case.split(", ")
+    if kind == "quantized":
+        return 2.5 if size == "512 tokens" and "fp8" not in label else None
     return GOALS[f"{kind} {label.split()[1]}"] if size == "512 tokens" else None
 
 

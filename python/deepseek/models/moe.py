@@ -75,8 +75,9 @@ class MixtureOfExperts(nn.Module):
             with no_grad():
                 experts = chosen.reshape(-1)
                 self.router.load.index_add_(0, experts, ones_like(experts, dtype=self.router.load.dtype))
-        weights = (self.gate, self.up, self.down)
-        quantized = [w for w in weights if isinstance(w, QuantizedWeight)]
-        if quantized:
-            return qmoe(flat, *quantized, chosen, gates)
-        return F.moe(flat, *[w for w in weights if isinstance(w, Tensor)], chosen, gates)
+        gate, up, down = self.gate, self.up, self.down
+        if isinstance(gate, Tensor) and isinstance(up, Tensor) and isinstance(down, Tensor):
+            return F.moe(flat, gate, up, down, chosen, gates)
+        assert isinstance(gate, QuantizedWeight) and isinstance(up, QuantizedWeight)
+        assert isinstance(down, QuantizedWeight)
+        return qmoe(flat, gate, up, down, chosen, gates)
