@@ -74,6 +74,56 @@ def test_gradients_are_those_of_the_dequantized_weight(name: str, block: int) ->
         assert deepseek.equal(a, b)
 
 
+ACTIVATIONS = {
+    "none": lambda x: x,
+    "relu": nn.functional.relu,
+    "gelu": nn.functional.gelu,
+    "gelu_tanh": lambda x: nn.functional.gelu(x, approximate="tanh"),
+    "silu": nn.functional.silu,
+}
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", "float64"])
+@pytest.mark.parametrize(("name", "block"), [("int8", 0), ("int4_zero", 32), ("fp8", 128)])
+def test_fused_activation_and_residual_change_no_bits(activation: str, dtype: str, name: str, block: int) -> None:
+    kind = getattr(deepseek, dtype)
+    q, x = quantize(weight(75, 130), name, block), (50 * weight(2, 9, 130, seed=1)).to(kind)
+    bias, residual = deepseek.randn(75).to(kind), deepseek.randn(2, 9, 75).to(kind)
+    alone = ACTIVATIONS[activation](qlinear(x, q, bias))
+    assert deepseek.equal(qlinear(x, q, bias, activation), alone)
+    assert deepseek.equal(qlinear(x, q, bias, activation, residual), alone + residual)
+    wide = residual.transpose(0, 1).contiguous().transpose(0, 1)
+    assert deepseek.equal(qlinear(x, q, bias, activation, wide), alone + residual)
+    # With gradients: the same values, and those of the separate operations.
+    inputs = [t.detach().clone().requires_grad_(True) for t in (x, bias, residual)]
+    y = qlinear(inputs[0], q, inputs[1], activation, inputs[2])
+    want = ACTIVATIONS[activation](qlinear(inputs[0], q, inputs[1])) + inputs[2]
+    assert deepseek.equal(y, want)
+    g = deepseek.randn(*y.shape).to(kind)
+    for a, b in zip(deepseek.autograd.grad(y, inputs, [g]), deepseek.autograd.grad(want, inputs, [g]), strict=True):
+        assert deepseek.equal(a, b)
+
+
+def test_bias_in_float32_and_what_is_refused() -> None:
+    q, x, bias = quantize(weight(8, 64), "int8"), weight(3, 64, seed=1).bfloat16(), deepseek.randn(8)
+    want = (qlinear(x.float(), q) + bias).bfloat16()
+    assert (qlinear(x, q, bias).float() - want.float()).abs().max() < 0.02
+    x.requires_grad_(True), bias.requires_grad_(True)
+    qlinear(x, q, bias).sum().backward()
+    assert bias.grad is not None and bias.grad.dtype == deepseek.float32 and (bias.grad == 3).all()
+    with pytest.raises(RuntimeError, match="bias must be deepseek.float32 of shape"):
+        qlinear(x.float(), q, bias.bfloat16())
+    with pytest.raises(RuntimeError, match="bias must be deepseek.bfloat16 or float32 of shape"):
+        qlinear(x, q, bias.double())
+    for grad in (True, False):
+        with deepseek.set_grad_enabled(grad):
+            with pytest.raises(ValueError, match="'gelu_tanh' or 'silu', got 'tanh'"):
+                qlinear(x, q, activation="tanh")
+            with pytest.raises(RuntimeError, match=r"residual must be deepseek.bfloat16 of shape \[3, 8\]"):
+                qlinear(x, q, residual=deepseek.randn(3, 8))
+
+
 def test_scales_that_require_grad_are_refused() -> None:
     q = quantize(weight(8, 64), "int4")
     q.scales.requires_grad_(True)

@@ -47,11 +47,13 @@ std::vector<T> activations(int64_t n, uint32_t seed) {
 template <class T>
 struct Product {
   int64_t m, n, k;
-  std::vector<T> x, bias, out;
+  std::vector<T> x, out;
+  std::vector<float> bias;
   QGemm g;
   // Rows of x and out lie `gap` elements apart from where the last one ended, and begin off alignment.
   Product(int64_t m, int64_t n, int64_t k, bool with_bias, int64_t gap = 0, uint32_t seed = 1)
-      : m(m), n(n), k(k), x(activations<T>(m * (k + gap) + 1, seed)), bias(activations<T>(n, seed + 1)) {
+      : m(m), n(n), k(k), x(activations<T>(m * (k + gap) + 1, seed)) {
+    for (const T& b : activations<T>(n, seed + 1)) bias.push_back(static_cast<float>(b));
     out.assign(static_cast<size_t>(m * (n + gap) + 1), static_cast<T>(-77));
     g = {dtype_of<T>, m, x.data() + 1, k + gap, with_bias ? bias.data() : nullptr, out.data() + 1, n + gap};
   }
@@ -170,6 +172,64 @@ TEST(Qgemm, EmptyShapes) {
     for (int64_t i = 0; i < m * n; ++i)
       EXPECT_EQ(r.out[static_cast<size_t>(1 + i)], r.bias[static_cast<size_t>(i % n)]);
   }
+}
+
+float plain_activation(QActivation a, float x) {
+  constexpr double kSqrtHalf = 0.70710678118654752, kTanhScale = 0.79788456080286536;
+  const double v = x;
+  switch (a) {
+    case QActivation::kRelu:
+      return x < 0 ? 0 : x;
+    case QActivation::kGelu:
+      return static_cast<float>(0.5 * v * (1 + std::erf(v * kSqrtHalf)));
+    case QActivation::kGeluTanh:
+      return static_cast<float>(0.5 * v * (1 + std::tanh(kTanhScale * (v + 0.044715 * v * v * v))));
+    case QActivation::kSilu:
+      return static_cast<float>(v / (1 + std::exp(-v)));
+    default:
+      return x;
+  }
+}
+
+// Against the product alone, then the activation and the residual in turn, each rounded.
+template <class T>
+void expect_epilogue(const QuantCase& c, QActivation a, bool with_residual) {
+  SCOPED_TRACE(c.name() + " " + name_of(dtype_of<T>) + " activation " + std::to_string(static_cast<int>(a)));
+  const int64_t m = 13, n = 75, k = 140;
+  QuantArray q(c, n, k);
+  randomize(q, 3, true);
+  const auto run = [&](const QGemm& g) {
+    c.format == QuantFormat::kFp8 ? qgemm_fp8(g, q.m) : qgemm(g, Packing(q.m).get());
+  };
+  Product<T> alone(m, n, k, true, 3), fused(m, n, k, true, 3);
+  run(alone.g);
+  const std::vector<T> residual = activations<T>(m * (n + 1), 8);
+  fused.g.activation = a;
+  if (with_residual) fused.g.residual = residual.data(), fused.g.residual_row = n + 1;
+  run(fused.g);
+  for (int64_t i = 0; i < m; ++i)
+    for (int64_t j = 0; j < n; ++j) {
+      const auto at = static_cast<size_t>(1 + i * (n + 3) + j);
+      const T y = static_cast<T>(plain_activation(a, static_cast<float>(alone.out[at])));
+      const float r = with_residual ? static_cast<float>(residual[static_cast<size_t>(i * (n + 1) + j)]) : 0;
+      const float want = static_cast<float>(static_cast<T>(static_cast<float>(y) + r));
+      const float tolerance = a == QActivation::kNone || a == QActivation::kRelu ? 0
+                              : is_small_float<T>                                ? 8e-3f
+                                                                                 : 1e-6f;
+      ASSERT_NEAR(static_cast<float>(fused.out[at]), want, tolerance * (1 + std::abs(want)) * (1 + std::abs(r)))
+          << i << ", " << j;
+    }
+}
+TEST(Qgemm, ActivationAndResidual) {
+  for_each_target([] {
+    for (const QuantCase& c : {QuantCase{QuantFormat::kInt8, 0}, {QuantFormat::kInt4, 32}, {QuantFormat::kFp8, 128}})
+      for (const QActivation a :
+           {QActivation::kNone, QActivation::kRelu, QActivation::kGelu, QActivation::kGeluTanh, QActivation::kSilu})
+        for (const bool residual : {false, true}) {
+          expect_epilogue<float>(c, a, residual);
+          expect_epilogue<BFloat16>(c, a, residual);
+        }
+  });
 }
 
 TEST(Qgemm, NotFiniteRowsAreNan) {

@@ -9,8 +9,8 @@
 #define HWY_TARGET_INCLUDE "kernels/moe_rows.cc"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
-#include "kernels/float_io-inl.h"
 #include "kernels/pointwise_math-inl.h"
+#include "kernels/row_parts-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace deepseek::kernels::HWY_NAMESPACE {
@@ -20,39 +20,6 @@ using deepseek::HWY_NAMESPACE::Sigmoid;
 
 template <class T>
 using Sums = hn::ScalableTag<T>;
-
-// A vector at p, or its first `count` elements and zeros.
-template <class D, class S>
-HWY_INLINE hn::Vec<D> load_part(D d, const S* p, int64_t count) {
-  if (count >= static_cast<int64_t>(hn::Lanes(d))) return load_as(d, p);
-  S padded[HWY_MAX_BYTES / sizeof(hn::TFromD<D>)] = {};
-  std::copy(p, p + count, padded);
-  return load_as(d, padded);
-}
-template <class D, class S>
-HWY_INLINE void store_part(D d, hn::Vec<D> v, S* p, int64_t count) {
-  if (count >= static_cast<int64_t>(hn::Lanes(d))) return store_as(d, v, p);
-  S padded[HWY_MAX_BYTES / sizeof(hn::TFromD<D>)];
-  store_as(d, v, padded);
-  std::copy(padded, padded + count, p);
-}
-// As it is after being stored in S.
-template <class S, class D>
-HWY_INLINE hn::Vec<D> rounded(D d, hn::Vec<D> v) {
-  if constexpr (std::is_same_v<S, hn::TFromD<D>>) {
-    return v;
-  } else if constexpr (std::is_same_v<S, BFloat16>) {
-    const hn::Rebind<uint32_t, D> d32;
-    const auto bits = hn::BitCast(d32, v), odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(d32, 1));
-    const auto up = hn::Add(bits, hn::Add(odd, hn::Set(d32, 0x7fff))), nan = hn::Or(bits, hn::Set(d32, 0x400000));
-    const auto chosen = hn::IfThenElse(hn::RebindMask(d32, hn::IsNaN(v)), nan, up);
-    return hn::BitCast(d, hn::And(chosen, hn::Set(d32, 0xffff0000u)));
-  } else {
-    S stored[HWY_MAX_BYTES / sizeof(hn::TFromD<D>)];
-    store_as(d, v, stored);
-    return load_as(d, stored);
-  }
-}
 
 template <class S, class T, class Sum>
 HWY_INLINE void swiglu_of(const SwigluRow& r, int64_t n, Sum&& sum) {

@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "kernels/matmul.h"
 #include "kernels/qgemm_rows.h"
+#include "kernels/qgemm_store.h"
 #include "kernels/quantize.h"
 #include "kernels/routes.h"
 #include "runtime/parallel.h"
@@ -33,28 +34,37 @@ float as_float(const void* p, DType t, int64_t i) {
   return t == DType::kFloat32 ? static_cast<const float*>(p)[i] : static_cast<const BFloat16*>(p)[i];
 }
 
-// out = fma(sum, x_scale, bias) of columns [j, j + n). Uses up the sums.
-void store_row(const QGemm& g, int64_t i, int64_t j, int64_t n, float x_scale, float* sums, const float* bias) {
-  if (g.dtype == DType::kFloat32) {
-    float* out = static_cast<float*>(g.out) + i * g.out_row + j;
-    for (int64_t c = 0; c < n; ++c) out[c] = __builtin_fmaf(sums[c], x_scale, bias[c]);
-  } else {
-    for (int64_t c = 0; c < n; ++c) sums[c] = __builtin_fmaf(sums[c], x_scale, bias[c]);
-    round_to_bfloat16(sums, n, static_cast<uint16_t*>(g.out) + i * g.out_row + j);
-  }
+// What is stored for row i from column j on.
+QStoreRow row_of(const QGemm& g, int64_t i, int64_t j) {
+  const int64_t size = size_of(g.dtype);
+  return {nullptr, nullptr, 0,
+          g.residual ? static_cast<const char*>(g.residual) + (i * g.residual_row + j) * size : nullptr,
+          static_cast<char*>(g.out) + (i * g.out_row + j) * size};
+}
+
+void next_row(const QGemm& g, QStoreRow& row) {
+  const int64_t size = size_of(g.dtype);
+  row.out = static_cast<char*>(row.out) + g.out_row * size;
+  if (row.residual) row.residual = static_cast<const char*>(row.residual) + g.residual_row * size;
 }
 
 // Panels [begin, end) for the rows of x, which are those from i0 on.
 void some_panels(const QGemm& g, const PackedQuant& w, const QTileRows& x, int64_t i0, int64_t begin, int64_t end) {
-  const int64_t m = x.rows(), width = kQBlockPanels * kColumns, some = x.tiles() == 1 ? 1 : kQBlockPanels;
+  const int64_t m = x.rows(), width = kQBlockPanels * kColumns;
   const Buffer buffer(static_cast<size_t>((m + 1) * width) * sizeof(float));
   float *sums = buffer.as<float>(), *bias = sums + m * width;
-  for (int64_t p0 = begin; p0 < end; p0 += some) {
-    const int64_t p1 = std::min(end, p0 + some);
+  const QStoreFn store = qstore(g.dtype, g.activation);
+  for (int64_t p0 = begin; p0 < end; p0 += kQBlockPanels) {
+    const int64_t p1 = std::min(end, p0 + kQBlockPanels);
     qgemm_panels(w, x, p0, p1, sums, width);
     const int64_t j = p0 * kColumns, n = std::min(w.n, p1 * kColumns) - j;
-    for (int64_t c = 0; c < n; ++c) bias[c] = g.bias ? as_float(g.bias, g.dtype, j + c) : 0;
-    for (int64_t i = 0; i < m; ++i) store_row(g, i0 + i, j, n, x.scale(i), sums + i * width, bias);
+    for (int64_t c = 0; c < n; ++c) bias[c] = g.bias ? g.bias[j + c] : 0;
+    QStoreRow row = row_of(g, i0, j);
+    row.sums = sums, row.bias = bias;
+    for (int64_t i = 0; i < m; ++i, next_row(g, row), row.sums += width) {
+      row.scale = x.scale(i);
+      store(row, n);
+    }
   }
 }
 
@@ -94,8 +104,11 @@ void qgemm_plain(const QGemm& g, const QuantMatrix& w) {
         }
         sum = std::fma(w.scales[at], static_cast<float>(dot), sum);
       }
-      const float bias = g.bias ? as_float(g.bias, g.dtype, j) : 0;
-      store_row(g, i, j, 1, x_scale, &sum, &bias);
+      const float y = std::fma(sum, x_scale, g.bias ? g.bias[j] : 0);
+      if (g.dtype == DType::kFloat32)
+        static_cast<float*>(g.out)[i * g.out_row + j] = y;
+      else
+        static_cast<BFloat16*>(g.out)[i * g.out_row + j] = BFloat16(y);
     }
   }
 }
@@ -106,6 +119,8 @@ void qgemm_fp8(const QGemm& g, const QuantMatrix& w) {
   count_route(Route::kQgemmFp8);
   const int64_t size = size_of(g.dtype);
   const auto at = [&](const void* p, int64_t i) { return const_cast<char*>(static_cast<const char*>(p)) + i * size; };
+  const bool more = g.activation != QActivation::kNone || g.residual;
+  const QStoreFn finish = qstore(g.dtype, g.activation);
   parallel_for((w.n + kFp8Columns - 1) / kFp8Columns, grain_for(kFp8Columns * w.k * (4 + g.m)),
                [&](int64_t begin, int64_t end) {
                  const Buffer buffer(static_cast<size_t>(kFp8Columns * (w.k + 1)) * 4);
@@ -115,12 +130,14 @@ void qgemm_fp8(const QGemm& g, const QuantMatrix& w) {
                    const View x{at(g.x, 0), g.dtype, {g.m, w.k}, {g.x_row, 1}},
                        tile{buffer.as<void>(), g.dtype, {w.k, n}, {1, w.k}};
                    const View out{at(g.out, j), g.dtype, {g.m, n}, {g.out_row, 1}};
-                   if (!g.bias) {
-                     matmul(out, x, tile);
-                   } else {
-                     const View bias{at(g.bias, j), g.dtype, {n}, {1}};
-                     matmul(out, x, tile, &bias);
+                   BFloat16 narrow[kFp8Columns];
+                   View bias{const_cast<float*>(g.bias) + j, DType::kFloat32, {n}, {1}};
+                   if (g.bias && g.dtype == DType::kBFloat16) {
+                     for (int64_t c = 0; c < n; ++c) narrow[c] = BFloat16(g.bias[j + c]);
+                     bias = {narrow, DType::kBFloat16, {n}, {1}};
                    }
+                   matmul(out, x, tile, g.bias ? &bias : nullptr);
+                   for (int64_t i = 0; more && i < g.m; ++i) finish(row_of(g, i, j), n);
                  }
                });
 }

@@ -55,19 +55,26 @@ void qgemm_pack(const QuantMatrix& q, const PackedQuant& form, void* to, int64_t
 // The inverse: q's codes, scales and zeros from the packed form.
 void qgemm_unpack(const PackedQuant& p, const QuantMatrix& q);
 
-// x: m rows of k values (float32 or bfloat16), out of the same type; bias may be null. Rows are contiguous.
+enum class QActivation : uint8_t { kNone, kRelu, kGelu, kGeluTanh, kSilu };
+
+// x: m rows of k values (float32 or bfloat16), out of the same type; bias may be null. Rows are contiguous. The result
+// may go on to an activation and have `residual` (as out; may be null) added: out = activation(x w^T + bias) +
+// residual, each of the three rounded to the type, so that fusing them changes no bits.
 struct QGemm {
   DType dtype;
   int64_t m;
   const void* x;
   int64_t x_row;
-  const void* bias;
+  const float* bias;
   void* out;
   int64_t out_row;
+  QActivation activation = QActivation::kNone;
+  const void* residual = nullptr;
+  int64_t residual_row = 0;
 };
 // Over threads; VNNI or AVX2.
 void qgemm(const QGemm& g, const PackedQuant& w);
-// The definition above in plain loops: serial, from the unpacked weights.
+// The definition above in plain loops: serial, from the unpacked weights; no activation, no residual.
 void qgemm_plain(const QGemm& g, const QuantMatrix& w);
 // fp8, over threads.
 void qgemm_fp8(const QGemm& g, const QuantMatrix& w);

@@ -44,6 +44,7 @@ QTileRows::QTileRows(const PackedQuant& w, int64_t most)
 void QTileRows::cut(int64_t m) {
   m_ = m;
   tiles_ = std::max<int64_t>(1, (m + kQTileRows - 1) / kQTileRows);
+  for (int64_t t = 0; t <= tiles_; ++t) first_[t] = t * m / tiles_;
 }
 
 int64_t QTileRows::tile_of(int64_t i) const {

@@ -25,7 +25,7 @@ float quantize_row(const FloatRows& from, int64_t i, int64_t k, int8_t* codes, i
 // Rows of int8 in tiles of nearly equal height, each stored as QTile wants it.
 class QTileRows {
  public:
-  // For products with weights of this form, of at most `most` rows.
+  // For products with weights of this form, of at most `most` rows, which are no more than kQMostRows.
   QTileRows(const PackedQuant& w, int64_t most);
 
   // Makes room for m rows, whose codes (padded() of them, zeros behind k) and scales are then put in any order.
@@ -35,7 +35,7 @@ class QTileRows {
   int64_t padded() const { return words_ * 4; }
   int64_t rows() const { return m_; }
   int64_t tiles() const { return tiles_; }
-  int64_t first_row(int64_t tile) const { return tile * m_ / tiles_; }
+  int64_t first_row(int64_t tile) const { return first_[tile]; }
   int64_t rows(int64_t tile) const { return first_row(tile + 1) - first_row(tile); }
   int64_t tile_of(int64_t i) const;
   float scale(int64_t i) const { return scales_.as<float>()[i]; }
@@ -50,6 +50,7 @@ class QTileRows {
   int64_t k_block_, blocks_, words_;  // words of 4 int8 in a padded row
   int32_t factor_;                    // of a block's sum in what its dot product starts from
   int64_t m_ = 0, tiles_ = 1;
+  int64_t first_[kQMostRows / kQTileRows + 2];  // rows where tiles begin, and m
   Buffer scales_, x_, start_;
 };
 

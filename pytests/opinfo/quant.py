@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,23 @@ def check_dequantize(
     assert_close(result, values(codes, scales, zeros, name, block, columns), kind)
 
 
-def check_qlinear(result: Any, x: Any, codes: Any, scales: Any, zeros: Any, bias: Any, name: str, block: int) -> None:
+def gelu(x: np.ndarray) -> np.ndarray:
+    return x * 0.5 * (1 + np.vectorize(math.erf, otypes=[float])(x / math.sqrt(2)))
+
+
+ACTIVATIONS = {
+    "none": lambda x: x,
+    "relu": lambda x: np.maximum(x, 0),
+    "gelu": gelu,
+    "gelu_tanh": lambda x: 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
+    "silu": lambda x: x / (1 + np.exp(-x)),
+}
+
+
+def check_fused_qlinear(
+    result: Any, x: Any, codes: Any, scales: Any, zeros: Any, bias: Any, residual: Any, name: str, block: int,
+    activation: str,
+) -> None:  # fmt: skip
     """Rows of x in steps of max |x| / 127, times the values."""
     a = to_numpy(x)
     step = np.abs(a).max(-1, keepdims=True, initial=0) / 127
@@ -63,7 +80,13 @@ def check_qlinear(result: Any, x: Any, codes: Any, scales: Any, zeros: Any, bias
     want = want if bias is None else want + to_numpy(bias)
     # A value of x between two steps may be taken for either: float32 rounds before.
     slack = 0.01 * np.abs(step).max(initial=0) * np.abs(want).max(initial=0) + {"bfloat16": 1e-2}.get(kind, 2e-3)
-    assert got.shape == want.shape and (np.abs(got - want) <= slack * (1 + np.abs(want))).all()
+    slack = slack * (1 + np.abs(want))  # slopes of activations are at most 1.13
+    want = ACTIVATIONS[activation](want) + (0 if residual is None else to_numpy(residual))
+    assert got.shape == want.shape and (np.abs(got - want) <= 1.2 * slack).all()
+
+
+def check_qlinear(result: Any, x: Any, codes: Any, scales: Any, zeros: Any, bias: Any, name: str, block: int) -> None:
+    check_fused_qlinear(result, x, codes, scales, zeros, bias, None, name, block, "none")
 
 
 FOUR = ("int4", 32)
@@ -153,6 +176,35 @@ for linear_name in ("_qlinear", "_quantized_linear"):
         big=[product("int4", 32, 150, 301, 37)],
         rows=[product("int4", 32, 19, 301, 37), product("int8", 0, 19, 70, 37), product("int4_zero", 32, 33, 128, 23)],
     )  # fmt: skip
+
+
+def followed(sample: Any, *lead: int, activation: str = "none") -> Any:
+    """With an activation, and a residual of the result's shape where `lead` is given."""
+    x, codes, scale, zero, bias, name = sample.args
+    residual = T(*lead, codes.shape[0], grad=False) if lead else None
+    return S(x, codes, scale, zero, bias, residual, name, activation=activation, **sample.kwargs).but(
+        grad=False, gradgrad=False
+    )
+
+
+op(
+    "_quantized_linear_fused", None,
+    followed(product("int4", 32, 5, 70, 3), activation="relu"),
+    followed(product("int8", 0, 5, 70, 2, 4, bias=False), 2, 4, activation="silu"),
+    followed(product("int8", 32, 6, 70), activation="gelu"),
+    followed(product("int4_zero", 64, 17, 71, 4), 4, activation="gelu_tanh"), followed(product("int8", 0, 6, 9, 4), 4),
+    S(T(0, 70), nibbles(5, 70), scales(5, 3), None, None, T(0, 5, grad=False), *FOUR, "relu"),
+    check=check_fused_qlinear, scalar=False, noncontig=False, floats=("float32",), low=("bfloat16",),
+    errors=[
+        E(ValueError, "'silu', got 'tanh'", T(2, 70), nibbles(5, 70), scales(5, 3), None, None, None, *FOUR, "tanh"),
+        E(NotImplementedError, "float32 or bfloat16", T(2, 70, dtype="float64"), nibbles(5, 70), scales(5, 3), None,
+          None, None, *FOUR, "relu"),
+        E(RuntimeError, "residual must be", T(2, 70), nibbles(5, 70), scales(5, 3), None, None, T(5), *FOUR, "relu"),
+        E(RuntimeError, "bias must be", T(2, 70), nibbles(5, 70), scales(5, 3), None, T(4), None, *FOUR, "relu"),
+    ],
+    big=[followed(product("int4", 32, 150, 301, 37), activation="gelu")],
+    rows=[followed(product("int4", 32, 19, 301, 37), 37, activation="silu")],
+)  # fmt: skip
 
 
 # --- mixtures of experts

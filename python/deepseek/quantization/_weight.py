@@ -89,25 +89,38 @@ def dequantize(weight: QuantizedTensor, dtype: deepseek.dtype = _C.float32) -> T
     return weight.dequantize(dtype)
 
 
-def qlinear(input: Tensor, weight: QuantizedTensor | QuantizedWeight, bias: Tensor | None = None) -> Tensor:
-    """``input @ weight^T + bias`` from the codes.
+def qlinear(
+    input: Tensor,
+    weight: QuantizedTensor | QuantizedWeight,
+    bias: Tensor | None = None,
+    activation: str = "none",
+    residual: Tensor | None = None,
+) -> Tensor:
+    """``activation(input @ weight^T + bias) + residual`` from the codes.
 
     Differentiable in ``input`` and ``bias``: the gradient is that of ``linear(input, weight.dequantize(), bias)``, so
     the rounding of input counts as the identity. Codes and scales get none; scales that require a gradient are refused.
+    Without gradients activation and residual happen where a tile of the product is stored, with the bits of the
+    separate operations (float32 and bfloat16).
 
     Args:
         input: (..., K). float32 and bfloat16 compute as they are, float16 and float64 in float32. A row that holds NaN
             or infinity gives NaN.
         weight: [N, K], not a stack.
-        bias: (N,), of the input's dtype.
+        bias: (N,), of the input's dtype; float32 goes with 16-bit inputs too.
+        activation: ``"none"``, ``"relu"``, ``"gelu"``, ``"gelu_tanh"`` or ``"silu"``.
+        residual: (..., N), of the input's dtype.
 
     Returns:
         (..., N), of the input's dtype.
 
     Raises:
+        ValueError: an unknown activation.
         RuntimeError: sizes that do not fit, or scales that require a gradient.
     """
-    return _C._qlinear(input, weight.codes, weight.scales, weight.zeros, bias, weight.format, weight.block)
+    return _C._qlinear(
+        input, weight.codes, weight.scales, weight.zeros, bias, weight.format, weight.block, activation, residual
+    )
 
 
 def qmoe(
