@@ -42,12 +42,6 @@ QStoreRow row_of(const QGemm& g, int64_t i, int64_t j) {
           static_cast<char*>(g.out) + (i * g.out_row + j) * size};
 }
 
-void next_row(const QGemm& g, QStoreRow& row) {
-  const int64_t size = size_of(g.dtype);
-  row.out = static_cast<char*>(row.out) + g.out_row * size;
-  if (row.residual) row.residual = static_cast<const char*>(row.residual) + g.residual_row * size;
-}
-
 // Panels [begin, end) for the rows of x, which are those from i0 on.
 void some_panels(const QGemm& g, const PackedQuant& w, const QTileRows& x, int64_t i0, int64_t begin, int64_t end) {
   const int64_t m = x.rows(), width = kQBlockPanels * kColumns;
@@ -58,12 +52,19 @@ void some_panels(const QGemm& g, const PackedQuant& w, const QTileRows& x, int64
     const int64_t p1 = std::min(end, p0 + kQBlockPanels);
     qgemm_panels(w, x, p0, p1, sums, width);
     const int64_t j = p0 * kColumns, n = std::min(w.n, p1 * kColumns) - j;
-    for (int64_t c = 0; c < n; ++c) bias[c] = g.bias ? g.bias[j + c] : 0;
+    if (g.bias)  // not a choice a number: a vector load that is masked at null is slow
+      std::copy_n(g.bias + j, n, bias);
+    else
+      std::fill_n(bias, n, 0.0f);
     QStoreRow row = row_of(g, i0, j);
     row.sums = sums, row.bias = bias;
-    for (int64_t i = 0; i < m; ++i, next_row(g, row), row.sums += width) {
+    const int64_t size = size_of(g.dtype), out_step = g.out_row * size, residual_step = g.residual_row * size;
+    for (int64_t i = 0; i < m; ++i) {
       row.scale = x.scale(i);
       store(row, n);
+      row.sums += width;
+      row.out = static_cast<char*>(row.out) + out_step;
+      if (row.residual) row.residual = static_cast<const char*>(row.residual) + residual_step;
     }
   }
 }
