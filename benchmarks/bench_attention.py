@@ -13,7 +13,8 @@ QUERY_HEADS, KEY_HEADS, CACHE, SIZE = 32, 8, 32768, 128
 # Speedups by length (forward, backward) and by peer (decoding).
 FORWARD = {"f32": (1.8, 1.5, 1.2), "bf16": (2.5, 2.5, 2.0)}
 BACKWARD = {"f32": (1.6, 1.5, 1.25), "bf16": (2.5, 2.0, 1.8)}
-DECODE = {"f32": {"grouped": 8.0, "stacked": 2.0}, "bf16": {"grouped": 25.0, "stacked": 2.5}}
+DECODE = {"f32": {"grouped": 8.0, "stacked": 2.0}, "bf16": {"grouped": 25.0, "stacked": 2.5},
+          "int8": {"stacked": 4.0}}  # fmt: skip
 
 
 def normal(T: Any, dtype: Any, *shapes: tuple[int, ...]) -> list[Any]:
@@ -57,6 +58,21 @@ def decode(T: Any, dtype: Any, stacked: bool) -> Callable[[], Any]:
     return setup
 
 
+def decode_int8(T: Any) -> Callable[[], Any]:
+    """One token, bfloat16, against a cache of int8. PyTorch has none: its cache is bfloat16."""
+    if T.__name__ == "torch":
+        return decode(T, T.bfloat16, True)
+
+    def setup() -> Any:
+        F, cache = T.nn.functional, (BATCH, KEY_HEADS, CACHE, SIZE)
+        q, k, v = normal(T, T.float32, (BATCH, QUERY_HEADS, 1, SIZE), cache, cache)
+        q, (k, key_scale), (v, value_scale) = q.bfloat16(), F.quantize_rows(k), F.quantize_rows(v)
+        scales = {"key_scale": key_scale, "value_scale": value_scale}
+        return lambda: F.attention(q, k, v, **scales, enable_gqa=True), 2e-9 * k.numel(), "GB_per_s"
+
+    return setup
+
+
 def cases(T: Any) -> dict[str, Callable[[], Any]]:
     table: dict[str, Callable[[], Any]] = {}
     dtypes = {"f32": T.float32, "bf16": T.bfloat16}
@@ -70,6 +86,7 @@ def cases(T: Any) -> dict[str, Callable[[], Any]]:
             table[f"decode {CACHE} {QUERY_HEADS}/{KEY_HEADS}x{SIZE} {peer} {label}"] = decode(
                 T, dtype, peer == "stacked"
             )
+    table[f"decode {CACHE} {QUERY_HEADS}/{KEY_HEADS}x{SIZE} stacked int8"] = decode_int8(T)
     return table
 
 

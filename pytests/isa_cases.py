@@ -120,6 +120,27 @@ def whole_index_scores(q: Any, k: Any) -> Any:
     return _C._index_scores(q, k, deepseek.ones(q.shape[:-1]).double(), False, 0)
 
 
+def one_hot_codes(q: Any, k: Any, v: Any) -> tuple[Any, Any, Any]:
+    """Random codes of keys, each query one of its keys: one weight is 1 and the others vanish, so results are exact."""
+    keys = np.random.default_rng(2).integers(-127, 128, k.shape)
+    heads = keys.repeat(q.shape[1] // k.shape[1], axis=1)
+    chosen = (np.arange(q.shape[1] * q.shape[2]) * 7 % k.shape[2]).reshape(q.shape[1:3])
+    queries = np.take_along_axis(heads, chosen[None, :, :, None], axis=2)
+    return deepseek.from_numpy(queries), deepseek.from_numpy(keys), spread_codes(v)
+
+
+def attention_int8(*qkv: Any) -> Any:
+    q, k, v = one_hot_codes(*qkv)
+    scale = deepseek.ones(k.shape[:-1])
+    k, v = k.to(deepseek.int8), v.to(deepseek.int8)
+    return _C._attention_int8(q.to(qkv[0].dtype), k, scale, v, scale, None, None, False, 1.0, 0, 0.0, 0)[0]
+
+
+def one_hot_attention(*qkv: Any) -> Any:
+    q, k, v = (x.double() for x in one_hot_codes(*qkv))
+    return _C._attention(q, k, v, None, None, None, False, 1.0, 0, 0.0, 0.0, 0)[0]
+
+
 def transposed(x: Any) -> Any:
     return x.t().contiguous()
 
@@ -143,7 +164,18 @@ def composite_rope_of_columns(x: Any, cos: Any, sin: Any) -> Any:
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     f.__name__: f
-    for f in (adamw, sgd, integer_matmul, qlinear, index_scores_int8, transposed, streamed, rope_of_columns, qmoe)
+    for f in (
+        adamw,
+        sgd,
+        integer_matmul,
+        qlinear,
+        index_scores_int8,
+        transposed,
+        streamed,
+        rope_of_columns,
+        qmoe,
+        attention_int8,
+    )
 }
 REFERENCES: dict[str, Callable[..., Any]] = {
     "integer_matmul": whole_matmul,
@@ -151,6 +183,7 @@ REFERENCES: dict[str, Callable[..., Any]] = {
     "qmoe": qmoe_by_loop,
     "rope_of_columns": composite_rope_of_columns,
     "index_scores_int8": whole_index_scores,
+    "attention_int8": one_hot_attention,
 }
 
 
@@ -273,6 +306,10 @@ CASES = [
         "index_scores",
     ),
     C("index_scores_int8", S(T(2, 5, 7, 37, grad=False), T(2, 99, 37, grad=False)), "index_scores_int8"),
+    *[
+        C("attention_int8", S(*(T(2, *s, grad=False) for s in shapes)), "attention_int8")
+        for shapes in (((8, 1, 37), (2, 611, 37), (2, 611, 21)), ((6, 70, 64), (1, 150, 64), (1, 150, 64)))
+    ],
     C("moe", S(T(33, 19), *experts(3, 13, 19), I(33, 2, hi=3), T(33, 2)), f"{MOE} moe.many_rows", 2),
     C("moe", S(T(5, 1031), *experts(3, 67, 1031, hi=0.05), I(5, 2, hi=3), T(5, 2)), f"{MOE} moe.few_rows", 4),
     C("moe", S(T(130, 600), *experts(1, 70, 600, hi=0.1), I(130, 1, hi=1), T(130, 1)), f"{MOE} moe.many_rows", 2),

@@ -75,6 +75,9 @@ def alternatives(route: str, dtype: str, level: str) -> list[str]:
         "attention": ["attention.plain", "matmul.float64"]
         if dtype == "float64"
         else ["attention.bfloat16_dot" if dot else "attention.float"],
+        "attention_int8": ["attention.plain"]
+        if dtype == "float64"
+        else ["attention.int8_vnni" if has_vnni(level) else "attention.int8_pairs"],
         "attention_backward": ["attention.plain", "matmul.float64"]
         if dtype == "float64"
         else ["attention.backward_bfloat16_dot" if dot else "attention.backward_float"],
@@ -133,7 +136,11 @@ def test_every_route_runs(level: str) -> None:
     # bfloat16 products are dot products, or read as float32 where the CPU has none.
     idle = (
         "bfloat16_as_float32" if has_bf16_dot(level) else "bfloat16_dot",
-        *(("qgemm.avx2", "index_scores.int16") if has_vnni(level) else ("qgemm.vnni", "index_scores.vnni")),
+        *(
+            ("qgemm.avx2", "index_scores.int16", "attention.int8_pairs")
+            if has_vnni(level)
+            else ("qgemm.vnni", "index_scores.vnni", "attention.int8_vnni")
+        ),
     )
     assert [key for key in unused if not any(part in key for part in idle)] == []
     assert not [key for key in ran if any(part in key for part in idle)]

@@ -212,6 +212,32 @@ def test_attention_with_a_cache_equals_the_whole() -> None:
                 assert (piece == whole[:, :, i:end]).all()
 
 
+def test_attention_over_an_int8_cache() -> None:
+    """Near attention over floats; with a growing cache the bits of the whole; what is refused."""
+    deepseek.manual_seed(0)
+    q, k, v = (deepseek.randn(1, h, 40, 64) for h in (4, 2, 2))
+    (kc, ks), (vc, vs) = F.quantize_rows(k), F.quantize_rows(v)
+    rule: dict[str, Any] = {"is_causal": True, "window": 17, "enable_gqa": True, "sinks": deepseek.randn(4)}
+    for dtype, near in ((deepseek.float32, 0.015), (deepseek.bfloat16, 0.02)):
+        whole = F.attention(q.to(dtype), kc, vc, key_scale=ks, value_scale=vs, **rule)
+        exact = F.attention(q, k, v, **rule)
+        assert (whole.float() - exact).norm().item() < near * exact.norm().item()
+        for i in range(40):
+            cache = (kc[:, :, : i + 1], vc[:, :, : i + 1])
+            now = {"key_scale": ks[:, :, : i + 1], "value_scale": vs[:, :, : i + 1], "query_start": i}
+            assert F.attention(q[:, :, i : i + 1].to(dtype), *cache, **now, **rule).equal(whole[:, :, i : i + 1])
+    turned = F.attention(q[0], kc[0], vc[0], key_scale=ks[0], value_scale=vs[0], enable_gqa=True)  # without a batch
+    assert turned.equal(F.attention(q, kc, vc, key_scale=ks, value_scale=vs, enable_gqa=True)[0])
+    with pytest.raises(RuntimeError, match="need both key_scale and value_scale"):
+        F.attention(q, kc, vc, key_scale=ks, enable_gqa=True)
+    with pytest.raises(RuntimeError, match="need both key_scale and value_scale"):
+        F.attention(q, kc, vc, enable_gqa=True)
+    with pytest.raises(RuntimeError, match="no dropout"):
+        F.attention(q, kc, vc, key_scale=ks, value_scale=vs, enable_gqa=True, dropout_p=0.5)
+    with pytest.raises(RuntimeError, match="must be int8"):
+        F.attention(q, k, v, key_scale=ks, value_scale=vs, enable_gqa=True)
+
+
 def test_block_sparse_attention_with_a_group_larger_than_the_queries() -> None:
     q, k, blocks = deepseek.randn(1, 1, 100, 16), deepseek.randn(1, 1, 64, 16), deepseek.zeros(1, 1, 1, 1).long()
     expected = F.block_sparse_attention(q, k, k, blocks, group=100)

@@ -97,9 +97,10 @@ void StoreRow(const float* from, int64_t n, E* to) {
   for (; i < n; ++i) to[i] = static_cast<E>(from[i]);
 }
 
-// out[MR, NV vectors] = out * keep (0 when `fresh`) + A B over k. A is transposed: element (r, i) at a[i * a_col + r].
-template <int MR, int NV>
-void MicroTransposed(int64_t k, const float* HWY_RESTRICT a, int64_t a_col, const float* HWY_RESTRICT b, int64_t b_row,
+// out[MR, NV vectors] = out * keep (0 when `fresh`) + A B over k. A is transposed: element (r, i) at
+// a[i * a_col + r]. B is of floats or int8.
+template <int MR, int NV, class B>
+void MicroTransposed(int64_t k, const float* HWY_RESTRICT a, int64_t a_col, const B* HWY_RESTRICT b, int64_t b_row,
                      const float* keep, float* out, int64_t out_row, bool fresh) {
   const F32 d;
   VF acc[MR][NV];
@@ -113,7 +114,7 @@ void MicroTransposed(int64_t k, const float* HWY_RESTRICT a, int64_t a_col, cons
   for (int64_t i = 0; i < k; ++i) {
     VF vb[NV];
 #pragma GCC unroll 8
-    for (int v = 0; v < NV; ++v) vb[v] = hn::LoadU(d, b + i * b_row + v * lanes());
+    for (int v = 0; v < NV; ++v) vb[v] = load_as(d, b + i * b_row + v * lanes());
 #pragma GCC unroll 8
     for (int r = 0; r < MR; ++r) {
       const VF va = hn::Set(d, a[i * a_col + r]);
@@ -127,16 +128,18 @@ void MicroTransposed(int64_t k, const float* HWY_RESTRICT a, int64_t a_col, cons
     for (int v = 0; v < NV; ++v) hn::StoreU(acc[r][v], d, out + r * out_row + v * lanes());
 }
 
-using MicroTransposedFn = void (*)(int64_t, const float*, int64_t, const float*, int64_t, const float*, float*, int64_t,
+template <class B>
+using MicroTransposedFn = void (*)(int64_t, const float*, int64_t, const B*, int64_t, const float*, float*, int64_t,
                                    bool);
-template <int... I>
+template <class B, int... I>
 constexpr auto MakeTransposedTable(std::integer_sequence<int, I...>) {
   struct {
-    MicroTransposedFn fn[kRows * kVecs];
-  } t{{&MicroTransposed<I / kVecs + 1, I % kVecs + 1>...}};
+    MicroTransposedFn<B> fn[kRows * kVecs];
+  } t{{&MicroTransposed<I / kVecs + 1, I % kVecs + 1, B>...}};
   return t;
 }
-constexpr auto kMicroTransposed = MakeTransposedTable(std::make_integer_sequence<int, kRows * kVecs>());
+template <class B>
+constexpr auto kMicroTransposed = MakeTransposedTable<B>(std::make_integer_sequence<int, kRows * kVecs>());
 
 // The products of tiles, on floats. `Word` is what an operand is made of: a float here, a pair of bf16 in
 // attention_bf16.h.
@@ -152,12 +155,13 @@ struct FloatMath {
                                                                             out + j * w, w, false);
   }
   // out[rows, columns] = out * keep + A^T B: A [n][panel], B [n][b_row], columns a whole number of vectors.
-  static void values(int64_t rows, int64_t columns, int64_t n, const float* a, const float* b, int64_t b_row,
+  template <class B>
+  static void values(int64_t rows, int64_t columns, int64_t n, const float* a, const B* b, int64_t b_row,
                      const float* keep, float* out, int64_t out_row, bool fresh) {
     for (int64_t c = 0; c < columns; c += kVecs * lanes()) {
       const int64_t vecs = std::min<int64_t>(kVecs, (columns - c) / lanes());
       for (int64_t r = 0; r < rows; r += kRows)
-        kMicroTransposed.fn[(std::min<int64_t>(kRows, rows - r) - 1) * kVecs + vecs - 1](
+        kMicroTransposed<B>.fn[(std::min<int64_t>(kRows, rows - r) - 1) * kVecs + vecs - 1](
             n, a + r, panel_rows(), b + c, b_row, keep ? keep + r : nullptr, out + r * out_row + c, out_row, fresh);
     }
   }

@@ -18,10 +18,11 @@ inline constexpr int64_t kKeyTile = 64, kKeyChunk = 512;
 
 struct Attention {
   // [B, H, L, D], [B, K, S, D], [B, K, S, V]: f32, bf16 or f16 of one dtype, the last dim contiguous. K divides H;
-  // query head h reads key head h / (H / K).
+  // query head h reads key head h / (H / K). Or, forward, k and v int8 with scales: attention_int8.h.
   View q, k, v;
-  View mask;   // [B, H, L, S], any strides: bool (true takes part) or numbers to add; or no data
-  View sinks;  // [H] floats, contiguous: a logit for each head that joins the denominator alone
+  View k_scale{}, v_scale{};  // [B, K, S] floats, the last dim contiguous: what each row of int8 is multiplied by
+  View mask;                  // [B, H, L, S], any strides: bool (true takes part) or numbers to add; or no data
+  View sinks;                 // [H] floats, contiguous: a logit for each head that joins the denominator alone
   double scale = 1;
   double softcap = 0;       // scores become softcap * tanh(scores / softcap); 0: as they are
   bool causal = false;      // query i, at position query_start + i, sees the keys up to its own position

@@ -47,11 +47,16 @@ inline void Merge(const RowSums& total, const RowSums& part, int64_t first, int6
   }
 }
 
-// The tile's weights in place of its scores, times `kept` where given; sums and maxima follow, `keep` is what earlier
-// sums were scaled by.
+// What weights are multiplied by behind their sum, or null: [keys][panel], and for all rows [keys].
+struct WeightFactors {
+  const float *kept = nullptr, *by_key = nullptr;
+};
+
+// The tile's weights in place of its scores, times the factors; sums and maxima follow, `keep` is what earlier sums
+// were scaled by.
 template <int NV>
-void SoftmaxTile(float* scores, int64_t keys, float c, const float* kept, float* top, float* sum, float* keep,
-                 bool fresh) {
+void SoftmaxTile(float* scores, int64_t keys, float c, const WeightFactors& factors, float* top, float* sum,
+                 float* keep, bool fresh) {
   const F32 d;
   const int64_t w = panel_rows();
   VF m[NV], l[NV];
@@ -77,23 +82,24 @@ void SoftmaxTile(float* scores, int64_t keys, float c, const float* kept, float*
       float* at = scores + j * w + v * lanes();
       auto p = Exp2(hn::MulSub(hn::LoadU(d, at), vc, m[v]));
       l[v] = hn::Add(l[v], p);
-      if (kept) p = hn::Mul(p, hn::LoadU(d, kept + j * w + v * lanes()));
+      if (factors.kept) p = hn::Mul(p, hn::LoadU(d, factors.kept + j * w + v * lanes()));
+      if (factors.by_key) p = hn::Mul(p, hn::Set(d, factors.by_key[j]));
       hn::StoreU(p, d, at);
     }
 #pragma GCC unroll 4
   for (int v = 0; v < NV; ++v) hn::StoreU(l[v], d, sum + v * lanes());
 }
-inline void SoftmaxTile(int64_t vecs, float* scores, int64_t keys, float c, const float* kept, float* top, float* sum,
-                        float* keep, bool fresh) {
+inline void SoftmaxTile(int64_t vecs, float* scores, int64_t keys, float c, const WeightFactors& factors, float* top,
+                        float* sum, float* keep, bool fresh) {
   switch (vecs) {
     case 1:
-      return SoftmaxTile<1>(scores, keys, c, kept, top, sum, keep, fresh);
+      return SoftmaxTile<1>(scores, keys, c, factors, top, sum, keep, fresh);
     case 2:
-      return SoftmaxTile<2>(scores, keys, c, kept, top, sum, keep, fresh);
+      return SoftmaxTile<2>(scores, keys, c, factors, top, sum, keep, fresh);
     case 3:
-      return SoftmaxTile<3>(scores, keys, c, kept, top, sum, keep, fresh);
+      return SoftmaxTile<3>(scores, keys, c, factors, top, sum, keep, fresh);
     default:
-      return SoftmaxTile<4>(scores, keys, c, kept, top, sum, keep, fresh);
+      return SoftmaxTile<4>(scores, keys, c, factors, top, sum, keep, fresh);
   }
 }
 

@@ -95,7 +95,7 @@ class SparseForwardBlock {
     const float c = mask_.apply(TileAt{b_, head_, rows.row[0], rows.n, key, n, rows.position}, scores, nullptr);
     CutUnselected(rows, n, scores);
     const bool fresh = take_sums(rows);
-    SoftmaxTile(vecs, scores, n, c, nullptr, panel_.top, panel_.sum, keep, fresh);
+    SoftmaxTile(vecs, scores, n, c, {}, panel_.top, panel_.sum, keep, fresh);
     M::values(rows.n, width_, M::words(n), M::weights(scores, n, vecs, weights_.as<Word>()), values.data, values.row,
               keep, panel_.values, width_, fresh);
     return_sums(rows);

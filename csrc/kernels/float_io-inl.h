@@ -13,7 +13,7 @@ HWY_BEFORE_NAMESPACE();
 namespace deepseek::kernels::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-// One vector of T from S (the same type, or bf16/f16 widened to float).
+// One vector of T from S (the same type, or bf16, f16 or int8 as float).
 template <class T, class D>
 HWY_INLINE hn::Vec<D> load_as(D d, const T* p) {
   return hn::LoadU(d, p);
@@ -29,6 +29,11 @@ template <class D>
 HWY_INLINE hn::Vec<D> load_as(D d, const Half* p) {
   const hn::Rebind<hwy::float16_t, D> d16;
   return hn::PromoteTo(d, hn::LoadU(d16, reinterpret_cast<const hwy::float16_t*>(p)));
+}
+template <class D>
+HWY_INLINE hn::Vec<D> load_as(D d, const int8_t* p) {
+  const hn::RebindToSigned<D> di;
+  return hn::ConvertTo(d, hn::PromoteTo(di, hn::LoadU(hn::Rebind<int8_t, D>(), p)));
 }
 
 // The inverse, rounded to nearest even.

@@ -141,6 +141,26 @@ void dequantize_block(const QuantMatrix& q, const uint8_t* row, int64_t begin, i
   }
 }
 
+// Codes in [-kMost, kMost].
+template <int kMost, class T>
+float quantize_line(const float* x, int64_t k, T* out) {
+  constexpr uint32_t kInfinity = 0x7f800000u;
+  if (k <= 0) return 0;
+  uint32_t most = 0;  // bits of magnitudes are in the order of magnitudes, NaN last
+  for (int64_t i = 0; i < k; ++i) most = std::max(most, std::bit_cast<uint32_t>(x[i]) & 0x7fffffffu);
+  const auto amax = std::bit_cast<float>(most);
+  if (most == 0 || most >= kInfinity) {
+    std::fill(out, out + k, T{0});
+    return most == 0 ? 0 : kNan;
+  }
+  constexpr float kLargest = std::numeric_limits<float>::max();
+  const float inverse = std::min(kMost / amax, kLargest);  // kMost / amax may overflow
+  // Adding 1.5 * 2^23 leaves the nearest integer, ties to even, in the low bits.
+  for (int64_t i = 0; i < k; ++i)
+    out[i] = static_cast<T>(std::bit_cast<int32_t>(x[i] * inverse + 12582912.0f) - 0x4b400000);
+  return inverse < kLargest ? amax / kMost : 1 / kLargest;
+}
+
 }  // namespace
 
 void quantize(const QuantMatrix& q, const float* w) {
@@ -187,22 +207,7 @@ void dequantize(const QuantMatrix& q, DType dtype, void* out) {
   });
 }
 
-float quantize_activations(const float* x, int64_t k, int8_t* out) {
-  constexpr uint32_t kInfinity = 0x7f800000u;
-  if (k <= 0) return 0;
-  uint32_t most = 0;  // bits of magnitudes are in the order of magnitudes, NaN last
-  for (int64_t i = 0; i < k; ++i) most = std::max(most, std::bit_cast<uint32_t>(x[i]) & 0x7fffffffu);
-  const auto amax = std::bit_cast<float>(most);
-  if (most == 0 || most >= kInfinity) {
-    std::fill(out, out + k, int8_t{0});
-    return most == 0 ? 0 : kNan;
-  }
-  constexpr float kLargest = std::numeric_limits<float>::max();
-  const float inverse = std::min(127 / amax, kLargest);  // 127 / amax may overflow
-  // Adding 1.5 * 2^23 leaves the nearest integer, ties to even, in the low bits.
-  for (int64_t i = 0; i < k; ++i)
-    out[i] = static_cast<int8_t>(std::bit_cast<int32_t>(x[i] * inverse + 12582912.0f) - 0x4b400000);
-  return inverse < kLargest ? amax / 127 : 1 / kLargest;
-}
+float quantize_activations(const float* x, int64_t k, int8_t* out) { return quantize_line<127>(x, k, out); }
+float quantize_to_int16(const float* x, int64_t k, int16_t* out) { return quantize_line<kMostInt16>(x, k, out); }
 
 }  // namespace deepseek::kernels

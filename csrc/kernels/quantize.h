@@ -29,5 +29,8 @@ void round_to_bfloat16(const float* __restrict from, int64_t n, uint16_t* __rest
 // x[k] ~ scale * out[k] with out in [-127, 127] and scale = max |x| / 127; returns the scale: NaN, and zero codes, when
 // x holds NaN or infinity.
 float quantize_activations(const float* x, int64_t k, int8_t* out);
+// The same with out in [-kMostInt16, kMostInt16]: 256 times an int8 plus an int8.
+inline constexpr int kMostInt16 = 127 * 256 + 127;
+float quantize_to_int16(const float* x, int64_t k, int16_t* out);
 
 }  // namespace deepseek::kernels

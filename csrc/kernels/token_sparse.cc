@@ -133,7 +133,7 @@ class TokenBlock {
       const int64_t r0 = p * panel_rows(), rows = rows_of(p), vecs = (rows + lanes() - 1) / lanes();
       M::scores(n, vecs, M::words(s_.d), keys.data, keys.row, panel(p), scores);
       const float c = mask_.apply(TileAt{b_, head_, first_ + r0, rows, 0, n, positions_}, scores, nullptr);
-      SoftmaxTile(vecs, scores, n, c, nullptr, part_.top + r0, part_.sum + r0, keep, fresh);
+      SoftmaxTile(vecs, scores, n, c, {}, part_.top + r0, part_.sum + r0, keep, fresh);
       M::values(rows, width_, M::words(n), M::weights(scores, n, vecs, weights_.as<Word>()), values.data, values.row,
                 keep, part_.values + r0 * width_, width_, fresh);
     }

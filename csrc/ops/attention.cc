@@ -31,15 +31,6 @@ Tensor masked_scores(const Tensor& scores, const Tensor& mask) {
   return scores + mask;
 }
 
-bool broadcasts_to(const Dims& from, const Dims& to) {
-  if (from.size() > to.size()) return false;
-  for (int i = 1; i <= from.size(); ++i)
-    if (from[from.size() - i] != 1 && from[from.size() - i] != to[to.size() - i]) return false;
-  return true;
-}
-
-constexpr int64_t kMostPosition = int64_t{1} << 30;
-
 // What rows of all dtypes share, and the parts that forward and backward have in common.
 struct AttentionRule {
   bool is_causal;
@@ -51,40 +42,16 @@ struct AttentionRule {
 
   void check(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& mask, const Tensor& sinks,
              const Tensor& state) const {
-    DS_CHECK(q.dim() == 4 && k.dim() == 4 && v.dim() == 4,
-             "_attention: query, key and value must have 4 dims [batch, heads, length, size], got ", q.sizes(), ", ",
-             k.sizes(), " and ", v.sizes());
-    DS_CHECK_AS(NotImplementedError, is_floating(q.dtype()) && !is_float8(q.dtype()),
-                "_attention: not implemented for ", name_of(q.dtype()), "; convert to float32 first");
-    DS_CHECK(q.dtype() == k.dtype() && q.dtype() == v.dtype(),
-             "_attention: query, key and value must have one dtype, got ", name_of(q.dtype()), ", ", name_of(k.dtype()),
-             " and ", name_of(v.dtype()));
-    DS_CHECK(k.size(0) == q.size(0) && v.size(0) == q.size(0) && v.size(1) == k.size(1) && v.size(2) == k.size(2) &&
-                 k.size(3) == q.size(3),
-             "_attention: shapes do not match: query ", q.sizes(), " wants a key [", q.size(0), ", K, S, ", q.size(3),
-             "] and a value [", q.size(0), ", K, S, V]; got ", k.sizes(), " and ", v.sizes());
-    DS_CHECK(k.size(1) > 0 && q.size(1) % k.size(1) == 0, "_attention: ", k.size(1), " key heads must divide ",
-             q.size(1), " query heads");
-    DS_CHECK(query_start < kMostPosition && q.size(2) + k.size(2) + query_start < kMostPosition,
-             "_attention: positions must stay below 2^30, got query_start ", query_start);
-    if (mask.defined()) {
-      const Dims sizes = score_sizes(q, k);
-      DS_CHECK(mask.dtype() == DType::kBool || mask.dtype() == q.dtype(),
-               "Expected attn_mask dtype to be bool or to match query dtype, but got attn_mask.dtype: ",
-               name_of(mask.dtype()), " and query.dtype: ", name_of(q.dtype()));
-      DS_CHECK(broadcasts_to(mask.sizes(), sizes), "_attention: a mask of shape ", mask.sizes(),
-               " does not broadcast to the scores, ", sizes);
-    }
-    DS_CHECK(!sinks.defined() || (sinks.dim() == 1 && sinks.size(0) == q.size(1) && is_floating(sinks.dtype())),
-             "_attention: sinks must be ", q.size(1), " floating numbers, one for each query head; got ",
-             sinks.defined() ? sinks.sizes() : Dims());
-    DS_CHECK(window >= 0 && softcap >= 0 && query_start >= 0,
-             "_attention: window, softcap and query_start must not be negative, got ", window, ", ", softcap, " and ",
-             query_start);
+    constexpr auto kName = "_attention: ";
+    check_attention_shapes(kName, q, k, v);
+    check_attention_dtypes(kName, q, k, v);
+    check_attention_positions(kName, q.size(2), k.size(2), window, query_start);
+    check_attention_mask(kName, mask, q.dtype(), score_sizes(q, k));
+    check_attention_sinks(kName, sinks, q.size(1));
+    DS_CHECK(softcap >= 0, kName, "softcap must not be negative, got ", softcap);
     DS_CHECK(dropout_p >= 0 && dropout_p < 1 && (dropout_p == 0 || state.defined()),
              "_attention: dropout_p must be in [0, 1) and come with a generator state, got ", dropout_p);
   }
-  static Dims score_sizes(const Tensor& q, const Tensor& k) { return {q.size(0), q.size(1), q.size(2), k.size(2)}; }
 
   // The kernels' arguments; `keep` holds copies made for them.
   kernels::Attention args(Inputs in, TensorList& keep) const {
@@ -244,8 +211,8 @@ Tensor safe_softmax(const Tensor& scores) {
   return where(none, scalar(0.0), softmax(scores, -1));
 }
 
-Tensor with_four_dims(Tensor t) {
-  while (t.dim() < 4) t = unsqueeze(t, 0);
+Tensor with_dims(Tensor t, int dims) {
+  while (t.dim() < dims) t = unsqueeze(t, 0);
   return t;
 }
 
@@ -254,7 +221,7 @@ bool share_batch(Tensor& q, Tensor& k, Tensor& v, bool grouped) {
   Tensor* const all[] = {&q, &k, &v};
   for (Tensor* t : all) {
     if (t->dim() > 4) return false;
-    *t = with_four_dims(*t);
+    *t = with_dims(*t, 4);
   }
   for (int dim = 0; dim < (grouped ? 1 : 2); ++dim) {
     int64_t size = 1;
@@ -274,7 +241,7 @@ bool fits_kernel(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor
   if (q.numel() == 0 || k.numel() == 0 || v.numel() == 0) return false;
   if (k.size(-1) != q.size(-1) || v.size(-2) != k.size(-2) || q.size(1) % k.size(1) != 0) return false;
   const bool known = !mask.defined() || mask.dtype() == DType::kBool || mask.dtype() == q.dtype();
-  return known && (!mask.defined() || broadcasts_to(mask.sizes(), AttentionRule::score_sizes(q, k)));
+  return known && (!mask.defined() || broadcasts_to(mask.sizes(), score_sizes(q, k)));
 }
 
 // Of tensors with four dims. float64 has no fast kernel: it runs on plain ops.
@@ -300,11 +267,11 @@ double usual_scale(const Opt<double>& scale, const Tensor& q) {
 }  // namespace
 
 DS_BODY(AttentionOp,
-        "attention(Tensor query, Tensor key, Tensor value, *, Tensor? mask=None, Tensor? sinks=None, bool "
-        "is_causal=False, float? scale=None, int? window=None, float? softcap=None, float dropout_p=0.0, bool "
-        "enable_gqa=False, int query_start=0) -> Tensor",
-        "scaled_dot_product_attention with a sliding window, attention sinks, soft-capped scores and queries that "
-        "start at a later position than the keys.",
+        "attention(Tensor query, Tensor key, Tensor value, *, Tensor? mask=None, Tensor? sinks=None, "
+        "Tensor? key_scale=None, Tensor? value_scale=None, bool is_causal=False, float? scale=None, int? window=None, "
+        "float? softcap=None, float dropout_p=0.0, bool enable_gqa=False, int query_start=0) -> Tensor",
+        "scaled_dot_product_attention with a sliding window, attention sinks, soft-capped scores, queries that start "
+        "at a later position than the keys, and int8 keys and values.",
         false, kFunctional, bool is_causal;
         Opt<double> scale; Opt<int64_t> window; Opt<double> softcap; double dropout_p; bool enable_gqa;
         int64_t query_start;) {
@@ -316,10 +283,19 @@ DS_BODY(AttentionOp,
            " heads, query has ", q.size(-3), "; pass enable_gqa=True to share each key head among several query heads");
   DS_CHECK(!window || *window > 0, "attention: window must be positive, got ", window.value_or(0));
   DS_CHECK(!softcap || *softcap > 0, "attention: softcap must be positive, got ", softcap.value_or(0));
+  if (in[5].defined() || in[6].defined() || k.dtype() == DType::kInt8) {
+    DS_CHECK(in[5].defined() && in[6].defined(),
+             "attention: int8 key and value need both key_scale and value_scale, as quantize_rows() gives them");
+    DS_CHECK(dropout_p == 0, "attention: there is no dropout over int8 keys and values, got dropout_p=", dropout_p);
+    const Tensor inputs[] = {
+        with_dims(q, 4), with_dims(k, 4), with_dims(in[5], 3), with_dims(v, 4), with_dims(in[6], 3), in[3], in[4]};
+    return without_added_dims(attention_over_int8(inputs, is_causal, usual_scale(scale, q), window.value_or(0),
+                                                  softcap.value_or(0), query_start),
+                              q.dim());
+  }
   const AttentionRule rule{is_causal,  usual_scale(scale, q), window.value_or(0), softcap.value_or(0), dropout_p,
                            query_start};
-  return without_added_dims(attend(rule, with_four_dims(q), with_four_dims(k), with_four_dims(v), in[3], in[4]),
-                            q.dim());
+  return without_added_dims(attend(rule, with_dims(q, 4), with_dims(k, 4), with_dims(v, 4), in[3], in[4]), q.dim());
 }
 
 DS_BODY(ScaledDotProductAttention,

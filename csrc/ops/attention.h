@@ -14,6 +14,21 @@ namespace deepseek {
 TensorList attention_in_plain_ops(const Tensor& query, const Tensor& key, const Tensor& value, const Tensor& mask,
                                   bool is_causal, double scale, int64_t window, int64_t query_start);
 
+// Inputs: query, key, key_scale, value, value_scale, mask, sinks, as _attention_int8 takes them.
+Tensor attention_over_int8(Inputs in, bool is_causal, double scale, int64_t window, double softcap,
+                           int64_t query_start);
+
+inline constexpr int64_t kMostPosition = int64_t{1} << 30;
+
+// Refusals; `op` begins the message and ends in ": ".
+void check_attention_shapes(const char* op, const Tensor& query, const Tensor& key, const Tensor& value);
+void check_attention_dtypes(const char* op, const Tensor& query, const Tensor& key, const Tensor& value);
+void check_attention_positions(const char* op, int64_t queries, int64_t keys, int64_t window, int64_t query_start);
+void check_attention_mask(const char* op, const Tensor& mask, DType dtype, const Dims& scores);
+void check_attention_sinks(const char* op, const Tensor& sinks, int64_t heads);
+bool broadcasts_to(const Dims& from, const Dims& to);
+inline Dims score_sizes(const Tensor& q, const Tensor& k) { return {q.size(0), q.size(1), q.size(2), k.size(2)}; }
+
 // What the backward kernels read beside the operands.
 struct AttentionBackwardInputs {
   Tensor grad, lse, delta;

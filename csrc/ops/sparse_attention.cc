@@ -10,32 +10,17 @@
 namespace deepseek {
 namespace {
 
-// `op` ends in ": ".
 void check_operands(const char* op, const Tensor& q, const Tensor& k, const Tensor& v, int64_t window,
                     int64_t query_start) {
-  DS_CHECK(q.dim() == 4 && k.dim() == 4 && v.dim() == 4, op,
-           "query, key and value must have 4 dims [batch, heads, length, size], got ", q.sizes(), ", ", k.sizes(),
-           " and ", v.sizes());
-  DS_CHECK_AS(NotImplementedError, is_floating(q.dtype()) && !is_float8(q.dtype()), op, "not implemented for ",
-              name_of(q.dtype()), "; convert to float32 first");
-  DS_CHECK(q.dtype() == k.dtype() && q.dtype() == v.dtype(), op, "query, key and value must have one dtype, got ",
-           name_of(q.dtype()), ", ", name_of(k.dtype()), " and ", name_of(v.dtype()));
-  DS_CHECK(k.size(0) == q.size(0) && v.size(0) == q.size(0) && v.size(1) == k.size(1) && v.size(2) == k.size(2) &&
-               k.size(3) == q.size(3),
-           op, "shapes do not match: query ", q.sizes(), " wants a key [", q.size(0), ", K, S, ", q.size(3),
-           "] and a value [", q.size(0), ", K, S, V]; got ", k.sizes(), " and ", v.sizes());
-  DS_CHECK(k.size(1) > 0 && q.size(1) % k.size(1) == 0, op, k.size(1), " key heads must divide ", q.size(1),
-           " query heads");
-  DS_CHECK(window >= 0 && query_start >= 0, op, "window and query_start must not be negative, got ", window, " and ",
-           query_start);
-  constexpr int64_t kMost = int64_t{1} << 30;
-  DS_CHECK(query_start < kMost && q.size(2) + k.size(2) + query_start < kMost, op, "positions must stay below 2^30");
+  check_attention_shapes(op, q, k, v);
+  check_attention_dtypes(op, q, k, v);
+  check_attention_positions(op, q.size(2), k.size(2), window, query_start);
 }
 
 kernels::Attention kernel_arguments(const Tensor& q, const Tensor& k, const Tensor& v, bool is_causal, double scale,
                                     int64_t window, int64_t query_start) {
   kernels::Attention a{.q = q.view(), .k = k.view(), .v = v.view(), .mask = {}, .sinks = {}, .scale = scale};
-  a.causal = is_causal, a.window = std::min(window, int64_t{1} << 30), a.query_start = query_start;
+  a.causal = is_causal, a.window = std::min(window, kMostPosition), a.query_start = query_start;
   return a;
 }
 

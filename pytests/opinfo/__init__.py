@@ -5,6 +5,7 @@ from . import (  # noqa: F401
     create,
     fused,
     index,
+    int8_cache,
     internal,
     matmul,
     nn,

