@@ -1,12 +1,13 @@
-"""Block-sparse attention beside dense attention, of deepseek and of PyTorch: 32 blocks of 64 keys a query, causal.
+"""Sparse attention beside dense attention, of deepseek and of PyTorch: 32 blocks of 64 keys a query, causal.
 
 16 query heads share one key head of size 128 (one of the four such groups of NSA's model). Each query reads the first
-block, its own, the one before, and others drawn evenly. Three sorts of cases:
+block, its own, the one before, and others drawn evenly. Four sorts of cases:
 
 - "prefill 16K": all of 16,384 queries;
 - "prefill 64K": of a prompt of 65,536 the 2,048 queries in the middle, which see the mean number of keys. PyTorch,
   which knows no position of a first query, runs them on 32,768 keys without a mask;
-- "train 16K": forward and backward, of 4 query heads on one key head.
+- "train 16K": forward and backward, of 4 query heads on one key head;
+- "train-tokens 8K": the same of 16 query heads, each query with 1,024 single keys drawn evenly.
 
 Dense attention takes seconds a call, so there are few turns.
 """
@@ -22,8 +23,14 @@ from typing import Any
 
 from _harness import QUIET, Worker, compare, machine, missing, print_verdict, python_with, serve, write_pages
 
-BLOCK, SELECTED, SIZE = 64, 32, 128
-GOALS = {"prefill 16K": (4.0, 3.0), "prefill 64K": (9.0, 7.5), "train 16K": (2.5, None)}  # PyTorch; our own dense
+BLOCK, SELECTED, TOKENS, SIZE = 64, 32, 1024, 128
+GOALS = {
+    "prefill 16K": (4.0, 3.0),
+    "prefill 64K": (9.0, 7.5),
+    "train 16K": (2.5, None),
+    "train-tokens 8K": (2.0, 2.0),
+}  # PyTorch; our own dense
+SIZES = {"8K": (8192, 0), "16K": (16384, 0), "64K": (2048, 32768 - 1024)}  # queries, position of the first
 
 
 def select(T: Any, queries: int, start: int) -> Any:
@@ -39,19 +46,30 @@ def select(T: Any, queries: int, start: int) -> Any:
     return T.where(best < 0, -1, indices).reshape(1, 1, queries, SELECTED)
 
 
+def select_tokens(T: Any, queries: int) -> Any:
+    """Keys of the queries: int64 [1, queries, TOKENS]."""
+    T.manual_seed(1)
+    scores = T.where(T.arange(queries) > T.arange(queries).reshape(-1, 1), -1.0, T.rand(queries, queries))
+    best, indices = T.topk(scores, TOKENS, dim=-1)
+    return T.where(best < 0, -1, indices).reshape(1, queries, TOKENS)
+
+
 def case(T: Any, kind: str, dtype: str, sparse: bool) -> Callable[[], Any]:
     """`sparse` or dense; of the module `T`, deepseek or torch."""
 
     def setup() -> Any:
         T.manual_seed(0)
         F, train, torch = T.nn.functional, kind.startswith("train"), T.__name__ == "torch"
-        heads, (queries, start) = 4 if train else 16, (2048, 32768 - 1024) if "64K" in kind else (16384, 0)
+        heads, (queries, start) = 4 if kind == "train 16K" else 16, SIZES[kind.split()[1]]
         keys = 32768 if torch and start else start + queries
         make = [T.randn(1, h, n, SIZE).to(getattr(T, dtype)) for h, n in ((heads, queries), (1, keys), (1, keys))]
         q, k, v = [t.requires_grad_(train) for t in make]
-        blocks = select(T, queries, start) if sparse else None
+        tokens = select_tokens(T, queries) if sparse and "tokens" in kind else None
+        blocks = select(T, queries, start) if sparse and tokens is None else None
 
         def forward() -> Any:
+            if tokens is not None:
+                return F.token_sparse_attention(q, k, v, tokens, is_causal=True)
             if sparse:
                 return F.block_sparse_attention(q, k, v, blocks, block_size=BLOCK, is_causal=True, query_start=start)
             if not torch:
@@ -78,7 +96,7 @@ def goal(name: str) -> float | None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Block-sparse attention beside dense attention.")
+    parser = argparse.ArgumentParser(description="Sparse attention beside dense attention.")
     parser.add_argument("--worker", choices=["sparse", "dense", "torch"], help=argparse.SUPPRESS)
     parser.add_argument("--turns", type=int, default=3, help="turns of each process and case")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="threads of all")

@@ -1,12 +1,12 @@
 #include "kernels/token_sparse.h"
 
-#include <bit>
 #include <cmath>
 #include <cstring>
 #include <vector>
 
 #include "kernels/matmul_bf16.h"
 #include "kernels/routes.h"
+#include "kernels/token_list.h"
 #include "runtime/allocator.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -21,26 +21,6 @@ HWY_BEFORE_NAMESPACE();
 namespace deepseek::kernels::HWY_NAMESPACE {
 
 constexpr int64_t kTokenRows = 64;  // heads of a query that share a gathered tile
-
-// The keys of one query in ascending order, each once.
-class TokenList {
- public:
-  explicit TokenList(int64_t keys) : tokens(), bits_(static_cast<size_t>(keys + 63) / 64) {}
-  void build(const AttentionShape& s, const int64_t* indices, int64_t n, int64_t position) {
-    const int64_t begin = s.first_key(position), end = s.end_key(position);
-    for (int64_t i = 0; i < n; ++i)
-      if (indices[i] >= begin && indices[i] < end)
-        bits_[static_cast<size_t>(indices[i] / 64)] |= uint64_t{1} << (indices[i] % 64);
-    tokens.clear();
-    for (size_t w = 0; w < bits_.size(); ++w)
-      for (uint64_t left = std::exchange(bits_[w], 0); left; left &= left - 1)
-        tokens.push_back(static_cast<int64_t>(w) * 64 + std::countr_zero(left));
-  }
-  std::vector<int64_t> tokens;
-
- private:
-  std::vector<uint64_t> bits_;
-};
 
 // One thread's rows of one query.
 template <class M>
@@ -59,6 +39,7 @@ class TokenBlock {
         mask_(scale_only_, scale_shape_),
         walk_(a.q),
         list_(s.keys),
+        tokens_(),
         panel_words_(round_up(M::words(s.d), 4) * panel_rows()),
         queries_(static_cast<size_t>(kTokenRows / panel_rows() * panel_words_) * 4),
         gathered_(static_cast<size_t>(panel_rows() * round_up(s.d, 4)) * 4),
@@ -76,12 +57,12 @@ class TokenBlock {
   void run(int64_t b, int64_t key_head, int64_t query, int64_t first, int64_t count) {
     b_ = b, head_ = key_head, first_ = query * s_.group + first, count_ = count;
     const int64_t n = indices_.sizes[2];
-    list_.build(s_, indices_.as<int64_t>() + (b * s_.queries + query) * n, n, s_.start + query);
+    list_.build(s_, indices_.as<int64_t>() + (b * s_.queries + query) * n, n, s_.start + query, tokens_);
     for (int64_t p = 0; p * panel_rows() < count; ++p)
       M::panel(
           a_.q.template as<E>(), [&](int64_t r) { return walk_.at(s_, b, key_head, first_ + p * panel_rows() + r); },
           rows_of(p), s_.d, gathered_.as<Word>(), panel(p));
-    const int64_t keys = static_cast<int64_t>(list_.tokens.size());
+    const int64_t keys = static_cast<int64_t>(tokens_.size());
     for (int64_t chunk = 0; chunk < keys; chunk += kKeyChunk) {
       const int64_t end = std::min(keys, chunk + kKeyChunk);
       for (int64_t key = chunk; key < end; key += kKeyTile) tile(key, std::min(kKeyTile, end - key), key == chunk);
@@ -93,7 +74,7 @@ class TokenBlock {
   void finish(const View& out, const View& lse) {
     const F32 d;
     const RowWalk to(out);
-    const bool any = !list_.tokens.empty();
+    const bool any = !tokens_.empty();
     for (int64_t r = 0; r < count_; ++r) {
       const int64_t row = first_ + r, head = head_ * s_.group + row % s_.group;
       const float sum = any ? total_.sum[r] : 0, scale = sum == 0 ? 0 : 1 / sum;
@@ -107,11 +88,6 @@ class TokenBlock {
   }
 
  private:
-  // What positions say is in the list of keys.
-  static Attention without_positions(Attention a) {
-    a.causal = false, a.window = 0;
-    return a;
-  }
   Word* panel(int64_t p) { return queries_.as<Word>() + p * panel_words_; }
   int64_t rows_of(int64_t p) const { return std::min(panel_rows(), count_ - p * panel_rows()); }
 
@@ -119,7 +95,7 @@ class TokenBlock {
   void gather(const View& from, int64_t first, int64_t n, int64_t size, E* to) const {
     const E* base = from.as<E>() + b_ * from.strides[0] + head_ * from.strides[1];
     for (int64_t j = 0; j < n; ++j)
-      std::memcpy(to + j * size, base + list_.tokens[static_cast<size_t>(first + j)] * from.strides[2],
+      std::memcpy(to + j * size, base + tokens_[static_cast<size_t>(first + j)] * from.strides[2],
                   static_cast<size_t>(size) * sizeof(E));
   }
 
@@ -148,6 +124,7 @@ class TokenBlock {
   ScoreMask mask_;
   const RowWalk walk_;
   TokenList list_;
+  std::vector<int32_t> tokens_;
   const int64_t panel_words_;
   Buffer queries_, gathered_, scores_, weights_, key_rows_, value_rows_, keys_, values_, sums_;
   const RowSums part_, total_;

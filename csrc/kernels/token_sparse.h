@@ -12,7 +12,9 @@ namespace deepseek::kernels {
 // indices: int64 [B, L, n], contiguous: the keys of a query, for all its heads; -1 selects nothing. `a` has neither
 // mask, sinks, soft-cap nor dropout. Results as those of attention_forward.
 void token_sparse_forward(const Attention& a, const View& indices, const View& out, const View& lse);
-// The gradients of attention.h under the mask of the selection: exact, at the cost of dense attention.
+// The gradients of attention.h under the mask of the selection. Ranges of 512 keys are apart: of q a chain over the
+// query's keys in ascending order (bf16: of pairs of those of a range), of k and v one over the queries and their
+// heads.
 void token_sparse_backward(const Attention& a, const View& indices, const View& grad_out, const View& lse,
                            const View& delta, const View& dq, const View& dk, const View& dv);
 

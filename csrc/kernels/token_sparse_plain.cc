@@ -44,10 +44,6 @@ class Masked {
 
 }  // namespace
 
-void token_sparse_backward(const Attention& a, const View& indices, const View& grad_out, const View& lse,
-                           const View& delta, const View& dq, const View& dk, const View& dv) {
-  attention_backward(Masked(a, indices).args, grad_out, lse, delta, dq, dk, dv);
-}
 void token_sparse_forward_plain(const Attention& a, const View& indices, const View& out, const View& lse) {
   attention_forward_plain(Masked(a, indices).args, out, lse);
 }

@@ -237,8 +237,9 @@ def token_sparse_attention(
 ) -> Tensor:
     """Attention of each query to selected keys, for all its heads the same. (DeepSeek-V3.2, 2025)
 
-    The bits are those of `attention` over the selected keys alone, side by side in ascending order. Gradients are exact
-    and cost as much as those of dense attention.
+    The bits are those of `attention` over the selected keys alone, side by side in ascending order. Gradients are those
+    of `attention` under the mask of the selection, to rounding. The more heads share a key head, the faster: with 16 of
+    size 128 a selected key takes less than twice the time that dense attention spends on a key.
 
     Args:
         query: (batch, heads, L, E).
