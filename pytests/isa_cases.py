@@ -13,7 +13,7 @@ import deepseek
 import numpy as np
 from deepseek import _C
 from opinfo import OpInfo, Sample
-from opinfo.core import I, S, T, fill, leaves, outputs, tree_map
+from opinfo.core import A, I, S, T, fill, leaves, outputs, tree_map
 from test_ops import weight_like
 
 Tensor = deepseek.Tensor
@@ -282,6 +282,12 @@ CASES = [
     # what is made of several
     C("scaled_dot_product_attention", S(T(2, 3, 33, 19), T(2, 3, 41, 19), T(2, 3, 41, 17)), ATTENTION, 2),
     C("_attention", S(T(1, 4, 97, 64), T(1, 2, 700, 64), T(1, 2, 700, 64), None, T(4), None, *RULE), ATTENTION, 2),
+    C(
+        "_varlen_attention",
+        S(T(97, 4, 64), T(700, 2, 64), T(700, 2, 33), A([0, 70, 97]), A([0, 101, 700]), T(4), True, 0.125, 0, 0.0),
+        ATTENTION,
+        2,
+    ),
     C(
         "block_sparse_attention",
         S(T(1, 6, 97, 64), T(1, 2, 700, 64), T(1, 2, 700, 33), I(1, 2, 97, 4, hi=11)),

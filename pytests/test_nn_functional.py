@@ -188,6 +188,28 @@ def test_varlen_attention_is_attention_of_each_sequence() -> None:
             assert (got[at] == want).all()
 
 
+def test_varlen_attention_reads_strided_tensors() -> None:
+    deepseek.manual_seed(0)
+    q, k, v = (deepseek.randn(2, 30, 32).transpose(0, 1)[:, :, ::stride] for stride in (1, 2, 2))
+    q, cu = q[:, :, :16], deepseek.tensor([0, 5, 12, 7, 30, 9])[::2].to(deepseek.int32)
+    packed = F.varlen_attention(q, k, v, cu, cu, is_causal=True)
+    dense = F.varlen_attention(*(x.contiguous() for x in (q, k, v, cu, cu)), is_causal=True)
+    assert packed.equal(dense)
+
+
+def test_varlen_attention_is_one_op_of_a_captured_function() -> None:
+    """One node of the graph, and other starts need no second capture."""
+    deepseek.manual_seed(0)
+    q, k, v = (deepseek.randn(30, 2, 16) for _ in range(3))
+    captured = deepseek.jit(lambda q, k, v, cu: F.varlen_attention(q, k, v, cu, cu, is_causal=True))
+    for starts in ([0, 12, 30], [0, 7, 30], [0, 29, 30]):
+        cu = deepseek.tensor(starts)
+        assert captured(q, k, v, cu).equal(F.varlen_attention(q, k, v, cu, cu, is_causal=True))
+    assert captured.graph().count("_varlen_attention(") == 1
+    with pytest.raises(IndexError):
+        captured.graph(1)
+
+
 def test_varlen_attention_refuses_wrong_starts() -> None:
     q, good = deepseek.randn(5, 2, 4), deepseek.tensor([0, 2, 5])
     for wrong in ([0, 2, 4], [1, 5], [0, 3, 2, 5], [0]):

@@ -45,7 +45,7 @@ struct Problem {
         sinks({c.heads}) {
     fill_normal(q, 1), fill_normal(k, 2), fill_normal(v, 3), fill_normal(numbers, 4), fill_integers(flags, 5, 0, 1);
     fill_normal(sinks, 6);
-    for (int64_t j = 0; j < c.keys; ++j) flags[j] = 0;  // a query without any key
+    for (int64_t j = 0; j < c.keys && c.queries > 0; ++j) flags[j] = 0;  // a query without any key
   }
 
   Attention args() {

@@ -3,6 +3,7 @@
 #include "base/check.h"
 #include "kernels/attention_few_rows.h"
 #include "kernels/attention_int8.h"
+#include "kernels/attention_packed.h"
 #include "kernels/matmul_bf16.h"
 #include "kernels/routes.h"
 #include "runtime/allocator.h"
@@ -112,27 +113,31 @@ class FloatProducts {
   bool few_ = false;
 };
 
-template <class M>
-void FloatForward(const Attention& a, const View& out, const View& lse) {
-  ForwardAs<FloatProducts<M>>(a, out, lse);
-}
-
-void AttentionForward(const Attention& a, const View& out, const View& lse, [[maybe_unused]] bool bf16_dot) {
+// Calls f with the products that the dtype runs on.
+template <class F>
+void ForProducts(DType dtype, [[maybe_unused]] bool bf16_dot, F f) {
 #if HWY_TARGET <= HWY_AVX3
   if (bf16_dot) {
     count_route(Route::kAttentionBf16Dot);
-    return FloatForward<Bf16Operands>(a, out, lse);
+    return f.template operator()<FloatProducts<Bf16Operands>>();
   }
 #endif
   DS_COUNT_ROUTE(AttentionFloat);
-  switch (a.q.dtype) {
+  switch (dtype) {
     case DType::kBFloat16:
-      return FloatForward<FloatOperands<BFloat16>>(a, out, lse);
+      return f.template operator()<FloatProducts<FloatOperands<BFloat16>>>();
     case DType::kFloat16:
-      return FloatForward<FloatOperands<Half>>(a, out, lse);
+      return f.template operator()<FloatProducts<FloatOperands<Half>>>();
     default:
-      return FloatForward<FloatOperands<float>>(a, out, lse);
+      return f.template operator()<FloatProducts<FloatOperands<float>>>();
   }
+}
+
+void AttentionForward(const Attention& a, const View& out, const View& lse, bool bf16_dot) {
+  ForProducts(a.q.dtype, bf16_dot, [&]<class Products>() { ForwardAs<Products>(a, out, lse); });
+}
+void AttentionForwardTasks(std::span<const AttentionTask> tasks, bool bf16_dot) {
+  ForProducts(tasks[0].a.q.dtype, bf16_dot, [&]<class Products>() { ForwardTasks<Products>(tasks); });
 }
 
 }  // namespace deepseek::kernels::HWY_NAMESPACE
@@ -141,6 +146,7 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace deepseek::kernels {
 HWY_EXPORT(AttentionForward);
+HWY_EXPORT(AttentionForwardTasks);
 
 bool attention_uses_bf16_dot(DType dtype) { return dtype == DType::kBFloat16 && bf16_kernel_available(); }
 
@@ -148,6 +154,10 @@ void attention_forward(const Attention& a, const View& out, const View& lse) {
   if (a.q.numel() == 0 && out.numel() == 0) return;
   if (a.k.dtype == DType::kInt8) return attention_int8_forward(a, out, lse);
   HWY_DYNAMIC_DISPATCH(AttentionForward)(a, out, lse, attention_uses_bf16_dot(a.q.dtype));
+}
+void attention_forward(std::span<const AttentionTask> tasks) {
+  if (tasks.empty()) return;
+  HWY_DYNAMIC_DISPATCH(AttentionForwardTasks)(tasks, attention_uses_bf16_dot(tasks[0].a.q.dtype));
 }
 
 }  // namespace deepseek::kernels

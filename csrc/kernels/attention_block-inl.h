@@ -8,11 +8,14 @@
 #endif
 
 #include <cmath>
+#include <memory>
 #include <vector>
 
 #include "kernels/attention_few_rows.h"
 #include "kernels/attention_mask-inl.h"
+#include "kernels/attention_packed.h"
 #include "kernels/attention_softmax-inl.h"
+#include "kernels/attention_units.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace deepseek::kernels::HWY_NAMESPACE {
@@ -150,7 +153,7 @@ struct Blocks {
   int64_t size, count, all;  // rows a block, blocks a key head, blocks in all
   AttentionShape s;
   explicit Blocks(const AttentionShape& shape)
-      : size(std::min(kBlockRows, round_up(shape.rows, panel_rows()))),
+      : size(std::clamp(round_up(shape.rows, panel_rows()), panel_rows(), kBlockRows)),
         count((shape.rows + size - 1) / size),
         all(count * shape.batch * shape.key_heads),
         s(shape) {}
@@ -205,6 +208,35 @@ void ForwardAs(const Attention& a, const View& out, const View& lse) {
   const Blocks blocks((AttentionShape(a)));
   const bool split = blocks.all < 2 * num_threads() && num_threads() > 1 && blocks.s.keys > kKeyChunk;
   split ? ForwardSplit<Products>(a, blocks, out, lse) : ForwardWhole<Products>(a, blocks, out, lse);
+}
+
+// Several calls. Where their blocks are too few for the threads, one after another, so that each may split its keys.
+template <class Products>
+void ForwardTasks(std::span<const AttentionTask> tasks) {
+  std::vector<Blocks> blocks;
+  UnitQueue queue;
+  for (const AttentionTask& task : tasks) {
+    blocks.emplace_back(AttentionShape(task.a));
+    queue.add(blocks.back().all, blocks.back().flops(blocks.back().s.keys));
+  }
+  if (queue.units() < 2 * num_threads() && num_threads() > 1) {
+    for (const AttentionTask& task : tasks) ForwardAs<Products>(task.a, task.out, task.lse);
+    return;
+  }
+  queue.sort();
+  share_units(queue.units(), queue.flops_per_unit(), [&](std::atomic<int64_t>& next) {
+    std::unique_ptr<ForwardBlock<Products>> block;
+    UnitQueue::Place at, before;
+    for (int64_t unit; (unit = next.fetch_add(1)) < queue.units(); before = at) {
+      at = queue.place(unit);
+      const AttentionTask& task = tasks[at.task];
+      const Blocks& own = blocks[at.task];
+      if (!block || at.task != before.task) block = std::make_unique<ForwardBlock<Products>>(task.a, own.s, own.size);
+      own.begin(*block, at.unit);
+      block->run();
+      block->finish(task.out, task.lse);
+    }
+  });
 }
 
 }  // namespace deepseek::kernels::HWY_NAMESPACE

@@ -202,6 +202,11 @@ TensorList attention_in_plain_ops(const Tensor& query, const Tensor& key, const 
   const Tensor inputs[] = {query, key, value, mask, Tensor(), Tensor()};
   return AttentionRule{is_causal, scale, window, 0, 0, query_start}.composite(inputs);
 }
+TensorList attention_in_plain_ops(const Tensor& query, const Tensor& key, const Tensor& value, const Tensor& mask,
+                                  const Tensor& sinks, double scale, double softcap) {
+  const Tensor inputs[] = {query, key, value, mask, sinks, Tensor()};
+  return AttentionRule{false, scale, 0, softcap, 0, 0}.composite(inputs);
+}
 
 namespace {
 

@@ -14,6 +14,10 @@ namespace deepseek {
 TensorList attention_in_plain_ops(const Tensor& query, const Tensor& key, const Tensor& value, const Tensor& mask,
                                   bool is_causal, double scale, int64_t window, int64_t query_start);
 
+// The same with sinks, soft-capped scores, and no positions.
+TensorList attention_in_plain_ops(const Tensor& query, const Tensor& key, const Tensor& value, const Tensor& mask,
+                                  const Tensor& sinks, double scale, double softcap);
+
 // Inputs: query, key, key_scale, value, value_scale, mask, sinks, as _attention_int8 takes them.
 Tensor attention_over_int8(Inputs in, bool is_causal, double scale, int64_t window, double softcap,
                            int64_t query_start);

@@ -17,6 +17,7 @@ from . import (  # noqa: F401
     softmax_norm,
     sort,
     sparse,
+    varlen,
 )
 from .core import REGISTRY, OpInfo, Sample
 

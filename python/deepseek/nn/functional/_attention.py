@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 
 import deepseek
@@ -143,36 +142,19 @@ def varlen_attention(
     Returns:
         (tokens, heads, Ev), with the bits that each sequence has alone.
     """
-    lengths_q = _packed_lengths(cu_seq_q, query, "cu_seq_q")
-    lengths_k = _packed_lengths(cu_seq_k, key, "cu_seq_k")
-    if len(lengths_q) != len(lengths_k):
-        raise ValueError(
-            f"varlen_attention: cu_seq_q has {len(lengths_q)} sequences, cu_seq_k has {len(lengths_k)}; "
-            "each query sequence needs its key sequence"
-        )
-    parts = [
-        attention(
-            *(x.transpose(0, 1) for x in part),
-            sinks=sinks,
-            is_causal=is_causal,
-            scale=scale,
-            window=window,
-            softcap=softcap,
-            enable_gqa=enable_gqa,
-        ).transpose(0, 1)
-        for part in zip(query.split(lengths_q), key.split(lengths_k), value.split(lengths_k), strict=True)
-    ]
-    return deepseek.cat(parts)
-
-
-def _packed_lengths(cu_seq: Tensor, packed: Tensor, name: str) -> list[int]:
-    starts = cu_seq.tolist()
-    lengths = [end - start for start, end in itertools.pairwise(starts)]
-    if not lengths or starts[0] != 0 or starts[-1] != packed.shape[0] or min(lengths) < 0:
-        raise ValueError(
-            f"varlen_attention: {name} must rise from 0 to the number of packed tokens, {packed.shape[0]}, got {starts}"
-        )
-    return lengths
+    return _C.varlen_attention(
+        query,
+        key,
+        value,
+        cu_seq_q,
+        cu_seq_k,
+        sinks=sinks,
+        is_causal=is_causal,
+        scale=scale,
+        window=window,
+        softcap=softcap,
+        enable_gqa=enable_gqa,
+    )
 
 
 def block_sparse_attention(
