@@ -274,6 +274,10 @@ DS_BODY(LinearCrossEntropyPublic,
   DS_CHECK(w.dim() >= 2 && (x.dim() == 1 || x.dim() == 2),
            "linear_cross_entropy: input must be [D] or [N, D] and linear_weight [C, ..., D], got ", x.sizes(), " and ",
            w.sizes());
+  DS_CHECK(w.dim() == 2 || x.dim() == 2, "linear_cross_entropy: linear_weight of shape ", w.sizes(),
+           " asks for a batched input, [N, ", w.size(-1), "], got ", x.sizes());
+  DS_CHECK(!ignore_index || !is_floating(target.dtype()),
+           "linear_cross_entropy: ignore_index cannot be given with a target of probabilities; got ", ignored);
   DS_CHECK(label_smoothing >= 0 && label_smoothing <= 1,
            "label_smoothing must be between 0.0 and 1.0. Got: ", label_smoothing);
   if (w.dim() == 2 && !is_floating(target.dtype()) && !class_weight.defined() && reduction != "none") {
@@ -289,13 +293,22 @@ DS_BODY(LinearCrossEntropyPublic,
                    std::array{single ? unsqueeze(x, 0) : x, w, bias, single ? reshape(target, {1}) : target});
     return to_dtype(out[0], x.dtype());
   }
-  Tensor logits = linear(x, reshape(w, {-1, w.size(-1)}), bias.defined() ? reshape(bias, {-1}) : bias);
+  DS_CHECK(x.dtype() == w.dtype() || mode().autocast,
+           "linear_cross_entropy: expected input and linear_weight to have the ",
+           "same dtype, but got: ", name_of(x.dtype()), " != ", name_of(w.dtype()));
+  // Logits of 16-bit inputs are float32 here as they are in the blocks above.
+  const DType t = is_floating(x.dtype()) ? computing_type(x.dtype()) : x.dtype();
+  const auto wide = [t](const Tensor& a) { return a.defined() && is_floating(a.dtype()) ? to_dtype(a, t) : a; };
+  Tensor logits =
+      linear(wide(x), wide(reshape(w, {-1, w.size(-1)})), bias.defined() ? wide(reshape(bias, {-1})) : bias);
   if (w.dim() > 2) {
     Dims sizes(std::span(w.sizes().begin(), w.dim() - 1));
-    if (x.dim() == 2) sizes.insert(0, x.sizes()[0]);
+    sizes.insert(0, x.sizes()[0]);
     logits = reshape(logits, sizes);
   }
-  return CrossEntropyPublic{reduction, ignored, label_smoothing}.body(std::array{logits, target, class_weight});
+  return to_dtype(CrossEntropyPublic{reduction, ignored, label_smoothing}.body(
+                      std::array{logits, wide(target), wide(class_weight)}),
+                  x.dtype());
 }
 
 DS_BODY(

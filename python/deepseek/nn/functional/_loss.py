@@ -82,16 +82,16 @@ def linear_cross_entropy(
 
     With class indices, a weight of two dims, no class weights and reduction "mean" or "sum", rows pass in blocks of at
     most 8 million logits, and the gradients are formed in the forward pass, while a block exists. Any other call
-    stores the logits. Second derivatives work and store them too. PyTorch's ``options``, which turn its blocks on,
-    do not exist here.
+    stores the logits, in float32 for 16-bit inputs. Second derivatives work and store them too. PyTorch's
+    ``options``, which turn its blocks on, do not exist here.
 
     Args:
         input: (D) or (N, D).
-        linear_weight: (C, D), or (C, d1, ..., D) for logits (N, C, d1, ...).
+        linear_weight: (C, D), or (C, d1, ..., D) for logits (N, C, d1, ...) of a batched input.
         target: class indices (N) or (N, d1, ...), or probabilities of the logits' shape.
         linear_bias: the weight's shape without D.
         weight: (C) factor per class.
-        ignore_index: targets of this index count nothing; None means -100.
+        ignore_index: targets of this index count nothing; None means -100. Not with probabilities.
         label_smoothing: share of the target spread evenly over all classes, in [0, 1].
     """
     return _C.linear_cross_entropy(
