@@ -248,10 +248,12 @@ void run_kernel(const OpDef& def, const void* op, Inputs in, const Metas& metas,
     out.push_back(strided ? Tensor::empty_strided(meta.sizes, meta.strides, meta.dtype)
                           : Tensor::empty(meta.sizes, meta.dtype));
   }
-  const LockRelease unlocked(worth_releasing_lock(in, out));
-  def.eval(op, in, {out.data(), out.size()});
+  {
+    const LockRelease unlocked(worth_releasing_lock(in, out));
+    def.eval(op, in, {out.data(), out.size()});
+  }
+  // The lock is held again: the tape reads and writes what threads share (a leaf's sink, a view's edge).
   const Mode& m = mode();
-  // The tape below touches no Python object, so the lock may stay released.
   if (m.records() && def.info->differentiable && any_requires_grad(in)) {
     Ref<Node> node = record_on_tape(def, op, in, out);
     for (uint32_t i = 0; i < out.size(); ++i)
@@ -318,8 +320,10 @@ void dispatch_inplace_now(const OpDef& def, const void* op, Inputs in, Recorder*
         safe[i] = copy;
       }
       Tensor target = self;
-      LockRelease unlocked(self.nbytes() > kReleaseLockBytes);
-      def.eval(op, safe, {&target, 1});
+      {
+        const LockRelease unlocked(self.nbytes() > kReleaseLockBytes);
+        def.eval(op, safe, {&target, 1});
+      }
       self.storage()->bump_version();
       return;
     }
