@@ -16,6 +16,7 @@ from _harness import main
 K = N = 4096
 # rows: (matrices in turn, goal against llama.cpp and ONNX Runtime for 4 bits, for 8 bits)
 ROWS = {512: (1, 2.5, 3.0), 64: (1, None, None), 8: (12, 2.0, 2.0), 1: (12, 1.1, 1.1)}
+INT8 = ((512, 512, 512), (1024, 1024, 1024), (512, 4096, 4096))  # M, K, N
 # ours: what llama.cpp, ONNX Runtime (bits, block) and PyTorch have
 FORMATS: dict[str, tuple[str, tuple[int, int] | None, str]] = {
     "int4 32": ("Q4_0", (4, 32), "int4"),
@@ -79,8 +80,29 @@ def peer_product(T: Any, entry: tuple[str, tuple[int, int] | None, str], m: int,
     return torch_product(T, torch, m, layers) if T.__name__ == "torch" and torch else None
 
 
+def int8_product(T: Any, m: int, k: int, n: int, order: str) -> Setup:
+    """Bytes times bytes in 32 bits; PyTorch's is oneDNN's."""
+
+    def setup() -> Any:
+        T.manual_seed(0)
+        a, b = (T.randint(-128, 128, shape).to(T.int8) for shape in ((m, k), (k, n)))
+        if order == "columns":
+            b = b.t().contiguous().t()
+        if T.__name__ == "torch":
+            product = T._int_mm
+        else:
+            from deepseek.quantization import int_mm as product
+        return lambda: product(a, b), {"GOP_per_s": 2e-9 * m * k * n}
+
+    return setup
+
+
 def cases(T: Any) -> dict[str, Setup]:
     table: dict[str, Setup] = {}
+    if T.__name__ in ("deepseek", "torch"):
+        for m, k, n in INT8:
+            for order in ("rows", "columns"):
+                table[f"int_mm {order} {m}x{k}x{n}"] = int8_product(T, m, k, n, order)
     for m, (layers, _, _) in ROWS.items():
         for label, entry in FORMATS.items():
             name, block = label.split()
@@ -92,7 +114,9 @@ def cases(T: Any) -> dict[str, Setup]:
 
 
 def goal(case: str) -> float | None:
-    """Against llama.cpp and ONNX Runtime."""
+    """Against llama.cpp and ONNX Runtime; int8 products against PyTorch."""
+    if case.startswith("int_mm"):
+        return 0.97
     product, _, peer = case.partition(", ")
     name, _, shape = product.split()
     _, four, eight = ROWS[int(shape.partition("x")[0])]

@@ -45,6 +45,18 @@ def integer_matmul(a: Any, b: Any) -> Any:
     return a.to(deepseek.int32) @ b.to(deepseek.int32)
 
 
+def int8_matmul(a: Any, b: Any) -> Any:
+    return _C._int_mm(a.to(deepseek.int8), b.to(deepseek.int8))
+
+
+def uint8_matmul(a: Any, b: Any) -> Any:
+    return _C._int_mm((a.trunc() + 9).to(deepseek.uint8), b.to(deepseek.int8).t().contiguous().t())
+
+
+def whole_matmul_of_uint8(a: Any, b: Any) -> Any:
+    return (a.trunc() + 9) @ b.trunc()
+
+
 def whole_matmul(a: Any, b: Any) -> Any:
     return a.trunc() @ b.trunc()
 
@@ -77,6 +89,17 @@ def dequantized_linear(x: Any, bias: Any, kind: str, block: int) -> Any:
     zeros = zeros if kind == "int4_zero" else None
     weight = _C._dequantize(codes, scales, zeros, kind, block, x.shape[1], dtype=x.dtype)
     return deepseek.nn.functional.linear(x, weight, bias)
+
+
+def _quantized_linear_fused(x: Any, bias: Any, kind: str, block: int) -> Any:
+    """With relu; float64 and float16 go through the ops one by one."""
+    x, weight, bias = whole_numbers(x, bias, kind)
+    codes, scales, zeros = _C._quantize(weight, kind, block)
+    return _C._qlinear(x, codes, scales, zeros if kind == "int4_zero" else None, bias, kind, block, "relu")
+
+
+def relu_of_dequantized_linear(x: Any, bias: Any, kind: str, block: int) -> Any:
+    return dequantized_linear(x, bias, kind, block).relu()
 
 
 def quantized_stack(w: Any, kind: str, block: int) -> list[Any]:
@@ -165,21 +188,16 @@ def composite_rope_of_columns(x: Any, cos: Any, sin: Any) -> Any:
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     f.__name__: f
     for f in (
-        adamw,
-        sgd,
-        integer_matmul,
-        qlinear,
-        index_scores_int8,
-        transposed,
-        streamed,
-        rope_of_columns,
-        qmoe,
-        attention_int8,
+        adamw, sgd, integer_matmul, int8_matmul, uint8_matmul, qlinear, _quantized_linear_fused, qmoe,
+        index_scores_int8, attention_int8, transposed, streamed, rope_of_columns,
     )
-}
+}  # fmt: skip
 REFERENCES: dict[str, Callable[..., Any]] = {
     "integer_matmul": whole_matmul,
+    "int8_matmul": whole_matmul,
+    "uint8_matmul": whole_matmul_of_uint8,
     "qlinear": dequantized_linear,
+    "_quantized_linear_fused": relu_of_dequantized_linear,
     "qmoe": qmoe_by_loop,
     "rope_of_columns": composite_rope_of_columns,
     "index_scores_int8": whole_index_scores,
@@ -234,6 +252,8 @@ CASES = [
     C("matmul", S(T(3, 37, 19), T(3, 19, 23)), "matmul many_rows"),
     C("mv", S(T(37, 67), T(67)), "matmul"),
     C("integer_matmul", S(T(7, 13, lo=-9, hi=9, grad=False), T(13, 300, lo=-9, hi=9, grad=False)), "matmul.integer"),
+    C("int8_matmul", S(T(25, 131, lo=-9, hi=9, grad=False), T(131, 67, lo=-9, hi=9, grad=False)), "matmul.int8"),
+    C("uint8_matmul", S(T(25, 131, lo=-9, hi=9, grad=False), T(131, 67, lo=-9, hi=9, grad=False)), "matmul.int8"),
     # products with quantized weights
     C("qlinear", S(T(1, 67), T(19), "int8", 0), QGEMM),
     C("qlinear", S(T(23, 67), T(19), "int8", 32), QGEMM),
@@ -241,6 +261,8 @@ CASES = [
     C("qlinear", S(T(23, 67), T(19), "int4", 64), QGEMM),
     C("qlinear", S(T(4, 67), T(19), "int4_zero", 128), QGEMM),
     C("qlinear", S(T(5, 67), T(19), "fp8", 128), "qgemm.fp8"),
+    C("_quantized_linear_fused", S(T(23, 67, grad=False), T(19, grad=False), "int8", 32), "qgemm qgemm.pack"),
+    C("_quantized_linear_fused", S(T(5, 67, grad=False), T(19, grad=False), "fp8", 128), "qgemm.fp8"),
     C("qmoe", quantized_experts(9, 67, 33, "int8", 0), QMOE, 4),
     C("qmoe", quantized_experts(31, 67, 33, "int4", 32), QMOE, 4),
     C("qmoe", quantized_experts(9, 67, 33, "int4_zero", 64), QMOE, 4),

@@ -64,6 +64,7 @@ def alternatives(route: str, dtype: str, level: str) -> list[str]:
         if dtype == "float64"
         else ["matmul.dot_rows"],
         "qgemm": ["qgemm.vnni" if has_vnni(level) else "qgemm.avx2"],
+        "matmul.int8": ["matmul.int8_vnni" if has_vnni(level) else "matmul.int8_avx2"],
         "grouped": ["grouped.bfloat16_dot"]
         if dot
         else [f"grouped.{dtype}" if dtype in FLOATS else f"grouped.{dtype}_as_float32"],
@@ -140,9 +141,9 @@ def test_every_route_runs(level: str) -> None:
     idle = (
         "bfloat16_as_float32" if has_bf16_dot(level) else "bfloat16_dot",
         *(
-            ("qgemm.avx2", "index_scores.int16", "attention.int8_pairs")
+            ("qgemm.avx2", "matmul.int8_avx2", "index_scores.int16", "attention.int8_pairs")
             if has_vnni(level)
-            else ("qgemm.vnni", "index_scores.vnni", "attention.int8_vnni")
+            else ("qgemm.vnni", "matmul.int8_vnni", "index_scores.vnni", "attention.int8_vnni")
         ),
     )
     assert [key for key in unused if not any(part in key for part in idle)] == []

@@ -6,7 +6,7 @@ import deepseek
 import numpy as np
 import pytest
 from deepseek import nn
-from deepseek.quantization import FORMATS, QuantizedTensor, dequantize, qlinear, quantize
+from deepseek.quantization import FORMATS, QuantizedTensor, dequantize, int_mm, qlinear, quantize
 
 CASES = [
     ("int8", 0), ("int8", 32), ("int8", 64), ("int8", 128), ("int4", 32), ("int4", 64), ("int4", 128),
@@ -213,3 +213,16 @@ def test_numpy_sees_the_documented_nibbles() -> None:
     assert quantize(w, "int4").codes.numpy().tolist() == [[0xF0, 0x89, 0x05]]
     values = np.arange(-127, 128, dtype=np.float32)[None]
     assert (quantize(deepseek.from_numpy(values), "int8").codes.numpy() == values).all()
+
+
+def test_int_mm_is_exact() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.integers(-128, 128, (37, 600)).astype(np.int8), rng.integers(-128, 128, (600, 45)).astype(np.int8)
+    want = a.astype(np.int64) @ b.astype(np.int64)
+    got = int_mm(deepseek.from_numpy(a), deepseek.from_numpy(b))
+    assert got.dtype == deepseek.int32 and (got.numpy() == want).all()
+    unsigned = deepseek.from_numpy(a.view(np.uint8))
+    columns = deepseek.from_numpy(np.ascontiguousarray(b.T)).t()
+    assert (int_mm(unsigned, columns).numpy() == a.view(np.uint8).astype(np.int64) @ b.astype(np.int64)).all()
+    with pytest.raises(RuntimeError, match="Expected mat2 dtype to be of type int8 but got uint8"):
+        int_mm(deepseek.from_numpy(a), deepseek.from_numpy(b.view(np.uint8)))

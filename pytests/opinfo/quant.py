@@ -280,3 +280,26 @@ for moe_name in ("_qmoe", "_quantized_moe"):
         big=[mixture("int4", 32, 37, 301, 150, 5, 2)],
         rows=[mixture("int4", 32, 37, 70, 33, 3, 2), mixture("int8", 0, 23, 40, 20, 3, 2)],
     )  # fmt: skip
+
+
+# --- products of bytes
+def by(*shape: int, dtype: str = "int8") -> Any:
+    low = 0 if dtype == "uint8" else -128
+    return I(*shape, lo=low, hi=low + 256, dtype=dtype)
+
+
+op(
+    "_int_mm", lambda a, b: a.astype(np.int64) @ b.astype(np.int64),
+    S(by(3, 5), by(5, 4)), S(by(3, 5, dtype="uint8"), by(5, 4)), S(by(13, 70), by(70, 33)), S(by(0, 5), by(5, 4)),
+    S(by(3, 0), by(0, 4)), S(by(3, 5), by(5, 0)),
+    grad=False, scalar=False, out="int32", low=(),
+    errors=[
+        E(RuntimeError, "Expected self to be of dimension 2 but got 1", by(5), by(5, 4)),
+        E(RuntimeError, "Expected mat2 to be of dimension 2 but got 1", by(3, 5), by(5)),
+        E(RuntimeError, r"self.size\(1\) needs to match mat2.size\(0\) but got 5 and 4", by(3, 5), by(4, 4)),
+        E(RuntimeError, "Expected self dtype to be int8 or uint8 but got int32", I(3, 5, dtype="int32"), by(5, 4)),
+        E(RuntimeError, "Expected mat2 dtype to be of type int8 but got uint8", by(3, 5), by(5, 4, dtype="uint8")),
+    ],
+    big=[S(by(130, 257), by(257, 140)), S(by(130, 257, dtype="uint8"), by(257, 140))],
+    no_rows="integers: sums are exact, in any order",
+)  # fmt: skip

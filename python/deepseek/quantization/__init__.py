@@ -33,12 +33,12 @@ from __future__ import annotations
 from typing import Any
 
 from deepseek.quantization._modules import QuantizedLinear, QuantizedWeight, quantize_
-from deepseek.quantization._weight import FORMATS, QuantizedTensor, dequantize, qlinear, qmoe, quantize
+from deepseek.quantization._weight import FORMATS, QuantizedTensor, dequantize, int_mm, qlinear, qmoe, quantize
 from deepseek.utils._nearest import missing_attribute
 
 __all__ = [
-    "FORMATS", "QuantizedLinear", "QuantizedTensor", "QuantizedWeight", "dequantize", "qlinear", "qmoe", "quantize",
-    "quantize_",
+    "FORMATS", "QuantizedLinear", "QuantizedTensor", "QuantizedWeight", "dequantize", "int_mm", "qlinear", "qmoe",
+    "quantize", "quantize_",
 ]  # fmt: skip
 
 

@@ -165,3 +165,19 @@ def qmoe(
         input, gate.codes, gate.scales, gate.zeros, up.codes, up.scales, up.zeros, down.codes, down.scales, down.zeros,
         topk_indices, topk_weights, gate.format, gate.block, down.format, down.block,
     )  # fmt: skip
+
+
+def int_mm(input: Tensor, mat2: Tensor) -> Tensor:
+    """``input @ mat2`` of bytes, added up in 32 bits (``torch._int_mm``).
+
+    Args:
+        input: (M, K), int8 or uint8.
+        mat2: (K, N), int8. Fastest with neighbours along a row or along a column.
+
+    Returns:
+        (M, N), int32: exact, modulo 2^32 (which K below 2^17 does not reach with int8).
+
+    Raises:
+        RuntimeError: other dtypes, other than 2 dims, or sizes that do not fit.
+    """
+    return _C._int_mm(input, mat2)
