@@ -13,11 +13,12 @@
 namespace deepseek::kernels {
 namespace {
 
-// acc[r] += u8 codes * s8 words of x.
+// acc[r] += u8 codes * s8 words of x. Not the builtin: GCC 12 has another vector type for it, and copies sums to and
+// fro at the ends of loops.
 template <int R>
 [[gnu::always_inline]] inline void dot(__m512i (&acc)[R], __m512i codes, const int32_t* x) {
 #pragma GCC unroll 16
-  for (int r = 0; r < R; ++r) acc[r] = _mm512_dpbusd_epi32(acc[r], codes, _mm512_set1_epi32(x[r]));
+  for (int r = 0; r < R; ++r) asm("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(acc[r]) : "v"(codes), "m"(x[r]));
 }
 
 // What differs between formats: 32 k of codes times x, and whether the start is per column.
