@@ -214,6 +214,15 @@ void run_unit(const Unit& u, const View& c, const PackedA& a, const PackedB& b, 
   }
 }
 
+// Few rows: columns are read where they are, once.
+void few_rows(const View& c, const PackedA& a, const View& b, Int8DotsFn run) {
+  const Bytes from = bytes_of(b);
+  parallel_for(c.sizes[1], grain_for(b.sizes[0] * 2), [&](int64_t begin, int64_t end) {
+    run({c.sizes[0], b.sizes[0], end - begin, a.at(0, 0), a.step(), from.at(0, begin), from.col, a.start(0),
+         c.as<int32_t>() + begin, c.strides[0]});
+  });
+}
+
 // c += 128 * the sums of b's columns.
 void add_column_sums(const View& c, const View& b) {
   const Bytes from = bytes_of(b);
@@ -255,6 +264,12 @@ void int8_gemm(const View& c, const View& a, const View& b) {
     rows.load(a, i0, count);
     View to = c;
     to.data = c.as<int32_t>() + i0 * c.strides[0];
+    if (m <= kInt8FewRows && b.strides[0] == 1) {
+      if (const Int8DotsFn run = int8_dots_vnni(m)) {
+        few_rows(c, rows, b, run);
+        break;
+      }
+    }
     // Rows are cut only where there are not enough columns: every cut packs b once more.
     const int64_t most = std::max<int64_t>(1, count / kFewestRows);
     const int64_t row_units = std::clamp<int64_t>(2 * num_threads() / panel_units, 1, num_threads() == 1 ? 1 : most);

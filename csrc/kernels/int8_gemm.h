@@ -39,5 +39,21 @@ using Int8TileFn = void (*)(const Int8Tile& t);
 Int8TileFn int8_tile_vnni(int64_t rows);
 Int8TileFn int8_tile_avx2(int64_t rows);
 
+// c[r * c_row + j] = start[r] + the sum of (b + 128) a over k for few rows of a and `columns` columns of b, whose k are
+// neighbours and which lie b_col apart. Rows of a have zeros up to a whole line behind k. Null without AVX-512 VNNI.
+inline constexpr int64_t kInt8FewRows = 4;
+struct Int8Dots {
+  int64_t rows, k, columns;
+  const int8_t* a;
+  int64_t a_row;
+  const uint8_t* b;
+  int64_t b_col;
+  const int32_t* start;
+  int32_t* c;
+  int64_t c_row;
+};
+using Int8DotsFn = void (*)(const Int8Dots& d);
+Int8DotsFn int8_dots_vnni(int64_t rows);
+
 }  // namespace detail
 }  // namespace deepseek::kernels

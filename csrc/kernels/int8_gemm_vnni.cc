@@ -76,6 +76,38 @@ void tile(const Int8Tile& t) {
   t.add ? tile_of<R, true>(t) : tile_of<R, false>(t);
 }
 
+template <int R>
+void dots(const Int8Dots& d) {
+  const __m512i flip = _mm512_set1_epi8(-128);
+  const int64_t whole = d.k / 64 * 64;
+  const __mmask64 rest = (__mmask64{1} << (d.k - whole)) - 1;
+  for (int64_t j = 0; j < d.columns; ++j) {
+    const uint8_t* b = d.b + j * d.b_col;
+    __m512i sum[R];
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r) sum[r] = _mm512_setzero_si512();
+    const auto step = [&](__m512i bytes, int64_t k) {
+      const __m512i v = _mm512_xor_si512(bytes, flip);
+#pragma GCC unroll 4
+      for (int r = 0; r < R; ++r) dot(sum[r], v, _mm512_loadu_si512(d.a + r * d.a_row + k));
+    };
+    for (int64_t k = 0; k < whole; k += 64) step(_mm512_loadu_si512(b + k), k);
+    if (rest) step(_mm512_maskz_loadu_epi8(rest, b + whole), whole);
+    for (int r = 0; r < R; ++r) {
+      uint32_t lanes[16], total = static_cast<uint32_t>(d.start[r]);
+      _mm512_storeu_si512(lanes, sum[r]);
+      for (const uint32_t lane : lanes) total += lane;
+      d.c[r * d.c_row + j] = static_cast<int32_t>(total);
+    }
+  }
+}
+
+template <int... I>
+Int8DotsFn dots_of(int64_t rows, std::integer_sequence<int, I...>) {
+  static constexpr Int8DotsFn kFns[] = {&dots<I + 1>...};
+  return kFns[rows - 1];
+}
+
 template <int... I>
 Int8TileFn of_rows(int64_t rows, std::integer_sequence<int, I...>) {
   static constexpr Int8TileFn kFns[] = {&tile<I + 1>...};
@@ -93,12 +125,18 @@ Int8TileFn int8_tile_vnni(int64_t rows) {
   return of_rows(rows, std::make_integer_sequence<int, kInt8TileRows>());
 }
 
+Int8DotsFn int8_dots_vnni(int64_t rows) {
+  if (!(cpu_features().avx512 && cpu_features().avx512_vnni)) return nullptr;
+  return dots_of(rows, std::make_integer_sequence<int, kInt8FewRows>());
+}
+
 }  // namespace deepseek::kernels::detail
 
 #else
 
 namespace deepseek::kernels::detail {
 Int8TileFn int8_tile_vnni(int64_t) { return nullptr; }
+Int8DotsFn int8_dots_vnni(int64_t) { return nullptr; }
 }  // namespace deepseek::kernels::detail
 
 #endif
