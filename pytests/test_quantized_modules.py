@@ -194,3 +194,15 @@ def test_converting_a_quantized_model() -> None:
     assert net[0].bias.dtype == deepseek.bfloat16 and net(deepseek.randn(2, 64).bfloat16()).dtype == deepseek.bfloat16
     value = weight.value()
     assert deepseek.equal(value.dequantize(), QuantizedTensor.dequantize(value)) and value.shape == (8, 64)
+
+
+def test_captured_functions() -> None:
+    x, weights, ids, w = mixture()
+    q = [quantize(stack, "int4") for stack in weights]
+    matrix, residual = quantize(weights[0][0], "int8"), deepseek.randn(23, 33)
+    experts = deepseek.jit(lambda x: qmoe(x, *q, ids, w))
+    fused = deepseek.jit(lambda x: qlinear(x, matrix, None, "silu", residual))
+    with deepseek.no_grad():
+        for _ in range(2):
+            assert deepseek.equal(experts(x), qmoe(x, *q, ids, w))
+            assert deepseek.equal(fused(x), qlinear(x, matrix, None, "silu", residual))
