@@ -15,7 +15,7 @@ namespace {
 using namespace detail;
 
 constexpr int64_t kPanelBytes = kInt8Columns * kInt8Group;  // of a group of k
-constexpr int64_t kBlockGroups = 256;  // 1024 k of the 12 rows of a tile stay in the L1 cache while panels of b pass,
+constexpr int64_t kBlockGroups = 512;  // 2048 k of the 12 rows of a tile stay in the L1 cache while panels of b pass,
 constexpr int64_t kUnitPanels = 16;    // 256 columns of which stay in the L2 cache
 constexpr int64_t kFewestRows = 48;    // of a unit
 constexpr int64_t kPackRows = 2048;    // of a at a time
