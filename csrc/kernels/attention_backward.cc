@@ -176,22 +176,9 @@ void BackwardTasks(std::span<const AttentionBackwardTask> tasks) {
   for (const BackwardWork& w : works) w.by_queries.template store<typename M::Element>(w.task.dq);
 }
 
-void AttentionBackward(std::span<const AttentionBackwardTask> tasks, [[maybe_unused]] bool bf16_dot) {
-#if HWY_TARGET <= HWY_AVX3
-  if (bf16_dot) {
-    count_route(Route::kAttentionBackwardBf16Dot);
-    return BackwardTasks<Bf16Operands>(tasks);
-  }
-#endif
-  DS_COUNT_ROUTE(AttentionBackwardFloat);
-  switch (tasks[0].a.q.dtype) {
-    case DType::kBFloat16:
-      return BackwardTasks<FloatOperands<BFloat16>>(tasks);
-    case DType::kFloat16:
-      return BackwardTasks<FloatOperands<Half>>(tasks);
-    default:
-      return BackwardTasks<FloatOperands<float>>(tasks);
-  }
+void AttentionBackward(std::span<const AttentionBackwardTask> tasks, bool bf16_dot) {
+  DotsBf16(bf16_dot) ? count_route(Route::kAttentionBackwardBf16Dot) : DS_COUNT_ROUTE(AttentionBackwardFloat);
+  ForOperands(tasks[0].a.q.dtype, bf16_dot, [&]<class M>() { BackwardTasks<M>(tasks); });
 }
 
 template <class E, class C>

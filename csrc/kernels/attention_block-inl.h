@@ -97,16 +97,13 @@ class ForwardBlock {
         sum = sum * keep + Exp2Of(sink - shift);
         top = both;
       }
-      lse.as<float>()[(b_ * s_.heads + head) * s_.queries + row / s_.group] =
-          sum == 0 ? -kInf : top * kLn2 + std::log(sum);
       float* values = total_.values + r * width_;
-      const float scale = sum == 0 ? 0 : keep / sum;
-      const F32 d;
-      for (int64_t c = 0; c < width_; c += lanes())
-        hn::StoreU(any ? hn::Mul(hn::LoadU(d, values + c), hn::Set(d, scale)) : hn::Zero(d), d, values + c);
-      StoreRow(values, s_.dv, out.as<E>() + to.at(s_, b_, head_, row));
+      if (!any) std::fill_n(values, width_, 0.0f);  // a sink alone
+      FinishRow(values, width_, s_.dv, top, sum, keep / sum, out.as<E>() + to.at(s_, b_, head_, row),
+                &lse.as<float>()[(b_ * s_.heads + head) * s_.queries + row / s_.group]);
     }
   }
+  Products& products() { return products_; }
 
  private:
   int64_t rows_of(int64_t p) const { return std::min(panel_rows(), count_ - p * panel_rows()); }

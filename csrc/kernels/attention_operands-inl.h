@@ -129,6 +129,25 @@ struct Bf16Operands {
 };
 #endif
 
+// Whether this target has dot products of bf16, where the CPU does.
+inline bool DotsBf16(bool available) { return HWY_TARGET <= HWY_AVX3 && available; }
+
+// Calls f with the operands that tensors of the dtype run on.
+template <class F>
+void ForOperands(DType dtype, [[maybe_unused]] bool bf16_dot, F f) {
+#if HWY_TARGET <= HWY_AVX3
+  if (bf16_dot) return f.template operator()<Bf16Operands>();
+#endif
+  switch (dtype) {
+    case DType::kBFloat16:
+      return f.template operator()<FloatOperands<BFloat16>>();
+    case DType::kFloat16:
+      return f.template operator()<FloatOperands<Half>>();
+    default:
+      return f.template operator()<FloatOperands<float>>();
+  }
+}
+
 }  // namespace deepseek::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 

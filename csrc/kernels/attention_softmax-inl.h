@@ -7,6 +7,8 @@
 #define DEEPSEEK_KERNELS_ATTENTION_SOFTMAX_INL_H_
 #endif
 
+#include <cmath>
+
 #include "kernels/attention-inl.h"
 #include "kernels/attention_mask-inl.h"
 
@@ -20,6 +22,16 @@ struct RowSums {
   static int64_t floats(int64_t rows, int64_t width) { return rows * (2 + width); }
   RowSums(float* at, int64_t rows) : top(at), sum(at + rows), values(at + 2 * rows) {}
 };
+
+// A finished row: its values times `scale`, and the logarithm of its denominator. No sum, no values: zeros.
+template <class E>
+void FinishRow(float* values, int64_t width, int64_t n, float top, float sum, float scale, E* out, float* lse) {
+  const F32 d;
+  *lse = sum == 0 ? -kInf : top * kLn2 + std::log(sum);
+  for (int64_t c = 0; c < width; c += lanes())
+    hn::StoreU(sum == 0 ? hn::Zero(d) : hn::Mul(hn::LoadU(d, values + c), hn::Set(d, scale)), d, values + c);
+  StoreRow(values, n, out);
+}
 
 // total := total and part together; both hold rows of `width`, row numbers a multiple of the vector.
 inline void Merge(const RowSums& total, const RowSums& part, int64_t first, int64_t rows, int64_t width, bool fresh) {

@@ -145,25 +145,11 @@ void SparseBackwardAs(const Attention& a, const BlockSelection& sel, const Given
 }
 
 void BlockSparseBackward(const Attention& a, const BlockSelection& sel, const View& grad, const View& lse,
-                         const View& delta, const View& dq, const View& dk, const View& dv,
-                         [[maybe_unused]] bool bf16_dot) {
+                         const View& delta, const View& dq, const View& dk, const View& dv, bool bf16_dot) {
   if (dq.numel() + dk.numel() + dv.numel() == 0) return;
   const GivenGradients given{grad, lse.as<float>(), delta.as<float>()};
-#if HWY_TARGET <= HWY_AVX3
-  if (bf16_dot) {
-    count_route(Route::kBlockSparseBackwardBf16Dot);
-    return SparseBackwardAs<Bf16Operands>(a, sel, given, dq, dk, dv);
-  }
-#endif
-  DS_COUNT_ROUTE(BlockSparseBackwardFloat);
-  switch (a.q.dtype) {
-    case DType::kBFloat16:
-      return SparseBackwardAs<FloatOperands<BFloat16>>(a, sel, given, dq, dk, dv);
-    case DType::kFloat16:
-      return SparseBackwardAs<FloatOperands<Half>>(a, sel, given, dq, dk, dv);
-    default:
-      return SparseBackwardAs<FloatOperands<float>>(a, sel, given, dq, dk, dv);
-  }
+  DotsBf16(bf16_dot) ? count_route(Route::kBlockSparseBackwardBf16Dot) : DS_COUNT_ROUTE(BlockSparseBackwardFloat);
+  ForOperands(a.q.dtype, bf16_dot, [&]<class M>() { SparseBackwardAs<M>(a, sel, given, dq, dk, dv); });
 }
 
 }  // namespace deepseek::kernels::HWY_NAMESPACE

@@ -59,17 +59,12 @@ class SparseForwardBlock {
   }
 
   void finish(const View& out, const View& lse) {
-    const F32 d;
     const RowWalk to(out);
     for (int64_t r = 0; r < count_; ++r) {
       const int64_t row = first_ + r, head = head_ * s_.group + row % s_.group;
-      const float top = total_.top[r], sum = total_.sum[r], scale = sum == 0 ? 0 : 1 / sum;
-      lse.as<float>()[(b_ * s_.heads + head) * s_.queries + row / s_.group] =
-          sum == 0 ? -kInf : top * kLn2 + std::log(sum);
-      float* values = total_.values + r * width_;
-      for (int64_t c = 0; c < width_; c += lanes())
-        hn::StoreU(hn::Mul(hn::LoadU(d, values + c), hn::Set(d, scale)), d, values + c);
-      StoreRow(values, s_.dv, out.as<E>() + to.at(s_, b_, head_, row));
+      FinishRow(total_.values + r * width_, width_, s_.dv, total_.top[r], total_.sum[r], 1 / total_.sum[r],
+                out.as<E>() + to.at(s_, b_, head_, row),
+                &lse.as<float>()[(b_ * s_.heads + head) * s_.queries + row / s_.group]);
     }
   }
 
@@ -187,22 +182,9 @@ void SparseForwardAs(const Attention& a, const BlockSelection& sel, const View& 
 }
 
 void BlockSparseForward(const Attention& a, const BlockSelection& sel, const View& out, const View& lse,
-                        [[maybe_unused]] bool bf16_dot) {
-#if HWY_TARGET <= HWY_AVX3
-  if (bf16_dot) {
-    count_route(Route::kBlockSparseBf16Dot);
-    return SparseForwardAs<Bf16Operands>(a, sel, out, lse);
-  }
-#endif
-  DS_COUNT_ROUTE(BlockSparseFloat);
-  switch (a.q.dtype) {
-    case DType::kBFloat16:
-      return SparseForwardAs<FloatOperands<BFloat16>>(a, sel, out, lse);
-    case DType::kFloat16:
-      return SparseForwardAs<FloatOperands<Half>>(a, sel, out, lse);
-    default:
-      return SparseForwardAs<FloatOperands<float>>(a, sel, out, lse);
-  }
+                        bool bf16_dot) {
+  DotsBf16(bf16_dot) ? count_route(Route::kBlockSparseBf16Dot) : DS_COUNT_ROUTE(BlockSparseFloat);
+  ForOperands(a.q.dtype, bf16_dot, [&]<class M>() { SparseForwardAs<M>(a, sel, out, lse); });
 }
 
 }  // namespace deepseek::kernels::HWY_NAMESPACE

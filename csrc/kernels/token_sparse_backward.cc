@@ -209,24 +209,11 @@ void TokenBackwardAs(const Attention& a, const View& indices, const GivenGradien
 }
 
 void TokenSparseBackward(const Attention& a, const View& indices, const View& grad, const View& lse, const View& delta,
-                         const View& dq, const View& dk, const View& dv, [[maybe_unused]] bool bf16_dot) {
+                         const View& dq, const View& dk, const View& dv, bool bf16_dot) {
   if (dq.numel() + dk.numel() + dv.numel() == 0) return;
   const GivenGradients given{grad, lse.as<float>(), delta.as<float>()};
-#if HWY_TARGET <= HWY_AVX3
-  if (bf16_dot) {
-    count_route(Route::kTokenSparseBackwardBf16Dot);
-    return TokenBackwardAs<Bf16Operands>(a, indices, given, dq, dk, dv);
-  }
-#endif
-  DS_COUNT_ROUTE(TokenSparseBackwardFloat);
-  switch (a.q.dtype) {
-    case DType::kBFloat16:
-      return TokenBackwardAs<FloatOperands<BFloat16>>(a, indices, given, dq, dk, dv);
-    case DType::kFloat16:
-      return TokenBackwardAs<FloatOperands<Half>>(a, indices, given, dq, dk, dv);
-    default:
-      return TokenBackwardAs<FloatOperands<float>>(a, indices, given, dq, dk, dv);
-  }
+  DotsBf16(bf16_dot) ? count_route(Route::kTokenSparseBackwardBf16Dot) : DS_COUNT_ROUTE(TokenSparseBackwardFloat);
+  ForOperands(a.q.dtype, bf16_dot, [&]<class M>() { TokenBackwardAs<M>(a, indices, given, dq, dk, dv); });
 }
 
 }  // namespace deepseek::kernels::HWY_NAMESPACE
