@@ -141,6 +141,45 @@ constexpr auto MakeTransposedTable(std::integer_sequence<int, I...>) {
 template <class B>
 constexpr auto kMicroTransposed = MakeTransposedTable<B>(std::make_integer_sequence<int, kRows * kVecs>());
 
+// out[r][MR rows, NV vectors from `column` on] += A B over k; A is row-major in a panel, each row of the result lies
+// elsewhere.
+template <int MR, int NV>
+void MicroRows(int64_t k, const float* HWY_RESTRICT a, const float* HWY_RESTRICT b, int64_t b_row, float* const* out,
+               int64_t column) {
+  const F32 d;
+  VF acc[MR][NV];
+#pragma GCC unroll 8
+  for (int r = 0; r < MR; ++r)
+#pragma GCC unroll 8
+    for (int v = 0; v < NV; ++v) acc[r][v] = hn::LoadU(d, out[r] + column + v * lanes());
+  for (int64_t i = 0; i < k; ++i) {
+    VF vb[NV];
+#pragma GCC unroll 8
+    for (int v = 0; v < NV; ++v) vb[v] = hn::LoadU(d, b + i * b_row + v * lanes());
+#pragma GCC unroll 8
+    for (int r = 0; r < MR; ++r) {
+      const VF va = hn::Set(d, a[r * panel_rows() + i]);
+#pragma GCC unroll 8
+      for (int v = 0; v < NV; ++v) acc[r][v] = hn::MulAdd(va, vb[v], acc[r][v]);
+    }
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < MR; ++r)
+#pragma GCC unroll 8
+    for (int v = 0; v < NV; ++v) hn::StoreU(acc[r][v], d, out[r] + column + v * lanes());
+}
+
+using MicroRowsFn = void (*)(int64_t, const float*, const float*, int64_t, float* const*, int64_t);
+template <int... I>
+constexpr auto MakeRowsTable(std::integer_sequence<int, I...>) {
+  struct {
+    MicroRowsFn fn[kRows * kVecs];
+  } t{{&MicroRows<I / kVecs + 1, I % kVecs + 1>...}};
+  return t;
+}
+template <class>  // so that only who uses it makes it
+constexpr auto kMicroRows = MakeRowsTable(std::make_integer_sequence<int, kRows * kVecs>());
+
 // The products of tiles, on floats. `Word` is what an operand is made of: a float here, a pair of bf16 in
 // attention_bf16.h.
 struct FloatMath {

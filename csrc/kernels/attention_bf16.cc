@@ -46,6 +46,42 @@ void micro_transposed(int64_t pairs, const uint32_t* a, const uint32_t* b, int64
     for (int v = 0; v < NV; ++v) _mm512_storeu_ps(out + r * out_row + v * kLanes, acc[r][v]);
 }
 
+// out[r][NV vectors from `column` on] += A B for MR rows that lie apart.
+template <int MR, int NV>
+void micro_rows(int64_t pairs, const uint32_t* a, int64_t a_row, const uint32_t* b, int64_t b_row, float* const* out,
+                int64_t column) {
+  __m512 acc[MR][NV];
+#pragma GCC unroll 8
+  for (int r = 0; r < MR; ++r)
+#pragma GCC unroll 8
+    for (int v = 0; v < NV; ++v) acc[r][v] = _mm512_loadu_ps(out[r] + column + v * kLanes);
+  for (int64_t i = 0; i < pairs; ++i) {
+    __m512bh vb[NV];
+#pragma GCC unroll 8
+    for (int v = 0; v < NV; ++v) vb[v] = reinterpret_cast<__m512bh>(_mm512_loadu_si512(b + i * b_row + v * kLanes));
+#pragma GCC unroll 8
+    for (int r = 0; r < MR; ++r) {
+      const __m512bh va = reinterpret_cast<__m512bh>(_mm512_set1_epi32(static_cast<int>(a[r * a_row + i])));
+#pragma GCC unroll 8
+      for (int v = 0; v < NV; ++v) acc[r][v] = _mm512_dpbf16_ps(acc[r][v], va, vb[v]);
+    }
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < MR; ++r)
+#pragma GCC unroll 8
+    for (int v = 0; v < NV; ++v) _mm512_storeu_ps(out[r] + column + v * kLanes, acc[r][v]);
+}
+
+using RowsFn = void (*)(int64_t, const uint32_t*, int64_t, const uint32_t*, int64_t, float* const*, int64_t);
+template <int... I>
+constexpr auto make_rows_table(std::integer_sequence<int, I...>) {
+  struct {
+    RowsFn fn[kRows * kVecs];
+  } t{{&micro_rows<I / kVecs + 1, I % kVecs + 1>...}};
+  return t;
+}
+constexpr auto kRowsApart = make_rows_table(std::make_integer_sequence<int, kRows * kVecs>());
+
 using TransposedFn = void (*)(int64_t, const uint32_t*, const uint32_t*, int64_t, const float*, float*, int64_t, bool);
 template <int... I>
 constexpr auto make_transposed_table(std::integer_sequence<int, I...>) {
@@ -84,6 +120,16 @@ void add_product(int64_t m, int64_t columns, int64_t pairs, const uint32_t* a, i
       micro_for(std::min<int64_t>(kRows, m - r), vecs)(pairs, a + r * a_row, a_row, b + c, b_row, to, to, out_row,
                                                        false);
     }
+  }
+}
+
+void add_to_rows(int64_t m, int64_t columns, int64_t pairs, const uint32_t* a, int64_t a_row, const uint32_t* b,
+                 int64_t b_row, float* const* out) {
+  for (int64_t c = 0; c < columns; c += kWidth) {
+    const int64_t vecs = std::min<int64_t>(kVecs, (columns - c) / kLanes);
+    for (int64_t r = 0; r < m; r += kRows)
+      kRowsApart.fn[(std::min<int64_t>(kRows, m - r) - 1) * kVecs + vecs - 1](pairs, a + r * a_row, a_row, b + c, b_row,
+                                                                              out + r, c);
   }
 }
 
@@ -147,6 +193,9 @@ void values(int64_t, int64_t, int64_t, const uint32_t*, const uint32_t*, int64_t
   missing();
 }
 void add_product(int64_t, int64_t, int64_t, const uint32_t*, int64_t, const uint32_t*, int64_t, float*, int64_t) {
+  missing();
+}
+void add_to_rows(int64_t, int64_t, int64_t, const uint32_t*, int64_t, const uint32_t*, int64_t, float* const*) {
   missing();
 }
 void pair_rows(const float*, int64_t, int64_t, uint32_t*) { missing(); }

@@ -14,6 +14,9 @@ void values(int64_t rows, int64_t columns, int64_t pairs, const uint32_t* a, con
 // out[m, columns] += A B: A [m, pairs] with rows of a_row, B [pairs][b_row].
 void add_product(int64_t m, int64_t columns, int64_t pairs, const uint32_t* a, int64_t a_row, const uint32_t* b,
                  int64_t b_row, float* out, int64_t out_row);
+// The same to rows out[0..m-1] that lie apart.
+void add_to_rows(int64_t m, int64_t columns, int64_t pairs, const uint32_t* a, int64_t a_row, const uint32_t* b,
+                 int64_t b_row, float* const* out);
 
 // [n][64] floats -> [ceil(n / 2)][64] pairs of neighbours in n, rounded; `vecs` vectors of each row.
 void pair_rows(const float* from, int64_t n, int64_t vecs, uint32_t* to);

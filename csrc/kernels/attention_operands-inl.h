@@ -73,6 +73,16 @@ struct FloatOperands : FloatMath {
       }
     }
   }
+  // The same to rows out[0..keys-1] that lie apart.
+  static void add_rows(int64_t keys, int64_t n, int64_t columns, const float* a, const float* b, float*,
+                       float* const* out) {
+    for (int64_t c = 0; c < columns; c += kVecs * lanes()) {
+      const int64_t vecs = std::min<int64_t>(kVecs, (columns - c) / lanes());
+      for (int64_t j = 0; j < keys; j += kRows)
+        kMicroRows<FloatOperands>.fn[(std::min<int64_t>(kRows, keys - j) - 1) * kVecs + vecs - 1](
+            n, a + j * panel_rows(), b + c, columns, out + j, c);
+    }
+  }
 };
 
 #if HWY_TARGET <= HWY_AVX3
@@ -119,11 +129,19 @@ struct Bf16Operands {
   static void gathered_columns(const uint32_t* gathered, int64_t n, int64_t d, int64_t width, uint32_t* to) {
     bf16_attention::pack_pairs(reinterpret_cast<const uint16_t*>(gathered), d, n, d, to, width);
   }
-  static void add(int64_t keys, int64_t n, int64_t columns, float* a, const uint32_t* b, uint32_t* scratch,
-                  float* out) {
+  static void pair_weights(int64_t keys, int64_t n, float* a, uint32_t* scratch) {
     if (n % 2 != 0)  // the row that does not exist beside the last
       for (int64_t j = 0; j < keys; ++j) a[j * panel_rows() + n] = 0;
     bf16_attention::pair_columns(a, keys, (n + lanes() - 1) / lanes(), scratch);
+  }
+  static void add_rows(int64_t keys, int64_t n, int64_t columns, float* a, const uint32_t* b, uint32_t* scratch,
+                       float* const* out) {
+    pair_weights(keys, n, a, scratch);
+    bf16_attention::add_to_rows(keys, columns, words(n), scratch, panel_rows() / 2, b, columns, out);
+  }
+  static void add(int64_t keys, int64_t n, int64_t columns, float* a, const uint32_t* b, uint32_t* scratch,
+                  float* out) {
+    pair_weights(keys, n, a, scratch);
     bf16_attention::add_product(keys, columns, words(n), scratch, panel_rows() / 2, b, columns, out, columns);
   }
 };

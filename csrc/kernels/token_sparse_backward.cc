@@ -80,8 +80,6 @@ class TokenBackward {
         mask_(scale_only_, scale_shape_),
         keys_(floats(kTokenRange * d_)),
         values_(floats(kTokenRange * dv_)),
-        tile_keys_(floats(kKeyTile * d_)),
-        tile_values_(floats(kKeyTile * dv_)),
         gathered_keys_(static_cast<size_t>(kKeyTile * s.d) * sizeof(E)),
         gathered_values_(static_cast<size_t>(kKeyTile * s.dv) * sizeof(E)),
         key_row_words_(floats(kKeyTile * (s.d + 1))),
@@ -133,16 +131,6 @@ class TokenBackward {
     const E* base = from.as<E>() + b_ * from.strides[0] + head_ * from.strides[1];
     for (int64_t j = 0; j < n; ++j) std::copy_n(base + tokens[j] * from.strides[2], size, to + j * size);
   }
-  // The same of sums, and back.
-  void gather_sums(const Buffer& sums, const int32_t* tokens, int64_t n, int64_t width, const Buffer& tile) const {
-    for (int64_t j = 0; j < n; ++j)
-      std::copy_n(sums.as<float>() + (tokens[j] - first_) * width, width, tile.as<float>() + j * width);
-  }
-  void scatter_sums(const Buffer& tile, const int32_t* tokens, int64_t n, int64_t width, const Buffer& sums) const {
-    for (int64_t j = 0; j < n; ++j)
-      std::copy_n(tile.as<float>() + j * width, width, sums.as<float>() + (tokens[j] - first_) * width);
-  }
-
   // The selected keys tokens[0..n-1] with all rows of a query; turn() before the query's sums are added to.
   template <class Turn>
   void tile(int64_t query, const int32_t* tokens, int64_t n, Turn turn) {
@@ -151,8 +139,11 @@ class TokenBackward {
     const auto keys = M::rows(gathered_keys_.as<E>(), s_.d, n, s_.d, key_row_words_.as<Word>(), true),
                values = M::rows(gathered_values_.as<E>(), s_.dv, n, s_.dv, value_row_words_.as<Word>(), true),
                columns = M::columns(gathered_keys_.as<E>(), s_.d, n, s_.d, d_, key_column_words_.as<Word>(), true);
-    gather_sums(keys_, tokens, n, d_, tile_keys_);
-    gather_sums(values_, tokens, n, dv_, tile_values_);
+    float *by_keys[kKeyTile], *by_values[kKeyTile];
+    for (int64_t j = 0; j < n; ++j) {
+      by_keys[j] = keys_.as<float>() + (tokens[j] - first_) * d_;
+      by_values[j] = values_.as<float>() + (tokens[j] - first_) * dv_;
+    }
     float *scores = scores_.as<float>(), *by_scores = by_scores_.as<float>();
     for (size_t at = 0; at < panels_.size(); ++at) {
       const RowPanel<M>& panel = panels_[at];
@@ -164,14 +155,12 @@ class TokenBackward {
       M::scores(n, vecs, M::words(s_.dv), values.data, values.row, panel.grads(), by_scores);
       WeightGradients(t, c, static_cast<float>(a_.scale), panel.lse(), panel.delta(), nullptr, nullptr, scores,
                       by_scores);
-      M::add(n, rows, dv_, scores, panel.grad_columns(), turned_.as<Word>(), tile_values_.as<float>());
-      M::add(n, rows, d_, by_scores, panel.query_columns(), turned_.as<Word>(), tile_keys_.as<float>());
+      M::add_rows(n, rows, dv_, scores, panel.grad_columns(), turned_.as<Word>(), by_values);
+      M::add_rows(n, rows, d_, by_scores, panel.query_columns(), turned_.as<Word>(), by_keys);
       if (at == 0) turn();
       M::values(rows, d_, M::words(n), M::weights(by_scores, n, vecs, weights_.as<Word>()), columns.data, columns.row,
                 nullptr, by_queries_.at(b_ * s_.key_heads + head_, row), d_, false);
     }
-    scatter_sums(tile_keys_, tokens, n, d_, keys_);
-    scatter_sums(tile_values_, tokens, n, dv_, values_);
   }
 
   const Attention& a_;
@@ -184,8 +173,8 @@ class TokenBackward {
   const AttentionShape scale_shape_;
   ScoreMask mask_;
   std::deque<RowPanel<M>> panels_{};  // the heads of a query
-  Buffer keys_, values_, tile_keys_, tile_values_, gathered_keys_, gathered_values_, key_row_words_, value_row_words_,
-      key_column_words_, scores_, by_scores_, weights_, turned_;
+  Buffer keys_, values_, gathered_keys_, gathered_values_, key_row_words_, value_row_words_, key_column_words_, scores_,
+      by_scores_, weights_, turned_;
   int32_t positions_[kVecs * HWY_MAX_BYTES / 4] = {};  // say nothing: keys are picked beforehand
   int64_t b_ = 0, head_ = 0, first_ = 0;
 };
