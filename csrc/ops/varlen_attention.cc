@@ -77,6 +77,13 @@ class PackedRows {
   Tensor memory_;
 };
 
+// Zeros, made here: an op would be recorded.
+Tensor blank(const Dims& sizes, DType dtype) {
+  const Tensor t = Tensor::empty(sizes, dtype);
+  if (t.numel() > 0) std::memset(t.data_ptr(), 0, static_cast<size_t>(t.numel()) * size_of(dtype));
+  return t;
+}
+
 struct VarlenRule {
   bool is_causal;
   double scale;
@@ -220,7 +227,7 @@ void VarlenBackward::eval(Inputs in, std::span<Tensor> out) const {
   const Sequences s(in[2], in[3], in[5], in[6]);
   const Tensor q = dense_rows(in[2], t), k = dense_rows(in[3], t), v = dense_rows(in[4], t),
                sinks = in[7].defined() ? dense(in[7], c) : Tensor(), y = dense_rows(in[8], t),
-               grad = dense_rows(in[0].defined() ? in[0] : zeros_like(in[8]), t);
+               grad = in[0].defined() ? dense_rows(in[0], t) : blank(y.sizes(), t);
   const int64_t heads = q.size(1), tokens = q.size(0);
   const PackedRows lse(heads, tokens, c), delta(heads, tokens, c), by_lse(heads, tokens, c);
   lse.copy(in[9].view(), s.q, true);
@@ -234,11 +241,14 @@ void VarlenBackward::eval(Inputs in, std::span<Tensor> out) const {
                      delta.of(s.q, i), at_q(out[0]), at_k(out[1]), at_k(out[2])});
   }
   if (sinks.defined()) {  // of all sequences in order
-    Tensor total = zeros(sinks.sizes(), c);
+    const Tensor total = blank(sinks.sizes(), c), own = Tensor::empty(sinks.sizes(), c);
     for (const auto& task : tasks) {
-      const Tensor own = Tensor::empty(sinks.sizes(), c);
       kernels::attention_sink_gradient(sinks.view(), task.lse, task.delta, own.view());
-      total = total + own;
+      const auto add = [&](auto* sum, const auto* part) {
+        for (int64_t h = 0; h < heads; ++h) sum[h] += part[h];
+      };
+      t == DType::kFloat64 ? add(total.data<double>(), own.data<double>())
+                           : add(total.data<float>(), own.data<float>());
     }
     kernels::copy(out[3].view(), total.view());
   }
