@@ -48,7 +48,7 @@ class Int8Products {
     lanes_ = kVnni && count > 4 ? 16 : kVnni ? 8 : lanes();
     if constexpr (kVnni) vnni_ = int8_scores_vnni(lanes_);
     const int64_t panels = (count + panel_rows() - 1) / panel_rows();
-    std::memset(queries_.as<char>(), 0, static_cast<size_t>(panels * panel_words_) * 4);
+    std::fill_n(queries_.as<uint32_t>(), panels * panel_words_, 0u);
     std::fill_n(starts_.as<int32_t>(), 2 * panel_rows() * panels, 0);
     std::fill_n(scales_.as<float>(), panel_rows() * panels, 0.0f);
     for (int64_t r = 0; r < count; ++r) take_query(a_.q.template as<E>() + walk_.at(s_, b, key_head, first + r), r);
@@ -129,15 +129,20 @@ class Int8Products {
 
   // As the kernel for VNNI; keys are words of two features.
   static void PairScores(int64_t n, const int8_t* keys, const float* k_scale, const Int8Panel& panel, float* out) {
-    const auto* words = reinterpret_cast<const int32_t*>(keys);
+    const int64_t row = panel.count * 4;
     for (int64_t v = 0; v < panel.vecs; ++v) {
       int64_t j = 0;
-      for (; j + 4 <= n; j += 4) PairTile<4>(words + j * panel.count, k_scale + j, panel, v, out + j * panel_rows());
-      for (; j < n; ++j) PairTile<1>(words + j * panel.count, k_scale + j, panel, v, out + j * panel_rows());
+      for (; j + 4 <= n; j += 4) PairTile<4>(keys + j * row, k_scale + j, panel, v, out + j * panel_rows());
+      for (; j < n; ++j) PairTile<1>(keys + j * row, k_scale + j, panel, v, out + j * panel_rows());
     }
   }
+  static HWY_INLINE int32_t WordAt(const int8_t* p) {
+    int32_t word;
+    std::memcpy(&word, p, 4);
+    return word;
+  }
   template <int R>
-  static void PairTile(const int32_t* keys, const float* k_scale, const Int8Panel& panel, int64_t v, float* out) {
+  static void PairTile(const int8_t* keys, const float* k_scale, const Int8Panel& panel, int64_t v, float* out) {
     const F32 d;
     const I32 di;
     const hn::Half<F32> dh;
@@ -150,8 +155,9 @@ class Int8Products {
       const auto b = hn::BitCast(d16, hn::LoadU(di, words + i * panel.vecs * lanes()));
 #pragma GCC unroll 4
       for (int r = 0; r < R; ++r)
-        acc[r] = hn::ReorderWidenMulAccumulate(di, hn::BitCast(d16, hn::Set(di, keys[r * panel.count + i])), b, acc[r],
-                                               unused);  // sums of neighbours
+        acc[r] = hn::ReorderWidenMulAccumulate(
+            di, hn::BitCast(d16, hn::Set(di, WordAt(keys + (r * panel.count + i) * 4))), b, acc[r],
+            unused);  // sums of neighbours
     }
     const int64_t at = v * lanes() / 2;
 #pragma GCC unroll 4
