@@ -37,10 +37,14 @@ template <class E = Error, class... Args>
 
 }  // namespace deepseek
 
-#define DS_CHECK(condition, ...) \
-  if (!(condition)) [[unlikely]] \
-  ::deepseek::fail(__VA_ARGS__)
+#define DS_CHECK(condition, ...)     \
+  do {                               \
+    if (!(condition)) [[unlikely]]   \
+      ::deepseek::fail(__VA_ARGS__); \
+  } while (false)
 
-#define DS_CHECK_AS(ErrorType, condition, ...) \
-  if (!(condition)) [[unlikely]]               \
-  ::deepseek::fail<::deepseek::ErrorType>(__VA_ARGS__)
+#define DS_CHECK_AS(ErrorType, condition, ...)              \
+  do {                                                      \
+    if (!(condition)) [[unlikely]]                          \
+      ::deepseek::fail<::deepseek::ErrorType>(__VA_ARGS__); \
+  } while (false)

@@ -40,8 +40,10 @@ class alignas(64) Storage : public Counted {
 
   void* data() const { return data_; }
   size_t bytes() const { return bytes_; }
-  uint32_t version() const { return version_; }
-  void bump_version() { ++version_; }
+  uint32_t version() const { return version_.load(std::memory_order_relaxed); }
+  // A load and a store, not a locked addition: of writes by two threads at once, whose result is anybody's guess, one
+  // may go uncounted.
+  void bump_version() { version_.store(version() + 1, std::memory_order_relaxed); }
   bool read_only() const { return read_only_; }
   void set_read_only() { read_only_ = true; }
   // The memory was handed out (NumPy, DLPack, an address), or came from there: writes may go unseen by version().
@@ -65,7 +67,7 @@ class alignas(64) Storage : public Counted {
   size_t bytes_;
   Release release_;
   void* context_;
-  uint32_t version_ = 0;
+  std::atomic<uint32_t> version_ = 0;
   bool read_only_ = false;
   std::atomic<bool> exposed_ = false;
   std::atomic<PackedCopies*> packed_ = nullptr;
