@@ -29,17 +29,7 @@ void micro_transposed(int64_t pairs, const uint32_t* a, const uint32_t* b, int64
                   : keep ? _mm512_mul_ps(_mm512_loadu_ps(p), _mm512_set1_ps(keep[r]))
                          : _mm512_loadu_ps(p);
     }
-  for (int64_t i = 0; i < pairs; ++i) {
-    __m512bh vb[NV];
-#pragma GCC unroll 8
-    for (int v = 0; v < NV; ++v) vb[v] = reinterpret_cast<__m512bh>(_mm512_loadu_si512(b + i * b_row + v * kLanes));
-#pragma GCC unroll 8
-    for (int r = 0; r < MR; ++r) {
-      const __m512bh va = reinterpret_cast<__m512bh>(_mm512_set1_epi32(static_cast<int>(a[i * kWidth + r])));
-#pragma GCC unroll 8
-      for (int v = 0; v < NV; ++v) acc[r][v] = _mm512_dpbf16_ps(acc[r][v], va, vb[v]);
-    }
-  }
+  add_products<MR, NV>(pairs, a, 1, kWidth, b, b_row, acc);
 #pragma GCC unroll 8
   for (int r = 0; r < MR; ++r)
 #pragma GCC unroll 8
@@ -55,17 +45,7 @@ void micro_rows(int64_t pairs, const uint32_t* a, int64_t a_row, const uint32_t*
   for (int r = 0; r < MR; ++r)
 #pragma GCC unroll 8
     for (int v = 0; v < NV; ++v) acc[r][v] = _mm512_loadu_ps(out[r] + column + v * kLanes);
-  for (int64_t i = 0; i < pairs; ++i) {
-    __m512bh vb[NV];
-#pragma GCC unroll 8
-    for (int v = 0; v < NV; ++v) vb[v] = reinterpret_cast<__m512bh>(_mm512_loadu_si512(b + i * b_row + v * kLanes));
-#pragma GCC unroll 8
-    for (int r = 0; r < MR; ++r) {
-      const __m512bh va = reinterpret_cast<__m512bh>(_mm512_set1_epi32(static_cast<int>(a[r * a_row + i])));
-#pragma GCC unroll 8
-      for (int v = 0; v < NV; ++v) acc[r][v] = _mm512_dpbf16_ps(acc[r][v], va, vb[v]);
-    }
-  }
+  add_products<MR, NV>(pairs, a, a_row, 1, b, b_row, acc);
 #pragma GCC unroll 8
   for (int r = 0; r < MR; ++r)
 #pragma GCC unroll 8

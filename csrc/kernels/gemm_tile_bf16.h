@@ -20,6 +20,23 @@ namespace {
 constexpr int kRows = 6, kVecs = 4;
 constexpr int64_t kLanes = 16, kWidth = kVecs * kLanes;
 
+// acc += A B over `pairs` words of k; word i of row r of A at a[r * a_row + i * a_col].
+template <int MR, int NV>
+inline __attribute__((always_inline)) void add_products(int64_t pairs, const uint32_t* a, int64_t a_row, int64_t a_col,
+                                                        const uint32_t* b, int64_t b_row, __m512 (&acc)[MR][NV]) {
+  for (int64_t i = 0; i < pairs; ++i) {
+    __m512bh vb[NV];
+#pragma GCC unroll 8
+    for (int v = 0; v < NV; ++v) vb[v] = reinterpret_cast<__m512bh>(_mm512_loadu_si512(b + i * b_row + v * kLanes));
+#pragma GCC unroll 8
+    for (int r = 0; r < MR; ++r) {
+      const __m512bh va = reinterpret_cast<__m512bh>(_mm512_set1_epi32(static_cast<int>(a[r * a_row + i * a_col])));
+#pragma GCC unroll 8
+      for (int v = 0; v < NV; ++v) acc[r][v] = _mm512_dpbf16_ps(acc[r][v], va, vb[v]);
+    }
+  }
+}
+
 // A pair of neighbours in k as one 32-bit word: A row-major, B row-major per panel, both in units of pairs.
 template <int MR, int NV>
 void micro(int64_t pairs, const uint32_t* a, int64_t a_row, const uint32_t* b, int64_t b_row, const float* init,
@@ -30,17 +47,7 @@ void micro(int64_t pairs, const uint32_t* a, int64_t a_row, const uint32_t* b, i
 #pragma GCC unroll 8
     for (int v = 0; v < NV; ++v)
       acc[r][v] = init ? _mm512_loadu_ps(init + r * out_row + v * kLanes) : _mm512_setzero_ps();
-  for (int64_t i = 0; i < pairs; ++i) {
-    __m512bh vb[NV];
-#pragma GCC unroll 8
-    for (int v = 0; v < NV; ++v) vb[v] = reinterpret_cast<__m512bh>(_mm512_loadu_si512(b + i * b_row + v * kLanes));
-#pragma GCC unroll 8
-    for (int r = 0; r < MR; ++r) {
-      const __m512bh va = reinterpret_cast<__m512bh>(_mm512_set1_epi32(static_cast<int>(a[r * a_row + i])));
-#pragma GCC unroll 8
-      for (int v = 0; v < NV; ++v) acc[r][v] = _mm512_dpbf16_ps(acc[r][v], va, vb[v]);
-    }
-  }
+  add_products<MR, NV>(pairs, a, a_row, 1, b, b_row, acc);
 #pragma GCC unroll 8
   for (int r = 0; r < MR; ++r)
 #pragma GCC unroll 8
