@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from deepseek import Tensor, empty, nn, no_grad, ones_like, sigmoid, topk, zeros
 from deepseek.models.config import ModelConfig
 from deepseek.models.layers import FeedForward
 from deepseek.nn import functional as F
-from deepseek.quantization import QuantizedWeight, qmoe
+
+if TYPE_CHECKING:
+    from deepseek.quantization import QuantizedWeight
 
 
 class Router(nn.Module):
@@ -78,6 +82,8 @@ class MixtureOfExperts(nn.Module):
         gate, up, down = self.gate, self.up, self.down
         if isinstance(gate, Tensor) and isinstance(up, Tensor) and isinstance(down, Tensor):
             return F.moe(flat, gate, up, down, chosen, gates)
+        from deepseek.quantization import QuantizedWeight, qmoe  # here: without it the model runs on PyTorch too
+
         assert isinstance(gate, QuantizedWeight) and isinstance(up, QuantizedWeight)
         assert isinstance(down, QuantizedWeight)
         return qmoe(flat, gate, up, down, chosen, gates)
