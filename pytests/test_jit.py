@@ -802,6 +802,52 @@ def test_linear_layers_that_are_seen_by_others_stay_alone() -> None:
         assert "_linear_fused" not in compiled.graph()
 
 
+def test_nothing_moves_past_what_may_change_its_inputs() -> None:
+    """Gradients are added to in place, and arguments may share memory with what was captured."""
+    p = deepseek.zeros(6, 8).requires_grad_()
+    functional = nn.functional
+
+    def reads_grad(x: Any) -> Any:
+        with deepseek.no_grad():
+            before = functional.linear(x, p.grad)
+        (p * 2).sum().backward()
+        with deepseek.no_grad():
+            return functional.relu(before), functional.linear(x, p.grad)
+
+    def values(f: Any) -> list[Any]:
+        p.grad = deepseek.zeros(6, 8)
+        return [[t[0, 0].item() for t in f(deepseek.ones(2, 8))] for _ in range(4)]
+
+    assert values(deepseek.jit(reads_grad, verify=True)) == values(reads_grad)
+
+    w, x = deepseek.ones(4, 4), deepseek.ones(1, 4)
+
+    def writes_argument(target: Any) -> Any:
+        before = functional.linear(x, w)
+        twice = w * 2
+        target.mul_(0)
+        return functional.relu(before), twice, w * 2
+
+    compiled = deepseek.jit(writes_argument, verify=True)
+    for target in (deepseek.ones(4, 4), deepseek.ones(4, 4), w):
+        found = [t.sum().item() for t in compiled(target)]
+    assert found == [16, 32, 0]
+
+
+def test_layers_behind_a_host_function_are_not_fused() -> None:
+    """There sizes may be others on a replay."""
+    calls: set[int] = set()
+
+    @deepseek.jit.disable
+    def source(x: Any) -> Any:
+        calls.add(len(calls))
+        return x[:1] if len(calls) > 2 else x * 1
+
+    w, other = rand(6, 8), rand(4, 6)
+    compiled = deepseek.jit(lambda x: nn.functional.linear(source(x), w) + other, verify=True)
+    assert [tuple(compiled(rand(4, 8)).shape) for _ in range(4)] == [(4, 6)] * 4
+
+
 def test_the_printed_graph() -> None:
     w = deepseek.ones(4, requires_grad=True)
     f = deepseek.jit(lambda x: (x * w).sum(dim=1, keepdim=True))

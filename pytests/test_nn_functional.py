@@ -234,6 +234,14 @@ def test_attention_with_a_cache_equals_the_whole() -> None:
                 assert (piece == whole[:, :, i:end]).all()
 
 
+def test_a_sink_of_minus_infinity_has_gradient_zero_where_no_key_is_seen() -> None:
+    for dtype in (deepseek.float32, deepseek.float64):
+        q, k, v = (deepseek.randn(1, 3, 4, dtype=dtype) for _ in range(3))
+        sinks = deepseek.tensor([-math.inf], dtype=dtype).requires_grad_()
+        F.attention(q, k, v, sinks=sinks, mask=deepseek.zeros(3, 3, dtype=deepseek.bool)).sum().backward()
+        assert sinks.grad.tolist() == [0]
+
+
 def test_attention_over_an_int8_cache() -> None:
     """Near attention over floats; with a growing cache the bits of the whole; what is refused."""
     deepseek.manual_seed(0)
@@ -256,6 +264,8 @@ def test_attention_over_an_int8_cache() -> None:
         F.attention(q, kc, vc, enable_gqa=True)
     with pytest.raises(RuntimeError, match="no dropout"):
         F.attention(q, kc, vc, key_scale=ks, value_scale=vs, enable_gqa=True, dropout_p=0.5)
+    with pytest.raises(RuntimeError, match="has no gradients"):
+        F.attention(q.clone().requires_grad_(), kc, vc, key_scale=ks, value_scale=vs, enable_gqa=True)
     with pytest.raises(RuntimeError, match="must be int8"):
         F.attention(q, k, v, key_scale=ks, value_scale=vs, enable_gqa=True)
 

@@ -226,3 +226,14 @@ def test_int_mm_is_exact() -> None:
     assert (int_mm(unsigned, columns).numpy() == a.view(np.uint8).astype(np.int64) @ b.astype(np.int64)).all()
     with pytest.raises(RuntimeError, match="Expected mat2 dtype to be of type int8 but got uint8"):
         int_mm(deepseek.from_numpy(a), deepseek.from_numpy(b.view(np.uint8)))
+
+
+def test_the_packed_copy_knows_where_rows_end() -> None:
+    """Codes of two values a byte have one shape for 63 and 64 values; used both ways they are packed twice."""
+    q = quantize(deepseek.randn(4, 64), "int4")
+    shorter = QuantizedTensor(q.codes, q.scales, q.zeros, q.format, q.block, (4, 63))
+    x = deepseek.randn(3, 64)
+    for weight in (q, shorter, q):
+        own = x[:, : weight.shape[1]]
+        fresh = QuantizedTensor(q.codes.clone(), q.scales, q.zeros, q.format, q.block, weight.shape)
+        assert qlinear(own, weight).equal(qlinear(own, fresh))

@@ -142,3 +142,17 @@ def test_a_tensor_that_dies_in_another_thread():
         box = [[numbers(i, 600, 600)] for i in range(THREADS)]
         in_threads([lambda i, box=box: [box[i].pop().sum()]] * THREADS)
         assert box == [[]] * THREADS
+
+
+def test_backward_into_one_leaf_by_several_threads_loses_nothing() -> None:
+    shared = deepseek.zeros(2_000_000).requires_grad_()
+
+    def adds(_: int) -> list[Tensor]:
+        for _ in range(4):
+            (shared * 1.0).sum().backward()
+        return []
+
+    for _ in range(3):
+        shared.grad = None
+        in_threads([adds] * 3)
+        assert bool((shared.grad == 12).all())

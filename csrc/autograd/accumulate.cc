@@ -1,4 +1,7 @@
 // The sink of a leaf, and how views and their bases exchange gradient edges after writes.
+#include <array>
+#include <mutex>
+
 #include "autograd/engine.h"
 #include "core/op_node.h"
 #include "kernels/pointwise.h"
@@ -7,7 +10,16 @@
 namespace deepseek {
 namespace {
 
+// Threads that run backward into one leaf take turns: those with the interpreter lock by keeping it, others by a mutex,
+// shared by leaves that fall on the same one. Nobody waits for the lock while holding the mutex.
+std::mutex& mutex_of(const Tensor& leaf) {
+  static std::array<std::mutex, 64> all;
+  return all[(reinterpret_cast<uintptr_t>(leaf.cell()) >> 6) % all.size()];
+}
+
 void accumulate(const Tensor& leaf, const Tensor& g, bool create_graph) {
+  const KeepHostLock whole;
+  const std::lock_guard<std::mutex> turn(mutex_of(leaf));
   Tensor& target = grad_meta(leaf).grad;
   if (create_graph) {
     target = target.defined() ? add(target, g) : clone(g);  // never the tensor that was given as the gradient itself

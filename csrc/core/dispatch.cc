@@ -12,7 +12,7 @@ constexpr int64_t kReleaseLockBytes = 1 << 20;  // about 20 us of work
 class LockRelease {
  public:
   explicit LockRelease(bool worth_it) {
-    if (worth_it && host_hooks().release_lock) state_ = host_hooks().release_lock();
+    if (worth_it && host_hooks().release_lock && !KeepHostLock::active()) state_ = host_hooks().release_lock();
   }
   ~LockRelease() {
     if (state_) host_hooks().retake_lock(state_);

@@ -93,4 +93,17 @@ struct HostHooks {
 };
 HostHooks& host_hooks();
 
+// Kernels keep the interpreter lock while it lives: for work that must be whole before another thread looks at it.
+class KeepHostLock {
+ public:
+  KeepHostLock() { ++depth; }
+  ~KeepHostLock() { --depth; }
+  KeepHostLock(const KeepHostLock&) = delete;
+  KeepHostLock& operator=(const KeepHostLock&) = delete;
+  static bool active() { return depth > 0; }
+
+ private:
+  static inline thread_local int depth = 0;
+};
+
 }  // namespace deepseek

@@ -1,6 +1,7 @@
 // Linear layers with the activation, sum or product that follows: one call, whose result passes the caches once.
 #include <algorithm>
 #include <array>
+#include <string>
 
 #include "jit/graph.h"
 
@@ -44,7 +45,8 @@ std::string_view combination_of(const GraphNode& n) {
 // A linear layer and the nodes after it that only they themselves see.
 struct Chain {
   size_t linear, last;
-  std::string_view activation = "none", combine = "none";
+  std::string_view activation = "none";
+  std::string combine = "none";  // "radd": other + y
   int32_t other = -1;
 };
 
@@ -59,6 +61,8 @@ class Fusion {
   void run() {
     std::vector<bool> gone(g_.nodes.size());
     for (size_t i = 0; i < g_.nodes.size(); ++i) {
+      const GraphNode& n = g_.nodes[i];
+      if (n.step == Step::kHost || (n.def && n.def->info->reads_data)) break;  // other sizes may follow on a replay
       if (gone[i] || !plain(g_.nodes[i]) || g_.nodes[i].def->schema.name != "linear") continue;
       const Chain c = chain_from(i);
       if (c.last == c.linear || !may_move(c)) continue;
@@ -96,9 +100,10 @@ class Fusion {
     }
     if (next >= 0 && combination_of(g_.nodes[next]) != "none") {
       const GraphNode& n = g_.nodes[next];
-      const int32_t other = n.in[0] == s ? n.in[1] : n.in[0];
+      const bool first = n.in[0] == s;  // the order decides which of two NaNs is the result
+      const int32_t other = n.in[first];
       if (g_.slots[other].meta.dtype != g_.slots[s].meta.dtype) return c;
-      c.combine = combination_of(n);
+      c.combine = (first ? "" : "r") + std::string(combination_of(n));
       c.other = other;
       c.last = static_cast<size_t>(next);
     }
@@ -109,9 +114,11 @@ class Fusion {
   bool may_move(const Chain& c) const {
     for (const int32_t s : g_.nodes[c.linear].in)
       if (s >= 0 && written_[g_.slots[s].memory]) return false;
-    return std::none_of(g_.nodes.begin() + static_cast<int64_t>(c.linear),
-                        g_.nodes.begin() + static_cast<int64_t>(c.last),
-                        [](const GraphNode& n) { return n.step == Step::kHost; });
+    for (size_t i = c.linear; i < c.last; ++i) {
+      const GraphNode& n = g_.nodes[i];
+      if (g_.changes_inputs(n) || (n.def && n.def->info->reads_data)) return false;
+    }
+    return true;
   }
 
   // Between a linear layer and the end of its chain stands the activation, which reads the layer's result.

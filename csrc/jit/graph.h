@@ -80,6 +80,9 @@ struct Graph {
   std::vector<GradState> grads;
 
   bool effect_outside(const GraphNode& n) const;  // changes something that outlives the call
+  // After it, memory from outside may hold other values, under whatever slot: arguments and captured tensors can share
+  // memory that they did not share when the call was recorded, and gradients are added to in place.
+  bool changes_inputs(const GraphNode& n) const { return n.step != Step::kDraw && effect_outside(n); }
 };
 
 std::string to_text(const Graph& g);

@@ -83,7 +83,7 @@ void merge_common(Graph& g) {
   for (GraphNode& n : g.nodes) {
     for (int32_t& s : n.in)
       if (s >= 0) s = now[s];
-    if (n.step == Step::kHost) seen.clear();  // it may change what was captured
+    if (g.changes_inputs(n)) seen.clear();
     bool candidate = n.step == Step::kOp && !n.def->info->random && !n.def->info->reads_data;
     for (const int32_t s : n.in) candidate &= steady(s);
     for (const int32_t s : n.out) candidate &= steady(s) && !leaves[s];

@@ -7,7 +7,7 @@ namespace deepseek::kernels {
 int64_t wrong_block(const BlockSelection& sel, int64_t blocks) {
   const int64_t* indices = sel.indices.as<int64_t>();
   for (int64_t i = 0; i < sel.indices.numel(); ++i)
-    if (indices[i] < -1 || indices[i] >= blocks) return indices[i];
+    if (const int64_t block = indices[i]; block < -1 || block >= blocks) return block;
   return -1;
 }
 
@@ -40,8 +40,9 @@ TileLists::TileLists(const BlockSelection& sel, const AttentionShape& s)
 void TileLists::add_group(const int64_t* indices, int64_t n, int64_t group) {
   touched_.clear();
   for (int64_t i = 0; i < n; ++i) {
-    if (indices[i] < 0 || indices[i] >= sel_.blocks(s_.keys)) continue;  // checked before, but others may write
-    const int64_t first = indices[i] * sel_.block_size, end = std::min(first + sel_.block_size, s_.keys);
+    const int64_t block = indices[i];
+    if (block < 0 || block >= sel_.blocks(s_.keys)) continue;  // checked before, but others may write
+    const int64_t first = block * sel_.block_size, end = std::min(first + sel_.block_size, s_.keys);
     for (int64_t key = first; key < end; key += kSelectedKeys) {
       int8_t& keys = keys_[static_cast<size_t>(key / kKeyTile)];
       if (keys == 0) touched_.push_back(static_cast<int32_t>(key / kKeyTile));

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <type_traits>
+#include <utility>
 
 #include "kernels/matmul_bf16.h"
 #include "kernels/matmul_plain.h"
@@ -255,8 +256,13 @@ void run_part(const Problem& p, const Steps& at, int64_t i0, int64_t m, int64_t 
     run_rectangle<S, T>(p, at, i0, m, j, columns);
     const View part = rectangle_of(c, i0, m, j, columns);
     for (const Epilogue& e : p.epilogue) {
-      const View in[] = {part, e.other.data ? rectangle_of(e.other, i0, m, j, columns) : View{}};
-      pointwise(e.op, c.dtype, part, {in, e.other.data ? 2u : 1u});
+      if (!e.other.data) {
+        pointwise(e.op, c.dtype, part, {&part, 1});
+        continue;
+      }
+      View in[] = {part, rectangle_of(e.other, i0, m, j, columns)};
+      if (e.other_first) std::swap(in[0], in[1]);
+      pointwise(e.op, c.dtype, part, in);
     }
   }
 }

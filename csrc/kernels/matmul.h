@@ -10,10 +10,12 @@
 
 namespace deepseek::kernels {
 
-// What is done to a result while a stretch of its columns is in the cache: out = op(out), or op(out, other).
+// What is done to a result while a stretch of its columns is in the cache: out = op(out), op(out, other) or op(other,
+// out).
 struct Epilogue {
   Pointwise op;
   View other{};  // of out's sizes; without data where op takes one input
+  bool other_first = false;
 };
 
 // out[..., M, N] = a[..., M, K] b[..., K, N] (+ bias) (+ out when `accumulate`). All have the same ndim (2..8) and

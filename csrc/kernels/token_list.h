@@ -23,8 +23,8 @@ class TokenList {
              std::vector<int32_t>& tokens) {
     const int64_t begin = s.first_key(position), end = s.end_key(position);
     for (int64_t i = 0; i < n; ++i)
-      if (indices[i] >= begin && indices[i] < end)
-        bits_[static_cast<size_t>(indices[i] / 64)] |= uint64_t{1} << (indices[i] % 64);
+      if (const int64_t token = indices[i]; token >= begin && token < end)
+        bits_[static_cast<size_t>(token / 64)] |= uint64_t{1} << (token % 64);
     tokens.clear();
     for (size_t w = 0; w < bits_.size(); ++w)
       for (uint64_t left = std::exchange(bits_[w], 0); left; left &= left - 1)

@@ -10,7 +10,7 @@ namespace deepseek::kernels {
 int64_t wrong_token(const View& indices, int64_t keys) {
   const int64_t* at = indices.as<int64_t>();
   for (int64_t i = 0; i < indices.numel(); ++i)
-    if (at[i] < -1 || at[i] >= keys) return at[i];
+    if (const int64_t token = at[i]; token < -1 || token >= keys) return token;
   return -1;
 }
 
@@ -21,7 +21,7 @@ void token_mask(const View& indices, int64_t keys, const View& mask) {
       bool* row = mask.as<bool>() + i * keys;
       std::fill_n(row, keys, false);
       for (const int64_t* at = indices.as<int64_t>() + i * n; at < indices.as<int64_t>() + (i + 1) * n; ++at)
-        if (*at >= 0) row[*at] = true;
+        if (const int64_t token = *at; token >= 0 && token < keys) row[token] = true;
     }
   });
 }

@@ -95,7 +95,7 @@ struct AttentionRule {
       const Tensor sinks = reshape(to_dtype(in[4], c), {1, -1, 1, 1});
       lse = where(none, sinks, logaddexp(lse, sinks));
     }
-    Tensor weights = where(none, scalar(0.0), exp(scores - lse));
+    Tensor weights = where(none, scalar(0.0), exp(scores - where(none, scalar(0.0), lse)));
     if (!in[4].defined()) lse = where(none, scalar(-INFINITY), lse);
     if (dropout_p > 0) weights = weights * dropout_mask(weights, dropout_p, in[5]);
     return {to_dtype(matmul(weights, v), t), squeeze(lse, -1)};

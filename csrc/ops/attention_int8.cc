@@ -64,6 +64,12 @@ DS_OP(AttentionInt8);
 
 Tensor attention_over_int8(Inputs in, bool is_causal, double scale, int64_t window, double softcap,
                            int64_t query_start) {
+  if (mode().records())
+    for (const Tensor& t : in)
+      DS_CHECK(
+          !t.defined() || !t.requires_grad(),
+          "attention over an int8 cache has no gradients, but an operand requires grad; call it under no_grad(), or "
+          "detach() the operand");
   return apply_list(AttentionInt8{is_causal, scale, window, softcap, query_start}, in)[0];
 }
 

@@ -25,8 +25,10 @@ void check_attention_dtypes(const char* op, const Tensor& q, const Tensor& k, co
 void check_attention_positions(const char* op, int64_t queries, int64_t keys, int64_t window, int64_t query_start) {
   DS_CHECK(window >= 0 && query_start >= 0, op, "window and query_start must not be negative, got ", window, " and ",
            query_start);
-  DS_CHECK(query_start < kMostPosition && queries + keys + query_start < kMostPosition, op,
-           "positions must stay below 2^30, got query_start ", query_start);
+  const auto fits = [](int64_t n) { return n < kMostPosition; };
+  DS_CHECK(fits(query_start) && fits(queries) && fits(keys) && fits(queries + keys + query_start), op,
+           "positions must stay below 2^30, got ", queries, " queries from position ", query_start, " on and ", keys,
+           " keys");
 }
 
 bool broadcasts_to(const Dims& from, const Dims& to) {

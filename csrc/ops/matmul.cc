@@ -313,20 +313,26 @@ struct LinearFused {
       .schema =
           "_linear_fused(Tensor input, Tensor weight, Tensor? bias=None, Tensor? other=None, *, str "
           "activation='none', str combine='none') -> Tensor",
-      .doc = "activation(linear(input, weight, bias)), then combine ('add', 'mul') with other.",
+      .doc =
+          "activation(linear(input, weight, bias)), then combined with other: 'add', 'mul', or with other first "
+          "'radd', "
+          "'rmul'.",
       .kind = Kind::kFused,
       .autocast = Autocast::kLower,
       .shown = Shown::kHidden};
   bool operator==(const LinearFused&) const = default;
+  bool adds() const { return combine == "add" || combine == "radd"; }
+  bool reflected() const { return combine == "radd" || combine == "rmul"; }
   Meta infer(Inputs in) const {
     DS_CHECK(in[1].dim() == 2, "_linear_fused: weight must be 2-D, got ", in[1].dim(), "-D");
     const Meta m = Linear{}.infer(in.first(3));
     find_activation(activation);
     DS_CHECK_AS(NotImplementedError, is_floating(m.dtype) && !is_float8(m.dtype), "_linear_fused: not implemented for ",
                 name_of(m.dtype), "; use linear and the pointwise ops");
-    DS_CHECK_AS(ValueError, combine == "none" || combine == "add" || combine == "mul",
-                "_linear_fused: combine must be none, add or mul, got '", combine.view(), "'");
-    DS_CHECK(in[3].defined() == !(combine == "none"), "_linear_fused: other is given with combine='add' or 'mul' only");
+    DS_CHECK_AS(ValueError, combine == "none" || adds() || combine == "mul" || combine == "rmul",
+                "_linear_fused: combine must be none, add, mul, radd or rmul, got '", combine.view(), "'");
+    DS_CHECK(in[3].defined() == !(combine == "none"),
+             "_linear_fused: other is given with combine='add' and its like only");
     if (in[3].defined())
       DS_CHECK(in[3].dtype() == m.dtype && broadcast_sizes("_linear_fused", m.sizes, in[3].sizes()) == m.sizes,
                "_linear_fused: other has dtype ", name_of(in[3].dtype()), " and shape ", in[3].sizes(), "; expected ",
@@ -339,15 +345,16 @@ struct LinearFused {
     Tensor keep;
     if (const Activation* a = find_activation(activation)) steps.push_back({a->kernel});
     if (in[3].defined())
-      steps.push_back(
-          {combine == "add" ? kernels::Pointwise::kAdd : kernels::Pointwise::kMul, broadcast_rows(in[3], out, keep)});
+      steps.push_back({adds() ? kernels::Pointwise::kAdd : kernels::Pointwise::kMul, broadcast_rows(in[3], out, keep),
+                       reflected()});
     run_linear(in.first(3), out, {steps.data(), static_cast<size_t>(steps.size())});
   }
   Tensor composite(Inputs in) const {
     Tensor y = linear(in[0], in[1], in[2]);
     if (const Activation* a = find_activation(activation)) y = a->op(y);
     if (!in[3].defined()) return y;
-    return combine == "add" ? y + in[3] : y * in[3];
+    const Tensor &a = reflected() ? in[3] : y, &b = reflected() ? y : in[3];
+    return adds() ? a + b : a * b;
   }
   Grads vjp(const Vjp& c) const { return vjp_by_composite(*this, c); }
 };

@@ -65,7 +65,9 @@ QuantParts::QuantParts(const QuantTraits& t, int64_t block, int64_t k, const Ten
 }
 
 Ref<Packed> packed_weights(const QuantTraits& t, int64_t block, int64_t k, Inputs parts) {
-  const uint64_t variant = static_cast<uint64_t>(t.format) | static_cast<uint64_t>(block) << 8;
+  // k too: rows of two values a byte have one shape for an odd k and the next.
+  const uint64_t variant =
+      static_cast<uint64_t>(t.format) | static_cast<uint64_t>(block) << 8 | static_cast<uint64_t>(k) << 16;
   return packed(parts, {"qgemm", variant}, [&] {
     const QuantParts q(t, block, k, parts[0], parts[1], parts[2]);
     const kernels::PackedQuant form = kernels::packed_form(q.m, q.count);

@@ -181,7 +181,7 @@ def linear_fused(
     x: Any, w: Any, b: Any = None, other: Any = None, *, activation: str = "none", combine: str = "none"
 ) -> Any:
     y = ACTIVATIONS[activation](x @ w.T + (0 if b is None else b))
-    return {"none": lambda: y, "add": lambda: y + other, "mul": lambda: y * other}[combine]()
+    return {"none": lambda: y, "add": lambda: y + other, "mul": lambda: y * other}[combine.removeprefix("r")]()
 
 
 op(
@@ -192,6 +192,8 @@ op(
     S(T(2, 3, 4), T(5, 4), None, T(2, 3, 5), activation="silu", combine="mul"),
     S(T(2, 3, 4), T(5, 4), None, T(3, 1), combine="add"),
     S(T(2, 3, 4), T(5, 4), T(5), T(), combine="mul"),
+    S(T(3, 4), T(5, 4), T(5), T(3, 5), combine="radd"),
+    S(T(3, 4), T(5, 4), T(5), T(5), activation="relu", combine="rmul"),
     S(T(4), T(2, 4), T(2), T(2), activation="tanh", combine="add"),
     S(T(0, 4), T(2, 4), T(2), T(2), combine="add"),
     S(T(2, 0), T(3, 0), T(3), activation="sigmoid"),
@@ -202,7 +204,7 @@ op(
         E(RuntimeError, SHAPE, T(3, 4), T(2, 5)),
         E(RuntimeError, "2-D, got 1-D", T(3, 4), T(4)),
         E(ValueError, "must be none, relu", T(3, 4), T(2, 4), activation="elu"),
-        E(ValueError, "none, add or mul", T(3, 4), T(2, 4), None, T(2), combine="sub"),
+        E(ValueError, "none, add, mul, radd or rmul", T(3, 4), T(2, 4), None, T(2), combine="sub"),
         E(RuntimeError, "other is given", T(3, 4), T(2, 4), combine="add"),
         E(RuntimeError, "other is given", T(3, 4), T(2, 4), None, T(2)),
         E(RuntimeError, "broadcasts to", T(3, 4), T(2, 4), None, T(5, 3, 2), combine="add"),
