@@ -11,7 +11,7 @@
 namespace deepseek::kernels {
 namespace {
 
-constexpr int64_t kLogits = int64_t{1} << 23;  // most logits that exist at once
+constexpr int64_t kLogits = int64_t{1} << 25;  // most logits that exist at once: 128 MiB
 
 View dense_view(void* data, DType dtype, int64_t rows, int64_t columns) {
   return {data, dtype, {rows, columns}, {columns, 1}};
