@@ -11,7 +11,7 @@
 namespace deepseek::kernels {
 namespace {
 
-constexpr int64_t kLogits = int64_t{1} << 25;  // most logits that exist at once: 128 MiB
+constexpr int64_t kLogits = int64_t{13} << 20;  // most logits that exist at once: 52 MiB
 
 View dense_view(void* data, DType dtype, int64_t rows, int64_t columns) {
   return {data, dtype, {rows, columns}, {columns, 1}};
