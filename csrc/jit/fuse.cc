@@ -52,10 +52,8 @@ struct Chain {
 
 class Fusion {
  public:
-  explicit Fusion(Graph& g) : g_(g), uses_(uses_of_slots(g)), sharers_(g.slots.size()), written_(g.slots.size()) {
+  explicit Fusion(Graph& g) : g_(g), uses_(uses_of_slots(g)), sharers_(g.slots.size()), written_(written_memory(g)) {
     for (const Slot& s : g.slots) ++sharers_[s.memory];
-    for (const GraphNode& n : g.nodes)
-      if (n.step == Step::kInplace || n.step == Step::kWrite) written_[g.slots[n.in[0]].memory] = true;
   }
 
   void run() {
@@ -63,7 +61,7 @@ class Fusion {
     for (size_t i = 0; i < g_.nodes.size(); ++i) {
       const GraphNode& n = g_.nodes[i];
       if (n.step == Step::kHost || (n.def && n.def->info->reads_data)) break;  // other sizes may follow on a replay
-      if (gone[i] || !plain(g_.nodes[i]) || g_.nodes[i].def->schema.name != "linear") continue;
+      if (gone[i] || !plain(n) || n.def->schema.name != "linear") continue;
       const Chain c = chain_from(i);
       if (c.last == c.linear || !may_move(c)) continue;
       for (size_t j = i; j < c.last; ++j) gone[j] = gone[j] || on_chain(c, j);

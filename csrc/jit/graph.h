@@ -96,6 +96,8 @@ struct Pass {
   void (*run)(Graph& g);
 };
 const std::vector<Pass>& passes();
+// By memory number: whether some call writes to it.
+std::vector<bool> written_memory(const Graph& g);
 // By memory number: whether a tensor that outlives the call may send gradients into it.
 std::vector<bool> memory_on_tape(const Graph& g);
 void drop_tape(Graph& g);       // no tape for what no escaping tensor depends on

@@ -16,13 +16,6 @@ int32_t memory_count(const Graph& g) {
 
 bool writes(const GraphNode& n) { return n.step == Step::kInplace || n.step == Step::kWrite; }
 
-std::vector<bool> written_memory(const Graph& g) {
-  std::vector<bool> written(memory_count(g));
-  for (const GraphNode& n : g.nodes)
-    if (writes(n)) written[g.slots[n.in[0]].memory] = true;
-  return written;
-}
-
 // Results on a tape that leaves the call: also what a write to such memory was made from.
 bool touches(const Graph& g, const GraphNode& n, const std::vector<bool>& memory) {
   for (const int32_t s : n.out)
@@ -31,6 +24,13 @@ bool touches(const Graph& g, const GraphNode& n, const std::vector<bool>& memory
 }
 
 }  // namespace
+
+std::vector<bool> written_memory(const Graph& g) {
+  std::vector<bool> written(memory_count(g));
+  for (const GraphNode& n : g.nodes)
+    if (writes(n)) written[g.slots[n.in[0]].memory] = true;
+  return written;
+}
 
 std::vector<bool> memory_on_tape(const Graph& g) {
   std::vector<bool> needed(memory_count(g)), has_grad(memory_count(g));
