@@ -12,7 +12,7 @@ struct CountedNode final : Node {
   CountedNode() { ++live; }
   ~CountedNode() override { --live; }
   std::string name() const override { return "CountedNode"; }
-  TensorList backward(Inputs, bool) override { return {}; }
+  TensorList backward(Inputs, BackwardPass) override { return {}; }
 };
 
 struct Doubling final : Hook {

@@ -8,6 +8,15 @@
 #include "ops/ops.h"
 
 namespace deepseek {
+
+Tensor taken(const Tensor& g) {
+  if (g.cell()->use_count() != 1 || !g.is_contiguous() || g.requires_grad()) return {};
+  const GradMeta* m = g.cell()->grad_meta.get();
+  if (!m || !m->base.defined()) return g.storage()->use_count() == 1 ? g : Tensor();
+  const bool alone = m->base.cell()->use_count() == 1 && m->base.numel() == g.numel();
+  return alone && g.storage()->use_count() == 2 ? g.alias() : Tensor();
+}
+
 namespace {
 
 // Threads that run backward into one leaf take turns: those with the interpreter lock by keeping it, others by a mutex,
@@ -24,10 +33,8 @@ void accumulate(const Tensor& leaf, const Tensor& g, bool create_graph) {
   if (create_graph) {
     target = target.defined() ? add(target, g) : clone(g);  // never the tensor that was given as the gradient itself
   } else if (!target.defined()) {
-    const bool ours = g.cell()->use_count() == 1 && g.storage()->use_count() == 1 && g.is_contiguous();
-    if (ours && !g.requires_grad()) {
-      target = g;
-    } else {
+    target = taken(g);
+    if (!target.defined()) {
       target = Tensor::empty_strided(g.sizes(), preserved_strides(leaf.sizes(), leaf.strides()), g.dtype());
       copy_(target, g.alias());
     }
@@ -49,7 +56,8 @@ class AccumulateGrad final : public Node {
       if (Tensor replaced = h.hook->call(grads[0]); replaced.defined()) grads[0] = replaced;
   }
 
-  TensorList backward(Inputs grads, bool create_graph) override {
+  TensorList backward(Inputs grads, BackwardPass pass) override {
+    const bool create_graph = pass.create_graph;
     if (!grads[0].defined() || !leaf_.requires_grad()) return {};  // it may be switched off since the graph was made
     DS_CHECK(leaf_.is_leaf(),
              "leaf variable has been moved into the graph interior: it was detached and then written by a "

@@ -127,7 +127,8 @@ class Engine {
     } else if (e.index < 64 && (s.owned >> e.index & 1)) {
       add_(have, fitted);
     } else {
-      have = add(have, fitted);
+      const Tensor own = options_.create_graph ? Tensor() : taken(have);
+      have = own.defined() ? add_(own, fitted) : add(have, fitted);
       if (!options_.create_graph && e.index < 64) s.owned |= uint64_t{1} << e.index;
     }
     if (!s.queued) {
@@ -144,7 +145,7 @@ class Engine {
     Node& node = *s.node;
     if (Recorder* r = mode().recorder; r && node.sequence < r->started && !node.next.empty())
       r->refuse("backward went into a graph made before the call");
-    TensorList out = node.backward(s.grads, options_.create_graph);
+    TensorList out = node.backward(s.grads, {options_.create_graph, !options_.retain_graph && !options_.create_graph});
     if (!options_.retain_graph) node.release_saved();
     s.grads.clear();
     for (size_t i = 0; i < out.size(); ++i) {

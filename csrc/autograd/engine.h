@@ -17,6 +17,10 @@ void backward(Inputs roots, Inputs grads, Inputs inputs, BackwardOptions options
 // d(roots)/d(inputs) without touching .grad; an undefined tensor for an input that is not reached.
 TensorList grad(Inputs roots, Inputs grads, Inputs inputs, BackwardOptions options);
 
+// g itself, or a tensor of its memory, when nobody else holds that: it may be written, or kept as it is. A view counts
+// too when it is all that is left of its base, as a reshaped gradient is. Undefined otherwise.
+Tensor taken(const Tensor& g);
+
 // Hooks on a tensor's gradient. The id removes it again.
 int64_t register_hook(const Tensor& t, Ref<Hook> hook);
 int64_t register_post_accumulate_hook(const Tensor& leaf, Ref<Hook> hook);

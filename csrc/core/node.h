@@ -25,6 +25,12 @@ struct HookEntry {
   bool retains = false;  // keeps .grad: runs after all others, whenever it was registered
 };
 
+// How the tape is run.
+struct BackwardPass {
+  bool create_graph = false;  // gradients are recorded too
+  bool last = false;          // what nodes saved is dropped after this run
+};
+
 class Node : public Counted {
  public:
   Node() : sequence(next_sequence()) {}
@@ -35,7 +41,7 @@ class Node : public Counted {
 
   virtual std::string name() const = 0;
   // grads[i] is the gradient of output i (undefined: zero). Returns one gradient an edge (undefined: none).
-  virtual TensorList backward(Inputs grads, bool create_graph) = 0;
+  virtual TensorList backward(Inputs grads, BackwardPass pass) = 0;
   virtual void release_saved() {}
   // Runs the hooks registered on the outputs this node stands for, replacing gradients.
   virtual void run_hooks(TensorList& grads);

@@ -110,7 +110,8 @@ struct Vjp {
   Inputs in;
   Inputs out;
   Inputs grad;     // one an output; undefined means zero
-  uint64_t needs;  // bit i: input i wants a gradient
+  uint64_t needs;     // bit i: input i wants a gradient
+  bool last = false;  // saved tensors are dropped after this: their memory may become the gradients'
   bool need(size_t i) const { return i >= 64 || (needs >> i & 1); }
 };
 

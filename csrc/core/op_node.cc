@@ -42,25 +42,25 @@ std::string OpNode::name() const {
   return camel + "Backward0";
 }
 
-TensorList OpNode::backward(Inputs grads, bool create_graph) {
+TensorList OpNode::backward(Inputs grads, BackwardPass pass) {
   TensorList in, out;
   uint64_t needs = 0;
   for (size_t i = 0; i < in_.size(); ++i) {
     in.push_back(in_[i].unpack(def_.name()));
     if (next[i].node) {
       if (i < 64) needs |= uint64_t{1} << i;
-      if (create_graph && in[i].has_data()) set_edge(in[i], next[i]);
+      if (pass.create_graph && in[i].has_data()) set_edge(in[i], next[i]);
     }
   }
   for (size_t i = 0; i < out_.size(); ++i) {
     out.push_back(out_[i].unpack(def_.name()));
     // A saved output does not own its node; for second derivatives it gets it back here.
-    if (create_graph && out[i].has_data() && is_floating(out[i].dtype()))
+    if (pass.create_graph && out[i].has_data() && is_floating(out[i].dtype()))
       set_edge(out[i], {Ref<Node>(this), static_cast<uint32_t>(i)});
   }
   DS_CHECK(def_.vjp, def_.name(), " is not differentiable");
   Grads result;
-  def_.vjp(attributes(), Vjp{in, out, grads, needs}, result);
+  def_.vjp(attributes(), Vjp{in, out, grads, needs, pass.last}, result);
   DS_CHECK(result.size() <= in_.size(), "internal error: ", def_.name(), " returned ", result.size(), " gradients for ",
            in_.size(), " inputs");
   TensorList full(in_.size());

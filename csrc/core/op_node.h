@@ -11,7 +11,7 @@ class OpNode final : public Node {
  public:
   OpNode(const OpDef& def, const void* op, Inputs in, Inputs out);
   std::string name() const override;
-  TensorList backward(Inputs grads, bool create_graph) override;
+  TensorList backward(Inputs grads, BackwardPass pass) override;
   void release_saved() override;
 
  private:

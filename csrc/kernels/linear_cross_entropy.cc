@@ -11,7 +11,7 @@
 namespace deepseek::kernels {
 namespace {
 
-constexpr int64_t kLogits = int64_t{13} << 20;  // most logits that exist at once: 52 MiB
+constexpr int64_t kLogits = int64_t{33} << 20;  // most logits that exist at once: 132 MiB
 
 View dense_view(void* data, DType dtype, int64_t rows, int64_t columns) {
   return {data, dtype, {rows, columns}, {columns, 1}};
@@ -47,9 +47,10 @@ class Blocks {
     Buffer logits(bytes(step_ * classes_)), losses(bytes(rows_)), lse(bytes(step_));
     Buffer narrow(small && wants_grad_ ? static_cast<size_t>(step_ * classes_) * 2 : 64);
     // The weight's gradient is summed over blocks in the computing type.
-    Buffer weight_sums(small && grad_weight_ ? bytes(classes_ * features_) : 64);
+    const bool sums = small && grad_weight_ && step_ < rows_;
+    Buffer weight_sums(sums ? bytes(classes_ * features_) : 64);
     const View weight_target = !grad_weight_ ? View{}
-                               : small       ? dense_view(weight_sums.as<C>(), dtype_of<C>, classes_, features_)
+                               : sums        ? dense_view(weight_sums.as<C>(), dtype_of<C>, classes_, features_)
                                              : *grad_weight_;
     Buffer ones(bytes(step_));
     std::fill_n(ones.as<C>(), step_, C(1));
@@ -72,7 +73,7 @@ class Blocks {
         matmul(dense_view(grad_bias_->data, dtype_of<C>, 1, classes_), dense_view(ones.as<C>(), dtype_of<C>, 1, count),
                scores, nullptr, begin > 0);
     }
-    if (small && grad_weight_) copy(*grad_weight_, weight_target);
+    if (sums) copy(*grad_weight_, weight_target);
     double sum = 0;
     for (int64_t i = 0; i < rows_; ++i) sum += losses.as<C>()[i];
     *loss = static_cast<C>(sum / total);

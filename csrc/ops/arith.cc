@@ -85,6 +85,13 @@ Tensor add_(const Tensor& self, const Tensor& other) {
   return self;
 }
 
+Tensor mul_(const Tensor& self, const Tensor& other) {
+  static const OpDef& def = *find_op("mul");  // a row of pointwise.def, without attributes
+  const Tensor in[] = {self, other};
+  dispatch_inplace(def, nullptr, in);
+  return self;
+}
+
 Tensor copy_(const Tensor& self, const Tensor& source) {
   write_into(self, source, "copy_");
   return self;

@@ -175,6 +175,14 @@ DS_BODY(
 
 // The loss of a linear layer's outputs and its gradients, formed while a block of logits exists, so that they are never
 // stored whole. `needs`: bit i for the gradient of input i (input, weight, bias); the others are empty.
+namespace {
+// x * factor in x's memory, which a factor of one leaves alone.
+Tensor scaled_(const Tensor& x, const Tensor& factor) {
+  if (factor.item().to_double() != 1) mul_(x, factor);
+  return x;
+}
+}  // namespace
+
 struct LinearCrossEntropy {
   int64_t ignore_index;
   double label_smoothing;
@@ -239,7 +247,7 @@ struct LinearCrossEntropy {
     if (!formed) return vjp_by_composite(*this, c);
     Grads out(4);
     for (int i = 0; i < 3; ++i)
-      if (c.need(i)) out[i] = c.out[i + 1] * c.grad[0];
+      if (c.need(i)) out[i] = c.last && !mode().recorder ? scaled_(c.out[i + 1], c.grad[0]) : c.out[i + 1] * c.grad[0];
     return out;
   }
 

@@ -219,6 +219,10 @@ void run_linear(Inputs in, const Tensor& out, std::span<const kernels::Epilogue>
 }
 }  // namespace
 
+namespace {
+Tensor shaped(const Tensor& t, const Dims& sizes) { return t.sizes() == sizes ? t : reshape(t, sizes); }
+}  // namespace
+
 struct Linear {
   static constexpr OpInfo info{.schema = "linear(Tensor input, Tensor weight, Tensor? bias=None) -> Tensor",
                                .doc = "input [..., K] @ weight [N, K] transposed + bias [N].",
@@ -253,9 +257,9 @@ struct Linear {
     const int64_t k = x.sizes().back(), n = w.dim() == 2 ? w.sizes()[0] : 1;
     int64_t rows = 1;  // not -1: k or n may be 0
     for (int i = 0; i + 1 < x.dim(); ++i) rows *= x.sizes()[i];
-    const Tensor g2 = reshape(g, {rows, n});
-    if (c.need(0)) out[0] = reshape(product(g2, reshape(w, {n, k})), x.sizes());
-    if (c.need(1)) out[1] = reshape(product(transpose(g2, 0, 1), reshape(x, {rows, k})), w.sizes());
+    const Tensor g2 = shaped(g, {rows, n});
+    if (c.need(0)) out[0] = shaped(product(g2, shaped(w, {n, k})), x.sizes());
+    if (c.need(1)) out[1] = shaped(product(transpose(g2, 0, 1), shaped(x, {rows, k})), w.sizes());
     if (c.in[2].defined() && c.need(2)) out[2] = c.in[2].dim() == 0 ? sum(g) : sum(g2, Dims{0});
     return out;
   }

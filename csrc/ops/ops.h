@@ -16,6 +16,7 @@ namespace deepseek {
 Tensor add(const Tensor& input, const Tensor& other, Scalar alpha = 1);
 Tensor sub(const Tensor& input, const Tensor& other, Scalar alpha = 1);
 Tensor add_(const Tensor& self, const Tensor& other);  // in place
+Tensor mul_(const Tensor& self, const Tensor& other);
 Tensor copy_(const Tensor& self, const Tensor& source);
 Tensor clamp(const Tensor& input, const Tensor& min, const Tensor& max);
 Tensor masked_fill(const Tensor& input, const Tensor& mask, const Tensor& value);

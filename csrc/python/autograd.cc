@@ -51,7 +51,7 @@ class FunctionNode final : public Node {
   void set_name(std::string n) { name_ = std::move(n); }
   void inputs_complete() { sequence = next_sequence(); }
 
-  TensorList backward(Inputs grads, bool) override {
+  TensorList backward(Inputs grads, BackwardPass) override {
     const py::gil_scoped_acquire lock;
     py::tuple in(grads.size());
     for (size_t i = 0; i < grads.size(); ++i) in[i] = py::cast(grads[i]);

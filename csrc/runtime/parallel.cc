@@ -6,10 +6,12 @@
 
 #include <omp.h>
 #include <pthread.h>
+#include <sched.h>
 
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <cmath>
 #include <cstdlib>
 #include <exception>
@@ -149,11 +151,32 @@ struct Job {
   }
 };
 
+// Moves the calling worker off `core`, where its master waits for it. With few cores Linux may wake a worker there, and
+// leave it for seconds, while another core idles: each region then costs two task switches. Once in a while at most, as
+// a machine that has no core free gains nothing.
+void leave_core(int core, int threads) {
+  using Clock = std::chrono::steady_clock;
+  static thread_local Clock::time_point again{};
+  const Clock::time_point now = Clock::now();
+  if (now < again) return;
+  again = now + std::chrono::milliseconds(1);
+  cpu_set_t allowed;
+  if (sched_getaffinity(0, sizeof allowed, &allowed) != 0 || CPU_COUNT(&allowed) < std::max(threads, 2)) return;
+  cpu_set_t others = allowed;
+  CPU_CLR(core, &others);
+  if (sched_setaffinity(0, sizeof others, &others) == 0) sched_setaffinity(0, sizeof allowed, &allowed);
+}
+
 // Always the whole team: libgomp ends the workers that a smaller team leaves over. A team may be smaller than
 // asked for.
 void run_team(Job& job, int threads) {
+  const int core = sched_getcpu();
 #pragma omp parallel num_threads(threads)
-  for (int i = omp_get_thread_num(), step = omp_get_num_threads(); i < job.chunks; i += step) job.run(i);
+  {
+    const int id = omp_get_thread_num();
+    if (id != 0 && core >= 0 && sched_getcpu() == core) leave_core(core, threads);
+    for (int i = id, step = omp_get_num_threads(); i < job.chunks; i += step) job.run(i);
+  }
 }
 
 void run_spawned(Job& job) {
