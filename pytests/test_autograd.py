@@ -434,3 +434,51 @@ def test_backward_from_several_threads() -> None:
     for w in workers:
         w.join()
     assert results == [[2.0 * i, 2.0] for i in range(4)]
+
+
+# --- gradients without copies -----------------------------------------------------------------------------------------
+def grad_memory(make_loss: Any, x: Any) -> tuple[int, int]:
+    """Where the gradient was when it reached x, and where .grad is."""
+    at: list[int] = []
+    x.register_hook(lambda g: at.append(g.data_ptr()))
+    make_loss(x).backward()
+    return at[0], x.grad.data_ptr()
+
+
+@pytest.mark.parametrize("make_loss", [lambda x: (x * x).sum(), lambda x: (x.view(-1) * 2.0).exp().sum()])
+def test_a_gradient_nobody_else_holds_becomes_grad(make_loss: Any) -> None:
+    made, kept = grad_memory(make_loss, deepseek.randn(3, 4, requires_grad=True))
+    assert made == kept
+
+
+def test_a_gradient_somebody_holds_is_copied() -> None:
+    x, given = deepseek.randn(3, requires_grad=True), deepseek.ones(3)
+    held: list[Any] = []
+    x.register_hook(held.append)
+    (x * 1.0).backward(given)
+    assert x.grad.data_ptr() != held[0].data_ptr()
+    view = deepseek.ones(2, 3)
+    x.grad = None
+    x.clone().backward(view[0])
+    x.grad.zero_()
+    assert view.sum().item() == 6 and given.sum().item() == 3
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.5])
+@pytest.mark.parametrize("dtype", [deepseek.float32, deepseek.bfloat16])
+def test_linear_cross_entropy_scales_its_gradients_in_place(dtype: Any, scale: float) -> None:
+    F = deepseek.nn.functional
+    x = deepseek.randn(64, 32).to(dtype).requires_grad_()
+    w = deepseek.randn(3000, 32).to(dtype).requires_grad_()
+    target = deepseek.randint(0, 3000, (64,))
+    once = deepseek.autograd.grad(F.linear_cross_entropy(x, w, target) * scale, (x, w))
+    loss = F.linear_cross_entropy(x, w, target) * scale
+    for _ in range(2):  # the graph is kept: what it saved is neither changed nor given away
+        again = deepseek.autograd.grad(loss, (x, w), retain_graph=True)
+        assert all(deepseek.equal(a, b) for a, b in zip(again, once, strict=True))
+        for g in again:
+            g.zero_()
+    at: list[int] = []
+    w.register_hook(lambda g: at.append(g.data_ptr()))
+    loss.backward()
+    assert w.grad.data_ptr() == at[0] and deepseek.equal(w.grad, once[1])

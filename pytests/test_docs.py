@@ -81,7 +81,7 @@ class Example:
         for path in (ROOT / "python" / "deepseek").iterdir():
             (package / path.name).symlink_to(path)
         module = package / f"_C{sysconfig.get_config_var('EXT_SUFFIX')}"
-        run(["g++", "-shared", "-fopenmp", "-o", module, *objects, *kept, *binding, "-lhwy", "-lm"])
+        run(["g++", "-shared", "-pthread", "-o", module, *objects, *kept, *binding, "-lhwy", "-lm"])
 
     def _compile(self, source: Path, command: str) -> Path:
         words = shlex.split(command)

@@ -1,6 +1,5 @@
 #include "runtime/parallel.h"
 
-#include <omp.h>
 #include <sys/wait.h>
 
 #include <atomic>
@@ -52,7 +51,7 @@ TEST_F(Parallel, VisitsEveryElementOnce) {
           for (int64_t i = begin; i < end; ++i) ++visits[i];
         });
         for (int64_t i = 0; i < n; ++i) ASSERT_EQ(visits[i], 1) << n << " " << grain << " " << threads;
-        EXPECT_LE(calls, threads);
+        EXPECT_LE(calls, threads * 4);
         if (n <= grain) {
           EXPECT_EQ(calls, n > 0);
         }
@@ -148,6 +147,21 @@ TEST_F(Parallel, SerialWhileAnotherThreadIsInARegion) {
   other.join();
 }
 
+// Workers that are asleep, awake, late or surplus: each piece runs once, and none after its region.
+TEST_F(Parallel, ManyRegionsOfChangingSize) {
+  std::vector<int> visits(64);
+  for (int region = 0; region < 6000; ++region) {
+    set_num_threads(1 + region % 5);
+    const int64_t n = 1 + region % 64;
+    std::fill(visits.begin(), visits.end(), 0);
+    parallel_for(n, 1 + region % 3, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) ++visits[i];
+    });
+    for (int64_t i = 0; i < 64; ++i) ASSERT_EQ(visits[i], i < n) << region;
+    if (region % 1000 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+}
+
 TEST_F(Parallel, UserThreadsDoNotMultiplyThePool) {
   constexpr int kUsers = 12, kThreads = 3;
   set_num_threads(kThreads);
@@ -174,8 +188,7 @@ TEST_F(Parallel, UserThreadsDoNotMultiplyThePool) {
     });
   }
   ASSERT_TRUE(eventually([&] { return ready == kUsers; }));
-  // At most one more direct owner and the thread that serves all others, each with kThreads - 1 workers.
-  EXPECT_LE(tasks() - before, kUsers + 2 * (kThreads - 1) + 1);
+  EXPECT_EQ(tasks() - before, kUsers);
   leave = true;
   for (auto& user : users) user.join();
   EXPECT_EQ(total, kUsers * (3 + 200 * 30));
@@ -205,39 +218,6 @@ TEST_F(Parallel, ThreadsWithoutOwnWorkersStillRunInParallel) {
   }
   for (auto& user : users) user.join();
   EXPECT_EQ(parallel, 2 * kUsers);
-}
-
-TEST_F(Parallel, SerialInsideTheCallersOwnOpenMpRegion) {
-  if (DS_TSAN) GTEST_SKIP() << "libgomp is not visible to ThreadSanitizer";
-  set_num_threads(2);
-  std::atomic<int> calls{0};
-#pragma omp parallel num_threads(2)
-  parallel_for(100, 1, [&](int64_t begin, int64_t end) {
-    ++calls;
-    EXPECT_EQ(end - begin, 100);
-  });
-  EXPECT_EQ(calls, 2);
-}
-
-TEST_F(Parallel, LibraryRegionSetsTheOpenMpDefaultAndRestoresIt) {
-  if (DS_TSAN) GTEST_SKIP() << "libraries get one thread under ThreadSanitizer";
-  set_num_threads(3);
-  const int outside = omp_get_max_threads();
-  int calls = 0;
-  library_region([&](int threads) {
-    ++calls;
-    EXPECT_EQ(threads, 3);
-    EXPECT_EQ(omp_get_max_threads(), 3);
-  });
-  parallel_for(2, 1, [](int64_t, int64_t) {
-    library_region([](int threads) {
-      EXPECT_EQ(threads, 1);
-      EXPECT_EQ(omp_get_max_threads(), 1);
-    });
-  });
-  EXPECT_THROW(library_region([](int) { fail<ValueError>("inside"); }), ValueError);
-  EXPECT_EQ(omp_get_max_threads(), outside);
-  EXPECT_EQ(calls, 1);
 }
 
 TEST_F(Parallel, SetNumThreads) {
@@ -274,9 +254,6 @@ TEST_F(Parallel, ForkedChildIsSerialUntilItAsks) {
       int calls = 0;
       parallel_for(1000, 1, [&](int64_t, int64_t) { ++calls; });
       if (calls != 1) return 4;
-      int library_threads = 0;
-      library_region([&](int threads) { library_threads = threads; });
-      if (library_threads != 1 || omp_get_max_threads() < 1) return 5;
       set_num_threads(2);
       std::atomic<int> arrived{0}, both{0};
       parallel_for(2, 1, [&](int64_t, int64_t) {

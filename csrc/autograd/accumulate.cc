@@ -10,7 +10,7 @@
 namespace deepseek {
 
 Tensor taken(const Tensor& g) {
-  if (g.cell()->use_count() != 1 || !g.is_contiguous() || g.requires_grad()) return {};
+  if (g.cell()->use_count() != 1 || g.requires_grad() || g.strides() != contiguous_strides(g.sizes())) return {};
   const GradMeta* m = g.cell()->grad_meta.get();
   if (!m || !m->base.defined()) return g.storage()->use_count() == 1 ? g : Tensor();
   const bool alone = m->base.cell()->use_count() == 1 && m->base.numel() == g.numel();

@@ -1,7 +1,8 @@
-# deepseek::dependencies: OpenMP and Highway, what the library links. Also used by the installed deepseek-config.cmake.
+# deepseek::dependencies: threads and Highway, what the library links. Also used by the installed deepseek-config.cmake.
 # deepseek::oracles: OpenBLAS and (DEEPSEEK_DNNL) oneDNN, what the GoogleTests compare our matrix products with.
 
-# OpenBLAS with its own pthread pool beside OpenMP costs 1.4 to 2 times the run time, so only the OpenMP build will do.
+# oneDNN runs on OpenMP, and OpenBLAS with its own pthread pool beside that costs 1.4 to 2 times the run time, so only the
+# OpenMP build will do.
 function(deepseek_check_openblas_is_openmp)
   if(DEEPSEEK_OPENBLAS_CHECKED STREQUAL DEEPSEEK_OPENBLAS_LIBRARY)
     return()
@@ -30,7 +31,7 @@ function(deepseek_missing packages)
 endfunction()
 
 function(deepseek_find_dependencies)
-  find_package(OpenMP REQUIRED COMPONENTS CXX)
+  find_package(Threads REQUIRED)
   set(missing "")
   find_library(DEEPSEEK_HWY_LIBRARY NAMES hwy)
   find_path(DEEPSEEK_HWY_INCLUDE_DIR hwy/highway.h)
@@ -39,10 +40,11 @@ function(deepseek_find_dependencies)
   endif()
   deepseek_missing("${missing}")
   add_library(deepseek::dependencies INTERFACE IMPORTED GLOBAL)
-  target_link_libraries(deepseek::dependencies INTERFACE ${DEEPSEEK_HWY_LIBRARY} OpenMP::OpenMP_CXX m)
+  target_link_libraries(deepseek::dependencies INTERFACE ${DEEPSEEK_HWY_LIBRARY} Threads::Threads m)
 endfunction()
 
 function(deepseek_find_oracles)
+  find_package(OpenMP REQUIRED COMPONENTS CXX)
   if(NOT DEEPSEEK_BLAS MATCHES "^(static|shared)$")
     message(FATAL_ERROR "DEEPSEEK_BLAS must be static or shared, got '${DEEPSEEK_BLAS}'.")
   endif()

@@ -109,9 +109,11 @@ using Grads = SmallVector<Tensor, 4>;
 struct Vjp {
   Inputs in;
   Inputs out;
-  Inputs grad;     // one an output; undefined means zero
+  Inputs grad;        // one an output; undefined means zero
   uint64_t needs;     // bit i: input i wants a gradient
-  bool last = false;  // saved tensors are dropped after this: their memory may become the gradients'
+  bool last = false;  // saved tensors are dropped after this
+  // The memory of a saved tensor may become a gradient's: besides it only the node, which drops it, has that.
+  bool owns(const Tensor& saved) const { return last && saved.storage()->use_count() == 2; }
   bool need(size_t i) const { return i >= 64 || (needs >> i & 1); }
 };
 

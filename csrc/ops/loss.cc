@@ -247,7 +247,10 @@ struct LinearCrossEntropy {
     if (!formed) return vjp_by_composite(*this, c);
     Grads out(4);
     for (int i = 0; i < 3; ++i)
-      if (c.need(i)) out[i] = c.last && !mode().recorder ? scaled_(c.out[i + 1], c.grad[0]) : c.out[i + 1] * c.grad[0];
+      if (c.need(i)) {
+        const bool in_place = c.owns(c.out[i + 1]) && !mode().recorder;
+        out[i] = in_place ? scaled_(c.out[i + 1], c.grad[0]) : c.out[i + 1] * c.grad[0];
+      }
     return out;
   }
 

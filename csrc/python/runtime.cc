@@ -134,7 +134,6 @@ void bind_runtime(py::module_& m) {
         d["isa"] = isa_name();
         d["simd_targets"] = kernels::simd_targets();
         py::dict libraries;
-        libraries["OpenMP (threads)"] = std::to_string(_OPENMP);
         libraries["Highway (SIMD)"] = kernels::highway_version();
         libraries["glibc with libmvec (math functions)"] = gnu_get_libc_version();
         libraries["pybind11 (binding)"] = std::to_string(PYBIND11_VERSION_MAJOR) + "." +

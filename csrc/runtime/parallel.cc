@@ -1,17 +1,12 @@
-// libgomp keeps one pool of workers for each thread that opens regions, and a child forked after a region hangs in its
-// first one. So at most kDirectMasters threads open regions themselves, one more opens them for all others, one region
-// runs at a time, and forked children use plain threads. So do builds for ThreadSanitizer, which cannot see into
-// libgomp.
+// One pool and one region at a time: a second thread that asks meanwhile runs serially. A forked child has none of its
+// parent's threads; it runs serially until it asks for more, and then makes a pool of its own.
 #include "runtime/parallel.h"
 
-#include <omp.h>
 #include <pthread.h>
-#include <sched.h>
 
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
-#include <chrono>
 #include <cmath>
 #include <cstdlib>
 #include <exception>
@@ -19,29 +14,19 @@
 #include <mutex>
 #include <sstream>
 #include <string>
-#include <system_error>
-#include <thread>
 #include <utility>
-#include <vector>
 
 #include "base/check.h"
 #include "runtime/cgroup.h"
+#include "runtime/thread_pool.h"
 
 namespace deepseek {
 namespace {
-
-#if defined(__SANITIZE_THREAD__)
-constexpr bool kOpenMp = false;
-#else
-constexpr bool kOpenMp = true;
-#endif
-constexpr int kDirectMasters = 2;
 
 // --- how many threads ---
 
 std::atomic<int> g_threads{0};  // 0: not decided yet
 std::atomic<const char*> g_reason{nullptr};
-std::atomic<bool> g_forked{false};
 
 // The leading integer of a variable ("8" or OpenMP's "8,4"); 0 when unset or not a positive integer.
 int env_threads(const char* name) {
@@ -91,28 +76,7 @@ int default_threads() {
 // --- who may open a region ---
 
 std::atomic<bool> g_busy{false};  // a region is running
-std::atomic<int> g_masters{0};
 thread_local bool t_in_region = false;
-thread_local bool t_master = false;
-
-// Gives the place back when its thread ends; libgomp frees that thread's workers at the same time.
-struct MasterPlace {
-  ~MasterPlace() {
-    t_master = false;
-    g_masters.fetch_sub(1);
-  }
-};
-
-bool is_master() {
-  if (t_master) return true;
-  int held = g_masters;
-  do {
-    if (held >= kDirectMasters) return false;
-  } while (!g_masters.compare_exchange_weak(held, held + 1));
-  static thread_local MasterPlace place;
-  t_master = true;
-  return true;
-}
 
 class BusyLock {
  public:
@@ -132,7 +96,6 @@ struct Job {
   detail::RangeFn fn;
   void* context;
   int64_t n, chunk;
-  int chunks;
   std::mutex mutex = {};
   std::exception_ptr error = {};
   int error_chunk = 0;
@@ -151,111 +114,11 @@ struct Job {
   }
 };
 
-// Moves the calling worker off `core`, where its master waits for it. With few cores Linux may wake a worker there, and
-// leave it for seconds, while another core idles: each region then costs two task switches. Once in a while at most, as
-// a machine that has no core free gains nothing.
-void leave_core(int core, int threads) {
-  using Clock = std::chrono::steady_clock;
-  static thread_local Clock::time_point again{};
-  const Clock::time_point now = Clock::now();
-  if (now < again) return;
-  again = now + std::chrono::milliseconds(1);
-  cpu_set_t allowed;
-  if (sched_getaffinity(0, sizeof allowed, &allowed) != 0 || CPU_COUNT(&allowed) < std::max(threads, 2)) return;
-  cpu_set_t others = allowed;
-  CPU_CLR(core, &others);
-  if (sched_setaffinity(0, sizeof others, &others) == 0) sched_setaffinity(0, sizeof allowed, &allowed);
-}
+ThreadPool* g_pool = nullptr;  // whoever holds g_busy may make it; lives as long as the process
 
-// Always the whole team: libgomp ends the workers that a smaller team leaves over. A team may be smaller than
-// asked for.
-void run_team(Job& job, int threads) {
-  const int core = sched_getcpu();
-#pragma omp parallel num_threads(threads)
-  {
-    const int id = omp_get_thread_num();
-    if (id != 0 && core >= 0 && sched_getcpu() == core) leave_core(core, threads);
-    for (int i = id, step = omp_get_num_threads(); i < job.chunks; i += step) job.run(i);
-  }
-}
-
-void run_spawned(Job& job) {
-  std::vector<std::thread> workers;
-  workers.reserve(job.chunks);
-  int started = 1;
-  try {
-    for (; started < job.chunks; ++started) workers.emplace_back([&job, started] { job.run(started); });
-  } catch (const std::system_error&) {  // no more threads to be had: the rest runs here
-  }
-  job.run(0);
-  for (int i = started; i < job.chunks; ++i) job.run(i);
-  for (std::thread& worker : workers) worker.join();
-}
-
-// The thread that opens regions for all that have no place of their own. One task at a time: the poster holds g_busy.
-class Proxy {
- public:
-  using Task = void (*)(void*);
-
-  // Null when the system has no thread left.
-  static Proxy* get() {
-    static std::mutex mutex;
-    std::lock_guard lock(mutex);
-    if (!instance_) {
-      auto* proxy = new Proxy;  // lives as long as the process
-      try {
-        std::thread([proxy] { proxy->loop(); }).detach();
-      } catch (const std::system_error&) {
-        delete proxy;
-        return nullptr;
-      }
-      instance_ = proxy;
-    }
-    return instance_;
-  }
-
-  void run(Task task, void* context) {
-    task_ = task;
-    context_ = context;
-    posted_.store(1, std::memory_order_release);
-    posted_.notify_one();
-    posted_.wait(1, std::memory_order_acquire);
-  }
-
- private:
-  [[noreturn]] void loop() {
-    for (;;) {
-      posted_.wait(0, std::memory_order_acquire);
-      task_(context_);
-      posted_.store(0, std::memory_order_release);
-      posted_.notify_one();
-    }
-  }
-
-  static inline Proxy* instance_ = nullptr;
-  std::atomic<int> posted_{0};
-  Task task_ = nullptr;
-  void* context_ = nullptr;
-};
-
-// Runs f on a thread that may own OpenMP workers; false when there is none.
-template <class F>
-bool run_on_master(F f) {
-  if (is_master()) {
-    f();
-    return true;
-  }
-  Proxy* proxy = Proxy::get();
-  if (!proxy) return false;
-  proxy->run([](void* p) { (*static_cast<F*>(p))(); }, &f);
-  return true;
-}
-
-bool must_run_serially() { return t_in_region || (kOpenMp && omp_in_parallel()); }
-
-// A child has one thread and copies of libgomp's and the proxy's state that belong to threads it does not have.
+// A child has one thread, and a copy of a pool whose threads it does not have.
 void mark_forked_child() {
-  g_forked = true;
+  g_pool = nullptr;
   g_threads = 1;
   g_reason = "forked child: serial until set_num_threads() is called";
   g_busy = false;
@@ -263,14 +126,15 @@ void mark_forked_child() {
 
 [[maybe_unused]] const int g_fork_handler = pthread_atfork(nullptr, nullptr, mark_forked_child);
 
-class OmpDefault {
- public:
-  explicit OmpDefault(int threads) : before_(omp_get_max_threads()) { omp_set_num_threads(threads); }
-  ~OmpDefault() { omp_set_num_threads(before_); }
+// Large work is cut finer than there are threads, so that one on a slower or busier core does less of it. What fits in
+// the cores' own caches is not: there a piece that changes threads from op to op costs more.
+constexpr int64_t kPiecesPerThread = 4;
+constexpr int64_t kGrainsPerPiece = 4;
 
- private:
-  int before_;
-};
+int pieces_per_thread(int64_t n, int64_t grain, int64_t threads) {
+  const int64_t smallest = grain == 1 ? 1 : grain * kGrainsPerPiece;  // grain 1: each item is worth a thread
+  return static_cast<int>(std::clamp<int64_t>(n / (smallest * threads), 1, kPiecesPerThread));
+}
 
 }  // namespace
 
@@ -291,7 +155,7 @@ const char* num_threads_reason() {
   return reason ? reason : "being decided";
 }
 
-bool in_parallel_region() { return must_run_serially(); }
+bool in_parallel_region() { return t_in_region; }
 
 std::atomic<int64_t> detail::grain_limit{std::numeric_limits<int64_t>::max()};
 
@@ -301,42 +165,18 @@ void set_grain_limit(int64_t n) {
 }
 
 void detail::parallel_for(int64_t n, int64_t grain, RangeFn fn, void* context) {
-  const int threads = num_threads();
-  const int64_t most = (n - 1) / std::max<int64_t>(grain, 1) + 1;
-  const int chunks = static_cast<int>(std::min<int64_t>(threads, most));
-  if (chunks <= 1 || must_run_serially()) return fn(context, 0, n);
-  Job job{fn, context, n, (n - 1) / chunks + 1, chunks};
-  {
-    BusyLock lock;
-    if (!lock) return fn(context, 0, n);
-    if (!kOpenMp || g_forked.load(std::memory_order_relaxed))
-      run_spawned(job);
-    else if (!run_on_master([&] { run_team(job, threads); }))
-      return fn(context, 0, n);
-  }
+  grain = std::max<int64_t>(grain, 1);
+  const int64_t most = (n - 1) / grain + 1;
+  const int threads = static_cast<int>(std::min<int64_t>(num_threads(), most));
+  if (threads <= 1 || t_in_region) return fn(context, 0, n);
+  BusyLock lock;
+  if (!lock) return fn(context, 0, n);
+  if (!g_pool) g_pool = new ThreadPool;
+  const int each = pieces_per_thread(n, grain, threads);
+  Job job{fn, context, n, (n - 1) / (threads * each) + 1};
+  g_pool->run(
+      threads, each, [](void* j, int piece) { static_cast<Job*>(j)->run(piece); }, &job);
   if (job.error) std::rethrow_exception(job.error);
-}
-
-void detail::library_region(LibraryFn fn, void* context) {
-  const int threads = num_threads();
-  if (threads > 1 && kOpenMp && !g_forked.load(std::memory_order_relaxed) && !must_run_serially()) {
-    std::exception_ptr error;
-    const auto call = [&] {
-      try {
-        OmpDefault scope(threads);
-        fn(context, threads);
-      } catch (...) {
-        error = std::current_exception();
-      }
-    };
-    BusyLock lock;
-    if (lock && run_on_master(call)) {
-      if (error) std::rethrow_exception(error);
-      return;
-    }
-  }
-  OmpDefault scope(1);
-  fn(context, 1);
 }
 
 }  // namespace deepseek

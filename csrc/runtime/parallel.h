@@ -1,4 +1,4 @@
-// The one way to run on several threads (OpenMP). A region runs serially inside another, while another thread of the
+// The one way to run on several threads. A region runs serially inside another, while another thread of the
 // process is in one, and in a forked child until that child calls set_num_threads().
 #pragma once
 
@@ -19,9 +19,7 @@ bool in_parallel_region();
 namespace detail {
 extern std::atomic<int64_t> grain_limit;
 using RangeFn = void (*)(void* context, int64_t begin, int64_t end);
-using LibraryFn = void (*)(void* context, int threads);
 void parallel_for(int64_t n, int64_t grain, RangeFn fn, void* context);
-void library_region(LibraryFn fn, void* context);
 }  // namespace detail
 
 // A test seam: work of more than n items is cut over threads, however little it is. n = 0 ends that.
@@ -43,16 +41,6 @@ void parallel_for(int64_t n, int64_t grain, F&& f) {
     (*static_cast<std::remove_reference_t<F>*>(context))(begin, end);
   };
   detail::parallel_for(n, grain, call, const_cast<void*>(static_cast<const void*>(&f)));
-}
-
-// Calls f(int threads) once, with the OpenMP default set to `threads`: for calls into libraries that open OpenMP
-// regions of their own (OpenBLAS, oneDNN). Such calls follow the rules of parallel_for only in here; anything a library
-// prepares for a thread count (a oneDNN primitive) must be keyed by `threads`. f may run on another thread, while the
-// caller waits.
-template <class F>
-void library_region(F&& f) {
-  auto call = [](void* context, int threads) { (*static_cast<std::remove_reference_t<F>*>(context))(threads); };
-  detail::library_region(call, const_cast<void*>(static_cast<const void*>(&f)));
 }
 
 // Elements per thread below which a second thread costs more than it gives, for work touching `bytes` per element.

@@ -8,7 +8,6 @@ NumPy load on first use.
 
 from __future__ import annotations
 
-import deepseek._openmp  # noqa: F401  isort: skip  (before anything that loads _C)
 from deepseek import _C, _install
 
 _install.install()
