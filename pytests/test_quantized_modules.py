@@ -179,6 +179,13 @@ def test_what_stays() -> None:
         "QuantizedLinear(\n  in_features=8, out_features=8, bias=True\n"
         "  (weight): QuantizedWeight(8 x 8, int8, block=0)\n)"
     )
+    nested = nn.Sequential(nn.Sequential(nn.Linear(4, 4), nn.Sequential(nn.Linear(4, 4))), nn.Linear(4, 4))
+    quantize_(nested, skip=lambda name, _: name == "0")  # and all that is in it
+    assert [type(m) for m in nested.modules() if "Linear" in type(m).__name__] == [
+        nn.Linear,
+        nn.Linear,
+        QuantizedLinear,
+    ]
     quantize_(net)  # what is quantized stays as it is
     assert isinstance(net[3], QuantizedLinear) and isinstance(net[0].weight, QuantizedWeight)
     with pytest.raises(ValueError, match="QuantizedLinear"):

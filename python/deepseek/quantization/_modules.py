@@ -85,7 +85,7 @@ def quantize_(
         module: the model; not a ``Linear`` itself, which cannot be replaced in place.
         format: ``"int8"``, ``"int4"``, ``"int4_zero"`` or ``"fp8"``; see :mod:`deepseek.quantization`.
         block: values of K that share a scale; the format's default when None.
-        skip: ``skip(name, module)`` keeps a module's weights, e.g. ``lambda name, _: name == "head"``.
+        skip: ``skip(name, module)`` keeps a module and all that is in it, e.g. ``lambda name, _: name == "head"``.
 
     Returns:
         ``module``.
@@ -97,20 +97,29 @@ def quantize_(
         raise ValueError(
             "quantize_: a Linear cannot be replaced in place; use QuantizedLinear(quantize(m.weight), m.bias)"
         )
-    made: dict[int, QuantizedLinear] = {}  # a layer that is used twice stays one
-    with deepseek.no_grad():
-        for path, parent in list(module.named_modules()):
-            if skip is not None and skip(path, parent):
+    layers: dict[int, QuantizedLinear] = {}  # a layer that is used twice stays one
+    visited: set[int] = set()
+
+    def convert(parent: nn.Module, path: str) -> None:
+        if id(parent) in visited or (skip is not None and skip(path, parent)):
+            return
+        visited.add(id(parent))
+        for name in getattr(type(parent), "expert_weights", ()):
+            weight = getattr(parent, name)
+            if isinstance(weight, Tensor):
+                setattr(parent, name, QuantizedWeight(quantize(weight.detach(), format, block)))
+        for name, child in list(parent._modules.items()):
+            at = f"{path}.{name}" if path else name
+            if child is None:
                 continue
-            for name in getattr(type(parent), "expert_weights", ()):
-                weight = getattr(parent, name)
-                if isinstance(weight, Tensor):
-                    setattr(parent, name, QuantizedWeight(quantize(weight.detach(), format, block)))
-            for name, child in list(parent._modules.items()):
-                if type(child) is not nn.Linear or (skip is not None and skip(f"{path}.{name}".lstrip("."), child)):
-                    continue
-                if id(child) not in made:
-                    made[id(child)] = QuantizedLinear(quantize(child.weight.detach(), format, block), child.bias)
-                    made[id(child)].train(child.training)
-                setattr(parent, name, made[id(child)])
+            if type(child) is not nn.Linear:
+                convert(child, at)
+            elif skip is None or not skip(at, child):
+                if id(child) not in layers:
+                    layers[id(child)] = QuantizedLinear(quantize(child.weight.detach(), format, block), child.bias)
+                    layers[id(child)].train(child.training)
+                setattr(parent, name, layers[id(child)])
+
+    with deepseek.no_grad():
+        convert(module, "")
     return module
