@@ -21,8 +21,9 @@ namespace deepseek::kernels::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
 constexpr int64_t kBlockK = kGemmBlockK;
-constexpr int64_t kBlockBytesB = HWY_TARGET <= HWY_AVX3 ? 512 * 1024 : 192 * 1024;  // packed B stays in the L2 cache
-constexpr int64_t kBlockM = 960;                                                    // packed A stays in the L3 cache
+constexpr int64_t kBlockBytesB =
+    HWY_TARGET <= HWY_AVX3 ? 256 * 1024 : 192 * 1024;  // packed B and the next block fit in L2
+constexpr int64_t kBlockM = 960;                       // packed A stays in the L3 cache
 constexpr int64_t kChunkK = 64;  // few rows: pack and use this many rows of B while they are in the L1 cache
 constexpr int64_t kFewRows = 30;
 constexpr int64_t kMaxDotRows = HWY_TARGET <= HWY_AVX3 ? 48 : 36;  // more rows pay for packing
@@ -264,11 +265,12 @@ class Runner {
     }
   }
 
-  // Contiguous columns need none: there packing reads streams that the hardware prefetches.
   RowsPrefetch columns_after(int64_t j, int64_t n, int64_t k, const S* b) const {
-    if (!large_b() || g_.b_col != 1 || n <= 0) return {};
+    if (!large_b() || n <= 0) return {};
     constexpr int64_t kBytes = sizeof(S);
-    return {b + j, k, n * kBytes, g_.b_row * kBytes};
+    if (g_.b_row == 1) return {b + j * g_.b_col, n, k * kBytes, g_.b_col * kBytes};
+    if (g_.b_col == 1) return {b + j, k, n * kBytes, g_.b_row * kBytes};
+    return {};
   }
 
   void few_rows(int64_t m, int64_t k, const T* a, int64_t a_row, const S* b, T* c, bool add) {

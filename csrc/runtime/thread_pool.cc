@@ -98,7 +98,7 @@ void ThreadPool::serve(Place& mine, int index) {
       const Job& job = *mine.job;
       if (job.core >= 0 && sched_getcpu() == job.core) leave_core(job.core, job.threads);
       work(job, index);
-      mine.state.store(kIdle, std::memory_order_release);
+      mine.state.exchange(kIdle, std::memory_order_acq_rel);  // not a store: notify_one() looks for waiters after it
       mine.state.notify_one();
     } else if (!watch(mine.state, kIdle)) {
       int idle = kIdle;
