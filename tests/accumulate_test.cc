@@ -38,6 +38,18 @@ TEST(AccumulateGrad, NeverKeepsMemoryThatSomebodyElseSees) {
   EXPECT_EQ(values_of(gradient_of(y)), (std::vector<double>{7, 8}));
 }
 
+TEST(AccumulateGrad, TakesMemoryThatNobodyElseHolds) {
+  const Tensor x = leaf({2, 2}, {1, 2, 3, 4});
+  const void* arrived = nullptr;
+  register_hook(x, Ref<Hook>(new Calling([&](const Tensor& g) { arrived = g.storage().get(); })));
+  for (const bool view : {false, true}) {
+    grad_meta(x).grad = {};
+    run_backward(sum((view ? reshape(x, {4}) : x) * 3.0 + 1.0));
+    EXPECT_EQ(gradient_of(x).storage().get(), arrived) << view;
+    EXPECT_EQ(values_of(gradient_of(x)), (std::vector<double>{3, 3, 3, 3}));
+  }
+}
+
 TEST(AccumulateGrad, BroadcastSeedsGetRealMemory) {
   const Tensor x = leaf({2, 3}, {1, 2, 3, 4, 5, 6});
   run_backward(sum(x));  // the gradient of sum is an expanded number

@@ -9,11 +9,22 @@
 
 namespace deepseek {
 
+namespace {
+// Python may have handed out what no count shows: the object through a weak reference, the memory to NumPy.
+bool private_to_cpp(const Tensor& t) {
+  const Storage& memory = *t.storage();
+  return !t.cell()->python_owned && !t.cell()->inference && !memory.exposed() && !memory.read_only();
+}
+}  // namespace
+
 Tensor taken(const Tensor& g) {
   if (g.cell()->use_count() != 1 || g.requires_grad() || g.strides() != contiguous_strides(g.sizes())) return {};
+  const size_t bytes = static_cast<size_t>(g.numel()) * size_of(g.dtype());
+  if (!private_to_cpp(g) || g.storage()->bytes() > 2 * bytes + 1024) return {};  // a part would keep the whole alive
   const GradMeta* m = g.cell()->grad_meta.get();
   if (!m || !m->base.defined()) return g.storage()->use_count() == 1 ? g : Tensor();
-  const bool alone = m->base.cell()->use_count() == 1 && m->base.numel() == g.numel();
+  const Tensor& base = m->base;
+  const bool alone = base.cell()->use_count() == 1 && base.storage() == g.storage() && private_to_cpp(base);
   return alone && g.storage()->use_count() == 2 ? g.alias() : Tensor();
 }
 

@@ -79,12 +79,27 @@ void tensor_dealloc(PyObject* self) {
   Py_DECREF(type);
 }
 
+// A cell of its own, with what `dying` had, for an object that somebody got from a weak reference meanwhile.
+Cell* successor(Cell& dying, PyObject* self) {
+  auto* cell =
+      new Cell(std::move(dying.storage), dying.offset, dying.sizes, dying.strides, dying.dtype, dying.inference);
+  cell->requires_grad = dying.requires_grad;
+  cell->grad_meta = std::move(dying.grad_meta);
+  if (cell->grad_meta && cell->grad_meta->weak) cell->grad_meta->weak->cell = cell;
+  cell->python = self;
+  cell->retain_fresh();
+  return cell;
+}
+
 // A dying cell drops the object it owns.
 void release_owned_object(void* p) {
   PyObject* self = static_cast<PyObject*>(p);
-  object(self)->cell = nullptr;  // first of all: the collector still visits the object while Python shuts down
-  if (!Py_IsInitialized()) return;
+  if (!Py_IsInitialized()) {
+    object(self)->cell = nullptr;  // the collector still visits the object while Python shuts down
+    return;
+  }
   const PyGILState_STATE state = PyGILState_Ensure();
+  object(self)->cell = Py_REFCNT(self) > 1 ? successor(*object(self)->cell, self) : nullptr;
   Py_DECREF(self);
   PyGILState_Release(state);
 }
