@@ -86,9 +86,10 @@ Tensor add_(const Tensor& self, const Tensor& other) {
 }
 
 Tensor mul_(const Tensor& self, const Tensor& other) {
-  static const OpDef& def = *find_op("mul");  // a row of pointwise.def, without attributes
+  static const OpDef& def = *find_op("mul");  // a row of pointwise.def
+  const char no_attributes = 0;
   const Tensor in[] = {self, other};
-  dispatch_inplace(def, nullptr, in);
+  dispatch_inplace(def, &no_attributes, in);
   return self;
 }
 
