@@ -186,6 +186,8 @@ def test_what_stays() -> None:
         nn.Linear,
         QuantizedLinear,
     ]
+    twice = nn.Sequential(shared := nn.Linear(4, 4), shared)
+    assert quantize_(twice)[0] is twice[1] and isinstance(twice[1], QuantizedLinear)
     quantize_(net)  # what is quantized stays as it is
     assert isinstance(net[3], QuantizedLinear) and isinstance(net[0].weight, QuantizedWeight)
     with pytest.raises(ValueError, match="QuantizedLinear"):

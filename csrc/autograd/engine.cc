@@ -145,7 +145,8 @@ class Engine {
     Node& node = *s.node;
     if (Recorder* r = mode().recorder; r && node.sequence < r->started && !node.next.empty())
       r->refuse("backward went into a graph made before the call");
-    TensorList out = node.backward(s.grads, {options_.create_graph, !options_.retain_graph && !options_.create_graph});
+    const bool last = !options_.retain_graph && !options_.create_graph && !mode().recorder;  // a recording runs again
+    TensorList out = node.backward(s.grads, {options_.create_graph, last});
     if (!options_.retain_graph) node.release_saved();
     s.grads.clear();
     for (size_t i = 0; i < out.size(); ++i) {

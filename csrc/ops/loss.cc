@@ -173,8 +173,6 @@ DS_BODY(
   return sum(loss) / mean_weight(ids, weight, ignore_index, loss.dtype());
 }
 
-// The loss of a linear layer's outputs and its gradients, formed while a block of logits exists, so that they are never
-// stored whole. `needs`: bit i for the gradient of input i (input, weight, bias); the others are empty.
 namespace {
 // x * factor in x's memory, which a factor of one leaves alone.
 Tensor scaled_(const Tensor& x, const Tensor& factor) {
@@ -183,6 +181,8 @@ Tensor scaled_(const Tensor& x, const Tensor& factor) {
 }
 }  // namespace
 
+// The loss of a linear layer's outputs and its gradients, formed while a block of logits exists, so that they are never
+// stored whole. `needs`: bit i for the gradient of input i (input, weight, bias); the others are empty.
 struct LinearCrossEntropy {
   int64_t ignore_index;
   double label_smoothing;
@@ -247,10 +247,7 @@ struct LinearCrossEntropy {
     if (!formed) return vjp_by_composite(*this, c);
     Grads out(4);
     for (int i = 0; i < 3; ++i)
-      if (c.need(i)) {
-        const bool in_place = c.owns(c.out[i + 1]) && !mode().recorder;
-        out[i] = in_place ? scaled_(c.out[i + 1], c.grad[0]) : c.out[i + 1] * c.grad[0];
-      }
+      if (c.need(i)) out[i] = c.owns(c.out[i + 1]) ? scaled_(c.out[i + 1], c.grad[0]) : c.out[i + 1] * c.grad[0];
     return out;
   }
 

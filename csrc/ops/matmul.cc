@@ -217,9 +217,7 @@ void run_linear(Inputs in, const Tensor& out, std::span<const kernels::Epilogue>
   if (bias.ndim() == 0) bias = {bias.data, bias.dtype, {n}, {0}};
   kernels::matmul(y, a, b, &bias, false, epilogue);
 }
-}  // namespace
 
-namespace {
 Tensor shaped(const Tensor& t, const Dims& sizes) { return t.sizes() == sizes ? t : reshape(t, sizes); }
 }  // namespace
 

@@ -30,8 +30,8 @@ bool watch(const std::atomic<int>& state, int value) {
   }
 }
 
-// Moves the calling worker off `core`, where its master waits for it. With few cores Linux may wake a worker there, and
-// leave it for seconds, while another core idles. Once in a while at most: with no core free there is nothing to gain.
+// Moves the calling worker off `core`, its master's. With few cores Linux may wake a worker there while another idles,
+// and both have half a core for some milliseconds. Once in a while at most: with no core free there is nothing to gain.
 void leave_core(int core, int threads) {
   static thread_local Clock::time_point again{};
   const Clock::time_point now = Clock::now();

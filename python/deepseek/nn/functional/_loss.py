@@ -81,7 +81,7 @@ def linear_cross_entropy(
     """``cross_entropy(linear(input, linear_weight, linear_bias), target, ...)`` without storing the logits.
 
     With class indices, a weight of two dims, no class weights and reduction "mean" or "sum", rows pass in blocks of at
-    most 13 million logits, and the gradients are formed in the forward pass, while a block exists. Any other call
+    most 33 million logits, and the gradients are formed in the forward pass, while a block exists. Any other call
     stores the logits, in float32 for 16-bit inputs. Second derivatives work and store them too. PyTorch's
     ``options``, which turn its blocks on, do not exist here.
 
