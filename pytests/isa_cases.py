@@ -185,11 +185,15 @@ def composite_rope_of_columns(x: Any, cos: Any, sin: Any) -> Any:
     return _C.op_composite("rope", x.t(), cos, sin)
 
 
+def tied_embedding(ids: Any, weight: Any) -> Any:
+    return deepseek.nn.functional.linear(deepseek.nn.functional.embedding(ids, weight), weight)
+
+
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     f.__name__: f
     for f in (
         adamw, sgd, integer_matmul, int8_matmul, uint8_matmul, qlinear, _quantized_linear_fused, qmoe,
-        index_scores_int8, attention_int8, transposed, streamed, rope_of_columns,
+        index_scores_int8, attention_int8, transposed, streamed, rope_of_columns, tied_embedding,
     )
 }  # fmt: skip
 REFERENCES: dict[str, Callable[..., Any]] = {
@@ -293,6 +297,7 @@ CASES = [
     C("argmax", S(T(37, 1031), 1), "arg_reduce"),
     # tables
     C("embedding", S(I(4, 33, hi=19), T(19, 37)), "embedding.forward embedding.backward"),
+    C("tied_embedding", S(I(4, 33, hi=19), T(19, 37)), "embedding.forward embedding.backward_add"),
     # pointwise and copies
     C("swiglu", S(T(37, 67), T(37, 67)), "pointwise"),
     C("mul", S(T(37, 67), T(67)), "pointwise.blocks"),

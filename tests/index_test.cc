@@ -353,6 +353,14 @@ void embedding_case() {
               by_freq && counts[i / d] ? ComputeType<T>(1) / static_cast<ComputeType<T>>(counts[i / d]) : 1;
           ASSERT_EQ(static_cast<double>(got.data[i]), static_cast<double>(T(want[i] * scale)));
         }
+        Array<T> sum = Array<T>({rows, d}).random(5);
+        const std::vector<T> old(sum.data.begin(), sum.data.end());
+        embedding_backward(sum.view, grad.view, ids.view, 4, by_freq, true);
+        for (int64_t i = 0; i < rows * d; ++i) {
+          using C = ComputeType<T>;
+          ASSERT_EQ(static_cast<double>(sum.data[i]),
+                    static_cast<double>(T(static_cast<C>(old[i]) + static_cast<C>(got.data[i]))));
+        }
       }
     }
   }

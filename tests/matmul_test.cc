@@ -279,13 +279,49 @@ TEST(Matmul, Bf16KernelAgreesWithItsTwin) {
              b.view.strides[0],
              b.view.strides[1],
              fast.data(),
-             n,
-             false};
+             n};
       gemm_bf16(g);
       g.c = twin.data();
       gemm_plain(g);
       for (int64_t i = 0; i < m * n; ++i) ASSERT_NEAR(fast[i], twin[i], 1e-5f * k) << s << " layout " << layout;
     }
+}
+
+// A result in bf16 has the bits of the float result of the same product, rounded: with and without a bias, of one block
+// of k and of several, where the kernel rounds and where it does not.
+TEST(Matmul, Bf16ResultIsTheFloatOneRounded) {
+  for (const Dims& s : {Dims{49, 512, 64}, Dims{50, 7, 65}, Dims{97, 513, 130}, Dims{48, 600, 70}, Dims{130, 1030, 515},
+                        Dims{970, 30, 1}, Dims{961, 520, 17}, Dims{60, 0, 9}})
+    for (int layout = 0; layout < 4; ++layout)
+      for (const char* start : {"nothing", "bias", "column", "old"}) {
+        const int64_t m = s[0], k = s[1], n = s[2];
+        const Matrix<BFloat16> a({m, k}, layout & 1, 1), b({k, n}, layout & 2, 2), narrow({m, n}, false, 3);
+        std::vector<float> wide(narrow.data.begin(), narrow.data.end());
+        Matrix<BFloat16> got = narrow;
+        Matrix<float> want({m, n}, false, 4);
+        got.view.data = got.data.data();
+        if (*start == 'o') want.data = wide;
+        View row = narrow.view, wide_row{wide.data(), DType::kFloat32, {m, n}, {n, 1}};
+        if (*start == 'b') row.sizes = wide_row.sizes = {n}, row.strides = wide_row.strides = {1};
+        if (*start == 'c') row.strides = wide_row.strides = {1, 0};
+        const bool bias = *start == 'b' || *start == 'c';
+        matmul(got.view, a.view, b.view, bias ? &row : nullptr, *start == 'o');
+        matmul(want.view, a.view, b.view, bias ? &wide_row : nullptr, *start == 'o');
+        for (int64_t i = 0; i < m * n; ++i)
+          ASSERT_EQ(float(got.data[i]), float(BFloat16(want.data[i]))) << s << " layout " << layout << " " << start;
+      }
+}
+
+TEST(Matmul, Bf16ResultKeepsNanAndInfinity) {
+  Matrix<BFloat16> a({64, 20}, false, 1), b({20, 70}, false, 2), c({64, 70}, false, 3);
+  a.data[5 * 20 + 3] = BFloat16(NAN);
+  a.data[7 * 20 + 3] = BFloat16(INFINITY);
+  matmul(c.view, a.view, b.view);
+  for (int64_t j = 0; j < 70; ++j) {
+    EXPECT_TRUE(std::isnan(float(c.at(0, 5, j))));
+    EXPECT_TRUE(std::isinf(float(c.at(0, 7, j))));
+    EXPECT_TRUE(std::isfinite(float(c.at(0, 6, j))));
+  }
 }
 
 TEST(Matmul, Float8IsRefused) {

@@ -34,7 +34,7 @@ Tensor fit(const Tensor& g, const Meta& want, const Node& to) {
   return out;
 }
 
-class Engine {
+class Engine final : GradientSums {
  public:
   explicit Engine(BackwardOptions options) : options_(options), nested_(g_running.fetch_add(1) > 0) {}
   ~Engine() {
@@ -138,6 +138,22 @@ class Engine {
     }
   }
 
+  Tensor take(const Edge& e) override {
+    Slot& s = slot(e.node);
+    if (e.index >= std::min<size_t>(s.grads.size(), 64) || !s.grads[e.index].defined()) return {};
+    Tensor& have = s.grads[e.index];
+    if (!have.is_contiguous()) return {};
+    const uint64_t bit = uint64_t{1} << e.index;
+    if (!(s.owned & bit)) {
+      Tensor own = taken(have);
+      if (!own.defined()) return {};
+      have = std::move(own);
+      s.owned |= bit;
+    }
+    taken_ = &e;
+    return have;
+  }
+
   void step(Slot& s) {
     bool any = false;
     for (const Tensor& g : s.grads) any |= g.defined();
@@ -145,12 +161,14 @@ class Engine {
     Node& node = *s.node;
     if (Recorder* r = mode().recorder; r && node.sequence < r->started && !node.next.empty())
       r->refuse("backward went into a graph made before the call");
-    const bool last = !options_.retain_graph && !options_.create_graph && !mode().recorder;  // a recording runs again
-    TensorList out = node.backward(s.grads, {options_.create_graph, last});
+    const bool recorded = options_.create_graph || mode().recorder;
+    const bool last = !options_.retain_graph && !recorded;  // a recording runs again
+    taken_ = nullptr;
+    TensorList out = node.backward(s.grads, {options_.create_graph, last, recorded ? nullptr : this});
     if (!options_.retain_graph) node.release_saved();
     s.grads.clear();
     for (size_t i = 0; i < out.size(); ++i) {
-      if (!out[i].defined() || !node.next[i].node) continue;
+      if (!out[i].defined() || !node.next[i].node || &node.next[i] == taken_) continue;
       Tensor g = std::move(out[i]);
       deliver(node.next[i], g);
     }
@@ -159,6 +177,7 @@ class Engine {
   BackwardOptions options_;
   bool nested_;
   bool selective_ = false;
+  const Edge* taken_ = nullptr;  // of the node that runs: its gradient is in the sum
   std::deque<Slot> slots_;
   std::unordered_map<Node*, Slot*> map_;
   std::vector<Slot*> queue_;

@@ -25,10 +25,22 @@ struct HookEntry {
   bool retains = false;  // keeps .grad: runs after all others, whenever it was registered
 };
 
+// The gradients a pass has summed so far.
+class GradientSums {
+ public:
+  // That for the input behind `edge`, contiguous, when it may be written, else an undefined tensor. Who takes it adds
+  // its gradient there and returns it as the gradient.
+  virtual Tensor take(const Edge& edge) = 0;
+
+ protected:
+  ~GradientSums() = default;
+};
+
 // How the tape is run.
 struct BackwardPass {
-  bool create_graph = false;  // gradients are recorded too
-  bool last = false;          // what nodes saved is dropped after this run
+  bool create_graph = false;     // gradients are recorded too
+  bool last = false;             // what nodes saved is dropped after this run
+  GradientSums* sums = nullptr;  // what a node may add to; null where gradients are recorded
 };
 
 class Node : public Counted {

@@ -112,9 +112,14 @@ struct Vjp {
   Inputs grad;        // one an output; undefined means zero
   uint64_t needs;     // bit i: input i wants a gradient
   bool last = false;  // saved tensors are dropped after this
+  std::span<const Edge> next = {};
+  GradientSums* sums = nullptr;
   // The memory of a saved tensor may become a gradient's: besides it only the node, which drops it, has that.
   bool owns(const Tensor& saved) const { return last && saved.storage()->use_count() == 2; }
   bool need(size_t i) const { return i >= 64 || (needs >> i & 1); }
+  // What input i's gradient is to be added to, for ops whose own is mostly zeros; undefined: return a tensor of its
+  // own.
+  Tensor sum_so_far(size_t i) const { return sums && need(i) ? sums->take(next[i]) : Tensor(); }
 };
 
 struct Field {

@@ -60,7 +60,7 @@ TensorList OpNode::backward(Inputs grads, BackwardPass pass) {
   }
   DS_CHECK(def_.vjp, def_.name(), " is not differentiable");
   Grads result;
-  def_.vjp(attributes(), Vjp{in, out, grads, needs, pass.last}, result);
+  def_.vjp(attributes(), Vjp{in, out, grads, needs, pass.last, {next.data(), next.size()}, pass.sums}, result);
   DS_CHECK(result.size() <= in_.size(), "internal error: ", def_.name(), " returned ", result.size(), " gradients for ",
            in_.size(), " inputs");
   TensorList full(in_.size());

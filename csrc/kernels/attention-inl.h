@@ -191,7 +191,7 @@ struct FloatMath {
     const int64_t w = panel_rows();
     for (int64_t j = 0; j < keys; j += kRows)
       kMicro<float>.fn[0][std::min<int64_t>(kRows, keys - j) - 1][vecs - 1](n, a + j * a_row, a_row, b, w, nullptr,
-                                                                            out + j * w, w, false);
+                                                                            {out + j * w, w});
   }
   // out[rows, columns] = out * keep + A^T B: A [n][panel], B [n][b_row], columns a whole number of vectors.
   template <class B>

@@ -78,7 +78,7 @@ void scores(int64_t keys, int64_t vecs, int64_t pairs, const uint32_t* a, int64_
             float* out) {
   for (int64_t j = 0; j < keys; j += kRows)
     micro_for(std::min<int64_t>(kRows, keys - j), vecs)(pairs, a + j * a_row, a_row, b, kWidth, nullptr,
-                                                        out + j * kWidth, kWidth, 0);
+                                                        {out + j * kWidth, kWidth});
 }
 
 void values(int64_t rows, int64_t columns, int64_t pairs, const uint32_t* a, const uint32_t* b, int64_t b_row,
@@ -97,8 +97,7 @@ void add_product(int64_t m, int64_t columns, int64_t pairs, const uint32_t* a, i
     const int64_t vecs = std::min<int64_t>(kVecs, (columns - c) / kLanes);
     for (int64_t r = 0; r < m; r += kRows) {
       float* to = out + r * out_row + c;
-      micro_for(std::min<int64_t>(kRows, m - r), vecs)(pairs, a + r * a_row, a_row, b + c, b_row, to, to, out_row,
-                                                       false);
+      micro_for(std::min<int64_t>(kRows, m - r), vecs)(pairs, a + r * a_row, a_row, b + c, b_row, to, {to, out_row});
     }
   }
 }

@@ -69,7 +69,7 @@ struct FloatOperands : FloatMath {
       for (int64_t j = 0; j < keys; j += kRows) {
         float* to = out + j * columns + c;
         kMicro<float>.fn[0][std::min<int64_t>(kRows, keys - j) - 1][vecs - 1](n, a + j * panel_rows(), panel_rows(),
-                                                                              b + c, columns, to, to, columns, false);
+                                                                              b + c, columns, to, {to, columns});
       }
     }
   }

@@ -34,7 +34,8 @@ struct RowLists {
 constexpr int64_t kColumns = 256;  // summed together, in the L1 cache
 
 template <class T>
-void sum_row(T* to, const T* grad, int64_t d, const RowLists& lists, int64_t row, int64_t columns, bool scale_by_freq) {
+void sum_row(T* to, const T* grad, int64_t d, const RowLists& lists, int64_t row, int64_t columns, bool scale_by_freq,
+             bool add) {
   using C = ComputeType<T>;
   C sums[kColumns];
   for (int64_t j = 0; j < columns; ++j) sums[j] = C(0);
@@ -45,11 +46,15 @@ void sum_row(T* to, const T* grad, int64_t d, const RowLists& lists, int64_t row
     for (int64_t j = 0; j < columns; ++j) sums[j] += static_cast<C>(from[j]);
   }
   const C scale = scale_by_freq ? C(1) / static_cast<C>(end - begin) : C(1);
-  for (int64_t j = 0; j < columns; ++j) to[j] = T(sums[j] * scale);
+  for (int64_t j = 0; j < columns; ++j) {
+    const T sum = T(sums[j] * scale);
+    to[j] = add ? T(static_cast<C>(to[j]) + static_cast<C>(sum)) : sum;
+  }
 }
 
 template <class T>
-void backward(const View& grad_weight, const View& grad, const View& index, int64_t padding_idx, bool scale_by_freq) {
+void backward(const View& grad_weight, const View& grad, const View& index, int64_t padding_idx, bool scale_by_freq,
+              bool add) {
   const int64_t rows = grad_weight.sizes[0], d = grad_weight.sizes[1], row_stride = grad_weight.strides[0];
   T* const weight = grad_weight.as<T>();
   // A vocabulary is mostly zeros. Long runs are cleared without reading the memory first, rows of a few KiB are not.
@@ -57,7 +62,7 @@ void backward(const View& grad_weight, const View& grad, const View& index, int6
   const auto clear = [&](int64_t row, int64_t count) {
     std::memset(static_cast<void*>(weight + row * row_stride), 0, static_cast<size_t>(count * d) * sizeof(T));
   };
-  parallel_for(rows, grain_for(d * sizeof(T)), [&](int64_t begin, int64_t end) {
+  parallel_for(add ? 0 : rows, grain_for(d * sizeof(T)), [&](int64_t begin, int64_t end) {
     if (dense) return clear(begin, end - begin);
     for (int64_t r = begin; r < end; ++r) clear(r, 1);
   });
@@ -67,7 +72,8 @@ void backward(const View& grad_weight, const View& grad, const View& index, int6
   parallel_for(used * blocks, grain_for(kColumns * sizeof(T) * 2), [&](int64_t begin, int64_t end) {
     for (int64_t u = begin; u < end; ++u) {
       const int64_t row = lists.used[u % used], j = u / used * kColumns;
-      sum_row(weight + row * row_stride + j, grad.as<T>() + j, d, lists, row, std::min(kColumns, d - j), scale_by_freq);
+      sum_row(weight + row * row_stride + j, grad.as<T>() + j, d, lists, row, std::min(kColumns, d - j), scale_by_freq,
+              add);
     }
   });
 }
@@ -88,11 +94,11 @@ void embedding(const View& out, const View& weight, const View& index) {
 }
 
 void embedding_backward(const View& grad_weight, const View& grad, const View& index, int64_t padding_idx,
-                        bool scale_by_freq) {
-  count_route(Route::kEmbeddingBackward);
+                        bool scale_by_freq, bool add) {
+  count_route(add ? Route::kEmbeddingBackwardAdd : Route::kEmbeddingBackward);
   dispatch(grad_weight.dtype, [&]<class T>() {
     if constexpr (is_floating(dtype_of<T>))
-      backward<T>(grad_weight, grad, index, padding_idx, scale_by_freq);
+      backward<T>(grad_weight, grad, index, padding_idx, scale_by_freq, add);
     else
       fail<TypeError>("embedding_backward: gradients are floating, got ", grad_weight.dtype);
   });

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "hwy/highway.h"
+#include "kernels/matmul_plain.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace deepseek::kernels::HWY_NAMESPACE {
@@ -32,10 +33,10 @@ HWY_INLINE constexpr int64_t panel_width() {
 // prefetch. kEdge: only some lanes of the last vector exist, in B and in the result.
 enum class TileMode { kPlain, kStream, kEdge };
 
-// out[MR, NV vectors] = init + A B over k, or out += that when `add`. A is row-major; init may be null (zero).
+// c[MR, NV vectors] = init + A B over k. A is row-major; init has the rows of c.out and may be null (zero).
 template <int MR, int NV, TileMode kMode, class T>
 HWY_INLINE void run_tile(int64_t k, const T* HWY_RESTRICT a, int64_t a_row, const T* HWY_RESTRICT b, int64_t b_row,
-                         const T* init, T* out, int64_t out_row, bool add, [[maybe_unused]] size_t last) {
+                         const T* init, const Sums<T>& c, [[maybe_unused]] size_t last) {
   const Tag<T> d;
   using V = hn::Vec<Tag<T>>;
   const int64_t lanes = hn::Lanes(d);
@@ -47,7 +48,7 @@ HWY_INLINE void run_tile(int64_t k, const T* HWY_RESTRICT a, int64_t a_row, cons
 #pragma GCC unroll 8
   for (int r = 0; r < MR; ++r)
 #pragma GCC unroll 8
-    for (int v = 0; v < NV; ++v) acc[r][v] = init ? hn::LoadU(d, init + r * out_row + v * lanes) : hn::Zero(d);
+    for (int v = 0; v < NV; ++v) acc[r][v] = init ? hn::LoadU(d, init + r * c.out_row + v * lanes) : hn::Zero(d);
   for (int64_t i = 0; i < k; ++i) {
     V vb[NV];
 #pragma GCC unroll 8
@@ -66,8 +67,8 @@ HWY_INLINE void run_tile(int64_t k, const T* HWY_RESTRICT a, int64_t a_row, cons
   for (int r = 0; r < MR; ++r)
 #pragma GCC unroll 8
     for (int v = 0; v < NV; ++v) {
-      T* p = out + r * out_row + v * lanes;
-      const V sum = add ? hn::Add(load(p, v), acc[r][v]) : acc[r][v];
+      T* p = c.out + r * c.out_row + v * lanes;
+      const V sum = c.from ? hn::Add(load(c.from + r * c.from_row + v * lanes, v), acc[r][v]) : acc[r][v];
       if (kMode == TileMode::kEdge && v == NV - 1)
         hn::BlendedStore(sum, mask, d, p);
       else
@@ -77,19 +78,19 @@ HWY_INLINE void run_tile(int64_t k, const T* HWY_RESTRICT a, int64_t a_row, cons
 
 template <int MR, int NV, bool kStream, class T>
 void micro(int64_t k, const T* HWY_RESTRICT a, int64_t a_row, const T* HWY_RESTRICT b, int64_t b_row, const T* init,
-           T* out, int64_t out_row, bool add) {
-  run_tile<MR, NV, kStream ? TileMode::kStream : TileMode::kPlain>(k, a, a_row, b, b_row, init, out, out_row, add, 0);
+           const Sums<T>& c) {
+  run_tile<MR, NV, kStream ? TileMode::kStream : TileMode::kPlain>(k, a, a_row, b, b_row, init, c, 0);
 }
 template <int MR, int NV, class T>
-void micro_edge(int64_t k, const T* HWY_RESTRICT a, int64_t a_row, const T* HWY_RESTRICT b, int64_t b_row, T* out,
-                int64_t out_row, bool add, size_t last) {
-  run_tile<MR, NV, TileMode::kEdge>(k, a, a_row, b, b_row, static_cast<const T*>(nullptr), out, out_row, add, last);
+void micro_edge(int64_t k, const T* HWY_RESTRICT a, int64_t a_row, const T* HWY_RESTRICT b, int64_t b_row,
+                const Sums<T>& c, size_t last) {
+  run_tile<MR, NV, TileMode::kEdge>(k, a, a_row, b, b_row, static_cast<const T*>(nullptr), c, last);
 }
 
 template <class T>
-using MicroFn = void (*)(int64_t, const T*, int64_t, const T*, int64_t, const T*, T*, int64_t, bool);
+using MicroFn = void (*)(int64_t, const T*, int64_t, const T*, int64_t, const T*, const Sums<T>&);
 template <class T>
-using MicroEdgeFn = void (*)(int64_t, const T*, int64_t, const T*, int64_t, T*, int64_t, bool, size_t);
+using MicroEdgeFn = void (*)(int64_t, const T*, int64_t, const T*, int64_t, const Sums<T>&, size_t);
 
 template <class T>
 struct MicroTable {
@@ -115,12 +116,12 @@ constexpr MicroTable<T> kMicro;
 
 // One register tile of `rows` x n. Nothing beyond column n is touched.
 template <class T>
-void tile(int64_t rows, int64_t n, int64_t k, const T* a, int64_t a_row, const T* b, int64_t b_row, T* c, int64_t c_row,
-          bool add, bool stream) {
+void tile(int64_t rows, int64_t n, int64_t k, const T* a, int64_t a_row, const T* b, int64_t b_row, const Sums<T>& c,
+          bool stream) {
   const int64_t lanes = hn::Lanes(Tag<T>());
   const int64_t vecs = (n + lanes - 1) / lanes, last = n - (vecs - 1) * lanes;
-  if (last == lanes) return kMicro<T>.fn[stream][rows - 1][vecs - 1](k, a, a_row, b, b_row, nullptr, c, c_row, add);
-  kMicro<T>.edge[rows - 1][vecs - 1](k, a, a_row, b, b_row, c, c_row, add, static_cast<size_t>(last));
+  if (last == lanes) return kMicro<T>.fn[stream][rows - 1][vecs - 1](k, a, a_row, b, b_row, nullptr, c);
+  kMicro<T>.edge[rows - 1][vecs - 1](k, a, a_row, b, b_row, c, static_cast<size_t>(last));
 }
 
 }  // namespace deepseek::kernels::HWY_NAMESPACE

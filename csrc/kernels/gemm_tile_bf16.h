@@ -11,6 +11,7 @@
 #pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma")
 #include <immintrin.h>
 
+#include "kernels/matmul_plain.h"
 #include "kernels/prefetch.h"
 #include "kernels/transpose_x86.h"
 
@@ -40,25 +41,26 @@ inline __attribute__((always_inline)) void add_products(int64_t pairs, const uin
 // A pair of neighbours in k as one 32-bit word: A row-major, B row-major per panel, both in units of pairs.
 template <int MR, int NV>
 void micro(int64_t pairs, const uint32_t* a, int64_t a_row, const uint32_t* b, int64_t b_row, const float* init,
-           float* out, int64_t out_row, bool add) {
+           const Sums<float>& c) {
   __m512 acc[MR][NV];
 #pragma GCC unroll 8
   for (int r = 0; r < MR; ++r)
 #pragma GCC unroll 8
     for (int v = 0; v < NV; ++v)
-      acc[r][v] = init ? _mm512_loadu_ps(init + r * out_row + v * kLanes) : _mm512_setzero_ps();
+      acc[r][v] = init ? _mm512_loadu_ps(init + r * c.out_row + v * kLanes) : _mm512_setzero_ps();
   add_products<MR, NV>(pairs, a, a_row, 1, b, b_row, acc);
 #pragma GCC unroll 8
   for (int r = 0; r < MR; ++r)
 #pragma GCC unroll 8
     for (int v = 0; v < NV; ++v) {
-      float* p = out + r * out_row + v * kLanes;
-      _mm512_storeu_ps(p, add ? _mm512_add_ps(_mm512_loadu_ps(p), acc[r][v]) : acc[r][v]);
+      const int64_t column = v * kLanes;
+      _mm512_storeu_ps(
+          c.out + r * c.out_row + column,
+          c.from ? _mm512_add_ps(_mm512_loadu_ps(c.from + r * c.from_row + column), acc[r][v]) : acc[r][v]);
     }
 }
 
-using MicroFn = void (*)(int64_t, const uint32_t*, int64_t, const uint32_t*, int64_t, const float*, float*, int64_t,
-                         bool);
+using MicroFn = void (*)(int64_t, const uint32_t*, int64_t, const uint32_t*, int64_t, const float*, const Sums<float>&);
 template <int... I>
 constexpr auto make_table(std::integer_sequence<int, I...>) {
   struct {
@@ -115,15 +117,16 @@ inline __m512 pair_words(const uint16_t* b, int64_t col, bool both) {
   return _mm512_load_ps(words);
 }
 
-inline void store_sums(__m512 sums, float* c, bool add) {
-  _mm512_storeu_ps(c, add ? _mm512_add_ps(_mm512_loadu_ps(c), sums) : sums);
+inline void store_sums(__m512 sums, const Sums<float>& c, int64_t row) {
+  _mm512_storeu_ps(c.out + row * c.out_row,
+                   c.from ? _mm512_add_ps(_mm512_loadu_ps(c.from + row * c.from_row), sums) : sums);
 }
 
-// c[MR, 16] = A B, or c += that when `add`. a: for every 16 pairs of k those of all rows, one row after the other, so
+// c[MR, 16] = A B. a: for every 16 pairs of k those of all rows, one row after the other, so
 // that rows far apart in memory do not share cache sets. next: what of B comes after this block of k.
 template <int MR>
-void dot_columns(int64_t k, const uint32_t* a, const uint16_t* b, const uint16_t* next, int64_t col, float* c,
-                 int64_t c_row, bool add) {
+void dot_columns(int64_t k, const uint32_t* a, const uint16_t* b, const uint16_t* next, int64_t col,
+                 const Sums<float>& c) {
   __m512 acc[MR];
 #pragma GCC unroll 8
   for (int r = 0; r < MR; ++r) acc[r] = _mm512_setzero_ps();
@@ -139,13 +142,13 @@ void dot_columns(int64_t k, const uint32_t* a, const uint16_t* b, const uint16_t
     dot_block(1, a, kLanes, &v, acc);
   }
 #pragma GCC unroll 8
-  for (int r = 0; r < MR; ++r) store_sums(acc[r], c + r * c_row, add);
+  for (int r = 0; r < MR; ++r) store_sums(acc[r], c, r);
 }
 
 // The same for `groups` times kDotRows rows and MR more.
 template <int MR>
-void dot_columns_of_groups(int64_t groups, int64_t k, const uint32_t* a, const uint16_t* b, int64_t col, float* c,
-                           int64_t c_row, bool add, float* sums) {
+void dot_columns_of_groups(int64_t groups, int64_t k, const uint32_t* a, const uint16_t* b, int64_t col,
+                           const Sums<float>& c, float* sums) {
   const int64_t rows = groups * kDotRows;
   for (int64_t r = 0; r < rows + MR; ++r) _mm512_store_ps(sums + r * kLanes, _mm512_setzero_ps());
   const auto all_rows = [&](int pairs, const __m512* v) __attribute__((always_inline)) {
@@ -163,15 +166,14 @@ void dot_columns_of_groups(int64_t groups, int64_t k, const uint32_t* a, const u
     const __m512 v = pair_words(b + 2 * p, col, 2 * p + 1 < k);
     all_rows(1, &v);
   }
-  for (int64_t r = 0; r < rows + MR; ++r) store_sums(_mm512_load_ps(sums + r * kLanes), c + r * c_row, add);
+  for (int64_t r = 0; r < rows + MR; ++r) store_sums(_mm512_load_ps(sums + r * kLanes), c, r);
 }
 
 template <int... I>
 constexpr auto make_dot_table(std::integer_sequence<int, I...>) {
   struct {
-    void (*few[kDotRows])(int64_t, const uint32_t*, const uint16_t*, const uint16_t*, int64_t, float*, int64_t, bool);
-    void (*groups[kDotRows])(int64_t, int64_t, const uint32_t*, const uint16_t*, int64_t, float*, int64_t, bool,
-                             float*);
+    void (*few[kDotRows])(int64_t, const uint32_t*, const uint16_t*, const uint16_t*, int64_t, const Sums<float>&);
+    void (*groups[kDotRows])(int64_t, int64_t, const uint32_t*, const uint16_t*, int64_t, const Sums<float>&, float*);
   } t{{&dot_columns<I + 1>...}, {&dot_columns_of_groups<I + 1>...}};
   return t;
 }

@@ -88,8 +88,20 @@ void check_epilogue(const View& out, std::span<const Epilogue> epilogue) {
 // The product of batch index 0.
 Gemm first_product(const View& out, const View& a, const View& b, bool accumulate) {
   const int r = out.ndim() - 2, c = r + 1;
-  return {a.dtype, out.sizes[r], out.sizes[c], a.sizes[c], a.data,         a.strides[r], a.strides[c],
-          b.data,  b.strides[r], b.strides[c], out.data,   out.strides[r], accumulate};
+  return {a.dtype,
+          out.sizes[r],
+          out.sizes[c],
+          a.sizes[c],
+          a.data,
+          a.strides[r],
+          a.strides[c],
+          b.data,
+          b.strides[r],
+          b.strides[c],
+          out.data,
+          out.strides[r],
+          accumulate ? out.data : nullptr,
+          out.strides[r]};
 }
 
 Problem plan(const View& out, const View& a, const View& b, const View* bias, bool accumulate) {
@@ -160,17 +172,22 @@ T add_bias(T old, T bias) {
     return old + bias;
 }
 
+// What the product starts from: C, the bias where its rows are contiguous, or C filled with it.
 template <class T>
-void fill_with_bias(const Problem& p, const Gemm& g, T* c, const T* bias) {
+void start_with_bias(const Problem& p, Gemm& g, T* c, const T* bias) {
+  const bool accumulate = g.c0 != nullptr;
+  if (!accumulate && (p.bias_col == 1 || g.n == 1)) {
+    g.c0 = bias;
+    g.c0_row = p.bias_row;
+    return;
+  }
   for (int64_t i = 0; i < g.m; ++i) {
     const T* from = bias + i * p.bias_row;
     T* to = c + i * g.c_row;
-    if (!g.accumulate && p.bias_col == 1)
-      std::copy_n(from, g.n, to);
-    else
-      for (int64_t j = 0; j < g.n; ++j)
-        to[j] = g.accumulate ? add_bias(to[j], from[j * p.bias_col]) : from[j * p.bias_col];
+    for (int64_t j = 0; j < g.n; ++j) to[j] = accumulate ? add_bias(to[j], from[j * p.bias_col]) : from[j * p.bias_col];
   }
+  g.c0 = c;
+  g.c0_row = g.c_row;
 }
 
 void gemm(const Gemm& g, int64_t count = 1, int64_t a_step = 0, int64_t b_step = 0, int64_t c_step = 0) {
@@ -178,41 +195,63 @@ void gemm(const Gemm& g, int64_t count = 1, int64_t a_step = 0, int64_t b_step =
   gemm_plain(g, count, a_step, b_step, c_step);
 }
 
-// bf16 and f16: the sum is made in float, a block at a time, then rounded once. c is the block's first element.
+// bf16 and f16: the sum is made in float, then rounded once. c and bias are at the rectangle's or block's first
+// element.
 template <class S>
-void run_small_block(const Problem& p, Gemm g, S* c, const S* bias, float* sums) {
-  const int64_t c_row = g.c_row;
-  g.c = sums;
-  g.c_row = g.n;
-  for (int64_t i = 0; i < g.m && (g.accumulate || bias); ++i) {
-    float* row = sums + i * g.n;
-    if (g.accumulate) load_row(g.dtype, c + i * c_row, 1, g.n, row);
-    if (bias && !g.accumulate) load_row(g.dtype, bias + i * p.bias_row, p.bias_col, g.n, row);
-    if (bias && g.accumulate)
-      for (int64_t j = 0; j < g.n; ++j) row[j] += static_cast<float>(bias[i * p.bias_row + j * p.bias_col]);
-  }
-  g.accumulate |= bias != nullptr;
-  gemm(g);
-  if (c_row == g.n) return store_row(g.dtype, c, 1, g.m * g.n, sums);
-  for (int64_t i = 0; i < g.m; ++i) store_row(g.dtype, c + i * c_row, 1, g.n, sums + i * g.n);
-}
+struct SmallFloats {
+  const Problem& p;
+  S* c;
+  const S* bias;
+  bool accumulate;
 
-template <class S>
-void run_small_float(const Problem& p, const Gemm& g, S* c, const S* bias) {
-  constexpr int64_t kRowBlock = 960, kColBlock = 512;  // a block's sums stay in the caches
-  if (g.m == 0 || g.n == 0) return;
-  Buffer sums(static_cast<size_t>(std::min(g.m, kRowBlock) * std::min(g.n, kColBlock)) * sizeof(float));
-  for (int64_t i0 = 0; i0 < g.m; i0 += kRowBlock)
-    for (int64_t j0 = 0; j0 < g.n; j0 += kColBlock) {
-      Gemm block = g;
-      block.m = std::min(kRowBlock, g.m - i0);
-      block.n = std::min(kColBlock, g.n - j0);
-      block.a = static_cast<const S*>(g.a) + i0 * g.a_row;
-      block.b = static_cast<const S*>(g.b) + j0 * g.b_col;
-      run_small_block(p, block, c + i0 * g.c_row + j0, bias ? bias + i0 * p.bias_row + j0 * p.bias_col : nullptr,
-                      sums.as<float>());
+  void run(const Gemm& g) const {
+    if (g.m == 0 || g.n == 0) return;
+    const bool bias_of_all = bias && !accumulate && (p.bias_row == 0 || g.m == 1);
+    Buffer row(bias_of_all ? static_cast<size_t>(g.n) * sizeof(float) : 64);
+    if (bias_of_all) load_row(g.dtype, bias, p.bias_col, g.n, row.as<float>());
+    // The kernel rounds: nothing between blocks of k has to be kept where there is one.
+    const bool kernel_rounds = g.dtype == DType::kBFloat16 && bf16_kernel_available() && g.k > 0 && g.m > kBf16FewRows &&
+                               (bias_of_all || !(bias || accumulate));
+    const bool whole = kernel_rounds && g.k <= kGemmBlockK;
+    const int64_t rows = whole ? g.m : std::min<int64_t>(g.m, 960), columns = whole ? g.n : std::min<int64_t>(g.n, 512);
+    Buffer sums(whole ? 64 : static_cast<size_t>(rows * columns) * sizeof(float));  // stay in the caches
+    for (int64_t i0 = 0; i0 < g.m; i0 += rows)
+      for (int64_t j0 = 0; j0 < g.n; j0 += columns) {
+        Gemm block = g;
+        block.m = std::min(rows, g.m - i0);
+        block.n = std::min(columns, g.n - j0);
+        block.a = static_cast<const S*>(g.a) + i0 * g.a_row;
+        block.b = static_cast<const S*>(g.b) + j0 * g.b_col;
+        block.c = c + i0 * g.c_row + j0;
+        if (bias_of_all) block.c0 = row.as<float>() + j0;
+        if (kernel_rounds)
+          gemm_bf16_rounded(block, whole ? nullptr : sums.as<float>());
+        else
+          run_block(block, bias && !bias_of_all ? bias + i0 * p.bias_row + j0 * p.bias_col : nullptr, sums.as<float>());
+      }
+  }
+
+ private:
+  void run_block(Gemm g, const S* start, float* sums) const {
+    S* to = static_cast<S*>(g.c);
+    const int64_t to_row = g.c_row;
+    g.c = sums;
+    g.c_row = g.n;
+    for (int64_t i = 0; i < g.m && (accumulate || start); ++i) {
+      float* row = sums + i * g.n;
+      if (accumulate)
+        load_row(g.dtype, to + i * to_row, 1, g.n, row);
+      else
+        load_row(g.dtype, start + i * p.bias_row, p.bias_col, g.n, row);
+      for (int64_t j = 0; accumulate && start && j < g.n; ++j)
+        row[j] += static_cast<float>(start[i * p.bias_row + j * p.bias_col]);
     }
-}
+    if (accumulate || start) g.c0 = sums, g.c0_row = g.n;
+    gemm(g);
+    if (to_row == g.n) return store_row(g.dtype, to, 1, g.m * g.n, sums);
+    for (int64_t i = 0; i < g.m; ++i) store_row(g.dtype, to + i * to_row, 1, g.n, sums + i * g.n);
+  }
+};
 
 // One rectangle of one product without its epilogue. S: the type of A and B, T: that of C.
 template <class S, class T>
@@ -224,14 +263,15 @@ void run_rectangle(const Problem& p, const Steps& at, int64_t i0, int64_t m, int
   g.b = static_cast<const S*>(g.b) + at.b + j0 * g.b_col;
   T* c = static_cast<T*>(g.c) + at.c + i0 * g.c_row + j0;
   g.c = c;
+  const bool accumulate = g.c0 != nullptr;
   const T* bias = p.bias ? static_cast<const T*>(p.bias) + at.bias + i0 * p.bias_row + j0 * p.bias_col : nullptr;
   if constexpr (is_small_float<T>) {
-    run_small_float(p, g, c, bias);
+    g.c0 = nullptr;
+    g.c0_row = 0;
+    SmallFloats<T>{p, c, bias, accumulate}.run(g);
   } else {
-    if (bias) {
-      fill_with_bias(p, g, c, bias);
-      g.accumulate = true;
-    }
+    if (accumulate) g.c0 = c;
+    if (bias) start_with_bias(p, g, c, bias);
     if constexpr (std::is_floating_point_v<T>)
       gemm(g);
     else
@@ -280,6 +320,7 @@ void run_batch(const Problem& p, int64_t begin, int64_t end) {
         g.a = static_cast<const S*>(g.a) + at.a;
         g.b = static_cast<const S*>(g.b) + at.b;
         g.c = static_cast<T*>(g.c) + at.c;
+        if (g.c0) g.c0 = g.c;
         gemm(g, count, p.steps[last].a, p.steps[last].b, p.steps[last].c);
         begin += count;
       }

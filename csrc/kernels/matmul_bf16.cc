@@ -24,12 +24,34 @@ using namespace bf16_dot;
 constexpr int64_t kBlockColumns = 512;  // 512 columns x 512 rows of bf16 in the L2 cache
 constexpr int64_t kBlockM = 960;
 constexpr int64_t kFewRows = 30, kChunkPairs = 64;
-constexpr int64_t kMaxDotRows = 48;  // more rows pay for packing
+constexpr int64_t kMaxDotRows = kBf16FewRows;  // more rows pay for packing
 
-void store_tile(const float* from, int64_t width, int64_t m, int64_t n, float* c, int64_t c_row, bool add) {
-  for (int64_t i = 0; i < m; ++i)
-    for (int64_t j = 0; j < n; ++j)
-      c[i * c_row + j] = add ? c[i * c_row + j] + from[i * width + j] : from[i * width + j];
+// A result in bf16, or none.
+struct Rounded {
+  uint16_t* out = nullptr;
+  int64_t row = 0;
+  Rounded at(int64_t i, int64_t j) const { return {out ? out + i * row + j : nullptr, row}; }
+};
+
+// Nearest, ties to even; a NaN stays one.
+inline __m256i round_to_bf16(__m512 x) {
+  const __m512i bits = _mm512_castps_si512(x), high = _mm512_maskz_srli_epi32(0xffff, bits, 16);
+  const __m512i odd = _mm512_and_si512(high, _mm512_set1_epi32(1));
+  const __m512i up = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+  const __m512i rounded = _mm512_mask_or_epi32(_mm512_maskz_srli_epi32(0xffff, up, 16),
+                                               _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q), high, _mm512_set1_epi32(0x40));
+  return _mm512_maskz_cvtepi32_epi16(0xffff, rounded);
+}
+
+// A tile of sums, kWidth apart, added to c.from if there is one and rounded.
+void store_rounded(const float* sums, int64_t rows, int64_t columns, const Sums<float>& c, const Rounded& to) {
+  for (int64_t i = 0; i < rows; ++i)
+    for (int64_t j = 0; j < columns; j += kLanes) {
+      const auto there = static_cast<__mmask16>(columns - j >= kLanes ? 0xffff : (1 << (columns - j)) - 1);
+      __m512 sum = _mm512_load_ps(sums + i * kWidth + j);
+      if (c.from) sum = _mm512_add_ps(_mm512_maskz_loadu_ps(there, c.from + i * c.from_row + j), sum);
+      _mm256_mask_storeu_epi16(to.out + i * to.row + j, there, round_to_bf16(sum));
+    }
 }
 
 constexpr int64_t kLargeB = int64_t{2} << 20;  // from here on B comes from memory
@@ -39,7 +61,7 @@ struct Block {  // rows of A as pairs, a block of k
   int64_t a_row, m, k;
 };
 
-void few_rows(const Gemm& g, const Block& x, const uint16_t* b, float* c, bool add) {
+void few_rows(const Gemm& g, const Block& x, const uint16_t* b, const Sums<float>& c) {
   alignas(64) uint32_t panel[kChunkPairs * kWidth];
   alignas(64) float sums[kFewRows * kWidth];
   const bool large = g.n * g.k > kLargeB;
@@ -51,20 +73,25 @@ void few_rows(const Gemm& g, const Block& x, const uint16_t* b, float* c, bool a
       for (int64_t i = 0; i < x.m; i += kRows) {
         float* s = sums + i * width;
         micro_for(std::min<int64_t>(kRows, x.m - i), vecs)((k + 1) / 2, x.a + i * x.a_row + k0 / 2, x.a_row, panel,
-                                                           width, k0 ? s : nullptr, s, width, false);
+                                                           width, k0 ? s : nullptr, {s, width});
       }
     }
-    store_tile(sums, width, x.m, n, c + j, g.c_row, add);
+    store_tile(sums, width, x.m, n, c.at(0, j));
   }
 }
 
-// Contiguous columns need none: packing prefetches them itself.
-RowsPrefetch columns_after(const Gemm& g, int64_t j, int64_t k, const uint16_t* b) {
-  if (g.n * g.k <= kLargeB || g.b_col != 1 || j >= g.n) return {};
-  return {b + j, k, std::min(kBlockColumns, g.n - j) * 2, g.b_row * 2};
+// The block of B from column j on, over k values.
+RowsPrefetch ahead_of(const Gemm& g, const uint16_t* b, int64_t j, int64_t k) {
+  if (g.n * g.k <= kLargeB || k == 0) return {};
+  const int64_t n = std::min(kBlockColumns, g.n - j);
+  if (g.b_row == 1) return {b + j * g.b_col, n, k * 2, g.b_col * 2};
+  if (g.b_col == 1) return {b + j, k, n * 2, g.b_row * 2};
+  return {};
 }
 
-void many_rows(const Gemm& g, const Block& x, const uint16_t* b, float* c, bool add, uint32_t* packed) {
+// k_after: what of k comes after this block.
+void many_rows(const Gemm& g, const Block& x, const uint16_t* b, const Sums<float>& c, const Rounded& rounded,
+               int64_t k_after, uint32_t* packed) {
   const int64_t pairs = (x.k + 1) / 2;
   alignas(64) float sums[kRows * kWidth];
   for (int64_t j0 = 0; j0 < g.n; j0 += kBlockColumns) {
@@ -72,7 +99,8 @@ void many_rows(const Gemm& g, const Block& x, const uint16_t* b, float* c, bool 
     for (int64_t j = 0; j < columns; j += kWidth)
       pack_b(b + (j0 + j) * g.b_col, g.b_row, g.b_col, x.k, std::min(kWidth, columns - j), packed + j * pairs, kWidth,
              kLanes * g.b_col);
-    RowsPrefetch next = columns_after(g, j0 + kBlockColumns, x.k, b);
+    RowsPrefetch next = j0 + kBlockColumns < g.n ? ahead_of(g, b, j0 + kBlockColumns, x.k)
+                                                 : ahead_of(g, b + x.k * g.b_row, 0, std::min(kGemmBlockK, k_after));
     const int64_t tiles = (x.m + kRows - 1) / kRows * ((columns + kWidth - 1) / kWidth);
     const int64_t lines = (next.lines() + tiles - 1) / tiles;
     for (int64_t i = 0; i < x.m; i += kRows) {
@@ -81,13 +109,14 @@ void many_rows(const Gemm& g, const Block& x, const uint16_t* b, float* c, bool 
         next.advance(lines);
         const int64_t n = std::min(kWidth, columns - j), vecs = (n + kLanes - 1) / kLanes;
         const uint32_t* a = x.a + i * x.a_row;
-        float* to = c + i * g.c_row + j0 + j;
-        if (n == vecs * kLanes) {
-          micro_for(m, vecs)(pairs, a, x.a_row, packed + j * pairs, kWidth, nullptr, to, g.c_row, add);
-        } else {
-          micro_for(m, vecs)(pairs, a, x.a_row, packed + j * pairs, kWidth, nullptr, sums, kWidth, false);
-          store_tile(sums, kWidth, m, n, to, g.c_row, add);
-        }
+        const Sums<float> to = c.at(i, j0 + j);
+        const bool direct = n == vecs * kLanes && !rounded.out;
+        micro_for(m, vecs)(pairs, a, x.a_row, packed + j * pairs, kWidth, nullptr,
+                           direct ? to : Sums<float>{sums, kWidth});
+        if (rounded.out)
+          store_rounded(sums, m, n, to, rounded.at(i, j0 + j));
+        else if (!direct)
+          store_tile(sums, kWidth, m, n, to);
       }
     }
   }
@@ -99,7 +128,7 @@ bool reads_in_place(const Gemm& g, const uint16_t* a) {
 }
 
 // Few rows times contiguous columns: 16 columns at a time, all of k. Returns how many columns are done.
-int64_t dot_rows(const Gemm& g, const uint16_t* a, const uint16_t* b, float* c) {
+int64_t dot_rows(const Gemm& g, const uint16_t* a, const uint16_t* b, const Sums<float>& c) {
   if (g.m > kMaxDotRows || g.b_row != 1 || g.k < kLanes || g.n < kLanes) return 0;
   count_route(Route::kMatmulBf16DotRows);
   const int64_t groups = (g.m - 1) / kDotRows, last = g.m - groups * kDotRows - 1, pairs = (g.k + 1) / 2;
@@ -118,28 +147,29 @@ int64_t dot_rows(const Gemm& g, const uint16_t* a, const uint16_t* b, float* c) 
     for (int64_t k0 = 0; k0 < g.k; k0 += kGemmBlockK) {
       const int64_t k = std::min(kGemmBlockK, g.k - k0);
       const uint16_t* from = b + j * g.b_col + k0;
-      const bool add = g.accumulate || k0 > 0;
+      const Sums<float> to = (k0 == 0 ? c : c.added_to()).at(0, j);
       const uint16_t* next = k0 + kGemmBlockK < g.k ? from + kGemmBlockK : b + (j + kLanes) * g.b_col;
       if (groups == 0)
-        kDot.few[last](k, words + k0 / 2 * g.m, from, next, g.b_col, c + j, g.c_row, add);
+        kDot.few[last](k, words + k0 / 2 * g.m, from, next, g.b_col, to);
       else
-        kDot.groups[last](groups, k, words + k0 / 2 * g.m, from, g.b_col, c + j, g.c_row, add, sums);
+        kDot.groups[last](groups, k, words + k0 / 2 * g.m, from, g.b_col, to, sums);
     }
   return j;
 }
 
-void run(const Gemm& whole, const uint16_t* a, const uint16_t* b, float* c) {
-  const int64_t done = dot_rows(whole, a, b, c);
+void run(const Gemm& whole, const uint16_t* a, const uint16_t* b, Sums<float> c, const Rounded& rounded = {}) {
+  const int64_t done = rounded.out ? 0 : dot_rows(whole, a, b, c);
   if (done == whole.n) return;
   Gemm g = whole;  // what is left
   g.n -= done;
   b += done * g.b_col;
-  c += done;
+  c = c.at(0, done);
   const bool direct = reads_in_place(g, a);
   const int64_t rows = direct ? g.m : std::min(kBlockM, g.m), k_max = std::min(kGemmBlockK, g.k),
                 pairs = (k_max + 1) / 2;
   Buffer a_buffer(direct ? 64 : static_cast<size_t>(rows * pairs) * 4);
-  Buffer b_buffer(rows <= kFewRows ? 64 : static_cast<size_t>((std::min(kBlockColumns, g.n) + kWidth) * pairs) * 4);
+  Buffer b_buffer(
+      rows <= kFewRows && !rounded.out ? 64 : static_cast<size_t>((std::min(kBlockColumns, g.n) + kWidth) * pairs) * 4);
   for (int64_t i0 = 0; i0 < g.m; i0 += rows) {
     const int64_t m = std::min(rows, g.m - i0);
     for (int64_t k0 = 0; k0 < g.k; k0 += kGemmBlockK) {
@@ -151,13 +181,14 @@ void run(const Gemm& whole, const uint16_t* a, const uint16_t* b, float* c) {
         x.a = a_buffer.as<uint32_t>();
         x.a_row = (k + 1) / 2;
       }
-      const bool add = g.accumulate || k0 > 0;
+      const Sums<float> to = (k0 == 0 ? c : c.added_to()).at(i0, 0);
       const uint16_t* pb = b + k0 * g.b_row;
-      count_route(m <= kFewRows ? Route::kMatmulBf16DotFewRows : Route::kMatmulBf16DotManyRows);
-      if (m <= kFewRows)
-        few_rows(g, x, pb, c + i0 * g.c_row, add);
+      const bool few = m <= kFewRows && !rounded.out;
+      count_route(few ? Route::kMatmulBf16DotFewRows : Route::kMatmulBf16DotManyRows);
+      if (few)
+        few_rows(g, x, pb, to);
       else
-        many_rows(g, x, pb, c + i0 * g.c_row, add, b_buffer.as<uint32_t>());
+        many_rows(g, x, pb, to, k0 + k == g.k ? rounded.at(i0, 0) : Rounded{}, g.k - k0 - k, b_buffer.as<uint32_t>());
     }
   }
 }
@@ -179,7 +210,14 @@ void gemm_bf16(const Gemm& g, int64_t count, int64_t a_step, int64_t b_step, int
   if (g.k == 0) return gemm_plain(g, count, a_step, b_step, c_step);
   for (int64_t i = 0; i < count; ++i)
     run(g, static_cast<const uint16_t*>(g.a) + i * a_step, static_cast<const uint16_t*>(g.b) + i * b_step,
-        static_cast<float*>(g.c) + i * c_step);
+        g.sums<float>().at(0, i * c_step));
+}
+
+void gemm_bf16_rounded(const Gemm& g, float* sums) {
+  DS_CHECK(bf16_kernel_available() && g.dtype == DType::kBFloat16 && g.k > 0, "gemm_bf16_rounded: dtype ", g.dtype,
+           " over ", g.k, " values on a machine ", bf16_kernel_available() ? "with" : "without", " AVX512_BF16");
+  run(g, static_cast<const uint16_t*>(g.a), static_cast<const uint16_t*>(g.b),
+      {sums, g.n, static_cast<const float*>(g.c0), g.c0_row}, {static_cast<uint16_t*>(g.c), g.c_row});
 }
 
 }  // namespace deepseek::kernels
@@ -191,6 +229,7 @@ bool bf16_kernel_available() { return false; }
 void gemm_bf16(const Gemm&, int64_t, int64_t, int64_t, int64_t) {
   fail("bf16 kernel: needs an x86-64 CPU with AVX512_BF16");
 }
+void gemm_bf16_rounded(const Gemm&, float*) { fail("bf16 kernel: needs an x86-64 CPU with AVX512_BF16"); }
 }  // namespace deepseek::kernels
 
 #endif

@@ -18,13 +18,13 @@ void run(const Gemm& g) {
   using Sum = SumType<T>;
   const T* a = static_cast<const T*>(g.a);
   const T* b = static_cast<const T*>(g.b);
-  T* c = static_cast<T*>(g.c);
+  const Sums<T> c = g.sums<T>();
   constexpr int64_t kBlock = 256;  // columns whose sums stay in the L1 cache
   Sum sums[kBlock], row[kBlock];
   for (int64_t j0 = 0; j0 < g.n; j0 += kBlock) {
     const int64_t n = std::min(kBlock, g.n - j0);
     for (int64_t i = 0; i < g.m; ++i) {
-      for (int64_t j = 0; j < n; ++j) sums[j] = g.accumulate ? static_cast<Sum>(c[i * g.c_row + j0 + j]) : Sum(0);
+      for (int64_t j = 0; j < n; ++j) sums[j] = c.from ? static_cast<Sum>(c.from[i * c.from_row + j0 + j]) : Sum(0);
       for (int64_t k = 0; k < g.k; ++k) {
         const Sum x = static_cast<Sum>(a[i * g.a_row + k * g.a_col]);
         if (x == 0) continue;
@@ -38,7 +38,7 @@ void run(const Gemm& g) {
             sums[j] += x * row[j];
         }
       }
-      for (int64_t j = 0; j < n; ++j) c[i * g.c_row + j0 + j] = static_cast<T>(sums[j]);
+      for (int64_t j = 0; j < n; ++j) c.out[i * c.out_row + j0 + j] = static_cast<T>(sums[j]);
     }
   }
 }

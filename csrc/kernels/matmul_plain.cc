@@ -64,16 +64,15 @@ HWY_INLINE RawFloats column_values(const S* b, int64_t b_col) {
   return hn::Load(d, row).raw;
 }
 
-HWY_INLINE void store_sums(DotV sums, float* c, bool add) {
+HWY_INLINE void store_sums(DotV sums, const Sums<float>& c, int64_t row) {
   const Tag<float> d;
-  hn::StoreU(add ? hn::Add(hn::LoadU(d, c), sums) : sums, d, c);
+  hn::StoreU(c.from ? hn::Add(hn::LoadU(d, c.from + row * c.from_row), sums) : sums, d, c.out + row * c.out_row);
 }
 
-// c[MR, one vector] = A B, or c += that when `add`. a: for every block of k its part of all rows, one after the other,
+// c[MR, one vector] = A B. a: for every block of k its part of all rows, one after the other,
 // so that rows far apart in memory do not share cache sets. next: what of B comes after this block.
 template <int MR, class S>
-void dot_columns(int64_t k, const float* a, const S* b, const S* next, int64_t b_col, float* c, int64_t c_row,
-                 bool add) {
+void dot_columns(int64_t k, const float* a, const S* b, const S* next, int64_t b_col, const Sums<float>& c) {
   constexpr int64_t kSide = block_side<float>();
   DotV acc[MR];
 #pragma GCC unroll 8
@@ -90,13 +89,13 @@ void dot_columns(int64_t k, const float* a, const S* b, const S* next, int64_t b
     dot_block<MR, 1>(a, kSide, &v, acc);
   }
 #pragma GCC unroll 8
-  for (int r = 0; r < MR; ++r) store_sums(acc[r], c + r * c_row, add);
+  for (int r = 0; r < MR; ++r) store_sums(acc[r], c, r);
 }
 
 // The same for `groups` times kDotRows rows and MR more.
 template <int MR, class S>
-void dot_columns_of_groups(int64_t groups, int64_t k, const float* a, const S* b, int64_t b_col, float* c,
-                           int64_t c_row, bool add, float* sums) {
+void dot_columns_of_groups(int64_t groups, int64_t k, const float* a, const S* b, int64_t b_col, const Sums<float>& c,
+                           float* sums) {
   const Tag<float> d;
   constexpr int64_t kSide = block_side<float>();
   const int64_t rows = groups * kDotRows;
@@ -113,14 +112,14 @@ void dot_columns_of_groups(int64_t groups, int64_t k, const float* a, const S* b
     for (int64_t r = 0; r < rows; r += kDotRows) dot_block<kDotRows, 1>(a + r * kSide, kSide, &v, sums + r * kSide);
     dot_block<MR, 1>(a + rows * kSide, kSide, &v, sums + rows * kSide);
   }
-  for (int64_t r = 0; r < rows + MR; ++r) store_sums(hn::Load(d, sums + r * kSide), c + r * c_row, add);
+  for (int64_t r = 0; r < rows + MR; ++r) store_sums(hn::Load(d, sums + r * kSide), c, r);
 }
 
 template <class S, int... I>
 constexpr auto make_dot_table(std::integer_sequence<int, I...>) {
   struct {
-    void (*few[kDotRows])(int64_t, const float*, const S*, const S*, int64_t, float*, int64_t, bool);
-    void (*groups[kDotRows])(int64_t, int64_t, const float*, const S*, int64_t, float*, int64_t, bool, float*);
+    void (*few[kDotRows])(int64_t, const float*, const S*, const S*, int64_t, const Sums<float>&);
+    void (*groups[kDotRows])(int64_t, int64_t, const float*, const S*, int64_t, const Sums<float>&, float*);
   } t{{&dot_columns<I + 1, S>...}, {&dot_columns_of_groups<I + 1, S>...}};
   return t;
 }
@@ -160,11 +159,11 @@ class Runner {
  public:
   explicit Runner(const Gemm& g) : g_(g) {}
 
-  void run(const S* a, const S* b, T* c) {
+  void run(const S* a, const S* b, Sums<T> c) {
     const int64_t done = dot_rows(a, b, c);
     if (done == g_.n) return;
     b += done * g_.b_col;
-    c += done;
+    c = c.at(0, done);
     columns_ = g_.n - done;
     for (int64_t i0 = 0; i0 < g_.m; i0 += row_block()) {
       const int64_t m = std::min(row_block(), g_.m - i0);
@@ -172,12 +171,12 @@ class Runner {
         const int64_t k = std::min(kBlockK, g_.k - k0);
         int64_t a_row = g_.a_row;
         const T* pa = rows_of_a(a + i0 * g_.a_row + k0 * g_.a_col, m, k, &a_row);
-        const bool add = g_.accumulate || k0 > 0;
+        const Sums<T> to = (k0 == 0 ? c : c.added_to()).at(i0, 0);
         const S* pb = b + k0 * g_.b_row;
         if (m <= kFewRows || narrow_b(k))
-          few_rows(m, k, pa, a_row, pb, c + i0 * g_.c_row, add);
+          few_rows(m, k, pa, a_row, pb, to);
         else
-          many_rows(m, k, pa, a_row, pb, c + i0 * g_.c_row, add);
+          many_rows(m, k, pa, a_row, pb, to, g_.k - k0 - k);
       }
     }
   }
@@ -188,7 +187,7 @@ class Runner {
   int64_t row_block() const { return direct_a() ? g_.m : kBlockM; }
 
   // Few rows times contiguous columns: whole vectors of columns, all of k. Returns how many columns are done.
-  int64_t dot_rows([[maybe_unused]] const S* a, [[maybe_unused]] const S* b, [[maybe_unused]] T* c) {
+  int64_t dot_rows([[maybe_unused]] const S* a, [[maybe_unused]] const S* b, [[maybe_unused]] const Sums<T>& c) {
 #if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX2
     if constexpr (std::is_same_v<T, float>) {
       constexpr int64_t kSide = block_side<float>();
@@ -202,12 +201,12 @@ class Runner {
         for (int64_t k0 = 0; k0 < g_.k; k0 += kBlockK) {
           const int64_t k = std::min(kBlockK, g_.k - k0);
           const S* from = b + j * g_.b_col + k0;
-          const bool add = g_.accumulate || k0 > 0;
+          const Sums<T> to = (k0 == 0 ? c : c.added_to()).at(0, j);
           const S* next = k0 + kBlockK < g_.k ? from + kBlockK : b + (j + kSide) * g_.b_col;
           if (groups == 0)
-            kDot<S>.few[last](k, blocks + k0 * g_.m, from, next, g_.b_col, c + j, g_.c_row, add);
+            kDot<S>.few[last](k, blocks + k0 * g_.m, from, next, g_.b_col, to);
           else
-            kDot<S>.groups[last](groups, k, blocks + k0 * g_.m, from, g_.b_col, c + j, g_.c_row, add, sums);
+            kDot<S>.groups[last](groups, k, blocks + k0 * g_.m, from, g_.b_col, to, sums);
         }
       return j;
     }
@@ -243,7 +242,8 @@ class Runner {
     return direct_b() && columns_ <= panel_width<T>() && k * g_.b_row * static_cast<int64_t>(sizeof(T)) <= 32 * 1024;
   }
 
-  void many_rows(int64_t m, int64_t k, const T* a, int64_t a_row, const S* b, T* c, bool add) {
+  // k_after: what of k comes after this block.
+  void many_rows(int64_t m, int64_t k, const T* a, int64_t a_row, const S* b, const Sums<T>& c, int64_t k_after) {
     DS_COUNT_ROUTE(MatmulManyRows);
     const int64_t w = panel_width<T>();
     const int64_t block = std::max(kBlockBytesB / static_cast<int64_t>(sizeof(T)) / kBlockK / w, int64_t{1}) * w;
@@ -254,26 +254,28 @@ class Runner {
       for (int64_t j = 0; j < n; j += w)
         pack_padded(b + (j0 + j) * g_.b_col, g_.b_row, g_.b_col, k, std::min(w, n - j), packed + j * k, w,
                     ahead * g_.b_col);
-      RowsPrefetch next = columns_after(j0 + block, std::min(block, columns_ - j0 - block), k, b);
+      RowsPrefetch next = j0 + block < columns_
+                              ? ahead_of(b, j0 + block, std::min(block, columns_ - j0 - block), k)
+                              : ahead_of(b + k * g_.b_row, 0, std::min(block, columns_), std::min(kBlockK, k_after));
       const int64_t tiles = (m + kRows - 1) / kRows * ((n + w - 1) / w), lines = (next.lines() + tiles - 1) / tiles;
       for (int64_t i = 0; i < m; i += kRows)
         for (int64_t j = 0; j < n; j += w) {
           next.advance(lines);
           tile(std::min<int64_t>(kRows, m - i), std::min(w, n - j), k, a + i * a_row, a_row, packed + j * k, w,
-               c + i * g_.c_row + j0 + j, g_.c_row, add, false);
+               c.at(i, j0 + j), false);
         }
     }
   }
 
-  RowsPrefetch columns_after(int64_t j, int64_t n, int64_t k, const S* b) const {
-    if (!large_b() || n <= 0) return {};
+  RowsPrefetch ahead_of(const S* b, int64_t j, int64_t n, int64_t k) const {
+    if (!large_b() || k == 0) return {};
     constexpr int64_t kBytes = sizeof(S);
     if (g_.b_row == 1) return {b + j * g_.b_col, n, k * kBytes, g_.b_col * kBytes};
     if (g_.b_col == 1) return {b + j, k, n * kBytes, g_.b_row * kBytes};
     return {};
   }
 
-  void few_rows(int64_t m, int64_t k, const T* a, int64_t a_row, const S* b, T* c, bool add) {
+  void few_rows(int64_t m, int64_t k, const T* a, int64_t a_row, const S* b, const Sums<T>& c) {
     const int64_t w = panel_width<T>();
     for (int64_t j = 0; j < columns_; j += w) {
       const int64_t n = std::min(w, columns_ - j);
@@ -281,18 +283,17 @@ class Runner {
         if (direct_b()) {
           DS_COUNT_ROUTE(MatmulFewRows);
           for (int64_t i = 0; i < m; i += kRows)
-            tile(std::min<int64_t>(kRows, m - i), n, k, a + i * a_row, a_row, b + j, g_.b_row, c + i * g_.c_row + j,
-                 g_.c_row, add, large_b());
+            tile(std::min<int64_t>(kRows, m - i), n, k, a + i * a_row, a_row, b + j, g_.b_row, c.at(i, j), large_b());
           continue;
         }
       }
       DS_COUNT_ROUTE(MatmulFewRowsPacked);
-      few_rows_packed(m, k, a, a_row, b + j * g_.b_col, n, c + j, add);
+      few_rows_packed(m, k, a, a_row, b + j * g_.b_col, n, c.at(0, j));
     }
   }
 
   // Partial sums of a block of k stay in a scratch tile while chunks of B pass through the L1 cache.
-  void few_rows_packed(int64_t m, int64_t k, const T* a, int64_t a_row, const S* b, int64_t n, T* c, bool add) {
+  void few_rows_packed(int64_t m, int64_t k, const T* a, int64_t a_row, const S* b, int64_t n, const Sums<T>& c) {
     constexpr int64_t kMaxWidth = kVecs * HWY_MAX_BYTES / sizeof(T);
     HWY_ALIGN T panel[kChunkK * kMaxWidth];
     HWY_ALIGN T sums[kFewRows * kMaxWidth];
@@ -305,12 +306,10 @@ class Runner {
       for (int64_t i = 0; i < m; i += kRows) {
         T* s = sums + i * width;
         kMicro<T>.fn[0][std::min<int64_t>(kRows, m - i) - 1][vecs - 1](chunk, a + i * a_row + k0, a_row, panel, width,
-                                                                       k0 ? s : nullptr, s, width, false);
+                                                                       k0 ? s : nullptr, {s, width});
       }
     }
-    for (int64_t i = 0; i < m; ++i)
-      for (int64_t j = 0; j < n; ++j)
-        c[i * g_.c_row + j] = add ? c[i * g_.c_row + j] + sums[i * width + j] : sums[i * width + j];
+    store_tile(sums, width, m, n, c);
   }
 
   const Gemm& g_;
@@ -319,7 +318,7 @@ class Runner {
 };
 
 // A row is a block of four lanes.
-HWY_INLINE void multiply_4x4(const float* a, const float* b, float* c, bool add) {
+HWY_INLINE void multiply_4x4(const float* a, const float* b, float* c, const float* c0) {
   const Tag<float> d;
   for (size_t at = 0; at < 16; at += hn::Lanes(d)) {
     const auto rows = hn::LoadU(d, a + at);
@@ -327,7 +326,7 @@ HWY_INLINE void multiply_4x4(const float* a, const float* b, float* c, bool add)
     sum = hn::MulAdd(hn::Broadcast<1>(rows), hn::LoadDup128(d, b + 4), sum);
     sum = hn::MulAdd(hn::Broadcast<2>(rows), hn::LoadDup128(d, b + 8), sum);
     sum = hn::MulAdd(hn::Broadcast<3>(rows), hn::LoadDup128(d, b + 12), sum);
-    hn::StoreU(add ? hn::Add(hn::LoadU(d, c + at), sum) : sum, d, c + at);
+    hn::StoreU(c0 ? hn::Add(hn::LoadU(d, c0 + at), sum) : sum, d, c + at);
   }
 }
 
@@ -338,13 +337,14 @@ void run_all(const Gemm& g, int64_t count, int64_t a_step, int64_t b_step, int64
       DS_COUNT_ROUTE(Matmul4x4);
       for (int64_t i = 0; i < count; ++i)
         multiply_4x4(static_cast<const float*>(g.a) + i * a_step, static_cast<const float*>(g.b) + i * b_step,
-                     static_cast<float*>(g.c) + i * c_step, g.accumulate);
+                     static_cast<float*>(g.c) + i * c_step,
+                     g.c0 ? static_cast<const float*>(g.c0) + i * c_step : nullptr);
       return;
     }
   Runner<S, T> runner(g);
   for (int64_t i = 0; i < count; ++i)
     runner.run(static_cast<const S*>(g.a) + i * a_step, static_cast<const S*>(g.b) + i * b_step,
-               static_cast<T*>(g.c) + i * c_step);
+               g.sums<T>().at(0, i * c_step));
 }
 
 void GemmFloat(const Gemm& g, int64_t count, int64_t a_step, int64_t b_step, int64_t c_step) {
@@ -375,10 +375,16 @@ HWY_EXPORT(GemmFloat);
 
 namespace {
 
-void zero_c(const Gemm& g, void* c) {
-  const int64_t size = g.dtype == DType::kFloat64 ? 8 : 4;
-  for (int64_t i = 0; i < g.m; ++i)
-    std::memset(static_cast<char*>(c) + i * g.c_row * size, 0, static_cast<size_t>(g.n * size));
+// The product over no k at all.
+template <class T>
+void copy_c0(const Gemm& g, const Sums<T>& c) {
+  for (int64_t i = 0; i < g.m; ++i) {
+    T* to = c.out + i * c.out_row;
+    if (c.from)
+      std::copy_n(c.from + i * c.from_row, g.n, to);
+    else
+      std::fill_n(to, g.n, T(0));
+  }
 }
 
 }  // namespace
@@ -386,9 +392,9 @@ void zero_c(const Gemm& g, void* c) {
 void gemm_plain(const Gemm& g, int64_t count, int64_t a_step, int64_t b_step, int64_t c_step) {
   if (g.m <= 0 || g.n <= 0 || count <= 0) return;
   if (g.k > 0) return HWY_DYNAMIC_DISPATCH(GemmFloat)(g, count, a_step, b_step, c_step);
-  if (g.accumulate) return;
-  const int64_t size = g.dtype == DType::kFloat64 ? 8 : 4;
-  for (int64_t i = 0; i < count; ++i) zero_c(g, static_cast<char*>(g.c) + i * c_step * size);
+  for (int64_t i = 0; i < count && g.c0 != g.c; ++i)
+    g.dtype == DType::kFloat64 ? copy_c0(g, g.sums<double>().at(0, i * c_step))
+                               : copy_c0(g, g.sums<float>().at(0, i * c_step));
 }
 
 }  // namespace deepseek::kernels

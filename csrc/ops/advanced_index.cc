@@ -207,14 +207,16 @@ struct EmbeddingBackward {
       .shown = Shown::kHidden};
   bool operator==(const EmbeddingBackward&) const = default;
   Meta infer(Inputs in) const { return {in[0].dtype(), {rows, in[0].sizes().back()}}; }
-  void eval(Inputs in, Tensor& out) const {
-    const Tensor g = in[0].is_contiguous() ? in[0] : Tensor::empty(in[0].sizes(), in[0].dtype());
-    if (!g.is(in[0])) kernels::copy(g.view(), in[0].view());
-    const Tensor ids = in[1].is_contiguous() ? in[1] : Tensor::empty(in[1].sizes(), in[1].dtype());
-    if (!ids.is(in[1])) kernels::copy(ids.view(), in[1].view());
+  void eval(Inputs in, Tensor& out) const { sum(in[0], in[1], out, false); }
+  // To `out`, or added to it, which then equals adding the tensor of its own.
+  void sum(const Tensor& grad, const Tensor& input, const Tensor& out, bool add) const {
+    const Tensor g = grad.is_contiguous() ? grad : Tensor::empty(grad.sizes(), grad.dtype());
+    if (!g.is(grad)) kernels::copy(g.view(), grad.view());
+    const Tensor ids = input.is_contiguous() ? input : Tensor::empty(input.sizes(), input.dtype());
+    if (!ids.is(input)) kernels::copy(ids.view(), input.view());
     const int64_t n = ids.numel(), d = out.sizes()[1];
     kernels::embedding_backward(out.view(), {g.data_ptr(), g.dtype(), {n, d}, {d, 1}},
-                                {ids.data_ptr(), ids.dtype(), {n}, {1}}, padding_idx);
+                                {ids.data_ptr(), ids.dtype(), {n}, {1}}, padding_idx, false, add);
   }
   Grads vjp(const Vjp& c) const {
     Tensor g = embedding(c.in[1], c.grad[0], -1);
@@ -264,7 +266,13 @@ struct Embedding {
     }
   }
   Grads vjp(const Vjp& c) const {
-    return {Tensor(), apply(EmbeddingBackward{c.in[1].sizes()[0], padding_idx}, c.grad[0], c.in[0])};
+    const EmbeddingBackward backward{c.in[1].sizes()[0], padding_idx};
+    // A weight with another use (a tied head): its gradient is there and only the rows that were read change.
+    if (const Tensor sum = c.sum_so_far(1); sum.defined()) {
+      backward.sum(c.grad[0], c.in[0], sum, true);
+      return {Tensor(), sum};
+    }
+    return {Tensor(), apply(backward, c.grad[0], c.in[0])};
   }
 };
 DS_OP(Embedding);

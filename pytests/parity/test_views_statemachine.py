@@ -2,8 +2,8 @@
 
 Every step does one thing to both packages. Either both succeed and the results are equal, or both raise RuntimeError.
 At the end gradients of everything alive are compared. A recorded write here keeps the old value it needs (y.mul_(y));
-PyTorch's does not. So PyTorch runs under allow_mutation_on_saved_tensors, where every gradient is right, and ours must
-be equal or refused with the version error: a wrong one is never let through.
+PyTorch's does not. So PyTorch runs where every gradient is right (twins.exact_gradients), and ours must be equal or
+refused with the version error: a wrong one is never let through.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
-from twins import NEED_DIMS, VIEWS, WRITES, Pair, attempt, overlaps_itself, share_partly
+from twins import NEED_DIMS, VIEWS, WRITES, Pair, attempt, comparable, exact_gradients
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.parity
@@ -40,7 +40,7 @@ class Views(RuleBasedStateMachine):
         self.alive: list[Pair] = []
         self.inputs: list[Pair] = []
         self.log: list[str] = []
-        self.exact = torch.autograd.graph.allow_mutation_on_saved_tensors()
+        self.exact = exact_gradients()
         self.exact.__enter__()
 
     def keep(self, ours: Any, theirs: Any) -> Pair:
@@ -105,8 +105,8 @@ class Views(RuleBasedStateMachine):
         record=st.booleans(),
     )
     def write(self, x: Pair, y: Pair, name: str, v: float, record: bool) -> None:
-        if overlaps_itself(x.theirs) or share_partly(x.theirs, y.theirs):
-            return  # PyTorch's answer depends on its loop order
+        if not comparable(name, x.theirs, y.theirs):
+            return
 
         def run(package: Any, t: Any, o: Any) -> None:
             with package.set_grad_enabled(record):
@@ -173,3 +173,23 @@ class ManyViews(Views):
 TestManyViews = ManyViews.TestCase
 TestManyViews.settings = settings(QUICK, max_examples=2000, stateful_step_count=25)
 TestManyViews.pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+
+def test_a_write_through_the_base_of_a_saved_view() -> None:
+    """The machine for views has found it: PyTorch alone misses the write, and the gradient is 1 - 1e10."""
+    state = Views()
+    state.start(seed=0)
+    doubled = state.combine(state.alive[0], state.alive[0], "add")
+    part = state.view(doubled, "item", 0, 1)
+    state.write(part, part, "tanh", 0.5, True)
+    for _ in range(17):
+        state.write(doubled, doubled, "add", 0.5, False)
+    state.values_and_flags_agree()
+    state.teardown()
+
+
+def test_what_is_not_compared() -> None:
+    one, three = torch.ones(1, 1), torch.ones(3)
+    assert comparable("set last", one, torch.ones(1, 1)) and not comparable("set last", one, one)
+    assert comparable("add", one, one) and not comparable("add", one, one[0])
+    assert not comparable("add", three.expand(2, 3), torch.ones(3))
