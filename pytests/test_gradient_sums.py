@@ -8,6 +8,7 @@ from typing import Any
 import deepseek
 import numpy as np
 import pytest
+from deepseek import _C
 
 F = deepseek.nn.functional
 ROWS, DIM = 40, 8
@@ -30,7 +31,13 @@ def weight(dtype: Any) -> Any:
 
 
 def same(a: Any, b: Any) -> None:
-    np.testing.assert_array_equal(a.detach().double().numpy(), b.detach().double().numpy())
+    a, b = (t.detach().double().numpy() for t in (a, b))
+    np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(np.signbit(a), np.signbit(b))
+
+
+def additions() -> int:
+    return _C.kernel_counts()["embedding.backward_add"]
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -38,8 +45,11 @@ def same(a: Any, b: Any) -> None:
 @pytest.mark.parametrize("other", OTHERS)
 def test_a_tied_weight_gets_the_sum_of_both_gradients(other: str, padding: int | None, dtype: Any) -> None:
     tied, first, second = weight(dtype), weight(dtype), weight(dtype)
+    _C.reset_kernel_counts()
     for _ in range(2):  # the second time there is a gradient already
         OTHERS[other](F.embedding(IDS, tied, padding_idx=padding), tied).sum().backward()
+    # Rows are added to a gradient of the weight's layout, when there is one.
+    assert additions() == (0 if other in ("nothing", "head, transposed") else 2)
     expected = deepseek.zeros(ROWS, DIM, dtype=dtype)
     for _ in range(2):
         first.grad = second.grad = None
@@ -60,12 +70,22 @@ def test_a_gradient_that_was_given_is_not_written() -> None:
 def test_a_gradient_that_a_hook_kept_is_not_written() -> None:
     w = weight(deepseek.float32)
     kept: list[Any] = []
-    part = w * 1.0
-    part.register_hook(kept.append)
     y = F.embedding(IDS, w)
-    (y.sum() + part.sum()).backward()
-    same(kept[0], deepseek.ones(ROWS, DIM))
-    assert w.grad[3, 0].item() == 4 and w.grad[1, 0].item() == 1
+    part = w + deepseek.zeros(ROWS, DIM)  # after y: its gradient, passed on to w, is there first
+    part.register_hook(kept.append)
+    (y.sum() + (part * 2).sum()).backward()
+    same(kept[0], deepseek.full((ROWS, DIM), 2.0))
+    assert w.grad[3, 0].item() == 5 and w.grad[1, 0].item() == 2
+
+
+def test_a_zero_gradient_is_added_too() -> None:
+    mask = deepseek.tensor([[1.0], [1.0], [0.0], [0.0]])
+    w = deepseek.ones(4, 2, requires_grad=True)
+    y = F.embedding(deepseek.tensor([0, 1]), w, padding_idx=1)
+    _C.reset_kernel_counts()
+    (y.sum() - (w * mask).sum()).backward()
+    assert additions() == 1
+    same(w.grad, deepseek.tensor([[0.0, 0.0], [-1.0, -1.0], [0.0, 0.0], [0.0, 0.0]]))  # no -0, as in PyTorch
 
 
 def test_hooks_of_the_weight_see_the_whole_gradient_once() -> None:

@@ -157,6 +157,26 @@ TYPED_TEST(MatmulTest, RowsDoNotDependOnBatchThreadsOrLayout) {
   set_num_threads(2);
 }
 
+// A batch of single rows that lie apart, with one second matrix for all, is one product of these rows.
+TYPED_TEST(MatmulTest, AccumulatesIntoRowsThatLieApart) {
+  using T = TypeParam;
+  const int64_t batch = 7, k = 40, n = 21;
+  const Matrix<T> a({batch, 1, k}, false, 1), b({k, n}, false, 2), before({batch, 3, n}, false, 3);
+  for (const bool with_bias : {false, true}) {
+    Matrix<T> c = before;
+    const Matrix<T> bias({n, 1}, false, 5);
+    const View vbias{bias.view.data, bias.view.dtype, {n}, {1}};
+    const View rows{c.data.data() + n, c.view.dtype, {batch, 1, n}, {3 * n, n, 1}};
+    matmul(rows, a.view, {b.view.data, b.view.dtype, {batch, k, n}, {0, n, 1}}, with_bias ? &vbias : nullptr, true);
+    Matrix<T> want = before;
+    for (int64_t i = 0; i < batch; ++i) {
+      const View one{want.data.data() + (3 * i + 1) * n, want.view.dtype, {1, n}, {n, 1}};
+      matmul(one, {a.view.at(i * k), a.view.dtype, {1, k}, {k, 1}}, b.view, with_bias ? &vbias : nullptr, true);
+    }
+    EXPECT_TRUE(same_bits(c.data.data(), want.data.data(), batch * 3 * n));
+  }
+}
+
 TYPED_TEST(MatmulTest, BatchBroadcastBiasAndAccumulate) {
   using T = TypeParam;
   const int64_t batch = 5, m = 9, k = 40, n = 21;
@@ -293,7 +313,7 @@ TEST(Matmul, Bf16ResultIsTheFloatOneRounded) {
   for (const Dims& s : {Dims{49, 512, 64}, Dims{50, 7, 65}, Dims{97, 513, 130}, Dims{48, 600, 70}, Dims{130, 1030, 515},
                         Dims{970, 30, 1}, Dims{961, 520, 17}, Dims{60, 0, 9}})
     for (int layout = 0; layout < 4; ++layout)
-      for (const char* start : {"nothing", "bias", "column", "old"}) {
+      for (const char* start : {"nothing", "bias", "matrix", "column", "old"}) {
         const int64_t m = s[0], k = s[1], n = s[2];
         const Matrix<BFloat16> a({m, k}, layout & 1, 1), b({k, n}, layout & 2, 2), narrow({m, n}, false, 3);
         std::vector<float> wide(narrow.data.begin(), narrow.data.end());
@@ -304,11 +324,11 @@ TEST(Matmul, Bf16ResultIsTheFloatOneRounded) {
         View row = narrow.view, wide_row{wide.data(), DType::kFloat32, {m, n}, {n, 1}};
         if (*start == 'b') row.sizes = wide_row.sizes = {n}, row.strides = wide_row.strides = {1};
         if (*start == 'c') row.strides = wide_row.strides = {1, 0};
-        const bool bias = *start == 'b' || *start == 'c';
+        const bool bias = *start == 'b' || *start == 'm' || *start == 'c';
         matmul(got.view, a.view, b.view, bias ? &row : nullptr, *start == 'o');
         matmul(want.view, a.view, b.view, bias ? &wide_row : nullptr, *start == 'o');
         for (int64_t i = 0; i < m * n; ++i)
-          ASSERT_EQ(float(got.data[i]), float(BFloat16(want.data[i]))) << s << " layout " << layout << " " << start;
+          ASSERT_EQ(got.data[i].bits, BFloat16(want.data[i]).bits) << s << " layout " << layout << " " << start;
       }
 }
 

@@ -140,7 +140,8 @@ class Engine final : GradientSums {
 
   Tensor take(const Edge& e) override {
     Slot& s = slot(e.node);
-    if (e.index >= std::min<size_t>(s.grads.size(), 64) || !s.grads[e.index].defined()) return {};
+    const size_t i = &e - running_->next.data();
+    if (i >= 64 || e.index >= std::min<size_t>(s.grads.size(), 64) || !s.grads[e.index].defined()) return {};
     Tensor& have = s.grads[e.index];
     if (!have.is_contiguous()) return {};
     const uint64_t bit = uint64_t{1} << e.index;
@@ -150,7 +151,7 @@ class Engine final : GradientSums {
       have = std::move(own);
       s.owned |= bit;
     }
-    taken_ = &e;
+    taken_ |= uint64_t{1} << i;
     return have;
   }
 
@@ -163,12 +164,14 @@ class Engine final : GradientSums {
       r->refuse("backward went into a graph made before the call");
     const bool recorded = options_.create_graph || mode().recorder;
     const bool last = !options_.retain_graph && !recorded;  // a recording runs again
-    taken_ = nullptr;
+    taken_ = 0;
+    running_ = &node;
     TensorList out = node.backward(s.grads, {options_.create_graph, last, recorded ? nullptr : this});
     if (!options_.retain_graph) node.release_saved();
     s.grads.clear();
     for (size_t i = 0; i < out.size(); ++i) {
-      if (!out[i].defined() || !node.next[i].node || &node.next[i] == taken_) continue;
+      if (!out[i].defined() || !node.next[i].node) continue;
+      if (i < 64 && (taken_ >> i & 1)) continue;  // is in the sum
       Tensor g = std::move(out[i]);
       deliver(node.next[i], g);
     }
@@ -177,7 +180,8 @@ class Engine final : GradientSums {
   BackwardOptions options_;
   bool nested_;
   bool selective_ = false;
-  const Edge* taken_ = nullptr;  // of the node that runs: its gradient is in the sum
+  const Node* running_ = nullptr;
+  uint64_t taken_ = 0;  // edges of the running node whose sums it has added to
   std::deque<Slot> slots_;
   std::unordered_map<Node*, Slot*> map_;
   std::vector<Slot*> queue_;

@@ -1,26 +1,12 @@
 // The choke point. Every op call goes: autocast -> infer -> allocate -> eval -> tape node -> record.
 // Nothing else allocates op outputs or creates op nodes.
+#include "core/lock_release.h"
 #include "core/op.h"
 #include "core/op_node.h"
 #include "kernels/copy.h"
 
 namespace deepseek {
 namespace {
-
-constexpr int64_t kReleaseLockBytes = 1 << 20;  // about 20 us of work
-
-class LockRelease {
- public:
-  explicit LockRelease(bool worth_it) {
-    if (worth_it && host_hooks().release_lock && !KeepHostLock::active()) state_ = host_hooks().release_lock();
-  }
-  ~LockRelease() {
-    if (state_) host_hooks().retake_lock(state_);
-  }
-
- private:
-  void* state_ = nullptr;
-};
 
 template <class F>
 int64_t sum_over(Inputs in, Inputs out, F bytes_of) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <type_traits>
 #include <vector>
 
 #include "kernels/index_walk.h"
@@ -52,6 +53,21 @@ void sum_row(T* to, const T* grad, int64_t d, const RowLists& lists, int64_t row
   }
 }
 
+// A zero gradient is added too: it makes 0 of -0, which is rare, so that memory is read and hardly ever written.
+template <class T>
+void add_zero(T* p, int64_t n) {
+  using Bits = std::conditional_t<
+      sizeof(T) == 8, uint64_t,
+      std::conditional_t<sizeof(T) == 4, uint32_t, std::conditional_t<sizeof(T) == 2, uint16_t, uint8_t>>>;
+  constexpr auto kMinusZero = static_cast<Bits>(Bits{1} << (8 * sizeof(T) - 1));
+  const auto bits_of = [&](int64_t i) { return __builtin_bit_cast(Bits, p[i]); };
+  Bits any = 0;
+#pragma omp simd reduction(| : any)
+  for (int64_t i = 0; i < n; ++i) any |= static_cast<Bits>(bits_of(i) == kMinusZero);
+  for (int64_t i = 0; any && i < n; ++i)
+    if (bits_of(i) == kMinusZero) p[i] = T(0);
+}
+
 template <class T>
 void backward(const View& grad_weight, const View& grad, const View& index, int64_t padding_idx, bool scale_by_freq,
               bool add) {
@@ -62,11 +78,16 @@ void backward(const View& grad_weight, const View& grad, const View& index, int6
   const auto clear = [&](int64_t row, int64_t count) {
     std::memset(static_cast<void*>(weight + row * row_stride), 0, static_cast<size_t>(count * d) * sizeof(T));
   };
-  parallel_for(add ? 0 : rows, grain_for(d * sizeof(T)), [&](int64_t begin, int64_t end) {
+  const RowLists lists(index, rows, padding_idx);
+  parallel_for(rows, grain_for(d * sizeof(T)), [&](int64_t begin, int64_t end) {
+    if (add) {
+      for (int64_t r = begin; r < end; ++r)
+        if (lists.starts[r] == lists.starts[r + 1]) add_zero(weight + r * row_stride, d);
+      return;
+    }
     if (dense) return clear(begin, end - begin);
     for (int64_t r = begin; r < end; ++r) clear(r, 1);
   });
-  const RowLists lists(index, rows, padding_idx);
   const int64_t used = static_cast<int64_t>(lists.used.size()), blocks = (d + kColumns - 1) / kColumns;
   // Column blocks outermost: frequent rows are then shared between threads.
   parallel_for(used * blocks, grain_for(kColumns * sizeof(T) * 2), [&](int64_t begin, int64_t end) {

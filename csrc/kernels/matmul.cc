@@ -23,6 +23,7 @@ struct Problem {
   const void* bias = nullptr;
   int64_t bias_row = 0, bias_col = 0;
   int64_t batch = 1;
+  bool accumulate = false;
   Dims sizes;                  // merged batch sizes, outermost first
   Steps steps[kMaxDims] = {};  // per merged batch dimension, in elements
   std::span<const Epilogue> epilogue;
@@ -86,29 +87,23 @@ void check_epilogue(const View& out, std::span<const Epilogue> epilogue) {
 }
 
 // The product of batch index 0.
-Gemm first_product(const View& out, const View& a, const View& b, bool accumulate) {
+Gemm first_product(const View& out, const View& a, const View& b) {
   const int r = out.ndim() - 2, c = r + 1;
-  return {a.dtype,
-          out.sizes[r],
-          out.sizes[c],
-          a.sizes[c],
-          a.data,
-          a.strides[r],
-          a.strides[c],
-          b.data,
-          b.strides[r],
-          b.strides[c],
-          out.data,
-          out.strides[r],
-          accumulate ? out.data : nullptr,
-          out.strides[r]};
+  return {a.dtype,      out.sizes[r], out.sizes[c], a.sizes[c],   a.data,   a.strides[r],
+          a.strides[c], b.data,       b.strides[r], b.strides[c], out.data, out.strides[r]};
+}
+
+void add_to_c(Gemm& g) {
+  g.c0 = g.c;
+  g.c0_row = g.c_row;
 }
 
 Problem plan(const View& out, const View& a, const View& b, const View* bias, bool accumulate) {
   const int nd = out.ndim(), r = nd - 2, c = nd - 1;
   const int64_t n = out.sizes[c];
   Problem p;
-  p.g = first_product(out, a, b, accumulate);
+  p.g = first_product(out, a, b);
+  p.accumulate = accumulate;
   Dims bias_strides = Dims::filled(nd, 0);
   if (bias) {
     if (bias->ndim() == 1 && nd != 1)
@@ -175,8 +170,7 @@ T add_bias(T old, T bias) {
 // What the product starts from: C, the bias where its rows are contiguous, or C filled with it.
 template <class T>
 void start_with_bias(const Problem& p, Gemm& g, T* c, const T* bias) {
-  const bool accumulate = g.c0 != nullptr;
-  if (!accumulate && (p.bias_col == 1 || g.n == 1)) {
+  if (!p.accumulate && (p.bias_col == 1 || g.n == 1)) {
     g.c0 = bias;
     g.c0_row = p.bias_row;
     return;
@@ -184,10 +178,10 @@ void start_with_bias(const Problem& p, Gemm& g, T* c, const T* bias) {
   for (int64_t i = 0; i < g.m; ++i) {
     const T* from = bias + i * p.bias_row;
     T* to = c + i * g.c_row;
-    for (int64_t j = 0; j < g.n; ++j) to[j] = accumulate ? add_bias(to[j], from[j * p.bias_col]) : from[j * p.bias_col];
+    for (int64_t j = 0; j < g.n; ++j)
+      to[j] = p.accumulate ? add_bias(to[j], from[j * p.bias_col]) : from[j * p.bias_col];
   }
-  g.c0 = c;
-  g.c0_row = g.c_row;
+  add_to_c(g);
 }
 
 void gemm(const Gemm& g, int64_t count = 1, int64_t a_step = 0, int64_t b_step = 0, int64_t c_step = 0) {
@@ -202,16 +196,14 @@ struct SmallFloats {
   const Problem& p;
   S* c;
   const S* bias;
-  bool accumulate;
 
   void run(const Gemm& g) const {
     if (g.m == 0 || g.n == 0) return;
-    const bool bias_of_all = bias && !accumulate && (p.bias_row == 0 || g.m == 1);
+    const bool bias_of_all = bias && !p.accumulate && (p.bias_row == 0 || g.m == 1);
     Buffer row(bias_of_all ? static_cast<size_t>(g.n) * sizeof(float) : 64);
     if (bias_of_all) load_row(g.dtype, bias, p.bias_col, g.n, row.as<float>());
-    // The kernel rounds: nothing between blocks of k has to be kept where there is one.
-    const bool kernel_rounds = g.dtype == DType::kBFloat16 && bf16_kernel_available() && g.k > 0 && g.m > kBf16FewRows &&
-                               (bias_of_all || !(bias || accumulate));
+    const bool kernel_rounds = g.dtype == DType::kBFloat16 && bf16_kernel_available() && g.k > 0 &&
+                               g.m > kBf16FewRows && (bias_of_all || !(bias || p.accumulate));
     const bool whole = kernel_rounds && g.k <= kGemmBlockK;
     const int64_t rows = whole ? g.m : std::min<int64_t>(g.m, 960), columns = whole ? g.n : std::min<int64_t>(g.n, 512);
     Buffer sums(whole ? 64 : static_cast<size_t>(rows * columns) * sizeof(float));  // stay in the caches
@@ -237,16 +229,16 @@ struct SmallFloats {
     const int64_t to_row = g.c_row;
     g.c = sums;
     g.c_row = g.n;
-    for (int64_t i = 0; i < g.m && (accumulate || start); ++i) {
+    for (int64_t i = 0; i < g.m && (p.accumulate || start); ++i) {
       float* row = sums + i * g.n;
-      if (accumulate)
+      if (p.accumulate)
         load_row(g.dtype, to + i * to_row, 1, g.n, row);
       else
         load_row(g.dtype, start + i * p.bias_row, p.bias_col, g.n, row);
-      for (int64_t j = 0; accumulate && start && j < g.n; ++j)
+      for (int64_t j = 0; p.accumulate && start && j < g.n; ++j)
         row[j] += static_cast<float>(start[i * p.bias_row + j * p.bias_col]);
     }
-    if (accumulate || start) g.c0 = sums, g.c0_row = g.n;
+    if (p.accumulate || start) g.c0 = sums, g.c0_row = g.n;
     gemm(g);
     if (to_row == g.n) return store_row(g.dtype, to, 1, g.m * g.n, sums);
     for (int64_t i = 0; i < g.m; ++i) store_row(g.dtype, to + i * to_row, 1, g.n, sums + i * g.n);
@@ -263,14 +255,11 @@ void run_rectangle(const Problem& p, const Steps& at, int64_t i0, int64_t m, int
   g.b = static_cast<const S*>(g.b) + at.b + j0 * g.b_col;
   T* c = static_cast<T*>(g.c) + at.c + i0 * g.c_row + j0;
   g.c = c;
-  const bool accumulate = g.c0 != nullptr;
   const T* bias = p.bias ? static_cast<const T*>(p.bias) + at.bias + i0 * p.bias_row + j0 * p.bias_col : nullptr;
   if constexpr (is_small_float<T>) {
-    g.c0 = nullptr;
-    g.c0_row = 0;
-    SmallFloats<T>{p, c, bias, accumulate}.run(g);
+    SmallFloats<T>{p, c, bias}.run(g);
   } else {
-    if (accumulate) g.c0 = c;
+    if (p.accumulate) add_to_c(g);
     if (bias) start_with_bias(p, g, c, bias);
     if constexpr (std::is_floating_point_v<T>)
       gemm(g);
@@ -320,7 +309,7 @@ void run_batch(const Problem& p, int64_t begin, int64_t end) {
         g.a = static_cast<const S*>(g.a) + at.a;
         g.b = static_cast<const S*>(g.b) + at.b;
         g.c = static_cast<T*>(g.c) + at.c;
-        if (g.c0) g.c0 = g.c;
+        if (p.accumulate) add_to_c(g);
         gemm(g, count, p.steps[last].a, p.steps[last].b, p.steps[last].c);
         begin += count;
       }
@@ -359,8 +348,11 @@ void matmul(const View& out, const View& a, const View& b, const View* bias, boo
   check_epilogue(out, epilogue);
   if (out.ndim() == 2 && !bias && epilogue.empty() && (out.dtype == DType::kFloat32 || out.dtype == DType::kFloat64) &&
       static_cast<double>(out.sizes[0]) * static_cast<double>(out.sizes[1]) * static_cast<double>(a.sizes[1]) <=
-          limited_grain(kSerialWork))
-    return gemm(first_product(out, a, b, accumulate));  // small: nothing to plan
+          limited_grain(kSerialWork)) {  // small: nothing to plan
+    Gemm g = first_product(out, a, b);
+    if (accumulate) add_to_c(g);
+    return gemm(g);
+  }
   Problem p = plan(out, a, b, bias, accumulate);
   p.epilogue = epilogue;
   if (p.batch == 0) return;

@@ -12,10 +12,10 @@ bool bf16_kernel_available();
 // As gemm_plain, for dtype bf16 and float C.
 void gemm_bf16(const Gemm& g, int64_t count = 1, int64_t a_step = 0, int64_t b_step = 0, int64_t c_step = 0);
 
-// Up to here rows have kernels of their own, which do not round.
+// Up to here rows are left to kernels that do not round.
 inline constexpr int64_t kBf16FewRows = 48;
-// The same sums rounded once into C of bf16 (c0 is float still), for more rows. sums: room for m x n, used where K is more than one
-// block.
+// The same sums rounded once into C of bf16 (c0 is float still), for more rows. sums: room for m x n, used where K is
+// more than one block.
 void gemm_bf16_rounded(const Gemm& g, float* sums);
 
 }  // namespace deepseek::kernels

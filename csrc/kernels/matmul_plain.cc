@@ -254,9 +254,8 @@ class Runner {
       for (int64_t j = 0; j < n; j += w)
         pack_padded(b + (j0 + j) * g_.b_col, g_.b_row, g_.b_col, k, std::min(w, n - j), packed + j * k, w,
                     ahead * g_.b_col);
-      RowsPrefetch next = j0 + block < columns_
-                              ? ahead_of(b, j0 + block, std::min(block, columns_ - j0 - block), k)
-                              : ahead_of(b + k * g_.b_row, 0, std::min(block, columns_), std::min(kBlockK, k_after));
+      RowsPrefetch next = j0 + block < columns_ ? ahead_of(b, j0 + block, std::min(block, columns_ - j0 - block), k)
+                                                : after_block(b, k, std::min(block, columns_), k_after);
       const int64_t tiles = (m + kRows - 1) / kRows * ((n + w - 1) / w), lines = (next.lines() + tiles - 1) / tiles;
       for (int64_t i = 0; i < m; i += kRows)
         for (int64_t j = 0; j < n; j += w) {
@@ -267,8 +266,13 @@ class Runner {
     }
   }
 
+  RowsPrefetch after_block(const S* b, int64_t k, int64_t n, int64_t k_after) const {
+    if (k_after == 0) return {};
+    return ahead_of(b + k * g_.b_row, 0, n, std::min(kBlockK, k_after));
+  }
+
   RowsPrefetch ahead_of(const S* b, int64_t j, int64_t n, int64_t k) const {
-    if (!large_b() || k == 0) return {};
+    if (!large_b()) return {};
     constexpr int64_t kBytes = sizeof(S);
     if (g_.b_row == 1) return {b + j * g_.b_col, n, k * kBytes, g_.b_col * kBytes};
     if (g_.b_col == 1) return {b + j, k, n * kBytes, g_.b_row * kBytes};

@@ -1,5 +1,6 @@
 // x[i0, :, i1]: advanced indexing and its inverse. Index tensors broadcast together; their dims go where the first one
 // stood, or to the front when they are not adjacent (NumPy's rule).
+#include "core/lock_release.h"
 #include "kernels/copy.h"
 #include "kernels/embedding.h"
 #include "kernels/index.h"
@@ -269,6 +270,7 @@ struct Embedding {
     const EmbeddingBackward backward{c.in[1].sizes()[0], padding_idx};
     // A weight with another use (a tied head): its gradient is there and only the rows that were read change.
     if (const Tensor sum = c.sum_so_far(1); sum.defined()) {
+      const LockRelease unlocked(sum.nbytes() > kReleaseLockBytes);
       backward.sum(c.grad[0], c.in[0], sum, true);
       return {Tensor(), sum};
     }
