@@ -21,7 +21,7 @@ struct Epilogue {
 // out[..., M, N] = a[..., M, K] b[..., K, N] (+ bias) (+ out when `accumulate`). All have the same ndim (2..8) and
 // dtype, but out (and the bias with it) may be float32 where a and b are 16-bit floats; the batch dimensions of a and b
 // equal out's and broadcast by stride 0, their strides are arbitrary; out's rows are contiguous (any row and batch
-// stride). bias: [N], or out's sizes with any strides. Integers wrap; bool is an or of ands.
+// stride). bias: [N], or out's sizes with any strides, and not memory of out. Integers wrap; bool is an or of ands.
 // The epilogue's steps follow in order, each with the bits of the pointwise kernel on the whole; out is then a matrix.
 void matmul(const View& out, const View& a, const View& b, const View* bias = nullptr, bool accumulate = false,
             std::span<const Epilogue> epilogue = {});
