@@ -247,7 +247,12 @@ TEST_F(Parallel, ForkedChildIsSerialUntilItAsks) {
   if (DS_TSAN) GTEST_SKIP() << "ThreadSanitizer does not support threads after fork";
   set_num_threads(3);
   for (int repeat = 0; repeat < 20; ++repeat) {
-    parallel_for(3, 1, [](int64_t, int64_t) {});
+    std::atomic<int> here{
+        0};  // all: a thread that is starting holds locks of AddressSanitizer's, which a child inherits
+    parallel_for(3, 1, [&](int64_t, int64_t) {
+      ++here;
+      eventually([&] { return here == 3; });
+    });
     const int code = in_forked_child([] {
       if (num_threads() != 1) return 2;
       if (std::string(num_threads_reason()).find("forked") == std::string::npos) return 3;
