@@ -247,8 +247,8 @@ TEST_F(Parallel, ForkedChildIsSerialUntilItAsks) {
   if (DS_TSAN) GTEST_SKIP() << "ThreadSanitizer does not support threads after fork";
   set_num_threads(3);
   for (int repeat = 0; repeat < 20; ++repeat) {
-    std::atomic<int> here{
-        0};  // all: a thread that is starting holds locks of AddressSanitizer's, which a child inherits
+    // All have started: a thread that is starting holds locks of AddressSanitizer's, which a child inherits.
+    std::atomic<int> here{0};
     parallel_for(3, 1, [&](int64_t, int64_t) {
       ++here;
       eventually([&] { return here == 3; });

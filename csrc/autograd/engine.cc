@@ -116,6 +116,18 @@ class Engine final : GradientSums {
     return *it->second;
   }
 
+  // Whether gradient `index` may be added to in place: this engine's own, or taken now.
+  bool own(Slot& s, uint32_t index) {
+    if (options_.create_graph || index >= 64) return false;
+    const uint64_t bit = uint64_t{1} << index;
+    if (s.owned & bit) return true;
+    Tensor mine = taken(s.grads[index]);
+    if (!mine.defined()) return false;
+    s.grads[index] = std::move(mine);
+    s.owned |= bit;
+    return true;
+  }
+
   void deliver(const Edge& e, const Tensor& g) {
     Slot& s = slot(e.node);
     if (selective_ && !s.needed && s.captures.empty()) return;
@@ -124,11 +136,10 @@ class Engine final : GradientSums {
     const Tensor fitted = fit(g, e.node->outputs[e.index], *e.node);
     if (!have.defined()) {
       have = fitted;
-    } else if (e.index < 64 && (s.owned >> e.index & 1)) {
+    } else if (own(s, e.index)) {
       add_(have, fitted);
     } else {
-      const Tensor own = options_.create_graph ? Tensor() : taken(have);
-      have = own.defined() ? add_(own, fitted) : add(have, fitted);
+      have = add(have, fitted);
       if (!options_.create_graph && e.index < 64) s.owned |= uint64_t{1} << e.index;
     }
     if (!s.queued) {
@@ -141,18 +152,10 @@ class Engine final : GradientSums {
   Tensor take(const Edge& e) override {
     Slot& s = slot(e.node);
     const size_t i = &e - running_->next.data();
-    if (i >= 64 || e.index >= std::min<size_t>(s.grads.size(), 64) || !s.grads[e.index].defined()) return {};
-    Tensor& have = s.grads[e.index];
-    if (!have.is_contiguous()) return {};
-    const uint64_t bit = uint64_t{1} << e.index;
-    if (!(s.owned & bit)) {
-      Tensor own = taken(have);
-      if (!own.defined()) return {};
-      have = std::move(own);
-      s.owned |= bit;
-    }
+    if (i >= 64 || e.index >= s.grads.size() || !s.grads[e.index].defined()) return {};
+    if (!s.grads[e.index].is_contiguous() || !own(s, e.index)) return {};
     taken_ |= uint64_t{1} << i;
-    return have;
+    return s.grads[e.index];
   }
 
   void step(Slot& s) {

@@ -1,8 +1,8 @@
 #include "kernels/embedding.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
-#include <type_traits>
 #include <vector>
 
 #include "kernels/index_walk.h"
@@ -56,16 +56,15 @@ void sum_row(T* to, const T* grad, int64_t d, const RowLists& lists, int64_t row
 // A zero gradient is added too: it makes 0 of -0, which is rare, so that memory is read and hardly ever written.
 template <class T>
 void add_zero(T* p, int64_t n) {
-  using Bits = std::conditional_t<
-      sizeof(T) == 8, uint64_t,
-      std::conditional_t<sizeof(T) == 4, uint32_t, std::conditional_t<sizeof(T) == 2, uint16_t, uint8_t>>>;
-  constexpr auto kMinusZero = static_cast<Bits>(Bits{1} << (8 * sizeof(T) - 1));
-  const auto bits_of = [&](int64_t i) { return __builtin_bit_cast(Bits, p[i]); };
-  Bits any = 0;
+  const auto minus_zero = [&](int64_t i) {
+    const auto x = static_cast<ComputeType<T>>(p[i]);
+    return (x == 0) & (std::signbit(x) != 0);
+  };
+  int any = 0;
 #pragma omp simd reduction(| : any)
-  for (int64_t i = 0; i < n; ++i) any |= static_cast<Bits>(bits_of(i) == kMinusZero);
+  for (int64_t i = 0; i < n; ++i) any |= minus_zero(i);
   for (int64_t i = 0; any && i < n; ++i)
-    if (bits_of(i) == kMinusZero) p[i] = T(0);
+    if (minus_zero(i)) p[i] = T(0);
 }
 
 template <class T>

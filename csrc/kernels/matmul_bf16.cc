@@ -80,20 +80,6 @@ void few_rows(const Gemm& g, const Block& x, const uint16_t* b, const Sums<float
   }
 }
 
-// The block of B from column j on, over k values.
-RowsPrefetch ahead_of(const Gemm& g, const uint16_t* b, int64_t j, int64_t k) {
-  if (g.n * g.k <= kLargeB) return {};
-  const int64_t n = std::min(kBlockColumns, g.n - j);
-  if (g.b_row == 1) return {b + j * g.b_col, n, k * 2, g.b_col * 2};
-  if (g.b_col == 1) return {b + j, k, n * 2, g.b_row * 2};
-  return {};
-}
-
-RowsPrefetch after_block(const Gemm& g, const uint16_t* b, int64_t k, int64_t k_after) {
-  if (k_after == 0) return {};
-  return ahead_of(g, b + k * g.b_row, 0, std::min(kGemmBlockK, k_after));
-}
-
 // k_after: what of k comes after this block.
 void many_rows(const Gemm& g, const Block& x, const uint16_t* b, const Sums<float>& c, const Rounded& rounded,
                int64_t k_after, uint32_t* packed) {
@@ -104,8 +90,8 @@ void many_rows(const Gemm& g, const Block& x, const uint16_t* b, const Sums<floa
     for (int64_t j = 0; j < columns; j += kWidth)
       pack_b(b + (j0 + j) * g.b_col, g.b_row, g.b_col, x.k, std::min(kWidth, columns - j), packed + j * pairs, kWidth,
              kLanes * g.b_col);
-    RowsPrefetch next =
-        j0 + kBlockColumns < g.n ? ahead_of(g, b, j0 + kBlockColumns, x.k) : after_block(g, b, x.k, k_after);
+    RowsPrefetch next;
+    if (g.n * g.k > kLargeB) next = next_block(g, b, g.n, kBlockColumns, j0 + kBlockColumns, x.k, k_after);
     const int64_t tiles = (x.m + kRows - 1) / kRows * ((columns + kWidth - 1) / kWidth);
     const int64_t lines = (next.lines() + tiles - 1) / tiles;
     for (int64_t i = 0; i < x.m; i += kRows) {

@@ -254,8 +254,8 @@ class Runner {
       for (int64_t j = 0; j < n; j += w)
         pack_padded(b + (j0 + j) * g_.b_col, g_.b_row, g_.b_col, k, std::min(w, n - j), packed + j * k, w,
                     ahead * g_.b_col);
-      RowsPrefetch next = j0 + block < columns_ ? ahead_of(b, j0 + block, std::min(block, columns_ - j0 - block), k)
-                                                : after_block(b, k, std::min(block, columns_), k_after);
+      RowsPrefetch next;
+      if (large_b()) next = next_block(g_, b, columns_, block, j0 + block, k, k_after);
       const int64_t tiles = (m + kRows - 1) / kRows * ((n + w - 1) / w), lines = (next.lines() + tiles - 1) / tiles;
       for (int64_t i = 0; i < m; i += kRows)
         for (int64_t j = 0; j < n; j += w) {
@@ -264,19 +264,6 @@ class Runner {
                c.at(i, j0 + j), false);
         }
     }
-  }
-
-  RowsPrefetch after_block(const S* b, int64_t k, int64_t n, int64_t k_after) const {
-    if (k_after == 0) return {};
-    return ahead_of(b + k * g_.b_row, 0, n, std::min(kBlockK, k_after));
-  }
-
-  RowsPrefetch ahead_of(const S* b, int64_t j, int64_t n, int64_t k) const {
-    if (!large_b()) return {};
-    constexpr int64_t kBytes = sizeof(S);
-    if (g_.b_row == 1) return {b + j * g_.b_col, n, k * kBytes, g_.b_col * kBytes};
-    if (g_.b_col == 1) return {b + j, k, n * kBytes, g_.b_row * kBytes};
-    return {};
   }
 
   void few_rows(int64_t m, int64_t k, const T* a, int64_t a_row, const S* b, const Sums<T>& c) {
@@ -322,7 +309,7 @@ class Runner {
 };
 
 // A row is a block of four lanes.
-HWY_INLINE void multiply_4x4(const float* a, const float* b, float* c, const float* c0) {
+HWY_INLINE void multiply_4x4(const float* a, const float* b, const Sums<float>& c) {
   const Tag<float> d;
   for (size_t at = 0; at < 16; at += hn::Lanes(d)) {
     const auto rows = hn::LoadU(d, a + at);
@@ -330,7 +317,7 @@ HWY_INLINE void multiply_4x4(const float* a, const float* b, float* c, const flo
     sum = hn::MulAdd(hn::Broadcast<1>(rows), hn::LoadDup128(d, b + 4), sum);
     sum = hn::MulAdd(hn::Broadcast<2>(rows), hn::LoadDup128(d, b + 8), sum);
     sum = hn::MulAdd(hn::Broadcast<3>(rows), hn::LoadDup128(d, b + 12), sum);
-    hn::StoreU(c0 ? hn::Add(hn::LoadU(d, c0 + at), sum) : sum, d, c + at);
+    hn::StoreU(c.from ? hn::Add(hn::LoadU(d, c.from + at), sum) : sum, d, c.out + at);
   }
 }
 
@@ -341,8 +328,7 @@ void run_all(const Gemm& g, int64_t count, int64_t a_step, int64_t b_step, int64
       DS_COUNT_ROUTE(Matmul4x4);
       for (int64_t i = 0; i < count; ++i)
         multiply_4x4(static_cast<const float*>(g.a) + i * a_step, static_cast<const float*>(g.b) + i * b_step,
-                     static_cast<float*>(g.c) + i * c_step,
-                     g.c0 ? static_cast<const float*>(g.c0) + i * c_step : nullptr);
+                     g.sums<float>().at(0, i * c_step));
       return;
     }
   Runner<S, T> runner(g);

@@ -1,6 +1,7 @@
 // Reading ahead while the arithmetic units are busy.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -34,6 +35,25 @@ class RowsPrefetch {
   const char* row_ = nullptr;
   int64_t rows_ = 0, row_bytes_ = 0, step_bytes_ = 0, at_ = 0;
 };
+
+// What of B a product that goes through it in blocks, columns innermost, reads after one of k values ends: its next
+// columns, from j on, or the first ones of the next block of k, of which k_after values are left.
+template <class S>
+RowsPrefetch next_block(const Gemm& g, const S* b, int64_t columns, int64_t block, int64_t j, int64_t k,
+                        int64_t k_after) {
+  constexpr int64_t kBytes = sizeof(S);
+  if (j >= columns) {
+    if (k_after == 0) return {};
+    b += k * g.b_row;
+    j = 0;
+    k = std::min(kGemmBlockK, k_after);
+  }
+  const int64_t n = std::min(block, columns - j);
+  b += j * g.b_col;
+  if (g.b_row == 1) return {b, n, k * kBytes, g.b_col * kBytes};
+  if (g.b_col == 1) return {b, k, n * kBytes, g.b_row * kBytes};
+  return {};
+}
 
 // While a product goes through a block of kGemmBlockK values of k in several columns, `col` apart, this brings the same
 // columns' `next` block to the L2 cache: kStep elements a step, as many as the step reads, in the order of memory.

@@ -5,6 +5,7 @@
 #include "kernels/embedding.h"
 #include "kernels/index.h"
 #include "ops/composite.h"
+#include "ops/operands.h"
 
 namespace deepseek {
 namespace {
@@ -211,10 +212,7 @@ struct EmbeddingBackward {
   void eval(Inputs in, Tensor& out) const { sum(in[0], in[1], out, false); }
   // To `out`, or added to it, which then equals adding the tensor of its own.
   void sum(const Tensor& grad, const Tensor& input, const Tensor& out, bool add) const {
-    const Tensor g = grad.is_contiguous() ? grad : Tensor::empty(grad.sizes(), grad.dtype());
-    if (!g.is(grad)) kernels::copy(g.view(), grad.view());
-    const Tensor ids = input.is_contiguous() ? input : Tensor::empty(input.sizes(), input.dtype());
-    if (!ids.is(input)) kernels::copy(ids.view(), input.view());
+    const Tensor g = dense(grad, grad.dtype()), ids = dense(input, input.dtype());
     const int64_t n = ids.numel(), d = out.sizes()[1];
     kernels::embedding_backward(out.view(), {g.data_ptr(), g.dtype(), {n, d}, {d, 1}},
                                 {ids.data_ptr(), ids.dtype(), {n}, {1}}, padding_idx, false, add);
@@ -247,8 +245,7 @@ struct Embedding {
     return {in[1].dtype(), sizes};
   }
   void eval(Inputs in, Tensor& out) const {
-    const Tensor ids = in[0].is_contiguous() ? in[0] : Tensor::empty(in[0].sizes(), in[0].dtype());
-    if (!ids.is(in[0])) kernels::copy(ids.view(), in[0].view());
+    const Tensor ids = dense(in[0], in[0].dtype());
     const int64_t n = ids.numel(), d = in[1].sizes()[1];
     const View flat{ids.data_ptr(), ids.dtype(), {n}, {1}};
     if (n > 0 && (ids.data_ptr() != nullptr)) check_ids(flat, in[1].sizes()[0]);
