@@ -99,10 +99,10 @@ def alternatives(route: str, dtype: str, level: str) -> list[str]:
         else ["index_scores.bfloat16_dot" if dot else "index_scores.float"],
         "index_scores_int8": ["index_scores.vnni" if has_vnni(level) else "index_scores.int16"],
         "one_chunk": ["reduce.one_chunk" if dtype in FLOATS else "reduce.rows"],
-        "lines": ["softmax.forward_lines" if dtype in FLOATS else "lines.gathered"],
-        "columns": ["softmax.forward_columns" if dtype in FLOATS else "lines.gathered"],
+        "lines": ["softmax.forward_lines"],
+        "columns": ["softmax.forward_columns"],
         "spread": ["pointwise.spread" if dtype in FLOATS else "pointwise.blocks"],
-        "pointwise": ["pointwise.direct" if dtype in FLOATS else "pointwise.blocks"],
+        "pointwise": ["pointwise.direct" if dtype in FLOATS else "pointwise.bfloat16"],
     }
     return families.get(route, [route])
 

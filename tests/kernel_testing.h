@@ -10,6 +10,7 @@
 #include "base/view.h"
 #include "gtest/gtest.h"
 #include "hwy/targets.h"
+#include "kernels/routes.h"
 #include "runtime/parallel.h"
 
 namespace deepseek::testing {
@@ -24,6 +25,14 @@ inline void for_each_target(const std::function<void()>& body) {
     body();
   }
   hwy::SetSupportedTargetsForTest(0);
+}
+
+// How often a route ran since the last reset, on whichever target.
+inline uint64_t times_run(const std::string& route) {
+  uint64_t times = 0;
+  for (const auto& [key, n] : kernels::route_counts())
+    if (key.substr(0, key.find('/')) == route) times += n;
+  return times;
 }
 
 // Owns elements of T; `lead` elements before the first make the data pointer unaligned.

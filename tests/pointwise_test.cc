@@ -474,5 +474,40 @@ TEST(Pointwise, LargeInputsGiveTheSameBitsOnOneAndTwoThreads) {
   }
 }
 
+// Dense bfloat16 results and operands are read and written in place, others through blocks of floats: the same bits.
+TEST(Pointwise, BFloat16InPlaceAsThroughFloats) {
+  for_each_target([] {
+    for (const Case& c : kFloatCases)
+      for (int64_t n : {2, 15, 16, 31, 32, 33, 70, 1024, 1093})
+        for (int wide = 0; wide < c.arity + 1; ++wide) {  // operand `wide` is of float, the last time none is
+          Array<BFloat16> in[3] = {Array<BFloat16>({n}), Array<BFloat16>({n}, 1), Array<BFloat16>({n}, 3)};
+          Array<float> floats({n}, 1);
+          fill_normal(floats, 9, 3);
+          View views[3];
+          for (int k = 0; k < c.arity; ++k) {
+            fill_normal(in[k], static_cast<uint32_t>(k + n), 3);
+            const float special[] = {0, -0.0F, INFINITY, -INFINITY, NAN, 1e-40F, -1e-39F, 3e38F};
+            for (int64_t i = 0; i < n; i += 5) in[k][i] = BFloat16(special[(i / 5 + k) % 8]);
+            views[k] = k == wide ? floats.view() : in[k].view();
+          }
+          Array<BFloat16> dense({n}, 1), apart({n, 2});
+          View every_other{apart.begin(), DType::kBFloat16, {n}, {2}};
+          const std::span<const View> inputs(views, static_cast<size_t>(c.arity));
+          reset_route_counts();
+          pointwise(c.op, DType::kFloat32, every_other, inputs);
+          EXPECT_EQ(times_run("pointwise.bfloat16"), 0U) << c.name;
+          pointwise(c.op, DType::kFloat32, dense.view(), inputs);
+          EXPECT_EQ(times_run("pointwise.bfloat16"), 1U) << c.name;
+          for (int64_t i = 0; i < n; ++i) {
+            const BFloat16 got = dense[i], want = apart[2 * i];
+            if (!std::isnan(static_cast<float>(want)))
+              ASSERT_EQ(got.bits, want.bits) << c.name << " element " << i << " of " << n << ", wide " << wide;
+            else
+              ASSERT_TRUE(std::isnan(static_cast<float>(got))) << c.name << " element " << i << " of " << n;
+          }
+        }
+  });
+}
+
 }  // namespace
 }  // namespace deepseek::kernels

@@ -17,12 +17,6 @@ struct StreamAll {
   ~StreamAll() { set_stream_limit(0); }
 };
 
-uint64_t streamed(const std::string& key) {
-  for (const auto& [name, n] : route_counts())
-    if (name == key) return n;
-  return 0;
-}
-
 // `run` into `out`, once as usual and then streaming on one and two threads: the same memory before, within and behind.
 template <class T>
 void expect_streamed(Array<T>& out, const std::function<void()>& run, const std::string& route) {
@@ -37,7 +31,7 @@ void expect_streamed(Array<T>& out, const std::function<void()>& run, const std:
     reset_route_counts();
     fresh();
     run();
-    EXPECT_EQ(streamed(route), 1U);
+    EXPECT_EQ(times_run(route), 1U);
     EXPECT_EQ(std::memcmp(plain.data(), out.data.data(), plain.size() * sizeof(T)), 0) << threads << " threads";
   }
   set_num_threads(before);
@@ -169,7 +163,7 @@ TEST(Stream, NotInPlaceNorShortRowsNorStrides) {
   Array<float> source({4096, 8});
   const View inputs[] = {source.view()};
   pointwise(Pointwise::kNeg, DType::kFloat32, part, inputs);
-  EXPECT_EQ(streamed("pointwise.stream"), 0U);
+  EXPECT_EQ(times_run("pointwise.stream"), 0U);
 }
 
 TEST(Stream, OnlyWhatIsLarge) {

@@ -26,10 +26,8 @@ void Convert(To* HWY_RESTRICT dst, const From* HWY_RESTRICT src, int64_t n) {
   constexpr hn::ScalableTag<float> d;
   constexpr auto kLanes = static_cast<int64_t>(hn::MaxLanes(d));
   int64_t i = 0;
-  for (; i + 2 * kLanes <= n; i += 2 * kLanes) {
-    store_as(d, load_as(d, src + i), dst + i);
-    store_as(d, load_as(d, src + i + kLanes), dst + i + kLanes);
-  }
+  for (; i + 2 * kLanes <= n; i += 2 * kLanes)
+    store_pair_as(d, load_as(d, src + i), load_as(d, src + i + kLanes), dst + i);
   ConvertRest<static_cast<int>(hwy::FloorLog2(static_cast<size_t>(kLanes)))>(dst, src, i, n);
 }
 

@@ -118,10 +118,10 @@ void ForwardAs(const View& out, const View& mean_out, const View& rstd_out, cons
       C* y = RowTarget(out, r, n, out_buffer.data());
       C mean = 0, var;
       if constexpr (kCentered) {
-        mean = ReduceContiguous(SumOp(), x, n) / static_cast<C>(n);
-        var = ReduceContiguous(WithSum<CenteredSquareMap>(), x, n, mean) / static_cast<C>(n);
+        mean = ReduceContiguous<C>(SumOp(), x, n) / static_cast<C>(n);
+        var = ReduceContiguous<C>(WithSum<CenteredSquareMap>(), x, n, mean) / static_cast<C>(n);
       } else {
-        var = ReduceContiguous(WithSum<SquareMap>(), x, n) / static_cast<C>(n);
+        var = ReduceContiguous<C>(WithSum<SquareMap>(), x, n) / static_cast<C>(n);
       }
       const C rstd = C(1) / std::sqrt(var + static_cast<C>(eps));
       const auto m = hn::Set(d, mean), s = hn::Set(d, rstd);

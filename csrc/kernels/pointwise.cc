@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 
 #include "kernels/cast.h"
 #include "kernels/iter.h"
@@ -13,6 +14,7 @@
 #define HWY_TARGET_INCLUDE "kernels/pointwise.cc"
 #include "hwy/foreach_target.h"
 // After foreach_target.h:
+#include "kernels/float_io-inl.h"
 #include "kernels/pointwise_math-inl.h"
 
 #ifndef DEEPSEEK_POINTWISE_TABLE
@@ -20,10 +22,13 @@
 namespace deepseek::kernels {
 // Contiguous lanes in, contiguous lanes out; lane type f32, f64, i32, i64 in that order.
 using LaneFn = void (*)(void* out, const void* const* in, size_t n);
+// bfloat16 out and in, computed as float lanes; the inputs whose bits are set in `wide` are float lanes already.
+using BFloat16Fn = void (*)(BFloat16* out, const void* const* in, unsigned wide, size_t n);
 struct LaneFns {
   uint8_t arity = 0;
   RouteTarget target = RouteTarget::kAvx2;
   LaneFn fn[4] = {};
+  BFloat16Fn bfloat16 = nullptr;
 };
 using LaneTable = std::array<LaneFns, static_cast<size_t>(Pointwise::kCount)>;
 }  // namespace deepseek::kernels
@@ -34,6 +39,14 @@ namespace deepseek::HWY_NAMESPACE {
 
 constexpr unsigned F = 1, I = 2, FI = 3;
 
+// The expression of the vectors load(0), load(1) ...
+template <class Expr, class D, class Load>
+HWY_INLINE hn::Vec<D> Evaluate(D d, const Load& load) {
+  if constexpr (Expr::kArity == 1) return Expr::Float(d, load(0));
+  if constexpr (Expr::kArity == 2) return Expr::Float(d, load(0), load(1));
+  if constexpr (Expr::kArity == 3) return Expr::Float(d, load(0), load(1), load(2));
+}
+
 template <class Expr, class T>
 void RunFloat(void* out_raw, const void* const* in_raw, size_t n) {
   const hn::ScalableTag<T> d;
@@ -41,17 +54,53 @@ void RunFloat(void* out_raw, const void* const* in_raw, size_t n) {
   T* out = static_cast<T*>(out_raw);
   const T* in[3] = {};
   for (int k = 0; k < Expr::kArity; ++k) in[k] = static_cast<const T*>(in_raw[k]);
-  const auto eval = [&](auto load) HWY_ATTR {
-    if constexpr (Expr::kArity == 1) return Expr::Float(d, load(in[0]));
-    if constexpr (Expr::kArity == 2) return Expr::Float(d, load(in[0]), load(in[1]));
-    if constexpr (Expr::kArity == 3) return Expr::Float(d, load(in[0]), load(in[1]), load(in[2]));
-  };
   size_t i = 0;
   for (; i + lanes <= n; i += lanes)
-    hn::StoreU(eval([&](const T* p) HWY_ATTR { return hn::LoadU(d, p + i); }), d, out + i);
+    hn::StoreU(Evaluate<Expr>(d, [&](int k) HWY_ATTR { return hn::LoadU(d, in[k] + i); }), d, out + i);
   if (i == n) return;
   const auto mask = hn::FirstN(d, n - i);
-  hn::BlendedStore(eval([&](const T* p) HWY_ATTR { return hn::MaskedLoad(mask, d, p + i); }), mask, d, out + i);
+  const auto rest = Evaluate<Expr>(d, [&](int k) HWY_ATTR { return hn::MaskedLoad(mask, d, in[k] + i); });
+  hn::BlendedStore(rest, mask, d, out + i);
+}
+
+// Results that are the operand, its negative or 0 need no rounding.
+struct NegExpr;
+struct AbsExpr;
+struct ReluExpr;
+template <class Expr>
+inline constexpr bool kExact =
+    std::is_same_v<Expr, NegExpr> || std::is_same_v<Expr, AbsExpr> || std::is_same_v<Expr, ReluExpr>;
+
+template <class Expr>
+void RunBFloat16(BFloat16* out, const void* const* in, unsigned wide, size_t n) {
+  namespace io = kernels::HWY_NAMESPACE;
+  const hn::ScalableTag<float> d;
+  constexpr size_t kLanes = hn::MaxLanes(d), kPair = 2 * kLanes;
+  const auto vector = [&](size_t i) HWY_ATTR {
+    return Evaluate<Expr>(d, [&](int k) HWY_ATTR {
+      return wide >> k & 1 ? hn::LoadU(d, static_cast<const float*>(in[k]) + i)
+                           : io::load_as(d, static_cast<const BFloat16*>(in[k]) + i);
+    });
+  };
+  size_t i = 0;
+  for (; i + kPair <= n; i += kPair) {
+    const auto first = vector(i), second = vector(i + kLanes);
+    if (kExact<Expr> && wide == 0)
+      io::store_upper_pair(d, first, second, out + i);
+    else
+      io::store_pair_as(d, first, second, out + i);
+  }
+  if (i == n) return;
+  alignas(64) char padded[Expr::kArity][kPair * sizeof(float)] = {};
+  const void* rest[Expr::kArity];
+  for (int k = 0; k < Expr::kArity; ++k) {
+    const size_t item = wide >> k & 1 ? sizeof(float) : sizeof(BFloat16);
+    std::memcpy(padded[k], static_cast<const char*>(in[k]) + i * item, (n - i) * item);
+    rest[k] = padded[k];
+  }
+  BFloat16 result[kPair];
+  RunBFloat16<Expr>(result, rest, wide, kPair);
+  std::copy_n(result, n - i, out + i);
 }
 
 template <class Expr, class T>
@@ -126,6 +175,7 @@ kernels::LaneFns MakeLaneFns() {
   if constexpr (Expr::kKernels & F) {
     fns.fn[0] = RunFloat<Expr, float>;
     fns.fn[1] = RunFloat<Expr, double>;
+    fns.bfloat16 = RunBFloat16<Expr>;
   }
   if constexpr (Expr::kKernels & I) {
     fns.fn[2] = RunInt<Expr, int32_t>;
@@ -185,7 +235,7 @@ int lane_index(DType lane) {
 
 // What one operand needs to become contiguous lanes.
 struct Lane {
-  bool direct;    // already contiguous lanes of the compute type
+  bool direct;    // as the function reads or writes it: contiguous, and of the right type
   bool constant;  // stride 0 along the inner dim
   int64_t stride;
   int64_t item;
@@ -194,8 +244,18 @@ struct Lane {
   int64_t filled_lanes = 0;      // and in how many of its lanes
 };
 
-void run_blocks(LaneFn fn, int arity, const Loop<kMaxOperands>& loop, const std::array<Lane, kMaxOperands>& shared,
-                bool stream, int64_t begin, int64_t end) {
+// Of the two functions one is null: a function of bfloat16 results or one that makes lanes.
+struct BlockFn {
+  LaneFn lanes;
+  BFloat16Fn bfloat16;
+  unsigned wide;
+  void operator()(void* out, const void* const* in, int64_t n) const {
+    bfloat16 ? bfloat16(static_cast<BFloat16*>(out), in, wide, n) : lanes(out, in, n);
+  }
+};
+
+void run_blocks(const BlockFn& fn, int arity, const Loop<kMaxOperands>& loop,
+                const std::array<Lane, kMaxOperands>& shared, bool stream, int64_t begin, int64_t end) {
   alignas(64) char buffers[kMaxOperands][kBlock * 8];
   std::array<Lane, kMaxOperands> lanes = shared;
   const Lane& out = shared[0];
@@ -290,7 +350,7 @@ void pointwise_flat(Pointwise op, DType lane, int64_t n, void* out, std::span<co
 
 void pointwise(Pointwise op, DType compute, const View& out, std::span<const View> inputs) {
   const DType lane = lane_type(compute);
-  const LaneFn fn = lane_function(op, lane, inputs.size());
+  BlockFn fn{.lanes = lane_function(op, lane, inputs.size()), .bfloat16 = nullptr, .wide = 0};
   const int64_t n = out.numel();
   if (n == 0) return;
   count_route(Route::kPointwiseBlocks, target_of(op));
@@ -299,13 +359,19 @@ void pointwise(Pointwise op, DType compute, const View& out, std::span<const Vie
   loop.add(out);
   for (const View& v : inputs) loop.add(v);
   loop.collapse();
+  if (out.dtype == DType::kBFloat16 && lane == DType::kFloat32 && loop.inner_stride(0) == 1) {
+    count_route(Route::kPointwiseBFloat16, target_of(op));
+    fn.bfloat16 = lane_table()[static_cast<size_t>(op)].bfloat16;
+  }
   std::array<Lane, kMaxOperands> lanes{};
   int64_t bytes = 0;
   bool in_place = false;
   for (int k = 0; k < loop.operands; ++k) {
     const DType dtype = k == 0 ? out.dtype : inputs[k - 1].dtype;
     const int64_t stride = loop.inner_stride(k);
-    lanes[k] = {.direct = dtype == lane && stride == 1,
+    const bool bfloat16 = fn.bfloat16 && dtype == DType::kBFloat16 && stride == 1;
+    if (k > 0 && !bfloat16) fn.wide |= 1u << (k - 1);
+    lanes[k] = {.direct = bfloat16 || (dtype == lane && stride == 1),
                 .constant = k > 0 && stride == 0,
                 .stride = stride,
                 .item = size_of(dtype),

@@ -14,6 +14,7 @@
 #include "kernels/lines.h"
 #include "kernels/reduce_plan.h"
 #include "kernels/routes.h"
+#include "kernels/row_parts-inl.h"
 #include "kernels/rows.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -138,19 +139,29 @@ HWY_INLINE hn::TFromD<D> FoldVector(const Op& op, D d, V v) {
   }
 }
 
-// One vector's worth of a row: all of it, or its first lanes. Masked lanes load as 0 and are never stored.
+// One vector's worth of a row of C, or of bfloat16 where C is float: all of it, or its first lanes. Masked lanes load
+// as 0 and are never stored.
 template <class C>
 struct WholeVector {
-  HWY_INLINE Vector<C> load(const C* p) const { return hn::LoadU(Tag<C>(), p); }
-  HWY_INLINE void store(Vector<C> v, C* p) const { hn::StoreU(v, Tag<C>(), p); }
+  template <class S>
+  HWY_INLINE Vector<C> load(const S* p) const {
+    return kernels::HWY_NAMESPACE::load_as(Tag<C>(), p);
+  }
+  template <class S>
+  HWY_INLINE void store(Vector<C> v, S* p) const {
+    kernels::HWY_NAMESPACE::store_as(Tag<C>(), v, p);
+  }
 };
 
 template <class C>
 struct PartVector {
+  int64_t count;
   hn::Mask<Tag<C>> mask;
-  explicit PartVector(int64_t count) : mask(hn::FirstN(Tag<C>(), static_cast<size_t>(count))) {}
+  explicit PartVector(int64_t lanes) : count(lanes), mask(hn::FirstN(Tag<C>(), static_cast<size_t>(lanes))) {}
   HWY_INLINE Vector<C> load(const C* p) const { return hn::MaskedLoad(mask, Tag<C>(), p); }
   HWY_INLINE void store(Vector<C> v, C* p) const { hn::BlendedStore(v, mask, Tag<C>(), p); }
+  HWY_INLINE Vector<C> load(const BFloat16* p) const { return kernels::HWY_NAMESPACE::load_part(Tag<C>(), p, count); }
+  HWY_INLINE void store(Vector<C> v, BFloat16* p) const { kernels::HWY_NAMESPACE::store_part(Tag<C>(), v, p, count); }
 };
 
 // Reduces n <= kChunk<C> elements; load(part, i) gives the mapped vector of elements i, i + 1 ...
@@ -174,8 +185,8 @@ HWY_INLINE C ReduceLoaded(const Op& op, int64_t n, const Load& load) {
 }
 
 // Reduces n <= kChunk<C> contiguous elements.
-template <class Op, class C>
-HWY_INLINE C ReduceChunk(const Op& op, const C* HWY_RESTRICT p, int64_t n, C param) {
+template <class Op, class C, class S>
+HWY_INLINE C ReduceChunk(const Op& op, const S* HWY_RESTRICT p, int64_t n, C param) {
   const Tag<C> d;
   const auto q = hn::Set(d, param);
   return ReduceLoaded<C>(op, n, [&](auto part, int64_t i) HWY_ATTR { return op.Map(d, part.load(p + i), q); });
@@ -199,8 +210,8 @@ HWY_INLINE C ReduceChunks(int64_t n, const Chunk& chunk) {
   return partials[0];
 }
 
-template <class Op, class C>
-HWY_INLINE C ReduceContiguous(const Op& op, const C* p, int64_t n, C param = C(0)) {
+template <class C, class Op, class S>
+HWY_INLINE C ReduceContiguous(const Op& op, const S* p, int64_t n, C param = C(0)) {
   return ReduceChunks<Op, C>(
       n, [&](int64_t first, int64_t count) HWY_ATTR { return ReduceChunk(op, p + first, count, param); });
 }
@@ -219,12 +230,18 @@ inline constexpr int64_t kTileBytes = 2048;  // width of a tile of columns
 template <class C>
 inline constexpr int64_t kTile = kTileBytes / sizeof(C);
 
+// Whether the input is bfloat16 that the vectors of a float reduction load where it lies.
+template <class C>
+bool ReadsBFloat16(const ReducePlan& plan) {
+  return std::is_same_v<C, float> && plan.in.dtype == DType::kBFloat16;
+}
+
 inline constexpr int64_t kRowsPerLane = 4;  // rows a lane takes while its accumulator is in a register
 
 // Adds up to kLanes * kRowsPerLane rows of `width` columns, row r to accumulator r % kLanes; `fresh` accumulators are
 // overwritten.
-template <class Op, class C>
-HWY_INLINE void AddRows(const Op& op, const C* const* rows, int64_t nrows, int64_t width, const C* params, bool fresh,
+template <class Op, class C, class S>
+HWY_INLINE void AddRows(const Op& op, const S* const* rows, int64_t nrows, int64_t width, const C* params, bool fresh,
                         C* HWY_RESTRICT acc) {
   const Tag<C> d;
   for (int64_t lane = 0; lane < std::min(nrows, kLanes<C>); ++lane) {
@@ -255,46 +272,70 @@ HWY_INLINE void FoldRows(const Op& op, int64_t used, int64_t width, C* acc) {
       }
 }
 
-// Reduces elements [begin, begin + n) of `width` neighbouring columns; the result is row 0 of acc.
+// Calls f(r, offset) for the n elements of a line from `begin` on.
+template <class F>
+HWY_INLINE void ForElements(const ReducePlan& plan, int64_t begin, int64_t n, const F& f) {
+  int64_t run = 0, offset = 0;
+  for (int64_t r = 0; r < n; ++r, --run) {
+    offset = run > 0 ? offset + plan.red_in.back() : plan.reduced_offset(begin + r, &run);
+    f(r, offset);
+  }
+}
+
+// The panels of ReduceColumns where neighbouring columns of S are neighbours in memory.
+template <class S, class Op, class C>
+void AddPanels(const ReducePlan& plan, const Op& op, int64_t at, int64_t begin, int64_t n, int64_t width,
+               const C* params, C* acc) {
+  constexpr int64_t kPanel = kLanes<C> * kRowsPerLane;
+  const S* rows[kPanel];
+  for (int64_t i = 0; i < n; i += kPanel) {
+    const int64_t nrows = std::min(kPanel, n - i);
+    ForElements(plan, begin + i, nrows, [&](int64_t r, int64_t offset) { rows[r] = plan.in.as<S>() + at + offset; });
+    AddRows(op, rows, nrows, width, params, i == 0, acc);
+  }
+}
+
+// Reduces elements [begin, begin + n) of `width` neighbouring columns; the result is row 0 of acc. `converted` holds
+// kLanes rows.
 template <class Op, class C>
 void ReduceColumns(const ReducePlan& plan, const Op& op, int64_t at, int64_t begin, int64_t n, int64_t width,
                    const C* params, C* acc, C* converted) {
-  const bool direct = plan.in.dtype == dtype_of<C> && plan.kept_in.back() == 1 && !std::is_same_v<C, uint8_t>;
-  const int64_t panel = direct ? kLanes<C> * kRowsPerLane : kLanes<C>;  // `converted` holds kLanes rows
-  const C* rows[kLanes<C> * kRowsPerLane];
-  for (int64_t i = 0; i < n; i += panel) {
-    const int64_t nrows = std::min(panel, n - i);
-    int64_t run = 0, offset = 0;
-    for (int64_t r = 0; r < nrows; ++r) {
-      offset = run > 0 ? offset + plan.red_in.back() : plan.reduced_offset(begin + i + r, &run);
-      --run;
-      if (direct) {
-        rows[r] = plan.in.as<C>() + at + offset;
-      } else {
-        C* to = converted + r * kTile<C>;
-        kernels::load_row(plan.in.dtype, plan.in.at(at + offset), plan.kept_in.back(), width, to);
-        rows[r] = to;
-      }
+  const int64_t stride = plan.kept_in.back();
+  if (stride == 1 && plan.in.dtype == dtype_of<C> && !std::is_same_v<C, uint8_t>) {
+    AddPanels<C>(plan, op, at, begin, n, width, params, acc);
+  } else if (stride == 1 && ReadsBFloat16<C>(plan)) {
+    if constexpr (std::is_same_v<C, float>) AddPanels<BFloat16>(plan, op, at, begin, n, width, params, acc);
+  } else {
+    const C* rows[kLanes<C>];
+    for (int64_t r = 0; r < kLanes<C>; ++r) rows[r] = converted + r * kTile<C>;
+    for (int64_t i = 0; i < n; i += kLanes<C>) {
+      const int64_t nrows = std::min(kLanes<C>, n - i);
+      ForElements(plan, begin + i, nrows, [&](int64_t r, int64_t offset) {
+        kernels::load_row(plan.in.dtype, plan.in.at(at + offset), stride, width, converted + r * kTile<C>);
+      });
+      AddRows(op, rows, nrows, width, params, i == 0, acc);
     }
-    AddRows(op, rows, nrows, width, params, i == 0, acc);
   }
   FoldRows(op, std::min(n, kLanes<C>), width, acc);
 }
 
 // ---- rows: one output at a time ----
 
-// Elements [begin, begin + n) of one output, contiguous: in place where they lie so, else converted into `buffer`.
-template <class C>
-const C* ReadChunk(const ReducePlan& plan, int64_t at, int64_t begin, int64_t n, C* buffer) {
+// Elements [begin, begin + n) of one output: read in place where they lie contiguous, else converted into `buffer`.
+template <class Op, class C>
+C ReduceLine(const ReducePlan& plan, const Op& op, int64_t at, int64_t begin, int64_t n, C param, C* buffer) {
   int64_t run, offset = plan.reduced_offset(begin, &run);
   const int64_t stride = plan.inner_reduced_stride();
-  const bool direct = plan.in.dtype == dtype_of<C> && !std::is_same_v<C, uint8_t>;
-  if (direct && run >= n && (stride == 1 || n == 1)) return plan.in.as<C>() + at + offset;
+  if (run >= n && (stride == 1 || n == 1) && !std::is_same_v<C, uint8_t>) {
+    if (plan.in.dtype == dtype_of<C>) return ReduceChunk(op, plan.in.as<C>() + at + offset, n, param);
+    if constexpr (std::is_same_v<C, float>)
+      if (ReadsBFloat16<C>(plan)) return ReduceChunk(op, plan.in.as<BFloat16>() + at + offset, n, param);
+  }
   for (int64_t i = 0;;) {
     const int64_t count = std::min(run, n - i);
     kernels::load_row(plan.in.dtype, plan.in.at(at + offset), stride, count, buffer + i);
     i += count;
-    if (i == n) return buffer;
+    if (i == n) return ReduceChunk(op, buffer, n, param);
     offset = plan.reduced_offset(begin + i, &run);
   }
 }
@@ -310,8 +351,8 @@ void RunRows(const ReducePlan& plan, const Op& op, const C* params, int64_t chun
                  for (int64_t item = begin; item < end; ++item) {
                    const int64_t o = chunks == 1 ? item : item / chunks, first = (item - o * chunks) * kChunk<C>;
                    const int64_t n = std::min(kChunk<C>, plan.length - first);
-                   const C* p = ReadChunk(plan, plan.kept_offset(o, plan.kept_in), first, n, buffer);
-                   partials[item] = ReduceChunk(op, p, n, params ? params[o] : C(0));
+                   partials[item] = ReduceLine(plan, op, plan.kept_offset(o, plan.kept_in), first, n,
+                                               params ? params[o] : C(0), buffer);
                  }
                });
 }

@@ -37,10 +37,7 @@ HWY_INLINE hn::Vec<D> rounded(D d, hn::Vec<D> v) {
     return v;
   } else if constexpr (std::is_same_v<S, BFloat16>) {
     const hn::Rebind<uint32_t, D> d32;
-    const auto bits = hn::BitCast(d32, v), odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(d32, 1));
-    const auto up = hn::Add(bits, hn::Add(odd, hn::Set(d32, 0x7fff))), nan = hn::Or(bits, hn::Set(d32, 0x400000));
-    const auto chosen = hn::IfThenElse(hn::RebindMask(d32, hn::IsNaN(v)), nan, up);
-    return hn::BitCast(d, hn::And(chosen, hn::Set(d32, 0xffff0000u)));
+    return hn::BitCast(d, hn::And(rounded_bfloat16(d, v), hn::Set(d32, 0xffff0000u)));
   } else {
     S stored[HWY_MAX_BYTES / sizeof(hn::TFromD<D>)];
     store_as(d, v, stored);

@@ -14,8 +14,8 @@ HWY_BEFORE_NAMESPACE();
 namespace deepseek::HWY_NAMESPACE {
 
 // y = exp(x - shift), summed by the reduction tree while each chunk is still in the first-level cache.
-template <class C>
-C StoreShiftedExp(const C* x, C shift, C* y, int64_t n) {
+template <class C, class S>
+C StoreShiftedExp(const S* x, C shift, C* y, int64_t n) {
   const Tag<C> d;
   const auto s = hn::Set(d, shift);
   return ReduceChunks<SumOp, C>(n, [&](int64_t first, int64_t count) HWY_ATTR {
@@ -37,26 +37,28 @@ void SoftmaxVector(const C* x, C* y, int64_t n) {
   part.store(hn::Mul(e, hn::Set(d, C(1) / sum)), y);
 }
 
-template <class C>
-void SoftmaxLine(const C* x, C* y, int64_t n) {
-  if (n <= kVector<C>) return SoftmaxVector(x, y, n);
+// Lines are of S, which is C, or bfloat16 where C is float. `exps` has room for a line of C; it may be y.
+template <class C, class S>
+void SoftmaxLine(const S* x, S* y, int64_t n, C* exps) {
+  if constexpr (std::is_same_v<S, C>)
+    if (n <= kVector<C>) return SoftmaxVector(x, y, n);
   const Tag<C> d;
-  const C sum = StoreShiftedExp(x, ReduceContiguous(MaxOp(), x, n), y, n);
+  const C sum = StoreShiftedExp(x, ReduceContiguous<C>(MaxOp(), x, n), exps, n);
   const auto scale = hn::Set(d, C(1) / sum);
-  ForVectors<C>(n, [&](auto part, int64_t i) HWY_ATTR { part.store(hn::Mul(part.load(y + i), scale), y + i); });
+  ForVectors<C>(n, [&](auto part, int64_t i) HWY_ATTR { part.store(hn::Mul(part.load(exps + i), scale), y + i); });
 }
 
-template <class C>
-void LogSoftmaxLine(const C* x, C* y, int64_t n) {
+template <class C, class S>
+void LogSoftmaxLine(const S* x, S* y, int64_t n) {
   const Tag<C> d;
-  const C shift = ReduceContiguous(MaxOp(), x, n);
-  const C log_sum = std::log(ReduceContiguous(WithSum<ShiftedExpMap>(), x, n, shift));
+  const C shift = ReduceContiguous<C>(MaxOp(), x, n);
+  const C log_sum = std::log(ReduceContiguous<C>(WithSum<ShiftedExpMap>(), x, n, shift));
   const auto s = hn::Set(d, shift), l = hn::Set(d, log_sum);
   ForVectors<C>(n, [&](auto part, int64_t i) HWY_ATTR { part.store(hn::Sub(hn::Sub(part.load(x + i), s), l), y + i); });
 }
 
-template <class C>
-void SoftmaxGradLine(const C* g, const C* y, C* dx, int64_t n) {
+template <class C, class S>
+void SoftmaxGradLine(const S* g, const S* y, S* dx, int64_t n) {
   const Tag<C> d;
   const C dot =
       SumLoaded<C>(n, [&](auto part, int64_t i) HWY_ATTR { return hn::Mul(part.load(g + i), part.load(y + i)); });
@@ -65,10 +67,10 @@ void SoftmaxGradLine(const C* g, const C* y, C* dx, int64_t n) {
                        HWY_ATTR { part.store(hn::Mul(part.load(y + i), hn::Sub(part.load(g + i), s)), dx + i); });
 }
 
-template <class C>
-void LogSoftmaxGradLine(const C* g, const C* y, C* dx, int64_t n) {
+template <class C, class S>
+void LogSoftmaxGradLine(const S* g, const S* y, S* dx, int64_t n) {
   const Tag<C> d;
-  const auto s = hn::Set(d, ReduceContiguous(SumOp(), g, n));
+  const auto s = hn::Set(d, ReduceContiguous<C>(SumOp(), g, n));
   ForVectors<C>(n, [&](auto part, int64_t i)
                        HWY_ATTR { part.store(hn::NegMulAdd(VExp(d, part.load(y + i)), s, part.load(g + i)), dx + i); });
 }
@@ -81,10 +83,10 @@ struct ColumnValues {
   alignas(64) C v[kTile<C>];
 };
 
-// sums[c] = sum over rows of term(part, row * stride + c, c), by the tree that sums a line: a column has the bits of
+// sums[c] = sum over rows of term(part, row, c), by the tree that sums a line: a column has the bits of
 // the same line, so the number of columns may decide how it is read.
 template <class C, class Term>
-void SumColumns(int64_t n, int64_t stride, int64_t width, C* sums, const Term& term) {
+void SumColumns(int64_t n, int64_t width, C* sums, const Term& term) {
   const Tag<C> d;
   const int64_t chunks = (n + kChunk<C> - 1) / kChunk<C>;
   kernels::Scratch<C> lanes(std::min(n, kLanes<C>) * kTile<C>), partials(chunks > 1 ? chunks * width : 0);
@@ -93,7 +95,7 @@ void SumColumns(int64_t n, int64_t stride, int64_t width, C* sums, const Term& t
     for (int64_t r = 0; r < rows; ++r) {
       C* const lane = lanes.data() + r % kLanes<C> * kTile<C>;
       ForVectors<C>(width, [&](auto part, int64_t c) HWY_ATTR {
-        const auto x = term(part, (first + r) * stride + c, c);
+        const auto x = term(part, first + r, c);
         hn::Store(r < kLanes<C> ? x : hn::Add(hn::Load(d, lane + c), x), d, lane + c);  // lanes are padded
       });
     }
@@ -105,18 +107,24 @@ void SumColumns(int64_t n, int64_t stride, int64_t width, C* sums, const Term& t
   std::copy_n(partials.data(), width, sums);
 }
 
-template <class C>
-void SoftmaxColumns(const C* x, C* y, int64_t n, int64_t stride, int64_t width, bool log) {
+template <class C, class S>
+void SoftmaxColumns(const S* x, S* y, int64_t n, int64_t stride, int64_t width, bool log) {
+  constexpr bool kConverts = !std::is_same_v<S, C>;
   const Tag<C> d;
   ColumnValues<C> top, sum;
-  std::copy_n(x, width, top.v);
-  for (int64_t r = 1; r < n; ++r)
+  for (int64_t r = 0; r < n; ++r)
     ForVectors<C>(width, [&](auto part, int64_t c) HWY_ATTR {
-      part.store(MaxOp().Combine(d, part.load(top.v + c), part.load(x + r * stride + c)), top.v + c);
+      const auto v = part.load(x + r * stride + c);
+      part.store(r == 0 ? v : MaxOp().Combine(d, part.load(top.v + c), v), top.v + c);
     });
-  SumColumns<C>(n, stride, width, sum.v, [&](auto part, int64_t i, int64_t c) HWY_ATTR {
-    const auto e = VExp(d, hn::Sub(part.load(x + i), part.load(top.v + c)));
-    if (!log) part.store(e, y + i);
+  // Exponentials are kept as C: in y, where it is of C.
+  kernels::Scratch<C> scratch(kConverts && !log ? n * width : 0);
+  C* exps = scratch.data();
+  int64_t exps_stride = width;
+  if constexpr (!kConverts) exps = y, exps_stride = stride;
+  SumColumns<C>(n, width, sum.v, [&](auto part, int64_t r, int64_t c) HWY_ATTR {
+    const auto e = VExp(d, hn::Sub(part.load(x + r * stride + c), part.load(top.v + c)));
+    if (!log) part.store(e, exps + r * exps_stride + c);
     return e;
   });
   // What each column is multiplied with, or what is taken off it: the logarithm of lines, whose bits are not VLog's.
@@ -129,16 +137,18 @@ void SoftmaxColumns(const C* x, C* y, int64_t n, int64_t stride, int64_t width, 
     ForVectors<C>(width, [&](auto part, int64_t c) HWY_ATTR {
       const int64_t i = r * stride + c;
       const auto s = part.load(sum.v + c);
-      part.store(log ? hn::Sub(hn::Sub(part.load(x + i), part.load(top.v + c)), s) : hn::Mul(part.load(y + i), s),
+      part.store(log ? hn::Sub(hn::Sub(part.load(x + i), part.load(top.v + c)), s)
+                     : hn::Mul(part.load(exps + r * exps_stride + c), s),
                  y + i);
     });
 }
 
-template <class C>
-void SoftmaxGradColumns(const C* g, const C* y, C* dx, int64_t n, int64_t stride, int64_t width, bool log) {
+template <class C, class S>
+void SoftmaxGradColumns(const S* g, const S* y, S* dx, int64_t n, int64_t stride, int64_t width, bool log) {
   const Tag<C> d;
   ColumnValues<C> sum;
-  SumColumns<C>(n, stride, width, sum.v, [&](auto part, int64_t i, int64_t) HWY_ATTR {
+  SumColumns<C>(n, width, sum.v, [&](auto part, int64_t r, int64_t c) HWY_ATTR {
+    const int64_t i = r * stride + c;
     return log ? part.load(g + i) : hn::Mul(part.load(g + i), part.load(y + i));
   });
   for (int64_t r = 0; r < n; ++r)
@@ -149,53 +159,81 @@ void SoftmaxGradColumns(const C* g, const C* y, C* dx, int64_t n, int64_t stride
     });
 }
 
+// Dense views of S, along lines or across them; false where the views are not so.
+template <class C, class S>
+bool ForwardDense(const View& out, const View& in, int dim, int64_t n, bool log) {
+  constexpr bool kConverts = !std::is_same_v<S, C>;
+  if (const int64_t lines = kernels::dense_lines<S>(dim, in, out)) {
+    DS_COUNT_ROUTE(SoftmaxLines);
+    parallel_for(lines, grain_for(2 * n * sizeof(C)), [&](int64_t begin, int64_t end) {
+      kernels::Scratch<C> exps(kConverts && !log ? n : 0);
+      for (int64_t i = begin * n; i < end * n; i += n) {
+        const S* x = in.as<S>() + i;
+        S* y = out.as<S>() + i;
+        if (log)
+          LogSoftmaxLine<C>(x, y, n);
+        else if constexpr (kConverts)
+          SoftmaxLine<C>(x, y, n, exps.data());
+        else
+          SoftmaxLine<C>(x, y, n, y);
+      }
+    });
+    return true;
+  }
+  const auto columns = kernels::dense_columns<S>(dim, in, out);
+  if (columns.outer == 0 || columns.inner < 16) return false;
+  DS_COUNT_ROUTE(SoftmaxColumns);
+  kernels::for_column_tiles<kTile<C>>(columns, 2 * sizeof(C), [&](int64_t at, int64_t width) {
+    SoftmaxColumns<C>(in.as<S>() + at, out.as<S>() + at, n, columns.inner, width, log);
+  });
+  return true;
+}
+
 // Lines are never empty below this point.
 template <class C>
 void ForwardAs(const View& out, const View& in, int dim, bool log) {
   const int64_t n = in.ndim() == 0 ? 1 : in.sizes[dim];
-  if (n == 0) return;
-  const auto line = [&](const C* x, C* y) { log ? LogSoftmaxLine(x, y, n) : SoftmaxLine(x, y, n); };
-  if (const int64_t lines = kernels::dense_lines<C>(dim, in, out)) {
-    DS_COUNT_ROUTE(SoftmaxLines);
-    parallel_for(lines, grain_for(2 * n * sizeof(C)), [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) line(in.as<C>() + i * n, out.as<C>() + i * n);
+  if (n == 0 || ForwardDense<C, C>(out, in, dim, n, log)) return;
+  if constexpr (std::is_same_v<C, float>)
+    if (ForwardDense<C, BFloat16>(out, in, dim, n, log)) return;
+  kernels::for_each_line<C, 1, 1, 0>({in}, {out}, {}, dim, [&](const auto& x, const auto& y, const auto&) {
+    log ? LogSoftmaxLine<C>(x[0], y[0], n) : SoftmaxLine<C>(x[0], y[0], n, y[0]);
+  });
+}
+
+template <class C, class S>
+void GradLine(const S* g, const S* y, S* dx, int64_t n, bool log) {
+  log ? LogSoftmaxGradLine<C>(g, y, dx, n) : SoftmaxGradLine<C>(g, y, dx, n);
+}
+
+template <class C, class S>
+bool BackwardDense(const View& grad_in, const View& grad, const View& y, int dim, int64_t n, bool log) {
+  if (const int64_t lines = kernels::dense_lines<S>(dim, grad, y, grad_in)) {
+    DS_COUNT_ROUTE(SoftmaxBackwardLines);
+    parallel_for(lines, grain_for(3 * n * sizeof(C)), [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin * n; i < end * n; i += n)
+        GradLine<C>(grad.as<S>() + i, y.as<S>() + i, grad_in.as<S>() + i, n, log);
     });
-    return;
+    return true;
   }
-  if (const auto columns = kernels::dense_columns<C>(dim, in, out); columns.outer > 0 && columns.inner >= 16) {
-    DS_COUNT_ROUTE(SoftmaxColumns);
-    kernels::for_column_tiles<kTile<C>>(columns, 2 * sizeof(C), [&](int64_t at, int64_t width) {
-      SoftmaxColumns(in.as<C>() + at, out.as<C>() + at, n, columns.inner, width, log);
-    });
-    return;
-  }
-  kernels::for_each_line<C, 1, 1, 0>({in}, {out}, {}, dim,
-                                     [&](const auto& x, const auto& y, const auto&) { line(x[0], y[0]); });
+  const auto columns = kernels::dense_columns<S>(dim, grad, y, grad_in);
+  if (columns.outer == 0 || columns.inner < 16) return false;
+  DS_COUNT_ROUTE(SoftmaxBackwardColumns);
+  kernels::for_column_tiles<kTile<C>>(columns, 3 * sizeof(C), [&](int64_t at, int64_t width) {
+    SoftmaxGradColumns<C>(grad.as<S>() + at, y.as<S>() + at, grad_in.as<S>() + at, n, columns.inner, width, log);
+  });
+  return true;
 }
 
 template <class C>
 void BackwardAs(const View& grad_in, const View& grad, const View& y, int dim, bool log) {
   const int64_t n = y.ndim() == 0 ? 1 : y.sizes[dim];
-  if (n == 0) return;
-  const auto line = [&](const C* g, const C* yy, C* dx) {
-    log ? LogSoftmaxGradLine(g, yy, dx, n) : SoftmaxGradLine(g, yy, dx, n);
-  };
-  if (const int64_t lines = kernels::dense_lines<C>(dim, grad, y, grad_in)) {
-    DS_COUNT_ROUTE(SoftmaxBackwardLines);
-    parallel_for(lines, grain_for(3 * n * sizeof(C)), [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) line(grad.as<C>() + i * n, y.as<C>() + i * n, grad_in.as<C>() + i * n);
-    });
-    return;
-  }
-  if (const auto columns = kernels::dense_columns<C>(dim, grad, y, grad_in); columns.outer > 0 && columns.inner >= 16) {
-    DS_COUNT_ROUTE(SoftmaxBackwardColumns);
-    kernels::for_column_tiles<kTile<C>>(columns, 3 * sizeof(C), [&](int64_t at, int64_t width) {
-      SoftmaxGradColumns(grad.as<C>() + at, y.as<C>() + at, grad_in.as<C>() + at, n, columns.inner, width, log);
-    });
-    return;
-  }
-  kernels::for_each_line<C, 2, 1, 0>({grad, y}, {grad_in}, {}, dim,
-                                     [&](const auto& in, const auto& out, const auto&) { line(in[0], in[1], out[0]); });
+  if (n == 0 || BackwardDense<C, C>(grad_in, grad, y, dim, n, log)) return;
+  if constexpr (std::is_same_v<C, float>)
+    if (BackwardDense<C, BFloat16>(grad_in, grad, y, dim, n, log)) return;
+  kernels::for_each_line<C, 2, 1, 0>({grad, y}, {grad_in}, {}, dim, [&](const auto& in, const auto& out, const auto&) {
+    GradLine<C>(in[0], in[1], out[0], n, log);
+  });
 }
 
 void Softmax(const View& out, const View& in, int dim, bool log) {
