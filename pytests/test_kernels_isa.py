@@ -102,7 +102,7 @@ def alternatives(route: str, dtype: str, level: str) -> list[str]:
         "lines": ["softmax.forward_lines"],
         "columns": ["softmax.forward_columns"],
         "spread": ["pointwise.spread" if dtype in FLOATS else "pointwise.blocks"],
-        "pointwise": ["pointwise.direct" if dtype in FLOATS else "pointwise.bfloat16"],
+        "pointwise": ["pointwise.direct" if dtype in FLOATS else "pointwise.small_floats"],
     }
     return families.get(route, [route])
 

@@ -323,9 +323,45 @@ void check_integers(const IntegerCase& c) {
 
 TEST(Pointwise, IntegersAgainstWideArithmetic) {
   for (const IntegerCase& c : kIntegerCases) {
+    check_integers<int8_t>(c);
+    check_integers<uint8_t>(c);
+    check_integers<int16_t>(c);
     check_integers<int32_t>(c);
     check_integers<int64_t>(c);
   }
+}
+
+// Bytes of 0 and 1, also where an op's lanes may hold more: true + true.
+TEST(Pointwise, BoolsStayBools) {
+  const struct {
+    Pointwise op;
+    bool (*expected)(bool, bool);
+  } cases[] = {
+      {Pointwise::kAdd, [](bool a, bool b) { return a || b; }},
+      {Pointwise::kMul, [](bool a, bool b) { return a && b; }},
+      {Pointwise::kMaximum, [](bool a, bool b) { return a || b; }},
+      {Pointwise::kBitwiseAnd, [](bool a, bool b) { return a && b; }},
+      {Pointwise::kBitwiseOr, [](bool a, bool b) { return a || b; }},
+      {Pointwise::kBitwiseXor, [](bool a, bool b) { return a != b; }},
+      {Pointwise::kLogicalXor, [](bool a, bool b) { return a != b; }},
+      {Pointwise::kEq, [](bool a, bool b) { return a == b; }},
+      {Pointwise::kLt, [](bool a, bool b) { return a < b; }},
+  };
+  for_each_target([&] {
+    for (const auto& c : cases)
+      for (int64_t n : {1, 15, 64, 1093}) {
+        BoolArray a({n}, 1), b({n}), out({n}, 3), apart({n, 2});
+        fill_integers(a, 1, 0, 1);
+        fill_integers(b, 2, 0, 1);
+        const View inputs[] = {a.view(), b.view()};
+        pointwise(c.op, DType::kBool, out.view(), inputs);
+        pointwise(c.op, DType::kBool, View{apart.begin(), DType::kBool, {n}, {2}}, inputs);
+        for (int64_t i = 0; i < n; ++i) {
+          ASSERT_EQ(out[i], c.expected(a[i] != 0, b[i] != 0)) << static_cast<int>(c.op) << " at " << i;
+          ASSERT_EQ(apart[2 * i], out[i]) << static_cast<int>(c.op) << " at " << i;
+        }
+      }
+  });
 }
 
 // The same list of ops as the kernels: a new op without a reference fails here.
@@ -474,37 +510,41 @@ TEST(Pointwise, LargeInputsGiveTheSameBitsOnOneAndTwoThreads) {
   }
 }
 
-// Dense bfloat16 results and operands are read and written in place, others through blocks of floats: the same bits.
-TEST(Pointwise, BFloat16InPlaceAsThroughFloats) {
+// Dense 16-bit floats are read and written in place, others through blocks of floats: the same bits.
+template <class T>
+void check_small_floats(const Case& c, int64_t n, int wide) {  // operand `wide` is of float
+  Array<T> in[3] = {Array<T>({n}), Array<T>({n}, 1), Array<T>({n}, 3)}, dense({n}, 1), apart({n, 2});
+  Array<float> floats({n}, 1);
+  fill_normal(floats, 9, 3);
+  View views[3];
+  for (int k = 0; k < c.arity; ++k) {
+    fill_normal(in[k], static_cast<uint32_t>(k + n), 3);
+    const float special[] = {0, -0.0F, INFINITY, -INFINITY, NAN, 1e-40F, -1e-39F, 3e38F, 6e-8F, -6e4F};
+    for (int64_t i = 0; i < n; i += 5) in[k][i] = T(special[(i / 5 + k) % 10]);
+    views[k] = k == wide ? floats.view() : in[k].view();
+  }
+  const std::span<const View> inputs(views, static_cast<size_t>(c.arity));
+  reset_route_counts();
+  pointwise(c.op, DType::kFloat32, View{apart.begin(), dtype_of<T>, {n}, {2}}, inputs);
+  EXPECT_EQ(times_run("pointwise.small_floats"), 0U) << c.name;
+  pointwise(c.op, DType::kFloat32, dense.view(), inputs);
+  EXPECT_EQ(times_run("pointwise.small_floats"), 1U) << c.name;
+  for (int64_t i = 0; i < n; ++i) {
+    const T got = dense[i], want = apart[2 * i];
+    if (!std::isnan(static_cast<float>(want)))
+      ASSERT_EQ(got.bits, want.bits) << c.name << " element " << i << " of " << n << ", wide " << wide;
+    else
+      ASSERT_TRUE(std::isnan(static_cast<float>(got))) << c.name << " element " << i << " of " << n;
+  }
+}
+
+TEST(Pointwise, SmallFloatsInPlaceAsThroughFloats) {
   for_each_target([] {
     for (const Case& c : kFloatCases)
       for (int64_t n : {2, 15, 16, 31, 32, 33, 70, 1024, 1093})
-        for (int wide = 0; wide < c.arity + 1; ++wide) {  // operand `wide` is of float, the last time none is
-          Array<BFloat16> in[3] = {Array<BFloat16>({n}), Array<BFloat16>({n}, 1), Array<BFloat16>({n}, 3)};
-          Array<float> floats({n}, 1);
-          fill_normal(floats, 9, 3);
-          View views[3];
-          for (int k = 0; k < c.arity; ++k) {
-            fill_normal(in[k], static_cast<uint32_t>(k + n), 3);
-            const float special[] = {0, -0.0F, INFINITY, -INFINITY, NAN, 1e-40F, -1e-39F, 3e38F};
-            for (int64_t i = 0; i < n; i += 5) in[k][i] = BFloat16(special[(i / 5 + k) % 8]);
-            views[k] = k == wide ? floats.view() : in[k].view();
-          }
-          Array<BFloat16> dense({n}, 1), apart({n, 2});
-          View every_other{apart.begin(), DType::kBFloat16, {n}, {2}};
-          const std::span<const View> inputs(views, static_cast<size_t>(c.arity));
-          reset_route_counts();
-          pointwise(c.op, DType::kFloat32, every_other, inputs);
-          EXPECT_EQ(times_run("pointwise.bfloat16"), 0U) << c.name;
-          pointwise(c.op, DType::kFloat32, dense.view(), inputs);
-          EXPECT_EQ(times_run("pointwise.bfloat16"), 1U) << c.name;
-          for (int64_t i = 0; i < n; ++i) {
-            const BFloat16 got = dense[i], want = apart[2 * i];
-            if (!std::isnan(static_cast<float>(want)))
-              ASSERT_EQ(got.bits, want.bits) << c.name << " element " << i << " of " << n << ", wide " << wide;
-            else
-              ASSERT_TRUE(std::isnan(static_cast<float>(got))) << c.name << " element " << i << " of " << n;
-          }
+        for (int wide = 0; wide < c.arity + 1; ++wide) {  // the last time none
+          check_small_floats<BFloat16>(c, n, wide);
+          check_small_floats<Half>(c, n, wide);
         }
   });
 }

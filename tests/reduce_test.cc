@@ -407,22 +407,28 @@ TEST(ArgReduce, FirstWinsAndNanBeatsAll) {
   });
 }
 
-// bfloat16 lines are read where they lie, or converted first: the bits of reducing them as float.
-TEST(Reduce, BFloat16AsFloat) {
+// 16-bit floats are read where they lie: the bits of reducing them as float.
+template <class T>
+void check_small_floats() {
+  for (const Dims& sizes : {Dims{7}, {33}, {5000}, {3, 9001}, {9001, 3}, {37, 70}, {70, 601}, {300, 33}})
+    for (int dim = 0; dim < sizes.size(); ++dim)
+      for (ReduceOp op : {ReduceOp::kSum, ReduceOp::kProd, ReduceOp::kMin, ReduceOp::kMax}) {
+        Array<T> x(sizes, 1);
+        op == ReduceOp::kProd ? fill_normal(x, 3, 0.001, 1) : fill_normal(x, 3);
+        Array<float> wide(sizes);
+        for (int64_t i = 0; i < x.numel(); ++i) wide[i] = static_cast<float>(x[i]);
+        const Dims kept = keepdim_sizes(x.view(), {dim});
+        Array<T> got(kept), want(kept);
+        expect_same_bits<T>(got, [&] { reduce(op, got.view(), x.view()); });
+        reduce(op, want.view(), wide.view());
+        for (int64_t i = 0; i < got.numel(); ++i) ASSERT_EQ(got[i].bits, want[i].bits) << sizes << " dim " << dim;
+      }
+}
+
+TEST(Reduce, SmallFloatsAsFloat) {
   for_each_target([] {
-    for (const Dims& sizes : {Dims{7}, {33}, {5000}, {3, 9001}, {9001, 3}, {37, 70}, {70, 601}, {300, 33}})
-      for (int dim = 0; dim < sizes.size(); ++dim)
-        for (ReduceOp op : {ReduceOp::kSum, ReduceOp::kProd, ReduceOp::kMin, ReduceOp::kMax}) {
-          Array<BFloat16> x(sizes, 1);
-          op == ReduceOp::kProd ? fill_normal(x, 3, 0.001, 1) : fill_normal(x, 3);
-          Array<float> wide(sizes);
-          for (int64_t i = 0; i < x.numel(); ++i) wide[i] = static_cast<float>(x[i]);
-          const Dims kept = keepdim_sizes(x.view(), {dim});
-          Array<BFloat16> got(kept), want(kept);
-          expect_same_bits<BFloat16>(got, [&] { reduce(op, got.view(), x.view()); });
-          reduce(op, want.view(), wide.view());
-          for (int64_t i = 0; i < got.numel(); ++i) ASSERT_EQ(got[i].bits, want[i].bits) << sizes << " dim " << dim;
-        }
+    check_small_floats<BFloat16>();
+    check_small_floats<Half>();
   });
 }
 

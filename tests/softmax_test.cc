@@ -117,35 +117,44 @@ TEST(Softmax, InPlaceAndRowsIndependentOfBatch) {
   });
 }
 
-// Dense bfloat16 is read and written where it lies; other layouts go through lines of floats. The same bits.
-TEST(Softmax, BFloat16InPlaceAsThroughFloats) {
+// The same values two apart.
+template <class T>
+View apart(Array<T>& from, Array<T>& to) {
+  for (int64_t i = 0; i < from.numel(); ++i) to[2 * i] = from[i];
+  View view = from.view();
+  view.data = to.begin();
+  for (int64_t& stride : view.strides) stride *= 2;
+  return view;
+}
+
+// Dense 16-bit floats are read and written where they lie; other layouts go through lines of floats. The same bits.
+template <class T>
+void check_small_floats(const Dims& sizes, int dim, Fn fn) {
+  const auto forward = fn == Fn::kSoftmax ? softmax : log_softmax;
+  const auto backward = fn == Fn::kSoftmax ? softmax_backward : log_softmax_backward;
+  Array<T> x(sizes, 1), y(sizes), g(sizes), dx(sizes);
+  fill_normal(x, 9, 4);
+  fill_normal(g, 4);
+  const Dims room = {sizes[0], sizes[1], 2};
+  Array<T> x2(room), y2(room), g2(room), dx2(room);
+  const View xv = apart(x, x2), yv = apart(y, y2), gv = apart(g, g2), dxv = apart(dx, dx2);
+  expect_same_bits<T>(y, [&] { forward(y.view(), x.view(), dim); });
+  expect_same_bits<T>(dx, [&] { backward(dx.view(), g.view(), y.view(), dim); });
+  forward(yv, xv, dim);
+  backward(dxv, gv, yv, dim);
+  for (int64_t i = 0; i < x.numel(); ++i) {
+    ASSERT_EQ(y[i].bits, y2[2 * i].bits) << sizes << " dim " << dim << " at " << i;
+    ASSERT_EQ(dx[i].bits, dx2[2 * i].bits) << sizes << " dim " << dim << " at " << i;
+  }
+}
+
+TEST(Softmax, SmallFloatsInPlaceAsThroughFloats) {
   for_each_target([] {
     for (const Dims& sizes : {Dims{5, 7}, {5, 16}, {7, 33}, {3, 5000}, {5000, 16}, {37, 70}, {33, 601}})
       for (int dim = 0; dim < 2; ++dim)
-        for (auto forward : {softmax, log_softmax}) {
-          const auto backward = forward == softmax ? softmax_backward : log_softmax_backward;
-          Array<BFloat16> x(sizes, 1), y(sizes), g(sizes), dx(sizes);
-          fill_normal(x, 9, 4);
-          fill_normal(g, 4);
-          // The same values two apart.
-          const auto apart = [&](Array<BFloat16>& from, Array<BFloat16>& to) {
-            for (int64_t i = 0; i < from.numel(); ++i) to[2 * i] = from[i];
-            View view = from.view();
-            view.data = to.begin();
-            for (int64_t& stride : view.strides) stride *= 2;
-            return view;
-          };
-          const Dims room = {sizes[0], sizes[1], 2};
-          Array<BFloat16> x2(room), y2(room), g2(room), dx2(room);
-          const View xv = apart(x, x2), yv = apart(y, y2), gv = apart(g, g2), dxv = apart(dx, dx2);
-          expect_same_bits<BFloat16>(y, [&] { forward(y.view(), x.view(), dim); });
-          expect_same_bits<BFloat16>(dx, [&] { backward(dx.view(), g.view(), y.view(), dim); });
-          forward(yv, xv, dim);
-          backward(dxv, gv, yv, dim);
-          for (int64_t i = 0; i < x.numel(); ++i) {
-            ASSERT_EQ(y[i].bits, y2[2 * i].bits) << sizes << " dim " << dim << " at " << i;
-            ASSERT_EQ(dx[i].bits, dx2[2 * i].bits) << sizes << " dim " << dim << " at " << i;
-          }
+        for (Fn fn : {Fn::kSoftmax, Fn::kLogSoftmax}) {
+          check_small_floats<BFloat16>(sizes, dim, fn);
+          check_small_floats<Half>(sizes, dim, fn);
         }
   });
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <string_view>
 
 #include "kernels/cast.h"
 #include "kernels/iter.h"
@@ -20,15 +21,16 @@
 #ifndef DEEPSEEK_POINTWISE_TABLE
 #define DEEPSEEK_POINTWISE_TABLE
 namespace deepseek::kernels {
-// Contiguous lanes in, contiguous lanes out; lane type f32, f64, i32, i64 in that order.
+// Contiguous lanes in, contiguous lanes out; the lane types are those of lane_index.
 using LaneFn = void (*)(void* out, const void* const* in, size_t n);
-// bfloat16 out and in, computed as float lanes; the inputs whose bits are set in `wide` are float lanes already.
-using BFloat16Fn = void (*)(BFloat16* out, const void* const* in, unsigned wide, size_t n);
+// A 16-bit float out and in, computed as float lanes; the inputs whose bits are set in `wide` are float lanes already.
+using SmallFn = void (*)(void* out, const void* const* in, unsigned wide, size_t n);
 struct LaneFns {
   uint8_t arity = 0;
   RouteTarget target = RouteTarget::kAvx2;
-  LaneFn fn[4] = {};
-  BFloat16Fn bfloat16 = nullptr;
+  bool truth = false;  // bool lanes in, 0 and 1 out
+  LaneFn fn[7] = {};
+  SmallFn bfloat16 = nullptr, half = nullptr;
 };
 using LaneTable = std::array<LaneFns, static_cast<size_t>(Pointwise::kCount)>;
 }  // namespace deepseek::kernels
@@ -71,35 +73,38 @@ template <class Expr>
 inline constexpr bool kExact =
     std::is_same_v<Expr, NegExpr> || std::is_same_v<Expr, AbsExpr> || std::is_same_v<Expr, ReluExpr>;
 
-template <class Expr>
-void RunBFloat16(BFloat16* out, const void* const* in, unsigned wide, size_t n) {
+template <class Expr, class S>
+void RunSmall(void* out_raw, const void* const* in, unsigned wide, size_t n) {
   namespace io = kernels::HWY_NAMESPACE;
   const hn::ScalableTag<float> d;
   constexpr size_t kLanes = hn::MaxLanes(d), kPair = 2 * kLanes;
+  S* out = static_cast<S*>(out_raw);
   const auto vector = [&](size_t i) HWY_ATTR {
     return Evaluate<Expr>(d, [&](int k) HWY_ATTR {
       return wide >> k & 1 ? hn::LoadU(d, static_cast<const float*>(in[k]) + i)
-                           : io::load_as(d, static_cast<const BFloat16*>(in[k]) + i);
+                           : io::load_as(d, static_cast<const S*>(in[k]) + i);
     });
   };
   size_t i = 0;
   for (; i + kPair <= n; i += kPair) {
     const auto first = vector(i), second = vector(i + kLanes);
-    if (kExact<Expr> && wide == 0)
-      io::store_upper_pair(d, first, second, out + i);
-    else
-      io::store_pair_as(d, first, second, out + i);
+    if constexpr (kExact<Expr> && std::is_same_v<S, BFloat16>)
+      if (wide == 0) {
+        io::store_upper_pair(d, first, second, out + i);
+        continue;
+      }
+    io::store_pair_as(d, first, second, out + i);
   }
   if (i == n) return;
   alignas(64) char padded[Expr::kArity][kPair * sizeof(float)] = {};
   const void* rest[Expr::kArity];
   for (int k = 0; k < Expr::kArity; ++k) {
-    const size_t item = wide >> k & 1 ? sizeof(float) : sizeof(BFloat16);
+    const size_t item = wide >> k & 1 ? sizeof(float) : sizeof(S);
     std::memcpy(padded[k], static_cast<const char*>(in[k]) + i * item, (n - i) * item);
     rest[k] = padded[k];
   }
-  BFloat16 result[kPair];
-  RunBFloat16<Expr>(result, rest, wide, kPair);
+  S result[kPair];
+  RunSmall<Expr, S>(result, rest, wide, kPair);
   std::copy_n(result, n - i, out + i);
 }
 
@@ -116,11 +121,15 @@ void RunInt(void* out_raw, const void* const* in_raw, size_t n) {
   }
 }
 
+// Whether an op's results are 0 and 1: of any operands, or of such operands.
+constexpr bool IsTruth(std::string_view rule) { return rule == "kCompare" || rule == "kLogical" || rule == "kBits"; }
+
 #define DS_INT_ALIASES using U [[maybe_unused]] = std::make_unsigned_t<T>
 #define DS_UNARY(S, name, rule, kernels, fexpr, iexpr, ...)                 \
   struct S##Expr {                                                          \
     static constexpr int kArity = 1;                                        \
     static constexpr unsigned kKernels = kernels;                           \
+    static constexpr bool kTruth = IsTruth(#rule);                          \
     template <class D, class V>                                             \
     static HWY_INLINE V Float([[maybe_unused]] D d, [[maybe_unused]] V a) { \
       return fexpr;                                                         \
@@ -135,6 +144,7 @@ void RunInt(void* out_raw, const void* const* in_raw, size_t n) {
   struct S##Expr {                                                                                \
     static constexpr int kArity = 2;                                                              \
     static constexpr unsigned kKernels = kernels;                                                 \
+    static constexpr bool kTruth = IsTruth(#rule);                                                \
     template <class D, class V>                                                                   \
     static HWY_INLINE V Float([[maybe_unused]] D d, [[maybe_unused]] V a, [[maybe_unused]] V b) { \
       return fexpr;                                                                               \
@@ -149,6 +159,7 @@ void RunInt(void* out_raw, const void* const* in_raw, size_t n) {
   struct S##Expr {                                                                              \
     static constexpr int kArity = 3;                                                            \
     static constexpr unsigned kKernels = kernels;                                               \
+    static constexpr bool kTruth = IsTruth(#rule);                                              \
     template <class D, class V>                                                                 \
     static HWY_INLINE V Float([[maybe_unused]] D d, [[maybe_unused]] V a, [[maybe_unused]] V b, \
                               [[maybe_unused]] V c) {                                           \
@@ -172,14 +183,19 @@ kernels::LaneFns MakeLaneFns() {
   kernels::LaneFns fns;
   fns.arity = Expr::kArity;
   fns.target = kernels::route_target(HWY_TARGET);
+  fns.truth = Expr::kTruth;
   if constexpr (Expr::kKernels & F) {
     fns.fn[0] = RunFloat<Expr, float>;
     fns.fn[1] = RunFloat<Expr, double>;
-    fns.bfloat16 = RunBFloat16<Expr>;
+    fns.bfloat16 = RunSmall<Expr, BFloat16>;
+    fns.half = RunSmall<Expr, Half>;
   }
   if constexpr (Expr::kKernels & I) {
     fns.fn[2] = RunInt<Expr, int32_t>;
     fns.fn[3] = RunInt<Expr, int64_t>;
+    fns.fn[4] = RunInt<Expr, int16_t>;
+    fns.fn[5] = RunInt<Expr, int8_t>;
+    fns.fn[6] = RunInt<Expr, uint8_t>;
   }
   return fns;
 }
@@ -228,8 +244,14 @@ int lane_index(DType lane) {
       return 1;
     case DType::kInt32:
       return 2;
-    default:
+    case DType::kInt64:
       return 3;
+    case DType::kInt16:
+      return 4;
+    case DType::kInt8:
+      return 5;
+    default:
+      return 6;
   }
 }
 
@@ -244,13 +266,13 @@ struct Lane {
   int64_t filled_lanes = 0;      // and in how many of its lanes
 };
 
-// Of the two functions one is null: a function of bfloat16 results or one that makes lanes.
+// A function that makes lanes or, where `small` is not null, 16-bit floats.
 struct BlockFn {
   LaneFn lanes;
-  BFloat16Fn bfloat16;
+  SmallFn small;
   unsigned wide;
   void operator()(void* out, const void* const* in, int64_t n) const {
-    bfloat16 ? bfloat16(static_cast<BFloat16*>(out), in, wide, n) : lanes(out, in, n);
+    small ? small(out, in, wide, n) : lanes(out, in, n);
   }
 };
 
@@ -304,10 +326,20 @@ RouteTarget target_of(Pointwise op) { return lane_table()[static_cast<size_t>(op
 // `count` lanes of one value.
 void spread(const FlatInput& value, DType lane, int64_t count, char* to) {
   cast_function(value.dtype, lane)(to, 1, value.data, 0, 1);
-  if (size_of(lane) == 4)
-    std::fill_n(reinterpret_cast<uint32_t*>(to) + 1, count - 1, *reinterpret_cast<uint32_t*>(to));
-  else
-    std::fill_n(reinterpret_cast<uint64_t*>(to) + 1, count - 1, *reinterpret_cast<uint64_t*>(to));
+  const auto fill = [&]<class T>(T) {
+    T* const lanes = reinterpret_cast<T*>(to);
+    std::fill_n(lanes + 1, count - 1, *lanes);
+  };
+  switch (size_of(lane)) {
+    case 1:
+      return fill(uint8_t());
+    case 2:
+      return fill(uint16_t());
+    case 4:
+      return fill(uint32_t());
+    default:
+      return fill(uint64_t());
+  }
 }
 
 void flat_blocks(LaneFn fn, DType lane, char* out, std::span<const FlatInput> inputs, bool stream, int64_t begin,
@@ -350,7 +382,7 @@ void pointwise_flat(Pointwise op, DType lane, int64_t n, void* out, std::span<co
 
 void pointwise(Pointwise op, DType compute, const View& out, std::span<const View> inputs) {
   const DType lane = lane_type(compute);
-  BlockFn fn{.lanes = lane_function(op, lane, inputs.size()), .bfloat16 = nullptr, .wide = 0};
+  BlockFn fn{.lanes = lane_function(op, lane, inputs.size()), .small = nullptr, .wide = 0};
   const int64_t n = out.numel();
   if (n == 0) return;
   count_route(Route::kPointwiseBlocks, target_of(op));
@@ -359,19 +391,24 @@ void pointwise(Pointwise op, DType compute, const View& out, std::span<const Vie
   loop.add(out);
   for (const View& v : inputs) loop.add(v);
   loop.collapse();
-  if (out.dtype == DType::kBFloat16 && lane == DType::kFloat32 && loop.inner_stride(0) == 1) {
-    count_route(Route::kPointwiseBFloat16, target_of(op));
-    fn.bfloat16 = lane_table()[static_cast<size_t>(op)].bfloat16;
-  }
+  const LaneFns& fns = lane_table()[static_cast<size_t>(op)];
+  if (lane == DType::kFloat32 && size_of(out.dtype) == 2 && loop.inner_stride(0) == 1)
+    fn.small = out.dtype == DType::kBFloat16 ? fns.bfloat16 : out.dtype == DType::kFloat16 ? fns.half : nullptr;
+  if (fn.small) count_route(Route::kPointwiseSmallFloats, target_of(op));
+  // What the function reads and writes besides lanes. A bool is a lane of 0 or 1.
+  const auto native = [&](int k, DType dtype) {
+    if (dtype == DType::kBool) return lane == DType::kUInt8 && (k > 0 || fns.truth);
+    return dtype == lane;
+  };
   std::array<Lane, kMaxOperands> lanes{};
   int64_t bytes = 0;
   bool in_place = false;
   for (int k = 0; k < loop.operands; ++k) {
     const DType dtype = k == 0 ? out.dtype : inputs[k - 1].dtype;
     const int64_t stride = loop.inner_stride(k);
-    const bool bfloat16 = fn.bfloat16 && dtype == DType::kBFloat16 && stride == 1;
-    if (k > 0 && !bfloat16) fn.wide |= 1u << (k - 1);
-    lanes[k] = {.direct = bfloat16 || (dtype == lane && stride == 1),
+    const bool small = fn.small && dtype == out.dtype && stride == 1;
+    if (k > 0 && !small) fn.wide |= 1u << (k - 1);
+    lanes[k] = {.direct = small || (native(k, dtype) && stride == 1),
                 .constant = k > 0 && stride == 0,
                 .stride = stride,
                 .item = size_of(dtype),

@@ -22,18 +22,18 @@ enum class Pointwise : uint16_t {
   kCount,
 };
 
-// The lane types kernels are instantiated for; every other dtype converts at load and store.
+// The lane types kernels are instantiated for; bool counts as lanes of 0 and 1, 16-bit floats convert at load and store.
 constexpr DType lane_type(DType t) {
   switch (t) {
     case DType::kFloat64:
     case DType::kInt64:
+    case DType::kInt32:
+    case DType::kInt16:
+    case DType::kInt8:
+    case DType::kUInt8:
       return t;
     case DType::kBool:
-    case DType::kUInt8:
-    case DType::kInt8:
-    case DType::kInt16:
-    case DType::kInt32:
-      return DType::kInt32;
+      return DType::kUInt8;
     default:
       return DType::kFloat32;
   }

@@ -139,8 +139,8 @@ HWY_INLINE hn::TFromD<D> FoldVector(const Op& op, D d, V v) {
   }
 }
 
-// One vector's worth of a row of C, or of bfloat16 where C is float: all of it, or its first lanes. Masked lanes load
-// as 0 and are never stored.
+// One vector's worth of a row of C, or of a 16-bit float where C is float: all of it, or its first lanes. Masked lanes
+// load as 0 and are never stored.
 template <class C>
 struct WholeVector {
   template <class S>
@@ -158,11 +158,33 @@ struct PartVector {
   int64_t count;
   hn::Mask<Tag<C>> mask;
   explicit PartVector(int64_t lanes) : count(lanes), mask(hn::FirstN(Tag<C>(), static_cast<size_t>(lanes))) {}
-  HWY_INLINE Vector<C> load(const C* p) const { return hn::MaskedLoad(mask, Tag<C>(), p); }
-  HWY_INLINE void store(Vector<C> v, C* p) const { hn::BlendedStore(v, mask, Tag<C>(), p); }
-  HWY_INLINE Vector<C> load(const BFloat16* p) const { return kernels::HWY_NAMESPACE::load_part(Tag<C>(), p, count); }
-  HWY_INLINE void store(Vector<C> v, BFloat16* p) const { kernels::HWY_NAMESPACE::store_part(Tag<C>(), v, p, count); }
+  template <class S>
+  HWY_INLINE Vector<C> load(const S* p) const {
+    if constexpr (std::is_same_v<S, C>)
+      return hn::MaskedLoad(mask, Tag<C>(), p);
+    else
+      return kernels::HWY_NAMESPACE::load_part(Tag<C>(), p, count);
+  }
+  template <class S>
+  HWY_INLINE void store(Vector<C> v, S* p) const {
+    if constexpr (std::is_same_v<S, C>)
+      hn::BlendedStore(v, mask, Tag<C>(), p);
+    else
+      kernels::HWY_NAMESPACE::store_part(Tag<C>(), v, p, count);
+  }
 };
+
+// Calls f<S>() where vectors of C load elements of type `dtype`, S, as they lie; false where they do not.
+template <class C, class F>
+HWY_INLINE bool WhereLoadable(DType dtype, const F& f) {
+  if constexpr (std::is_same_v<C, uint8_t>) return false;  // asks whether elements are 0
+  if (dtype == dtype_of<C>) return f.template operator()<C>(), true;
+  if constexpr (std::is_same_v<C, float>) {
+    if (dtype == DType::kBFloat16) return f.template operator()<BFloat16>(), true;
+    if (dtype == DType::kFloat16) return f.template operator()<Half>(), true;
+  }
+  return false;
+}
 
 // Reduces n <= kChunk<C> elements; load(part, i) gives the mapped vector of elements i, i + 1 ...
 template <class C, class Op, class Load>
@@ -230,12 +252,6 @@ inline constexpr int64_t kTileBytes = 2048;  // width of a tile of columns
 template <class C>
 inline constexpr int64_t kTile = kTileBytes / sizeof(C);
 
-// Whether the input is bfloat16 that the vectors of a float reduction load where it lies.
-template <class C>
-bool ReadsBFloat16(const ReducePlan& plan) {
-  return std::is_same_v<C, float> && plan.in.dtype == DType::kBFloat16;
-}
-
 inline constexpr int64_t kRowsPerLane = 4;  // rows a lane takes while its accumulator is in a register
 
 // Adds up to kLanes * kRowsPerLane rows of `width` columns, row r to accumulator r % kLanes; `fresh` accumulators are
@@ -301,11 +317,10 @@ template <class Op, class C>
 void ReduceColumns(const ReducePlan& plan, const Op& op, int64_t at, int64_t begin, int64_t n, int64_t width,
                    const C* params, C* acc, C* converted) {
   const int64_t stride = plan.kept_in.back();
-  if (stride == 1 && plan.in.dtype == dtype_of<C> && !std::is_same_v<C, uint8_t>) {
-    AddPanels<C>(plan, op, at, begin, n, width, params, acc);
-  } else if (stride == 1 && ReadsBFloat16<C>(plan)) {
-    if constexpr (std::is_same_v<C, float>) AddPanels<BFloat16>(plan, op, at, begin, n, width, params, acc);
-  } else {
+  const bool in_place = stride == 1 && WhereLoadable<C>(plan.in.dtype, [&]<class S>() HWY_ATTR {
+                          AddPanels<S>(plan, op, at, begin, n, width, params, acc);
+                        });
+  if (!in_place) {
     const C* rows[kLanes<C>];
     for (int64_t r = 0; r < kLanes<C>; ++r) rows[r] = converted + r * kTile<C>;
     for (int64_t i = 0; i < n; i += kLanes<C>) {
@@ -326,11 +341,9 @@ template <class Op, class C>
 C ReduceLine(const ReducePlan& plan, const Op& op, int64_t at, int64_t begin, int64_t n, C param, C* buffer) {
   int64_t run, offset = plan.reduced_offset(begin, &run);
   const int64_t stride = plan.inner_reduced_stride();
-  if (run >= n && (stride == 1 || n == 1) && !std::is_same_v<C, uint8_t>) {
-    if (plan.in.dtype == dtype_of<C>) return ReduceChunk(op, plan.in.as<C>() + at + offset, n, param);
-    if constexpr (std::is_same_v<C, float>)
-      if (ReadsBFloat16<C>(plan)) return ReduceChunk(op, plan.in.as<BFloat16>() + at + offset, n, param);
-  }
+  C result;
+  const auto in_place = [&]<class S>() HWY_ATTR { result = ReduceChunk(op, plan.in.as<S>() + at + offset, n, param); };
+  if (run >= n && (stride == 1 || n == 1) && WhereLoadable<C>(plan.in.dtype, in_place)) return result;
   for (int64_t i = 0;;) {
     const int64_t count = std::min(run, n - i);
     kernels::load_row(plan.in.dtype, plan.in.at(at + offset), stride, count, buffer + i);

@@ -37,7 +37,7 @@ void SoftmaxVector(const C* x, C* y, int64_t n) {
   part.store(hn::Mul(e, hn::Set(d, C(1) / sum)), y);
 }
 
-// Lines are of S, which is C, or bfloat16 where C is float. `exps` has room for a line of C; it may be y.
+// Lines are of S, which is C, or a 16-bit float where C is float. `exps` has room for a line of C; it may be y.
 template <class C, class S>
 void SoftmaxLine(const S* x, S* y, int64_t n, C* exps) {
   if constexpr (std::is_same_v<S, C>)
@@ -193,9 +193,10 @@ bool ForwardDense(const View& out, const View& in, int dim, int64_t n, bool log)
 template <class C>
 void ForwardAs(const View& out, const View& in, int dim, bool log) {
   const int64_t n = in.ndim() == 0 ? 1 : in.sizes[dim];
-  if (n == 0 || ForwardDense<C, C>(out, in, dim, n, log)) return;
-  if constexpr (std::is_same_v<C, float>)
-    if (ForwardDense<C, BFloat16>(out, in, dim, n, log)) return;
+  if (n == 0) return;
+  bool dense = false;
+  WhereLoadable<C>(in.dtype, [&]<class S>() HWY_ATTR { dense = ForwardDense<C, S>(out, in, dim, n, log); });
+  if (dense) return;
   kernels::for_each_line<C, 1, 1, 0>({in}, {out}, {}, dim, [&](const auto& x, const auto& y, const auto&) {
     log ? LogSoftmaxLine<C>(x[0], y[0], n) : SoftmaxLine<C>(x[0], y[0], n, y[0]);
   });
@@ -228,9 +229,10 @@ bool BackwardDense(const View& grad_in, const View& grad, const View& y, int dim
 template <class C>
 void BackwardAs(const View& grad_in, const View& grad, const View& y, int dim, bool log) {
   const int64_t n = y.ndim() == 0 ? 1 : y.sizes[dim];
-  if (n == 0 || BackwardDense<C, C>(grad_in, grad, y, dim, n, log)) return;
-  if constexpr (std::is_same_v<C, float>)
-    if (BackwardDense<C, BFloat16>(grad_in, grad, y, dim, n, log)) return;
+  if (n == 0) return;
+  bool dense = false;
+  WhereLoadable<C>(y.dtype, [&]<class S>() HWY_ATTR { dense = BackwardDense<C, S>(grad_in, grad, y, dim, n, log); });
+  if (dense) return;
   kernels::for_each_line<C, 2, 1, 0>({grad, y}, {grad_in}, {}, dim, [&](const auto& in, const auto& out, const auto&) {
     GradLine<C>(in[0], in[1], out[0], n, log);
   });
