@@ -22,7 +22,8 @@ enum class Pointwise : uint16_t {
   kCount,
 };
 
-// The lane types kernels are instantiated for; bool counts as lanes of 0 and 1, 16-bit floats convert at load and store.
+// The lane types kernels are instantiated for; bool counts as lanes of 0 and 1, 16-bit floats convert at load and
+// store.
 constexpr DType lane_type(DType t) {
   switch (t) {
     case DType::kFloat64:

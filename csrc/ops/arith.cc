@@ -8,20 +8,26 @@ namespace deepseek {
 
 namespace {
 
-void check_alpha(const char* op, DType t, const Scalar& alpha) {
+// sign * alpha; what it multiplies bools with is a bool.
+Scalar scaled_alpha(const Scalar& alpha, double sign, DType t) {
+  if (t == DType::kBool) return Scalar(alpha.to_double() != 0);
+  if (alpha.is_float()) return Scalar(alpha.to_double() * sign);
+  return Scalar(sign < 0 ? static_cast<int64_t>(-static_cast<uint64_t>(alpha.to_int())) : alpha.to_int());
+}
+
+void check_alpha(const char* op, DType t, const Scalar& alpha, double sign) {
   DS_CHECK(!(alpha.is_float() && !is_floating(t)), op,
            ": For integral input tensors, argument alpha must not be a floating point number.");
   DS_CHECK(!(alpha.dtype() == DType::kBool && t != DType::kBool), op,
            ": Boolean alpha only supported for Boolean results.");
+  check_fits(scaled_alpha(alpha, sign, t), t);
 }
 
 bool is_one(const Scalar& s) { return s.dtype() != DType::kBool && s.to_double() == 1.0; }
 
 void add_scaled_eval(kernels::Pointwise plain, Inputs in, const Scalar& alpha, double sign, Tensor& out) {
   if (is_one(alpha)) return pointwise_eval(plain, Rule::kArith, in, out);
-  const Tensor three[] = {
-      in[0], in[1],
-      alpha.is_float() ? scalar(alpha.to_double() * sign) : scalar(alpha.to_int() * static_cast<int64_t>(sign))};
+  const Tensor three[] = {in[0], in[1], scalar(scaled_alpha(alpha, sign, out.dtype()))};
   pointwise_eval(kernels::Pointwise::kAddScaled, Rule::kArith, three, out);
 }
 
@@ -37,7 +43,7 @@ struct Add {
   bool operator==(const Add&) const = default;
   Meta infer(Inputs in) const {
     const Meta m = pointwise_meta(info, Rule::kArith, in);
-    if (!is_one(alpha)) check_alpha("add", m.dtype, alpha);
+    if (!is_one(alpha)) check_alpha("add", m.dtype, alpha, 1);
     return m;
   }
   void eval(Inputs in, Tensor& out) const { add_scaled_eval(kernels::Pointwise::kAdd, in, alpha, 1, out); }
@@ -66,7 +72,7 @@ struct Sub {
              "use the `~` or "
              "`logical_not()` operator instead.");
     const Meta m = pointwise_meta(info, Rule::kArith, in);
-    if (!is_one(alpha)) check_alpha("sub", m.dtype, alpha);
+    if (!is_one(alpha)) check_alpha("sub", m.dtype, alpha, -1);
     return m;
   }
   void eval(Inputs in, Tensor& out) const { add_scaled_eval(kernels::Pointwise::kSub, in, alpha, -1, out); }
@@ -135,6 +141,9 @@ DS_BODY(Clamp, "clamp(Tensor input, Tensor? min=None, Tensor? max=None) -> Tenso
         "input limited to [min, max]; either bound may be None.", true, kBoth, ) {
   const Tensor &x = in[0], &low = in[1], &high = in[2];
   DS_CHECK(low.defined() || high.defined(), "torch.clamp: At least one of 'min' or 'max' must not be None");
+  const DType dtype = result_type(in);
+  check_number_fits(low, dtype);
+  check_number_fits(high, dtype);
   if (!high.defined()) return _clamp_min(x, low);
   if (!low.defined()) return _clamp_max(x, high);
   return _clamp(x, low, high);
@@ -149,6 +158,7 @@ DS_BODY(MaskedFill, "masked_fill(Tensor input, Tensor mask, Tensor value) -> Ten
            name_of(in[1].dtype()));
   DS_CHECK(in[2].dim() == 0, "masked_fill_ only supports a 0-dimensional value tensor, but got tensor with ",
            in[2].dim(), " dimension(s).");
+  check_number_fits(in[2], in[0].dtype());
   return where(in[1], to_dtype(in[2], in[0].dtype()), in[0]);
 }
 Tensor masked_fill(const Tensor& input, const Tensor& mask, const Tensor& value) {
@@ -157,6 +167,7 @@ Tensor masked_fill(const Tensor& input, const Tensor& mask, const Tensor& value)
 
 DS_BODY(AddcmulOp, "addcmul(Tensor input, Tensor tensor1, Tensor tensor2, *, Scalar value=1) -> Tensor",
         "input + value * tensor1 * tensor2.", true, kBoth, Scalar value;) {
+  check_fits(value, result_type(in));
   if (value == Scalar(1)) return _addcmul(in[0], in[1], in[2]);
   return in_float32(in, [&](Inputs x) { return _addcmul(x[0], to_dtype(x[1], result_type(x)) * scalar(value), x[2]); });
 }

@@ -240,6 +240,7 @@ struct Fill {
   Meta infer(Inputs in) const {
     DS_CHECK(in[1].dim() == 0, "fill_ only supports 0-dimension value tensor but got tensor with ", in[1].dim(),
              " dimensions.");
+    check_number_fits(in[1], in[0].dtype());
     return {in[0].dtype(), in[0].sizes()};
   }
   void eval(Inputs in, Tensor& out) const { kernels::fill(out.view(), in[1].data_ptr(), in[1].dtype()); }
@@ -324,6 +325,11 @@ struct ToDtype {
   Grads vjp(const Vjp& c) const { return {c.grad[0]}; }  // the engine casts to the input's dtype
 };
 DS_OP(ToDtype);
+void check_number_fits(const Tensor& value, DType dtype) {
+  if (is_floating(dtype) || !value.defined() || !value.cell()->wrapped_number) return;
+  check_fits(value.item(), dtype);
+}
+
 Tensor to_dtype(const Tensor& input, DType dtype) {
   return input.dtype() == dtype && !input.cell()->wrapped_number ? input : apply(ToDtype{dtype}, input);
 }

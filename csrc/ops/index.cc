@@ -87,6 +87,7 @@ Meta scatter_meta(const char* op, Inputs in, int64_t dim) {
   check_index_dtype(op, in[1], true);
   check_index_shape(op, in[1], in[0], "self", d, true);
   const bool value = in[2].cell()->wrapped_number || (in[2].dim() == 0 && in[1].dim() > 0);
+  check_number_fits(in[2], in[0].dtype());
   if (!value) {
     check_index_shape(op, in[1], in[2], "src", d, false);
     DS_CHECK(in[2].dtype() == in[0].dtype(), op, "(): Expected self.dtype to be equal to src.dtype; got ",
@@ -288,6 +289,7 @@ DS_BODY(IndexFill, "index_fill(Tensor input, int dim, Tensor index, Tensor value
         "input with the listed entries of a dim set to a number.", true, kBoth, int64_t dim;) {
   DS_CHECK(in[2].dim() == 0, "index_fill_ only supports a 0-dimensional value tensor, but got tensor with ",
            in[2].dim(), " dimension(s).");
+  check_number_fits(in[2], in[0].dtype());
   const int d = wrap_dim("index_fill", dim, in[0].dim());
   const int64_t length = size_along(in[0], d);
   const Tensor index = where(lt(in[1], 0), in[1] + length, in[1]);  // negative: from the end

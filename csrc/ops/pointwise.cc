@@ -43,6 +43,8 @@ void check_rule(const OpInfo& info, Rule rule, DType t, Inputs in) {
     case Rule::kWhere:
       DS_CHECK(in[0].dtype() == DType::kBool || in[0].dtype() == DType::kUInt8,
                "where expected condition to be a boolean tensor, but got a tensor with dtype ", name_of(in[0].dtype()));
+      check_number_fits(in[1], t);
+      check_number_fits(in[2], t);
       break;
     default:
       break;

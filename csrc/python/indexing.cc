@@ -148,7 +148,7 @@ int tensor_setitem(PyObject* self, PyObject* key, PyObject* value) {
     if (is_tensor(value))
       v = unwrap(value);
     else if (is_number(value))
-      v = number_tensor(value);
+      check_number_fits(v = number_tensor(value), t.dtype());
     else
       v = tensor_from_data(value, Opt<DType>(t.dtype()));
     Indexed r = resolve(t, key);

@@ -93,6 +93,8 @@ def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace
     if min_val > max_val:
         raise ValueError(f"min_val cannot be greater than max_val, got {min_val} > {max_val}")
 
+    if input.dtype == deepseek.uint8 and min_val < 0:
+        raise RuntimeError(f"hardtanh cannot limit an unsigned dtype, uint8, to negative values, got min_val={min_val}")
     if not input.is_floating_point():  # limits as integers
         return _maybe_inplace(lambda x: x.clamp(int(min_val), int(max_val)), input, inplace)
 
