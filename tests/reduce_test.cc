@@ -1,5 +1,7 @@
 #include "kernels/reduce.h"
 
+#include <climits>
+
 #include "kernel_testing.h"
 #include "kernels/arg_reduce.h"
 
@@ -114,12 +116,20 @@ template <class T, class Out>
 void check_all_layouts(ReduceOp op, double tolerance, int lead) {
   for (const Layout& layout : kLayouts) {
     Array<T> x(layout.sizes, lead);
-    if constexpr (std::is_integral_v<T>)
-      fill_integers(x, 3, op == ReduceOp::kProd ? 1 : 0, op == ReduceOp::kProd ? 1 : 20);
-    else if (op == ReduceOp::kProd)
+    if constexpr (std::is_integral_v<T>) {
+      const bool extreme = op == ReduceOp::kMin || op == ReduceOp::kMax;
+      const int low = op == ReduceOp::kProd ? 1
+                      : extreme             ? std::max<int64_t>(std::numeric_limits<T>::min(), INT_MIN)
+                                            : 0;
+      const int high = op == ReduceOp::kProd ? 1
+                       : extreme             ? std::min<int64_t>(std::numeric_limits<T>::max(), INT_MAX)
+                                             : 20;
+      fill_integers(x, 3, low, high);
+    } else if (op == ReduceOp::kProd) {
       fill_normal(x, 3, 0.001, 1);
-    else
+    } else {
       fill_normal(x, 3);
+    }
     if (op == ReduceOp::kProd && x.numel() > 2) x[2] = static_cast<T>(2);
     for (const auto& [name, view] : variants(x.view())) {
       if (op == ReduceOp::kProd && name == "broadcast") continue;  // 2^300
@@ -138,7 +148,10 @@ TEST(Reduce, EveryLayoutAndDType) {
       check_all_layouts<double, double>(op, 1e-11, 1);
       check_all_layouts<int64_t, int64_t>(op, 0, 1);
       if (extreme) {
+        check_all_layouts<int32_t, int32_t>(op, 0, 1);
+        check_all_layouts<int16_t, int16_t>(op, 0, 1);
         check_all_layouts<int8_t, int8_t>(op, 0, 3);
+        check_all_layouts<uint8_t, uint8_t>(op, 0, 3);
         check_all_layouts<BFloat16, BFloat16>(op, 0, 3);
         check_all_layouts<Half, Half>(op, 0, 1);
       } else {

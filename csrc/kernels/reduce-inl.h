@@ -145,11 +145,17 @@ template <class C>
 struct WholeVector {
   template <class S>
   HWY_INLINE Vector<C> load(const S* p) const {
-    return kernels::HWY_NAMESPACE::load_as(Tag<C>(), p);
+    if constexpr (std::is_same_v<S, C>)
+      return hn::LoadU(Tag<C>(), p);
+    else
+      return kernels::HWY_NAMESPACE::load_as(Tag<C>(), p);
   }
   template <class S>
   HWY_INLINE void store(Vector<C> v, S* p) const {
-    kernels::HWY_NAMESPACE::store_as(Tag<C>(), v, p);
+    if constexpr (std::is_same_v<S, C>)
+      hn::StoreU(v, Tag<C>(), p);
+    else
+      kernels::HWY_NAMESPACE::store_as(Tag<C>(), v, p);
   }
 };
 
@@ -336,11 +342,27 @@ void ReduceColumns(const ReducePlan& plan, const Op& op, int64_t at, int64_t beg
 
 // ---- rows: one output at a time ----
 
+// Of n bytes.
+HWY_INLINE int64_t SumBytes(const uint8_t* p, int64_t n) {
+  const hn::ScalableTag<uint8_t> d8;
+  const hn::ScalableTag<uint64_t> d64;
+  constexpr auto kBytes = static_cast<int64_t>(hn::MaxLanes(d8));
+  auto sums = hn::Zero(d64);
+  int64_t i = 0;
+  for (; i + kBytes <= n; i += kBytes) sums = hn::Add(sums, hn::SumsOf8(hn::LoadU(d8, p + i)));
+  auto total = static_cast<int64_t>(hn::GetLane(hn::SumOfLanes(d64, sums)));
+  for (; i < n; ++i) total += p[i];
+  return total;
+}
+
 // Elements [begin, begin + n) of one output: read in place where they lie contiguous, else converted into `buffer`.
 template <class Op, class C>
 C ReduceLine(const ReducePlan& plan, const Op& op, int64_t at, int64_t begin, int64_t n, C param, C* buffer) {
   int64_t run, offset = plan.reduced_offset(begin, &run);
   const int64_t stride = plan.inner_reduced_stride();
+  if constexpr (std::is_same_v<C, int64_t> && std::is_same_v<Op, SumOp>)
+    if ((plan.in.dtype == DType::kBool || plan.in.dtype == DType::kUInt8) && run >= n && (stride == 1 || n == 1))
+      return SumBytes(reinterpret_cast<const uint8_t*>(plan.in.at(at + offset)), n);
   C result;
   const auto in_place = [&]<class S>() HWY_ATTR { result = ReduceChunk(op, plan.in.as<S>() + at + offset, n, param); };
   if (run >= n && (stride == 1 || n == 1) && WhereLoadable<C>(plan.in.dtype, in_place)) return result;

@@ -44,6 +44,43 @@ void ReduceNumeric(const View& out, const View& in, DType t, const Op& op) {
     ReduceAs<int64_t>(out, in, op);
 }
 
+// Unsigned bytes in the order of signed ones.
+struct FlipSign {
+  template <class D, class V>
+  HWY_INLINE V Map(D d, V v, V) const {
+    return hn::Xor(v, hn::Set(d, std::numeric_limits<int8_t>::min()));
+  }
+};
+
+template <bool kMax>
+void ReduceUnsigned(const View& out, const View& in) {
+  View signed_out = out, signed_in = in;
+  signed_out.dtype = signed_in.dtype = DType::kInt8;
+  const ReducePlan plan(signed_out, signed_in);
+  kernels::Scratch<int8_t> results(plan.outputs);
+  Run<int8_t>(plan, WithExtreme<FlipSign, kMax>(), nullptr, results.data());
+  for (int64_t o = 0; o < plan.outputs; ++o) results[o] ^= std::numeric_limits<int8_t>::min();
+  kernels::store_results(plan, results.data());
+}
+
+template <bool kMax>
+void ReduceExtreme(const View& out, const View& in) {
+  const WithExtreme<NoMap, kMax> op;
+  switch (out.dtype == in.dtype ? in.dtype : DType::kInt64) {
+    case DType::kInt32:
+      return ReduceAs<int32_t>(out, in, op);
+    case DType::kInt16:
+      return ReduceAs<int16_t>(out, in, op);
+    case DType::kInt8:
+      return ReduceAs<int8_t>(out, in, op);
+    case DType::kUInt8:
+    case DType::kBool:
+      return ReduceUnsigned<kMax>(out, in);
+    default:
+      return ReduceNumeric(out, in, in.dtype, op);
+  }
+}
+
 void Reduce(ReduceOp op, const View& out, const View& in) {
   const bool extreme = op == ReduceOp::kMin || op == ReduceOp::kMax;
   DS_CHECK(!extreme || in.numel() > 0 || out.numel() == 0, "internal: min/max over no elements");
@@ -53,9 +90,9 @@ void Reduce(ReduceOp op, const View& out, const View& in) {
     case ReduceOp::kProd:
       return ReduceNumeric(out, in, out.dtype, ProdOp());
     case ReduceOp::kMin:
-      return ReduceNumeric(out, in, in.dtype, MinOp());
+      return ReduceExtreme<false>(out, in);
     case ReduceOp::kMax:
-      return ReduceNumeric(out, in, in.dtype, MaxOp());
+      return ReduceExtreme<true>(out, in);
     case ReduceOp::kAny:
       return ReduceAs<uint8_t>(out, in, MaxOp());
     case ReduceOp::kAll: {

@@ -91,6 +91,9 @@ void store_results(const ReducePlan& plan, const C* results) {
 template void store_results<float>(const ReducePlan&, const float*);
 template void store_results<double>(const ReducePlan&, const double*);
 template void store_results<int64_t>(const ReducePlan&, const int64_t*);
+template void store_results<int32_t>(const ReducePlan&, const int32_t*);
+template void store_results<int16_t>(const ReducePlan&, const int16_t*);
+template void store_results<int8_t>(const ReducePlan&, const int8_t*);
 template void store_results<uint8_t>(const ReducePlan&, const uint8_t*);
 
 }  // namespace deepseek::kernels

@@ -96,6 +96,9 @@ void transpose_16x16(const void* from_tile, void* to_tile) {
 DS_INSTANTIATE(float);
 DS_INSTANTIATE(double);
 DS_INSTANTIATE(int64_t);
+DS_INSTANTIATE(int32_t);
+DS_INSTANTIATE(int16_t);
+DS_INSTANTIATE(int8_t);
 DS_INSTANTIATE(uint8_t);
 #undef DS_INSTANTIATE
 

@@ -7,7 +7,8 @@
 
 namespace deepseek::kernels {
 
-// dst[i] = src[i * stride] for i < n. C is float, double or int64_t; C = uint8_t asks "is it nonzero" (0 or 1).
+// dst[i] = src[i * stride] for i < n. C is float, double or a signed integer; C = uint8_t asks "is it nonzero" (0 or
+// 1).
 template <class C>
 void load_row(DType dtype, const void* src, int64_t stride, int64_t n, C* dst);
 
