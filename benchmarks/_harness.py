@@ -267,11 +267,11 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def summary(rows: list[dict[str, Any]]) -> str:
-    """One line for all cases of one size, and what missed its goal."""
+    """One line for all cases of one size or dtype, the last word of their names, and what missed its goal."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         groups.setdefault(row["case"].rpartition(" ")[2], []).append(row)
-    lines = ["| size | cases | speedup: lowest | median | met | missed |", "|---|---:|---:|---:|---:|---|"]
+    lines = ["| of | cases | speedup: lowest | median | met | missed |", "|---|---:|---:|---:|---:|---|"]
     for size, group in groups.items():
         lowest = min(group, key=lambda row: row["speedup"])
         missed = [f"{row['case'].rpartition(' ')[0]} {row['speedup']}x" for row in group if not row["met"]]
