@@ -47,17 +47,45 @@ struct LogAddExpStep {
   }
 };
 
+// kLines lines side by side, so that their chains of additions overlap. A y may be its x.
+template <int kLines, class Step, class C>
+void scan_lines(const C* x, C* y, int64_t n) {
+  using A = Running<C>;
+  A total[kLines];
+  std::fill_n(total, kLines, Step::template first<A>());
+  for (int64_t i = 0; i < n; ++i)
+#pragma GCC unroll 4  // keeps the totals in registers
+    for (int j = 0; j < kLines; ++j) {
+      total[j] = Step::next(total[j], static_cast<A>(x[j * n + i]));
+      y[j * n + i] = static_cast<C>(total[j]);
+    }
+}
+
+// Dense lines that follow each other.
+template <class Step, class C>
+void scan_dense(const View& out, const View& in, int64_t n) {
+  constexpr int kTogether = 4;
+  parallel_for(in.numel() / n, grain_for(2 * n * sizeof(C)), [&](int64_t begin, int64_t end) {
+    Scratch<C> buffer(in.dtype == dtype_of<C> && out.dtype == dtype_of<C> ? 0 : kTogether * n);
+    for (int64_t row = begin, lines; row < end; row += lines) {
+      lines = end - row < kTogether ? 1 : kTogether;
+      const C* x = in.dtype == dtype_of<C> ? in.as<C>() + row * n : buffer.data();
+      C* y = out.dtype == dtype_of<C> ? out.as<C>() + row * n : buffer.data();
+      if (x == buffer.data()) load_row(in.dtype, in.at(row * n), 1, lines * n, buffer.data());
+      lines == 1 ? scan_lines<1, Step>(x, y, n) : scan_lines<kTogether, Step>(x, y, n);
+      if (y == buffer.data()) store_row(out.dtype, out.at(row * n), 1, lines * n, y);
+    }
+  });
+}
+
 template <class Step, class C>
 void scan_as(const View& out, const View& in, int dim) {
   const int64_t n = in.ndim() == 0 ? 1 : in.sizes[dim];
-  for_each_line<C, 1, 1, 0>({in}, {out}, {}, dim, [n](const auto& x, const auto& y, const auto&) {
-    using A = Running<C>;
-    A total = Step::template first<A>();
-    for (int64_t i = 0; i < n; ++i) {
-      total = Step::next(total, static_cast<A>(x[0][i]));
-      y[0][i] = static_cast<C>(total);
-    }
-  });
+  if (in.numel() == 0) return;
+  if (in.ndim() > 0 && dim == in.ndim() - 1 && in.contiguous() && out.contiguous())
+    return scan_dense<Step, C>(out, in, n);
+  for_each_line<C, 1, 1, 0>({in}, {out}, {}, dim,
+                            [n](const auto& x, const auto& y, const auto&) { scan_lines<1, Step, C>(x[0], y[0], n); });
 }
 
 template <class Step>
