@@ -215,6 +215,14 @@ TEST(Pointwise, FloatsAgainstLongDouble) {
 
 using Integer = __int128;
 Integer floor_quotient(Integer a, Integer b) { return a / b - (a % b != 0 && (a < 0) != (b < 0)); }
+Integer wrapped(Integer a) { return static_cast<int64_t>(a); }
+// By squares modulo 2^64, of which the narrower types show the lower bits.
+Integer power(Integer base, Integer exponent) {
+  if (exponent < 0) return base == 1 ? 1 : base == -1 ? (exponent % 2 == 0 ? 1 : -1) : 0;
+  if (exponent == 0) return 1;
+  const Integer half = power(base, exponent / 2), square = wrapped(half * half);
+  return exponent % 2 == 0 ? square : wrapped(square * base);
+}
 struct IntegerCase {
   const char* name;
   Pointwise op;
@@ -296,6 +304,10 @@ const IntegerCase kIntegerCases[] = {
     I2(Mul, a* b, INT64_MIN, INT64_MAX),
     I1(Neg, -a, INT64_MIN, INT64_MAX),
     I1(Square, a* a, INT64_MIN, INT64_MAX),
+    I3(AddScaled, wrapped(a + wrapped(b * c)), INT64_MIN, INT64_MAX),
+    I3(Addcmul, wrapped(a + wrapped(b * c)), INT64_MIN, INT64_MAX),
+    I2(Pow, power(a, b), 0, 100),
+    I2(Pow, power(a, b), INT64_MIN, INT64_MAX),
 };
 
 template <class T>

@@ -160,6 +160,23 @@ inline std::ostream& operator<<(std::ostream& os, DType t) { return os << "deeps
 constexpr bool is_float8(DType t) { return t == DType::kFloat8E4M3 || t == DType::kFloat8E5M2; }
 constexpr bool is_floating(DType t) { return t >= DType::kFloat8E4M3; }
 constexpr bool is_integral(DType t) { return t >= DType::kUInt8 && t <= DType::kInt64; }
+// The largest finite value of a floating dtype.
+constexpr double largest_finite(DType t) {
+  switch (t) {
+    case DType::kFloat8E4M3:
+      return 448;
+    case DType::kFloat8E5M2:
+      return 57344;
+    case DType::kFloat16:
+      return 65504;
+    case DType::kBFloat16:
+      return 0x1.fep127;
+    case DType::kFloat32:
+      return std::numeric_limits<float>::max();
+    default:
+      return std::numeric_limits<double>::max();
+  }
+}
 constexpr bool is_reduced_float(DType t) { return t == DType::kFloat16 || t == DType::kBFloat16; }
 
 template <class T>

@@ -47,19 +47,20 @@ class Scalar {
   };
 };
 
-// PyTorch's rule for storing a number in an integer dtype: it must fit, and an unsigned dtype also takes (and wraps) a
-// negative number whose magnitude fits.
+// PyTorch's rule for storing a number: it must fit, untruncated. An unsigned dtype also takes (and wraps) a negative
+// integer whose magnitude fits, a floating one infinities and NaN.
 inline void check_fits(const Scalar& v, DType t) {
-  if (is_floating(t) || t == DType::kBool) return;
-  bool fits = true;
+  if (t == DType::kBool || is_float8(t)) return;
+  const double magnitude = std::abs(v.to_double());
+  bool fits = !is_floating(t) || !(magnitude > largest_finite(t)) || std::isinf(magnitude);
   dispatch(t, [&]<class T>() {
     if constexpr (std::is_integral_v<T> && !std::is_same_v<T, bool>) {
       constexpr T kLow = std::numeric_limits<T>::min(), kHigh = std::numeric_limits<T>::max();
-      const auto low = std::is_unsigned_v<T> ? -static_cast<int64_t>(kHigh) : static_cast<int64_t>(kLow);
       if (v.is_float()) {
-        const double x = std::trunc(v.to_double());
-        fits = x >= static_cast<double>(low) && (sizeof(T) == 8 ? x < 0x1p63 : x <= static_cast<double>(kHigh));
+        const double x = v.to_double();
+        fits = x >= static_cast<double>(kLow) && (sizeof(T) == 8 ? x < 0x1p63 : x <= static_cast<double>(kHigh));
       } else {
+        const auto low = std::is_unsigned_v<T> ? -static_cast<int64_t>(kHigh) : static_cast<int64_t>(kLow);
         fits = v.to_int() >= low && v.to_int() <= static_cast<int64_t>(kHigh);
       }
     }

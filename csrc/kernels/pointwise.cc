@@ -121,15 +121,17 @@ void RunInt(void* out_raw, const void* const* in_raw, size_t n) {
   }
 }
 
-// Whether an op's results are 0 and 1: of any operands, or of such operands.
-constexpr bool IsTruth(std::string_view rule) { return rule == "kCompare" || rule == "kLogical" || rule == "kBits"; }
+// Whether an op's results are 0 or 1: those of any operands, or of kBits where the operands are.
+constexpr bool IsTruth(std::string_view rule, std::string_view name) {
+  return rule == "kCompare" || rule == "kLogical" || (rule == "kBits" && name != "bitwise_not");
+}
 
-#define DS_INT_ALIASES using U [[maybe_unused]] = std::make_unsigned_t<T>
+#define DS_INT_ALIASES using U [[maybe_unused]] = Wrapping<T>
 #define DS_UNARY(S, name, rule, kernels, fexpr, iexpr, ...)                 \
   struct S##Expr {                                                          \
     static constexpr int kArity = 1;                                        \
     static constexpr unsigned kKernels = kernels;                           \
-    static constexpr bool kTruth = IsTruth(#rule);                          \
+    static constexpr bool kTruth = IsTruth(#rule, #name);                   \
     template <class D, class V>                                             \
     static HWY_INLINE V Float([[maybe_unused]] D d, [[maybe_unused]] V a) { \
       return fexpr;                                                         \
@@ -144,7 +146,7 @@ constexpr bool IsTruth(std::string_view rule) { return rule == "kCompare" || rul
   struct S##Expr {                                                                                \
     static constexpr int kArity = 2;                                                              \
     static constexpr unsigned kKernels = kernels;                                                 \
-    static constexpr bool kTruth = IsTruth(#rule);                                                \
+    static constexpr bool kTruth = IsTruth(#rule, #name);                                         \
     template <class D, class V>                                                                   \
     static HWY_INLINE V Float([[maybe_unused]] D d, [[maybe_unused]] V a, [[maybe_unused]] V b) { \
       return fexpr;                                                                               \
@@ -159,7 +161,7 @@ constexpr bool IsTruth(std::string_view rule) { return rule == "kCompare" || rul
   struct S##Expr {                                                                              \
     static constexpr int kArity = 3;                                                            \
     static constexpr unsigned kKernels = kernels;                                               \
-    static constexpr bool kTruth = IsTruth(#rule);                                              \
+    static constexpr bool kTruth = IsTruth(#rule, #name);                                       \
     template <class D, class V>                                                                 \
     static HWY_INLINE V Float([[maybe_unused]] D d, [[maybe_unused]] V a, [[maybe_unused]] V b, \
                               [[maybe_unused]] V c) {                                           \
@@ -199,6 +201,8 @@ kernels::LaneFns MakeLaneFns() {
   }
   return fns;
 }
+
+static_assert(NegExpr::kArity + AbsExpr::kArity + ReluExpr::kArity == 3, "kExact names ops of the list");
 
 void FillLaneTable(kernels::LaneTable& table) {
   using kernels::Pointwise;

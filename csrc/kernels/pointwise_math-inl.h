@@ -178,6 +178,10 @@ HWY_INLINE V Pow(D d, V a, V b) {
 }
 
 // --- integers
+// What T wraps in. Not narrower than int, which 16-bit operands would become.
+template <class T>
+using Wrapping = std::conditional_t<(sizeof(T) < sizeof(uint32_t)), uint32_t, std::make_unsigned_t<T>>;
+
 template <class T>
 HWY_INLINE void CheckDivisor(T b) {
   if (b == 0) fail<Error>("ZeroDivisionError: integer division or modulo by zero");
@@ -185,7 +189,7 @@ HWY_INLINE void CheckDivisor(T b) {
 template <class T>
 HWY_INLINE T IntDivTrunc(T a, T b) {
   CheckDivisor(b);
-  return b == -1 ? T(std::make_unsigned_t<T>(0) - std::make_unsigned_t<T>(a)) : T(a / b);
+  return b == -1 ? T(Wrapping<T>(0) - Wrapping<T>(a)) : T(a / b);
 }
 template <class T>
 HWY_INLINE T IntFmod(T a, T b) {
@@ -204,7 +208,7 @@ HWY_INLINE T IntDivFloor(T a, T b) {
 }
 template <class T>
 HWY_INLINE T IntPow(T base, T exponent) {
-  using U = std::make_unsigned_t<T>;
+  using U = Wrapping<T>;
   if (exponent < 0) return base == 1 ? T(1) : base == -1 ? T(exponent % 2 == 0 ? 1 : -1) : T(0);
   U result = 1, square = static_cast<U>(base);
   for (U e = static_cast<U>(exponent); e != 0; e >>= 1) {
@@ -216,7 +220,7 @@ HWY_INLINE T IntPow(T base, T exponent) {
 template <class T>
 HWY_INLINE T IntShiftLeft(T a, T b) {
   constexpr int kBits = 8 * sizeof(T);
-  return b < 0 || b >= kBits ? T(0) : T(std::make_unsigned_t<T>(a) << b);
+  return b < 0 || b >= kBits ? T(0) : T(Wrapping<T>(a) << b);
 }
 template <class T>
 HWY_INLINE T IntShiftRight(T a, T b) {

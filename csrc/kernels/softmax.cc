@@ -107,6 +107,8 @@ void SumColumns(int64_t n, int64_t width, C* sums, const Term& term) {
   std::copy_n(partials.data(), width, sums);
 }
 
+constexpr int64_t kMostExponentials = 1 << 20;  // of a tile of columns
+
 template <class C, class S>
 void SoftmaxColumns(const S* x, S* y, int64_t n, int64_t stride, int64_t width, bool log) {
   constexpr bool kConverts = !std::is_same_v<S, C>;
@@ -117,14 +119,15 @@ void SoftmaxColumns(const S* x, S* y, int64_t n, int64_t stride, int64_t width, 
       const auto v = part.load(x + r * stride + c);
       part.store(r == 0 ? v : MaxOp().Combine(d, part.load(top.v + c), v), top.v + c);
     });
-  // Exponentials are kept as C: in y, where it is of C.
-  kernels::Scratch<C> scratch(kConverts && !log ? n * width : 0);
+  // Exponentials are kept as C: in y, where it is of C, or in memory of their own. Too many for that are formed again.
+  const bool kept = !log && (!kConverts || n * width <= kMostExponentials);
+  kernels::Scratch<C> scratch(kConverts && kept ? n * width : 0);
   C* exps = scratch.data();
   int64_t exps_stride = width;
   if constexpr (!kConverts) exps = y, exps_stride = stride;
   SumColumns<C>(n, width, sum.v, [&](auto part, int64_t r, int64_t c) HWY_ATTR {
     const auto e = VExp(d, hn::Sub(part.load(x + r * stride + c), part.load(top.v + c)));
-    if (!log) part.store(e, exps + r * exps_stride + c);
+    if (kept) part.store(e, exps + r * exps_stride + c);
     return e;
   });
   // What each column is multiplied with, or what is taken off it: the logarithm of lines, whose bits are not VLog's.
@@ -137,9 +140,9 @@ void SoftmaxColumns(const S* x, S* y, int64_t n, int64_t stride, int64_t width, 
     ForVectors<C>(width, [&](auto part, int64_t c) HWY_ATTR {
       const int64_t i = r * stride + c;
       const auto s = part.load(sum.v + c);
-      part.store(log ? hn::Sub(hn::Sub(part.load(x + i), part.load(top.v + c)), s)
-                     : hn::Mul(part.load(exps + r * exps_stride + c), s),
-                 y + i);
+      if (kept) return part.store(hn::Mul(part.load(exps + r * exps_stride + c), s), y + i);
+      const auto shifted = hn::Sub(part.load(x + i), part.load(top.v + c));
+      part.store(log ? hn::Sub(shifted, s) : hn::Mul(VExp(d, shifted), s), y + i);
     });
 }
 

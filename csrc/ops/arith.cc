@@ -158,7 +158,8 @@ DS_BODY(MaskedFill, "masked_fill(Tensor input, Tensor mask, Tensor value) -> Ten
            name_of(in[1].dtype()));
   DS_CHECK(in[2].dim() == 0, "masked_fill_ only supports a 0-dimensional value tensor, but got tensor with ",
            in[2].dim(), " dimension(s).");
-  check_number_fits(in[2], in[0].dtype());
+  // PyTorch reads also a tensor's value as a number here.
+  if (in[2].dtype() != in[0].dtype()) check_fits(in[2].item(), in[0].dtype());
   return where(in[1], to_dtype(in[2], in[0].dtype()), in[0]);
 }
 Tensor masked_fill(const Tensor& input, const Tensor& mask, const Tensor& value) {
@@ -167,7 +168,8 @@ Tensor masked_fill(const Tensor& input, const Tensor& mask, const Tensor& value)
 
 DS_BODY(AddcmulOp, "addcmul(Tensor input, Tensor tensor1, Tensor tensor2, *, Scalar value=1) -> Tensor",
         "input + value * tensor1 * tensor2.", true, kBoth, Scalar value;) {
-  check_fits(value, result_type(in));
+  const DType t = result_type(in);
+  check_fits(value, is_reduced_float(t) ? DType::kFloat32 : t);
   if (value == Scalar(1)) return _addcmul(in[0], in[1], in[2]);
   return in_float32(in, [&](Inputs x) { return _addcmul(x[0], to_dtype(x[1], result_type(x)) * scalar(value), x[2]); });
 }
@@ -183,16 +185,7 @@ DS_BODY(NanToNum, "nan_to_num(Tensor input, float? nan=None, float? posinf=None,
         Opt<double> posinf; Opt<double> neginf;) {
   const Tensor& x = in[0];
   if (!is_floating(x.dtype())) return clone(x);
-  const double limit = dispatch(x.dtype(), []<class T>() -> double {
-    if constexpr (std::is_same_v<T, Half>)
-      return 65504.0;
-    else if constexpr (std::is_same_v<T, BFloat16>)
-      return 3.3895313892515355e38;
-    else if constexpr (std::is_same_v<T, double>)
-      return std::numeric_limits<double>::max();
-    else
-      return std::numeric_limits<float>::max();
-  });
+  const double limit = largest_finite(x.dtype());
   // Bounds are cast to x's dtype first so that they stay representable.
   const auto constant = [&](double v) { return to_dtype(scalar(v), x.dtype()); };
   Tensor y = where(isnan(x), constant(nan.value_or(0.0)), x);

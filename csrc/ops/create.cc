@@ -326,8 +326,7 @@ struct ToDtype {
 };
 DS_OP(ToDtype);
 void check_number_fits(const Tensor& value, DType dtype) {
-  if (is_floating(dtype) || !value.defined() || !value.cell()->wrapped_number) return;
-  check_fits(value.item(), dtype);
+  if (value.defined() && value.cell()->wrapped_number) check_fits(value.item(), dtype);
 }
 
 Tensor to_dtype(const Tensor& input, DType dtype) {

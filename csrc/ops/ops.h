@@ -65,7 +65,7 @@ Tensor arange(int64_t end, DType dtype = DType::kInt64);
 Tensor clone(const Tensor& input);
 Tensor contiguous(const Tensor& input);
 Tensor to_dtype(const Tensor& input, DType dtype);
-// Raises if `value` is a Python number that a tensor of an integer dtype cannot hold.
+// Raises if `value` is a Python number that does not fit `dtype`.
 void check_number_fits(const Tensor& value, DType dtype);
 Tensor restride(const Tensor& input, const Dims& strides);
 Tensor detach(const Tensor& input);

@@ -43,8 +43,8 @@ void check_rule(const OpInfo& info, Rule rule, DType t, Inputs in) {
     case Rule::kWhere:
       DS_CHECK(in[0].dtype() == DType::kBool || in[0].dtype() == DType::kUInt8,
                "where expected condition to be a boolean tensor, but got a tensor with dtype ", name_of(in[0].dtype()));
-      check_number_fits(in[1], t);
-      check_number_fits(in[2], t);
+      for (size_t i = 1; i < in.size(); ++i)
+        if (!is_reduced_float(t)) check_number_fits(in[i], t);
       break;
     default:
       break;
@@ -53,8 +53,9 @@ void check_rule(const OpInfo& info, Rule rule, DType t, Inputs in) {
 
 // pow with a tensor of exponents gives 0 where |input| > 1; a plain negative number is a mistake, as in PyTorch.
 void check_power(const OpInfo& info, DType t, Inputs in) {
-  if (is_floating(t) || !std::string_view(info.schema).starts_with("pow(") || !in[1].cell()->wrapped_number) return;
-  DS_CHECK(in[1].item().to_double() >= 0, "Integers to negative integer powers are not allowed.");
+  if (!std::string_view(info.schema).starts_with("pow(") || !in[1].cell()->wrapped_number) return;
+  if (t != DType::kFloat32) check_number_fits(in[1], t);
+  DS_CHECK(is_floating(t) || in[1].item().to_double() >= 0, "Integers to negative integer powers are not allowed.");
 }
 
 // The order of dims of the first input that has all of them, as PyTorch; none means contiguous.

@@ -60,9 +60,7 @@ int integer_bits(DType t) {
 
 int64_t largest_integer(DType t) {
   constexpr int64_t kMax = std::numeric_limits<int64_t>::max();
-  if (t == DType::kFloat16) return 65504;
-  if (t == DType::kFloat8E4M3) return 448;
-  if (t == DType::kFloat8E5M2) return 57344;
+  if (t == DType::kFloat16 || is_float8(t)) return static_cast<int64_t>(largest_finite(t));
   return is_floating(t) || t == DType::kInt64 ? kMax : (int64_t{1} << integer_bits(t)) - 1;
 }
 int64_t smallest_integer(DType t) {
@@ -367,9 +365,7 @@ struct Uniform {
   bool operator==(const Uniform&) const = default;
   Meta infer(Inputs in) const {
     DS_CHECK(from <= to, "uniform_ expects to return a [from, to) range, but found from=", from, " > to=", to);
-    const double limit = in[0].dtype() == DType::kFloat16   ? 65504.0
-                         : in[0].dtype() == DType::kFloat64 ? std::numeric_limits<double>::max()
-                                                            : static_cast<double>(std::numeric_limits<float>::max());
+    const double limit = largest_finite(in[0].dtype());
     DS_CHECK(to - from <= limit && std::abs(from) <= limit && std::abs(to) <= limit,
              "uniform_ expects from, to and to - from within the range of ", name_of(in[0].dtype()),
              ", but found from=", from, " and to=", to);

@@ -220,7 +220,7 @@ void store(PyObject* o, const Tensor& out) {
   }
   Scalar v;
   to_scalar(o, v);
-  check_fits(v, out.dtype());
+  if (!is_floating(out.dtype())) check_fits(v, out.dtype());
   alignas(8) char bytes[8];
   v.store(bytes);
   kernels::fill(out.view(), bytes, v.dtype());

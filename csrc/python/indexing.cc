@@ -148,9 +148,10 @@ int tensor_setitem(PyObject* self, PyObject* key, PyObject* value) {
     if (is_tensor(value))
       v = unwrap(value);
     else if (is_number(value))
-      check_number_fits(v = number_tensor(value), t.dtype());
+      v = number_tensor(value);
     else
       v = tensor_from_data(value, Opt<DType>(t.dtype()));
+    if (!is_reduced_float(t.dtype())) check_number_fits(v, t.dtype());
     Indexed r = resolve(t, key);
     if (r.advanced) {
       const Tensor source = v.dtype() == t.dtype() && !v.cell()->wrapped_number ? v : to_dtype(v, t.dtype());

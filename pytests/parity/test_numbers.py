@@ -1,4 +1,4 @@
-"""Python numbers beside tensors of small integers: what does not fit is refused, or wraps, as in PyTorch."""
+"""Python numbers beside tensors: what does not fit is refused, or wraps, as in PyTorch."""
 
 from __future__ import annotations
 
@@ -21,9 +21,8 @@ def written(write: Callable[[Any], Any], x: Any) -> Any:
 
 
 # Of the library, a tensor of four elements, a mask, the number and the tensor's dtype.
-Call = Callable[[Any, Any, Any, int, Any], Any]
-CALLS: dict[str, Call] = {
-    # refused where the number does not fit
+Call = Callable[[Any, Any, Any, float, Any], Any]
+REFUSING: dict[str, Call] = {
     "fill_": lambda T, x, m, v, d: x.fill_(v),
     "full": lambda T, x, m, v, d: T.full((2,), v, dtype=d),
     "full_like": lambda T, x, m, v, d: T.full_like(x, v),
@@ -46,7 +45,10 @@ CALLS: dict[str, Call] = {
     "addcmul": lambda T, x, m, v, d: T.addcmul(x, x, x, value=v),
     "scatter": lambda T, x, m, v, d: x.scatter(0, T.tensor([0]), v),
     "index_fill": lambda T, x, m, v, d: x.index_fill(0, T.tensor([0]), v),
-    # wrapped
+    "pow": lambda T, x, m, v, d: x**v,
+    "masked_fill by tensor": lambda T, x, m, v, d: x.masked_fill(m, T.tensor(v)),
+}
+WRAPPING: dict[str, Call] = {
     "add": lambda T, x, m, v, d: x + v,
     "sub": lambda T, x, m, v, d: x - v,
     "rsub": lambda T, x, m, v, d: v - x,
@@ -65,7 +67,10 @@ CALLS: dict[str, Call] = {
 }
 
 
-def outcome(library: Any, call: Call, dtype: str, number: int) -> Any:
+CALLS = REFUSING | WRAPPING
+
+
+def outcome(library: Any, call: Call, dtype: str, number: float) -> Any:
     """Values and dtype, or the class of the error."""
     own = getattr(library, dtype)
     x = library.tensor([0, 1, 100, 127]).to(own)
@@ -73,16 +78,37 @@ def outcome(library: Any, call: Call, dtype: str, number: int) -> Any:
         result = call(library, x, library.tensor([True, False, True, False]), number, own)
     except Exception as error:
         return next(base.__name__ for base in type(error).__mro__ if base.__module__ == "builtins")
-    return str(result.dtype).split(".")[-1], result.tolist()
+    values = result.tolist()
+    return str(result.dtype).split(".")[-1], [f"{v:.6g}" if isinstance(v, float) else v for v in values]
+
+
+def compare(name: str, dtype: str, number: float) -> None:
+    ours = outcome(deepseek, CALLS[name], dtype, number)
+    theirs = outcome(torch, CALLS[name], dtype, number)
+    assert ours == theirs, f"{name} of {dtype} and {number}"
 
 
 @pytest.mark.parametrize("dtype", LIMITS)
 @pytest.mark.parametrize("name", CALLS)
-def test_numbers_beside_integers(name: str, dtype: str) -> None:
+def test_integers_beside_integers(name: str, dtype: str) -> None:
     limit = LIMITS[dtype]
+    if dtype == "bool" and name in ("sub", "rsub", "addcmul", "pow"):
+        return  # bool has no subtraction and no power, and addcmul of bools is ours alone
     for number in (limit, limit + 1, -1, -limit, -limit - 1, -limit - 2, 2 * limit + 7, 300):
-        if abs(number) >= 2**63 or (dtype == "bool" and name in ("sub", "rsub", "addcmul")):
-            continue  # no int64; bool has no subtraction, and addcmul of bools is ours alone
-        ours = outcome(deepseek, CALLS[name], dtype, number)
-        theirs = outcome(torch, CALLS[name], dtype, number)
-        assert ours == theirs, f"{name} of {dtype} and {number}"
+        if abs(number) < 2**63:
+            compare(name, dtype, number)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "int16", "int32"])
+@pytest.mark.parametrize("name", ["fill_", "full", "full_like", "new_full", "tensor", "masked_fill", "masked_fill_"])
+def test_floats_stored_in_integers(name: str, dtype: str) -> None:
+    limit = LIMITS[dtype]
+    for number in (limit + 0.5, limit - 0.5, -0.5, -1.5, -limit - 1.5, float("nan"), float("inf")):
+        compare(name, dtype, number)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("name", REFUSING)
+def test_large_numbers_stored_in_floats(name: str, dtype: str) -> None:
+    for number in (65504.0, 70000.0, -70000.0, 3.4e38, 1e39, float("inf"), float("-inf")):
+        compare(name, dtype, number)
