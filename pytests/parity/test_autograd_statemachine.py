@@ -18,6 +18,8 @@ Where we differ on purpose, and the machine looks away:
 - autograd.grad(…, [y, x]) with a hook on y that changes the gradient, where y leads to x: PyTorch returns y's gradient
   from before the hook, though the one after it when y is asked for alone. Ours always returns the one after it.
 - Hooks of an output that leads to none of the inputs asked for: PyTorch calls them if it is the only output, ours not.
+- What detach() makes of an inference tensor outside inference mode: still an inference tensor in both, but PyTorch
+  lets it be written there, ours no alias.
 - Hooks of leaves run when all that uses the leaf has run, in both; when exactly between other hooks is not compared.
 """
 
@@ -191,6 +193,8 @@ class Autograd(RuleBasedStateMachine):
             return
         if name == "reshape" and self.inference():
             return  # under allow_mutation_on_saved_tensors PyTorch loses track of its base
+        if name == "detach" and x.theirs.is_inference() and not self.inference():
+            return
         done = self.same(
             f"{name}({self.name(x)}, {a}, {b})",
             lambda: VIEWS[name](x.ours, a, b),
