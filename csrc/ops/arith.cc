@@ -158,8 +158,9 @@ DS_BODY(MaskedFill, "masked_fill(Tensor input, Tensor mask, Tensor value) -> Ten
            name_of(in[1].dtype()));
   DS_CHECK(in[2].dim() == 0, "masked_fill_ only supports a 0-dimensional value tensor, but got tensor with ",
            in[2].dim(), " dimension(s).");
-  // PyTorch reads also a tensor's value as a number here.
-  if (in[2].dtype() != in[0].dtype()) check_fits(in[2].item(), in[0].dtype());
+  // PyTorch takes a tensor's value for a number here; reading it in a recording would tie the recording to it.
+  if (in[2].dtype() != in[0].dtype() && !mode().recorder) check_fits(in[2].item(), in[0].dtype());
+  check_number_fits(in[2], in[0].dtype());
   return where(in[1], to_dtype(in[2], in[0].dtype()), in[0]);
 }
 Tensor masked_fill(const Tensor& input, const Tensor& mask, const Tensor& value) {
