@@ -166,13 +166,19 @@ struct PartVector {
   explicit PartVector(int64_t lanes) : count(lanes), mask(hn::FirstN(Tag<C>(), static_cast<size_t>(lanes))) {}
   template <class S>
   HWY_INLINE Vector<C> load(const S* p) const {
-    if constexpr (std::is_same_v<S, C>)
-      return hn::MaskedLoad(mask, Tag<C>(), p);
-    else
+    if constexpr (!std::is_same_v<S, C>) {
       return kernels::HWY_NAMESPACE::load_part(Tag<C>(), p, count);
+    } else if constexpr (sizeof(C) < 4) {  // AVX2 has no masked load of these and would read on
+      C padded[kVector<C>] = {};
+      std::copy(p, p + count, padded);
+      return hn::LoadU(Tag<C>(), padded);
+    } else {
+      return hn::MaskedLoad(mask, Tag<C>(), p);
+    }
   }
   template <class S>
   HWY_INLINE void store(Vector<C> v, S* p) const {
+    static_assert(sizeof(C) >= 4);
     if constexpr (std::is_same_v<S, C>)
       hn::BlendedStore(v, mask, Tag<C>(), p);
     else
