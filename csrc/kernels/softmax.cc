@@ -119,6 +119,8 @@ void SoftmaxColumns(const S* x, S* y, int64_t n, int64_t stride, int64_t width, 
       const auto v = part.load(x + r * stride + c);
       part.store(r == 0 ? v : MaxOp().Combine(d, part.load(top.v + c), v), top.v + c);
     });
+  const auto shifted = [&](auto part, int64_t r, int64_t c)
+                           HWY_ATTR { return hn::Sub(part.load(x + r * stride + c), part.load(top.v + c)); };
   // Exponentials are kept as C: in y, where it is of C, or in memory of their own. Too many for that are formed again.
   const bool kept = !log && (!kConverts || n * width <= kMostExponentials);
   kernels::Scratch<C> scratch(kConverts && kept ? n * width : 0);
@@ -126,7 +128,7 @@ void SoftmaxColumns(const S* x, S* y, int64_t n, int64_t stride, int64_t width, 
   int64_t exps_stride = width;
   if constexpr (!kConverts) exps = y, exps_stride = stride;
   SumColumns<C>(n, width, sum.v, [&](auto part, int64_t r, int64_t c) HWY_ATTR {
-    const auto e = VExp(d, hn::Sub(part.load(x + r * stride + c), part.load(top.v + c)));
+    const auto e = VExp(d, shifted(part, r, c));
     if (kept) part.store(e, exps + r * exps_stride + c);
     return e;
   });
@@ -136,14 +138,18 @@ void SoftmaxColumns(const S* x, S* y, int64_t n, int64_t stride, int64_t width, 
   else
     ForVectors<C>(width, [&](auto part, int64_t c)
                              HWY_ATTR { part.store(hn::Div(hn::Set(d, C(1)), part.load(sum.v + c)), sum.v + c); });
-  for (int64_t r = 0; r < n; ++r)
-    ForVectors<C>(width, [&](auto part, int64_t c) HWY_ATTR {
-      const int64_t i = r * stride + c;
-      const auto s = part.load(sum.v + c);
-      if (kept) return part.store(hn::Mul(part.load(exps + r * exps_stride + c), s), y + i);
-      const auto shifted = hn::Sub(part.load(x + i), part.load(top.v + c));
-      part.store(log ? hn::Sub(shifted, s) : hn::Mul(VExp(d, shifted), s), y + i);
-    });
+  const auto finish = [&](const auto& value) HWY_ATTR {
+    for (int64_t r = 0; r < n; ++r)
+      ForVectors<C>(width, [&](auto part, int64_t c)
+                               HWY_ATTR { part.store(value(part, r, c, part.load(sum.v + c)), y + r * stride + c); });
+  };
+  if (log)
+    finish([&](auto part, int64_t r, int64_t c, auto s) HWY_ATTR { return hn::Sub(shifted(part, r, c), s); });
+  else if (kept)
+    finish([&](auto part, int64_t r, int64_t c, auto s)
+               HWY_ATTR { return hn::Mul(part.load(exps + r * exps_stride + c), s); });
+  else
+    finish([&](auto part, int64_t r, int64_t c, auto s) HWY_ATTR { return hn::Mul(VExp(d, shifted(part, r, c)), s); });
 }
 
 template <class C, class S>
