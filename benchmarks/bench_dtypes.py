@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from _harness import main
-from bench_pointwise import SIZES, by_rows, pointwise, reductions
+from bench_pointwise import SIZES, by_rows, pointwise, reductions, timed
 
 Op = Callable[..., Any]
 FLOATS = {"bfloat16": ("1e4", "1e6", "1e7"), "float16": ("1e6",), "float64": ("1e6",)}
@@ -14,16 +14,19 @@ INTEGERS = ("int64", "int32", "uint8")
 MATRIX = (4096, 1024)
 
 
-def of_floats(T: Any) -> dict[str, tuple[Op, int]]:
+def of_numbers(T: Any) -> dict[str, tuple[Op, int]]:
     """Ops and how many tensors they read."""
-    ops = pointwise(T)
-    del ops["to bfloat16"]
-    return ops | {
+    return {
         "neg": (lambda a: -a, 1),
         "lt": (lambda a, b: a < b, 2),
-        "addcmul": (lambda a, b: T.addcmul(a, a, b), 2),
         "to float32": (lambda a: a.float(), 1),
     }
+
+
+def of_floats(T: Any) -> dict[str, tuple[Op, int]]:
+    ops = pointwise(T)
+    del ops["to bfloat16"]
+    return ops | of_numbers(T) | {"addcmul": (lambda a, b: T.addcmul(a, a, b), 2)}
 
 
 def of_integers(T: Any) -> dict[str, tuple[Op, int]]:
@@ -33,10 +36,8 @@ def of_integers(T: Any) -> dict[str, tuple[Op, int]]:
         "clamp": (lambda a: a.clamp(20, 50), 1),
         "floor_divide": (lambda a, b: a // b, 2),
         "and": (lambda a, b: a & b, 2),
-        "neg": (lambda a: -a, 1),
-        "lt": (lambda a, b: a < b, 2),
         "eq number": (lambda a: a == 7, 1),
-        "to float32": (lambda a: a.float(), 1),
+        **of_numbers(T),
     }
 
 
@@ -56,33 +57,16 @@ def sums(T: Any, *names: str) -> dict[str, tuple[Op, int]]:
     return {name: (op, 1) for name, op in reductions(T).items() if not names or name in names}
 
 
-def random(T: Any, dtype: str, sizes: tuple[int, ...]) -> Any:
-    if dtype == "bool":
-        return T.rand(*sizes) > 0.5
-    if dtype in INTEGERS:
-        return T.randint(1, 100, sizes).to(getattr(T, dtype))
-    return (T.rand(*sizes) + 0.5).to(getattr(T, dtype))
-
-
-def timed(T: Any, op: Op, inputs: int, dtype: str, sizes: tuple[int, ...]) -> Callable[[], Any]:
-    def setup() -> Any:
-        T.manual_seed(0)
-        tensors = [random(T, dtype, sizes) for _ in range(inputs)]
-        return lambda: op(*tensors), 1e-9 * inputs * tensors[0].numel() * tensors[0].element_size(), "GB_per_s_read"
-
-    return setup
-
-
 def cases(T: Any) -> dict[str, Callable[[], Any]]:
     table: dict[str, Callable[[], Any]] = {}
 
     def add(dtype: str, labels: tuple[str, ...], ops: dict[str, tuple[Op, int]], rows: tuple[str, ...]) -> None:
         for label in labels:
             for name, (op, inputs) in ops.items():
-                table[f"{name} {label} {dtype}"] = timed(T, op, inputs, dtype, (SIZES[label],))
+                table[f"{name} {label} {dtype}"] = timed(T, op, inputs, (SIZES[label],), inputs + 1, dtype)
         for name, op in by_rows(T).items():
             if name in rows or not rows:
-                table[f"{name} {MATRIX[0]}x{MATRIX[1]} {dtype}"] = timed(T, op, 1, dtype, MATRIX)
+                table[f"{name} {MATRIX[0]}x{MATRIX[1]} {dtype}"] = timed(T, op, 1, MATRIX, 2, dtype)
 
     for dtype, labels in FLOATS.items():
         add(dtype, labels, of_floats(T) | sums(T), ())

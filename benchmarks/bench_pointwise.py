@@ -67,13 +67,23 @@ def by_rows(T: Any) -> dict[str, Callable[[Any], Any]]:
     }
 
 
-def timed(T: Any, op: Callable[..., Any], inputs: int, sizes: tuple[int, ...], traffic: int) -> Callable[[], Any]:
-    """Times op on `inputs` float32 tensors; `traffic` counts the tensors read and written, for GB/s."""
+def random(T: Any, dtype: str, sizes: tuple[int, ...]) -> Any:
+    if dtype == "bool":
+        return T.rand(*sizes) > 0.5
+    if "int" in dtype:
+        return T.randint(1, 100, sizes).to(getattr(T, dtype))
+    return (T.rand(*sizes) + 0.5).to(getattr(T, dtype))
+
+
+def timed(
+    T: Any, op: Callable[..., Any], inputs: int, sizes: tuple[int, ...], traffic: int, dtype: str = "float32"
+) -> Callable[[], Any]:
+    """Times op on `inputs` tensors; `traffic` counts the tensors read and written, for GB/s."""
 
     def setup() -> Any:
         T.manual_seed(0)
-        tensors = [T.rand(*sizes) + 0.5 for _ in range(inputs)]
-        return lambda: op(*tensors), 4e-9 * tensors[0].numel() * traffic, "GB_per_s"
+        tensors = [random(T, dtype, sizes) for _ in range(inputs)]
+        return lambda: op(*tensors), 1e-9 * tensors[0].element_size() * tensors[0].numel() * traffic, "GB_per_s"
 
     return setup
 

@@ -6,6 +6,8 @@
 #define DEEPSEEK_KERNELS_FLOAT_IO_INL_H_
 #endif
 
+#include <type_traits>
+
 #include "base/dtype.h"
 #include "hwy/highway.h"
 
@@ -31,7 +33,7 @@ HWY_INLINE hn::Vec<D> load_as(D d, const Half* p) {
   return hn::PromoteTo(d, hn::LoadU(d16, reinterpret_cast<const hwy::float16_t*>(p)));
 }
 template <class D>
-HWY_INLINE hn::Vec<D> load_as(D d, const int8_t* p) {
+requires(!std::is_same_v<hn::TFromD<D>, int8_t>) HWY_INLINE hn::Vec<D> load_as(D d, const int8_t* p) {
   const hn::RebindToSigned<D> di;
   return hn::ConvertTo(d, hn::PromoteTo(di, hn::LoadU(hn::Rebind<int8_t, D>(), p)));
 }
@@ -56,11 +58,6 @@ HWY_INLINE auto rounded_bfloat16([[maybe_unused]] D d, hn::Vec<D> v) {
   return hn::IfThenElse(hn::RebindMask(d32, hn::IsNaN(v)), hn::Or(bits, hn::Set(d32, 0x400000)), even);
 }
 
-// The inverse, rounded to nearest even.
-template <class T, class D>
-HWY_INLINE void store_as(D d, hn::Vec<D> v, T* p) {
-  hn::StoreU(v, d, p);
-}
 // The upper halves of v's lanes.
 template <class D>
 HWY_INLINE void store_upper_halves(D, hn::Vec<D> v, BFloat16* p) {
@@ -69,6 +66,12 @@ HWY_INLINE void store_upper_halves(D, hn::Vec<D> v, BFloat16* p) {
   const hn::Rebind<uint32_t, D> d32;
   const auto upper = hn::ShiftRight<16>(hn::BitCast(d32, v));
   hn::StoreU(hn::DemoteTo(d16, hn::BitCast(di32, upper)), d16, reinterpret_cast<uint16_t*>(p));
+}
+
+// The inverse of load_as, rounded to nearest even.
+template <class T, class D>
+HWY_INLINE void store_as(D d, hn::Vec<D> v, T* p) {
+  hn::StoreU(v, d, p);
 }
 template <class D>
 HWY_INLINE void store_as(D d, hn::Vec<D> v, BFloat16* p) {

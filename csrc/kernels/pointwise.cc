@@ -21,15 +21,15 @@
 #ifndef DEEPSEEK_POINTWISE_TABLE
 #define DEEPSEEK_POINTWISE_TABLE
 namespace deepseek::kernels {
-// Contiguous lanes in, contiguous lanes out; the lane types are those of lane_index.
+// Contiguous lanes in, contiguous lanes out.
 using LaneFn = void (*)(void* out, const void* const* in, size_t n);
 // A 16-bit float out and in, computed as float lanes; the inputs whose bits are set in `wide` are float lanes already.
 using SmallFn = void (*)(void* out, const void* const* in, unsigned wide, size_t n);
 struct LaneFns {
   uint8_t arity = 0;
   RouteTarget target = RouteTarget::kAvx2;
-  bool truth = false;  // bool lanes in, 0 and 1 out
-  LaneFn fn[7] = {};
+  bool truth = false;          // bool lanes in, 0 and 1 out
+  LaneFn fn[kNumDTypes] = {};  // by lane type
   SmallFn bfloat16 = nullptr, half = nullptr;
 };
 using LaneTable = std::array<LaneFns, static_cast<size_t>(Pointwise::kCount)>;
@@ -66,12 +66,8 @@ void RunFloat(void* out_raw, const void* const* in_raw, size_t n) {
 }
 
 // Results that are the operand, its negative or 0 need no rounding.
-struct NegExpr;
-struct AbsExpr;
-struct ReluExpr;
 template <class Expr>
-inline constexpr bool kExact =
-    std::is_same_v<Expr, NegExpr> || std::is_same_v<Expr, AbsExpr> || std::is_same_v<Expr, ReluExpr>;
+inline constexpr bool kExact = false;
 
 template <class Expr, class S>
 void RunSmall(void* out_raw, const void* const* in, unsigned wide, size_t n) {
@@ -180,29 +176,35 @@ DS_BINARY(Sub, sub, kNumeric, FI, hn::Sub(a, b), T(U(a) - U(b)))
 #undef DS_BINARY
 #undef DS_TERNARY
 
+template <>
+inline constexpr bool kExact<NegExpr> = true;
+template <>
+inline constexpr bool kExact<AbsExpr> = true;
+template <>
+inline constexpr bool kExact<ReluExpr> = true;
+
 template <class Expr>
 kernels::LaneFns MakeLaneFns() {
   kernels::LaneFns fns;
+  const auto of = [&](DType lane) -> kernels::LaneFn& { return fns.fn[static_cast<size_t>(lane)]; };
   fns.arity = Expr::kArity;
   fns.target = kernels::route_target(HWY_TARGET);
   fns.truth = Expr::kTruth;
   if constexpr (Expr::kKernels & F) {
-    fns.fn[0] = RunFloat<Expr, float>;
-    fns.fn[1] = RunFloat<Expr, double>;
+    of(DType::kFloat32) = RunFloat<Expr, float>;
+    of(DType::kFloat64) = RunFloat<Expr, double>;
     fns.bfloat16 = RunSmall<Expr, BFloat16>;
     fns.half = RunSmall<Expr, Half>;
   }
   if constexpr (Expr::kKernels & I) {
-    fns.fn[2] = RunInt<Expr, int32_t>;
-    fns.fn[3] = RunInt<Expr, int64_t>;
-    fns.fn[4] = RunInt<Expr, int16_t>;
-    fns.fn[5] = RunInt<Expr, int8_t>;
-    fns.fn[6] = RunInt<Expr, uint8_t>;
+    of(DType::kInt32) = RunInt<Expr, int32_t>;
+    of(DType::kInt64) = RunInt<Expr, int64_t>;
+    of(DType::kInt16) = RunInt<Expr, int16_t>;
+    of(DType::kInt8) = RunInt<Expr, int8_t>;
+    of(DType::kUInt8) = RunInt<Expr, uint8_t>;
   }
   return fns;
 }
-
-static_assert(NegExpr::kArity + AbsExpr::kArity + ReluExpr::kArity == 3, "kExact names ops of the list");
 
 void FillLaneTable(kernels::LaneTable& table) {
   using kernels::Pointwise;
@@ -240,24 +242,7 @@ const LaneTable& lane_table() {
   return table;
 }
 
-int lane_index(DType lane) {
-  switch (lane) {
-    case DType::kFloat32:
-      return 0;
-    case DType::kFloat64:
-      return 1;
-    case DType::kInt32:
-      return 2;
-    case DType::kInt64:
-      return 3;
-    case DType::kInt16:
-      return 4;
-    case DType::kInt8:
-      return 5;
-    default:
-      return 6;
-  }
-}
+const LaneFns& lane_fns(Pointwise op) { return lane_table()[static_cast<size_t>(op)]; }
 
 // What one operand needs to become contiguous lanes.
 struct Lane {
@@ -319,31 +304,21 @@ void run_blocks(const BlockFn& fn, int arity, const Loop<kMaxOperands>& loop,
 
 namespace {
 LaneFn lane_function(Pointwise op, DType lane, size_t arity) {
-  const LaneFns& fns = lane_table()[static_cast<size_t>(op)];
-  const LaneFn fn = fns.fn[lane_index(lane)];
+  const LaneFns& fns = lane_fns(op);
+  const LaneFn fn = fns.fn[static_cast<size_t>(lane)];
   DS_CHECK(fn != nullptr && fns.arity == arity, "internal error: no pointwise kernel for ", name_of(lane));
   return fn;
 }
 
-RouteTarget target_of(Pointwise op) { return lane_table()[static_cast<size_t>(op)].target; }
+RouteTarget target_of(Pointwise op) { return lane_fns(op).target; }
 
 // `count` lanes of one value.
 void spread(const FlatInput& value, DType lane, int64_t count, char* to) {
   cast_function(value.dtype, lane)(to, 1, value.data, 0, 1);
-  const auto fill = [&]<class T>(T) {
+  dispatch(lane, [&]<class T>() {
     T* const lanes = reinterpret_cast<T*>(to);
     std::fill_n(lanes + 1, count - 1, *lanes);
-  };
-  switch (size_of(lane)) {
-    case 1:
-      return fill(uint8_t());
-    case 2:
-      return fill(uint16_t());
-    case 4:
-      return fill(uint32_t());
-    default:
-      return fill(uint64_t());
-  }
+  });
 }
 
 void flat_blocks(LaneFn fn, DType lane, char* out, std::span<const FlatInput> inputs, bool stream, int64_t begin,
@@ -395,8 +370,8 @@ void pointwise(Pointwise op, DType compute, const View& out, std::span<const Vie
   loop.add(out);
   for (const View& v : inputs) loop.add(v);
   loop.collapse();
-  const LaneFns& fns = lane_table()[static_cast<size_t>(op)];
-  if (lane == DType::kFloat32 && size_of(out.dtype) == 2 && loop.inner_stride(0) == 1)
+  const LaneFns& fns = lane_fns(op);
+  if (lane == DType::kFloat32 && loop.inner_stride(0) == 1)
     fn.small = out.dtype == DType::kBFloat16 ? fns.bfloat16 : out.dtype == DType::kFloat16 ? fns.half : nullptr;
   if (fn.small) count_route(Route::kPointwiseSmallFloats, target_of(op));
   // What the function reads and writes besides lanes. A bool is a lane of 0 or 1.

@@ -145,17 +145,11 @@ template <class C>
 struct WholeVector {
   template <class S>
   HWY_INLINE Vector<C> load(const S* p) const {
-    if constexpr (std::is_same_v<S, C>)
-      return hn::LoadU(Tag<C>(), p);
-    else
-      return kernels::HWY_NAMESPACE::load_as(Tag<C>(), p);
+    return kernels::HWY_NAMESPACE::load_as(Tag<C>(), p);
   }
   template <class S>
   HWY_INLINE void store(Vector<C> v, S* p) const {
-    if constexpr (std::is_same_v<S, C>)
-      hn::StoreU(v, Tag<C>(), p);
-    else
-      kernels::HWY_NAMESPACE::store_as(Tag<C>(), v, p);
+    kernels::HWY_NAMESPACE::store_as(Tag<C>(), v, p);
   }
 };
 
@@ -166,15 +160,10 @@ struct PartVector {
   explicit PartVector(int64_t lanes) : count(lanes), mask(hn::FirstN(Tag<C>(), static_cast<size_t>(lanes))) {}
   template <class S>
   HWY_INLINE Vector<C> load(const S* p) const {
-    if constexpr (!std::is_same_v<S, C>) {
-      return kernels::HWY_NAMESPACE::load_part(Tag<C>(), p, count);
-    } else if constexpr (sizeof(C) < 4) {  // AVX2 has no masked load of these and would read on
-      C padded[kVector<C>] = {};
-      std::copy(p, p + count, padded);
-      return hn::LoadU(Tag<C>(), padded);
-    } else {
+    if constexpr (std::is_same_v<S, C> && sizeof(C) >= 4)  // AVX2 has no masked load of less and would read on
       return hn::MaskedLoad(mask, Tag<C>(), p);
-    }
+    else
+      return kernels::HWY_NAMESPACE::load_part(Tag<C>(), p, count);
   }
   template <class S>
   HWY_INLINE void store(Vector<C> v, S* p) const {
@@ -186,14 +175,14 @@ struct PartVector {
   }
 };
 
-// Calls f<S>() where vectors of C load elements of type `dtype`, S, as they lie; false where they do not.
+// What f<S>() returns where vectors of C load elements of type `dtype`, S, as they lie; false where they do not.
 template <class C, class F>
 HWY_INLINE bool WhereLoadable(DType dtype, const F& f) {
   if constexpr (std::is_same_v<C, uint8_t>) return false;  // asks whether elements are 0
-  if (dtype == dtype_of<C>) return f.template operator()<C>(), true;
+  if (dtype == dtype_of<C>) return f.template operator()<C>();
   if constexpr (std::is_same_v<C, float>) {
-    if (dtype == DType::kBFloat16) return f.template operator()<BFloat16>(), true;
-    if (dtype == DType::kFloat16) return f.template operator()<Half>(), true;
+    if (dtype == DType::kBFloat16) return f.template operator()<BFloat16>();
+    if (dtype == DType::kFloat16) return f.template operator()<Half>();
   }
   return false;
 }
@@ -331,6 +320,7 @@ void ReduceColumns(const ReducePlan& plan, const Op& op, int64_t at, int64_t beg
   const int64_t stride = plan.kept_in.back();
   const bool in_place = stride == 1 && WhereLoadable<C>(plan.in.dtype, [&]<class S>() HWY_ATTR {
                           AddPanels<S>(plan, op, at, begin, n, width, params, acc);
+                          return true;
                         });
   if (!in_place) {
     const C* rows[kLanes<C>];
@@ -366,12 +356,16 @@ template <class Op, class C>
 C ReduceLine(const ReducePlan& plan, const Op& op, int64_t at, int64_t begin, int64_t n, C param, C* buffer) {
   int64_t run, offset = plan.reduced_offset(begin, &run);
   const int64_t stride = plan.inner_reduced_stride();
+  const bool contiguous = run >= n && (stride == 1 || n == 1);
   if constexpr (std::is_same_v<C, int64_t> && std::is_same_v<Op, SumOp>)
-    if ((plan.in.dtype == DType::kBool || plan.in.dtype == DType::kUInt8) && run >= n && (stride == 1 || n == 1))
+    if (contiguous && (plan.in.dtype == DType::kBool || plan.in.dtype == DType::kUInt8))
       return SumBytes(reinterpret_cast<const uint8_t*>(plan.in.at(at + offset)), n);
   C result;
-  const auto in_place = [&]<class S>() HWY_ATTR { result = ReduceChunk(op, plan.in.as<S>() + at + offset, n, param); };
-  if (run >= n && (stride == 1 || n == 1) && WhereLoadable<C>(plan.in.dtype, in_place)) return result;
+  const auto in_place = [&]<class S>() HWY_ATTR {
+    result = ReduceChunk(op, plan.in.as<S>() + at + offset, n, param);
+    return true;
+  };
+  if (contiguous && WhereLoadable<C>(plan.in.dtype, in_place)) return result;
   for (int64_t i = 0;;) {
     const int64_t count = std::min(run, n - i);
     kernels::load_row(plan.in.dtype, plan.in.at(at + offset), stride, count, buffer + i);
@@ -388,7 +382,7 @@ void RunRows(const ReducePlan& plan, const Op& op, const C* params, int64_t chun
   DS_COUNT_ROUTE(ReduceRows);
   parallel_for(plan.outputs * chunks, grain_for(std::min(plan.length, kChunk<C>) * size_of(plan.in.dtype)),
                [&](int64_t begin, int64_t end) {
-                 alignas(64) C buffer[kChunk<C> + kLanes<C>];
+                 alignas(64) C buffer[kChunk<C>];
                  for (int64_t item = begin; item < end; ++item) {
                    const int64_t o = chunks == 1 ? item : item / chunks, first = (item - o * chunks) * kChunk<C>;
                    const int64_t n = std::min(kChunk<C>, plan.length - first);

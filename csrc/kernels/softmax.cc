@@ -202,10 +202,8 @@ bool ForwardDense(const View& out, const View& in, int dim, int64_t n, bool log)
 template <class C>
 void ForwardAs(const View& out, const View& in, int dim, bool log) {
   const int64_t n = in.ndim() == 0 ? 1 : in.sizes[dim];
-  if (n == 0) return;
-  bool dense = false;
-  WhereLoadable<C>(in.dtype, [&]<class S>() HWY_ATTR { dense = ForwardDense<C, S>(out, in, dim, n, log); });
-  if (dense) return;
+  const auto dense = [&]<class S>() HWY_ATTR { return ForwardDense<C, S>(out, in, dim, n, log); };
+  if (n == 0 || WhereLoadable<C>(in.dtype, dense)) return;
   kernels::for_each_line<C, 1, 1, 0>({in}, {out}, {}, dim, [&](const auto& x, const auto& y, const auto&) {
     log ? LogSoftmaxLine<C>(x[0], y[0], n) : SoftmaxLine<C>(x[0], y[0], n, y[0]);
   });
@@ -238,10 +236,8 @@ bool BackwardDense(const View& grad_in, const View& grad, const View& y, int dim
 template <class C>
 void BackwardAs(const View& grad_in, const View& grad, const View& y, int dim, bool log) {
   const int64_t n = y.ndim() == 0 ? 1 : y.sizes[dim];
-  if (n == 0) return;
-  bool dense = false;
-  WhereLoadable<C>(y.dtype, [&]<class S>() HWY_ATTR { dense = BackwardDense<C, S>(grad_in, grad, y, dim, n, log); });
-  if (dense) return;
+  const auto dense = [&]<class S>() HWY_ATTR { return BackwardDense<C, S>(grad_in, grad, y, dim, n, log); };
+  if (n == 0 || WhereLoadable<C>(y.dtype, dense)) return;
   kernels::for_each_line<C, 2, 1, 0>({grad, y}, {grad_in}, {}, dim, [&](const auto& in, const auto& out, const auto&) {
     GradLine<C>(in[0], in[1], out[0], n, log);
   });

@@ -159,8 +159,8 @@ DS_BODY(MaskedFill, "masked_fill(Tensor input, Tensor mask, Tensor value) -> Ten
   DS_CHECK(in[2].dim() == 0, "masked_fill_ only supports a 0-dimensional value tensor, but got tensor with ",
            in[2].dim(), " dimension(s).");
   // PyTorch takes a tensor's value for a number here; reading it in a recording would tie the recording to it.
-  if (in[2].dtype() != in[0].dtype() && !mode().recorder) check_fits(in[2].item(), in[0].dtype());
-  check_number_fits(in[2], in[0].dtype());
+  if (in[2].cell()->wrapped_number || (in[2].dtype() != in[0].dtype() && !mode().recorder))
+    check_fits(in[2].item(), in[0].dtype());
   return where(in[1], to_dtype(in[2], in[0].dtype()), in[0]);
 }
 Tensor masked_fill(const Tensor& input, const Tensor& mask, const Tensor& value) {
