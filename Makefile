@@ -12,7 +12,7 @@ export CCACHE_NOHASHDIR := 1
 PY := .venv/bin/python
 SOURCES := $(wildcard csrc/*/*.h csrc/*/*.cc csrc/*/*/*.h csrc/*/*/*.cc tests/*.h tests/*.cc tests/*/*.cc benchmarks/*.cc)
 
-.PHONY: help build demo test slow parity parity-sample asan tsan fuzz bench lint format types clean distclean
+.PHONY: help build demo test slow generators parity parity-sample asan tsan fuzz bench lint format types clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -39,6 +39,10 @@ test: build ## GoogleTest and pytest
 
 slow: build ## the long tests
 	$(PY) -m pytest -q -m "slow and not parity"
+
+CASES ?= 20000
+generators: build ## random programs and arguments, each against its slow twin, CASES=20000 of each sort
+	DEEPSEEK_CASES=$(CASES) $(PY) -m pytest -q -m "not parity" --timeout 0 pytests/generators
 
 parity: build ## compare with PyTorch: all samples of its databases, long state machines
 	$(PY) -m pip install --disable-pip-version-check -q torch==2.13.0
