@@ -326,20 +326,37 @@ def test_it_learns_a_pattern():
     assert losses[-1] < 0.1
 
 
-def test_the_memory_estimate_is_near_the_measured_peak():
-    config = ModelConfig(dim=64, context=128, expert_dim=64, ngram_rows=512)
+@pytest.mark.parametrize(
+    ("batch", "settings"),
+    [
+        (4, {"context": 128, "expert_dim": 64, "ngram_rows": 512}),
+        (4, {"dim": 128, "context": 256, "expert_dim": 64, "ngram_rows": 512}),
+        (4, {"context": 128, "expert_dim": 64, "ngram_rows": 512, "n_routed_experts": 0}),
+        (8, {"context": 32, "expert_dim": 128, "ngram_rows": 512}),
+        (2, {"dim": 128, "n_layers": 6, "context": 64, "ngram_rows": 512}),
+        (4, {"context": 128, "top_k": 4, "n_shared_experts": 0, "vocab_size": 1000, "ngram_orders": (2,)}),
+    ],
+)
+def test_the_memory_estimate_is_near_the_measured_peak(batch, settings):
+    config = ModelConfig(**settings)
     model = LanguageModel(config)
     optimizer = deepseek.optim.AdamW(model.parameters())
-    ids = deepseek.randint(0, 256, (4, 128))
+    ids = deepseek.randint(0, config.vocab_size, (batch, config.context))
+    kept = []
 
     def step() -> None:
-        optimizer.zero_grad()
-        model.loss(ids, ids).backward()
+        before = deepseek.memory_stats()["allocated_bytes"]
+        loss = model.loss(ids, ids)
+        kept.append(deepseek.memory_stats()["allocated_bytes"] - before)
+        loss.backward()
         optimizer.step()
 
     step()
+    optimizer.zero_grad()
     before = deepseek.memory_stats()["allocated_bytes"]
     deepseek.reset_peak_memory_stats()
     step()
     measured = deepseek.memory_stats()["peak_bytes"] - before
-    assert 0.8 * measured < model_size(config, batch=4).activation_bytes < 1.7 * measured
+    size = model_size(config, batch=batch)
+    assert kept[1] < size.activation_bytes < 2 * kept[1]
+    assert 0.8 * measured < size.weights_bytes + size.activation_bytes < 1.5 * measured  # gradients too

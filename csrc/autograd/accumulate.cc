@@ -91,6 +91,15 @@ class AccumulateGrad final : public Node {
   Tensor leaf_;
 };
 
+}  // namespace
+
+const Tensor* leaf_of(const Node& node) {
+  const auto* sink = dynamic_cast<const AccumulateGrad*>(&node);
+  return sink ? &sink->leaf() : nullptr;
+}
+
+namespace {
+
 template <OpStruct Op>
 Edge op_edge(const Op& op, std::initializer_list<Edge> next, std::initializer_list<Tensor> in, const Tensor& out) {
   const TensorList inputs(in);

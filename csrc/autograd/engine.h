@@ -21,6 +21,9 @@ TensorList grad(Inputs roots, Inputs grads, Inputs inputs, BackwardOptions optio
 // too when it is all that is left of its base, as a reshaped gradient is. Undefined otherwise.
 Tensor taken(const Tensor& g);
 
+// The tensor a node accumulates into; null for nodes of ops.
+const Tensor* leaf_of(const Node& node);
+
 // Hooks on a tensor's gradient. The id removes it again.
 int64_t register_hook(const Tensor& t, Ref<Hook> hook);
 int64_t register_post_accumulate_hook(const Tensor& leaf, Ref<Hook> hook);

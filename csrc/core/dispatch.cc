@@ -22,7 +22,9 @@ bool worth_releasing_lock(Inputs in, Inputs out) {
   if (sum_over(in, out, [](const Tensor& t) { return static_cast<int64_t>(t.storage()->bytes()); }) <=
       kReleaseLockBytes)
     return false;
-  return sum_over(in, out, [](const Tensor& t) { return t.nbytes(); }) > kReleaseLockBytes;
+  // A view may repeat its elements more often than bytes can be counted.
+  const auto touched = [](const Tensor& t) { return std::min(t.numel(), kReleaseLockBytes + 1) * size_of(t.dtype()); };
+  return sum_over(in, out, touched) > kReleaseLockBytes;
 }
 
 bool any_requires_grad(Inputs in) {
@@ -205,7 +207,10 @@ void dispatch_autocast(const OpDef& def, const void* op, Inputs in, TensorList& 
 void dispatch_view(const OpDef& def, const void* op, Inputs in, TensorList& out) {
   ViewSpecs specs;
   def.view(op, in[0], specs);
-  for (const ViewSpec& s : specs) out.push_back(in[0].alias(s));
+  for (const ViewSpec& s : specs) {
+    numel_of(s.sizes);  // fails for a size that no tensor can have; the memory is the view's business
+    out.push_back(in[0].alias(s));
+  }
   const Mode& m = mode();
   // Remember the base so that writes through either side are seen by both.
   if (!in[0].cell()->inference && def.info->differentiable && is_floating(in[0].dtype())) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 
+#include "base/reach.h"
 #include "core/mode.h"
 #include "core/node.h"
 
@@ -28,18 +29,6 @@ size_t checked_bytes(int64_t elements, DType dtype) {
   return static_cast<size_t>(bytes);
 }
 
-// Elements between the first and the last address a tensor touches, plus one.
-int64_t extent(const Dims& sizes, const Dims& strides) {
-  int64_t last = 0;
-  for (int i = 0; i < sizes.size(); ++i) {
-    if (sizes[i] == 0) return 0;
-    int64_t reach;
-    DS_CHECK(!__builtin_mul_overflow(sizes[i] - 1, strides[i], &reach) && !__builtin_add_overflow(last, reach, &last),
-             "strides ", strides, " of size ", sizes, " overflow int64");
-  }
-  return last + 1;
-}
-
 }  // namespace
 
 Tensor Tensor::empty(const Dims& sizes, DType dtype) {
@@ -53,7 +42,9 @@ Tensor Tensor::empty(const Dims& sizes, DType dtype) {
 
 Tensor Tensor::empty_strided(const Dims& sizes, const Dims& strides, DType dtype) {
   numel_of(sizes);
-  return make_cell(Storage::create(checked_bytes(extent(sizes, strides), dtype)), 0, sizes, strides, dtype);
+  const Reach reach(sizes, strides);
+  DS_CHECK(reach.first == 0, "strides must not be negative, got ", strides, " for size ", sizes);
+  return make_cell(Storage::create(checked_bytes(reach.end, dtype)), 0, sizes, strides, dtype);
 }
 
 Tensor Tensor::from_storage(Ref<Storage> storage, const Dims& sizes, const Dims& strides, int64_t offset, DType dtype) {

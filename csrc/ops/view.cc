@@ -1,24 +1,11 @@
 // Views: results that share the input's memory. `view` is the only shape rule; gradients go back by shape or by
 // scatter.
+#include "base/reach.h"
 #include "kernels/copy.h"
 #include "ops/ops.h"
 
 namespace deepseek {
 namespace {
-
-// The positions that sizes and strides reach from `offset`: [first, end); empty without elements.
-struct Reach {
-  int64_t first, end;
-  Reach(const Dims& sizes, const Dims& strides, int64_t offset) : first(offset), end(offset + 1) {
-    bool empty = false;
-    for (int i = 0; i < sizes.size(); ++i) {
-      empty |= sizes[i] == 0;
-      (strides[i] > 0 ? end : first) += std::max<int64_t>(sizes[i] - 1, 0) * strides[i];
-    }
-    if (empty) first = end = 0;
-  }
-  bool within(const Reach& other) const { return first == end || (first >= other.first && end <= other.end); }
-};
 
 // The gradient of a view that picks elements: zeros with g written where the view reads (added where it reads twice).
 Tensor picked_vjp(const Tensor& in, const ViewSpec& spec, const Dims& in_strides, const Tensor& g) {
@@ -79,10 +66,10 @@ bool view_strides(const Dims& sizes, const Dims& strides, const Dims& target, Di
   int64_t chunk_base = sizes.empty() ? 1 : strides.back(), in_chunk = 1, out_chunk = 1;
   for (int d = sizes.size() - 1; d >= 0; --d) {
     in_chunk *= sizes[d];
-    const bool ends = d == 0 || (sizes[d - 1] != 1 && strides[d - 1] != in_chunk * chunk_base);
+    const bool ends = d == 0 || (sizes[d - 1] != 1 && strides[d - 1] != wrapping_product(in_chunk, chunk_base));
     if (!ends) continue;
     while (t >= 0 && (out_chunk < in_chunk || target[t] == 1)) {
-      out[t] = out_chunk * chunk_base;
+      out[t] = wrapping_product(out_chunk, chunk_base);
       out_chunk *= target[t--];
     }
     if (out_chunk != in_chunk) return false;
@@ -103,18 +90,14 @@ const OpInfo AsStrided::info = AsStrided_info;
 
 ViewSpec AsStrided::view(const Tensor& in) const {
   DS_CHECK(sizes.size() == strides.size(), "mismatch in length of strides and shape: ", sizes, " and ", strides);
-  int64_t first = offset.value_or(0), last = first;
-  bool empty = false;
-  for (int i = 0; i < sizes.size(); ++i) {
-    DS_CHECK(sizes[i] >= 0, "as_strided: negative size ", sizes);
-    empty |= sizes[i] == 0;
-    (strides[i] > 0 ? last : first) += (sizes[i] - 1) * strides[i];
-  }
-  if (in.has_data() && !empty) {
+  for (const int64_t s : sizes) DS_CHECK(s >= 0, "as_strided: negative size ", sizes);
+  const Reach reach(sizes, strides, offset.value_or(0));
+  if (in.has_data()) {
     const int64_t available = static_cast<int64_t>(in.storage()->bytes()) / size_of(in.dtype());
-    DS_CHECK(in.offset() + first >= 0 && in.offset() + last < available, "setStorage: sizes ", sizes, ", strides ",
-             strides, ", storage offset ", in.offset() + offset.value_or(0), " are out of bounds for storage of ",
-             available, " elements");
+    const bool inside = reach.empty() || (reach.first >= -in.offset() && reach.end <= available - in.offset());
+    DS_CHECK(inside, "setStorage: sizes ", sizes, ", strides ", strides, ", ", offset.value_or(0),
+             " elements after storage offset ", in.offset(), ", are out of bounds for storage of ", available,
+             " elements");
   }
   return {sizes, strides, offset.value_or(0)};
 }
@@ -263,6 +246,8 @@ struct Expand {
       }
       const int64_t have = in.sizes()[i - lead];
       if (size[i] == -1) s.sizes[i] = have;
+      DS_CHECK(s.sizes[i] >= 0, "The expanded size of the tensor (", size[i], ") must not be negative (-1 keeps a dim)",
+               ".  Target sizes: ", size, ".  Tensor sizes: ", in.sizes());
       DS_CHECK(s.sizes[i] == have || have == 1, "The expanded size of the tensor (", size[i],
                ") must match the existing size (", have, ") at non-singleton dimension ", i, ".  Target sizes: ", size,
                ".  Tensor sizes: ", in.sizes());
@@ -270,7 +255,7 @@ struct Expand {
     }
     // A new dim of size 1 is as unsqueeze would make it, but for 0-d tensors.
     for (int i = lead - 1; i >= 0 && in.dim() > 0; --i)
-      if (s.sizes[i] == 1) s.strides[i] = i + 1 < size.size() ? s.sizes[i + 1] * s.strides[i + 1] : 1;
+      if (s.sizes[i] == 1) s.strides[i] = i + 1 < size.size() ? wrapping_product(s.sizes[i + 1], s.strides[i + 1]) : 1;
     return s;
   }
   Grads vjp(const Vjp& c) const { return {c.grad[0]}; }  // the engine sums broadcast dims
@@ -286,7 +271,7 @@ struct Unsqueeze {
   ViewSpec view(const Tensor& in) const {
     const int d = wrap_dim("unsqueeze", dim, in.dim() + 1);
     ViewSpec s{in.sizes(), in.strides(), 0};
-    s.strides.insert(d, d < in.dim() ? in.sizes()[d] * in.strides()[d] : 1);
+    s.strides.insert(d, d < in.dim() ? wrapping_product(in.sizes()[d], in.strides()[d]) : 1);
     s.sizes.insert(d, 1);
     return s;
   }
@@ -328,7 +313,7 @@ struct Select {
     const int64_t n = in.sizes()[d];
     DS_CHECK_AS(IndexError, index >= -n && index < n, "index ", index, " is out of bounds for dimension ", d,
                 " with size ", n);
-    ViewSpec s{in.sizes(), in.strides(), (index < 0 ? index + n : index) * in.strides()[d]};
+    ViewSpec s{in.sizes(), in.strides(), wrapping_product(index < 0 ? index + n : index, in.strides()[d])};
     s.sizes.erase(d);
     s.strides.erase(d);
     return s;
@@ -353,9 +338,9 @@ struct Slice {
     const int64_t n = in.sizes()[d];
     const auto bound = [n](int64_t v) { return std::clamp<int64_t>(v < 0 ? v + n : v, 0, n); };
     const int64_t from = bound(start.value_or(0)), to = std::max(from, bound(end.value_or(n)));
-    ViewSpec s{in.sizes(), in.strides(), from * in.strides()[d]};
+    ViewSpec s{in.sizes(), in.strides(), wrapping_product(from, in.strides()[d])};
     s.sizes[d] = (to - from) / step + ((to - from) % step != 0);
-    s.strides[d] *= step;
+    s.strides[d] = wrapping_product(s.strides[d], step);
     return s;
   }
   Grads vjp(const Vjp& c) const { return contiguous_vjp(*this, c); }
@@ -373,14 +358,14 @@ struct Diagonal {
   ViewSpec view(const Tensor& in) const {
     const int a = wrap_dim("diagonal", dim1, in.dim()), b = wrap_dim("diagonal", dim2, in.dim());
     DS_CHECK(a != b, "diagonal dimensions cannot be identical ", dim1, ", ", dim2);
-    const int64_t rows = in.sizes()[a] - std::max<int64_t>(-offset, 0),
-                  cols = in.sizes()[b] - std::max<int64_t>(offset, 0);
-    const int64_t n = std::max<int64_t>(std::min(rows, cols), 0);
+    // How many rows or columns the offset leaves; -2**63 has no negative.
+    const int64_t down = offset < 0 ? std::min(-std::max(offset, -in.sizes()[a]), in.sizes()[a]) : 0,
+                  right = offset > 0 ? std::min(offset, in.sizes()[b]) : 0;
+    const int64_t n = std::min(in.sizes()[a] - down, in.sizes()[b] - right);
     ViewSpec s{in.sizes(), in.strides(),
-               n == 0        ? 0
-               : offset >= 0 ? offset * in.strides()[b]
-                             : -offset * in.strides()[a]};
-    const int64_t stride = in.strides()[a] + in.strides()[b];
+               n == 0 ? 0 : wrapping_product(down, in.strides()[a]) + wrapping_product(right, in.strides()[b])};
+    const int64_t stride =
+        static_cast<int64_t>(static_cast<uint64_t>(in.strides()[a]) + static_cast<uint64_t>(in.strides()[b]));
     for (int d : {std::max(a, b), std::min(a, b)}) {
       s.sizes.erase(d);
       s.strides.erase(d);
@@ -406,7 +391,7 @@ struct Unfold {
     ViewSpec s{in.sizes(), in.strides(), 0};
     if (in.dim() == 0) return {{size}, {1}, 0};
     s.sizes[d] = (n - size) / step + 1;
-    s.strides[d] *= step;
+    s.strides[d] = wrapping_product(s.strides[d], step);
     s.sizes.push_back(size);
     s.strides.push_back(in.strides()[d]);
     return s;

@@ -1,24 +1,20 @@
 // Autograd for Python: backward and grad, modes, hooks, grad_fn, user-defined Functions.
 #include "autograd/engine.h"
-#include "python/python.h"
+#include "python/collect.h"
+#include "python/slots.h"
 
 namespace deepseek::python {
 namespace {
 
 namespace py = pybind11;
 
-// Drops a Python object from whichever thread lets go of it.
-void release(PyObject* o) {
-  if (!o || !Py_IsInitialized()) return;
-  const PyGILState_STATE state = PyGILState_Ensure();
-  Py_DECREF(o);
-  PyGILState_Release(state);
-}
-
 class PythonHook final : public Hook {
  public:
-  explicit PythonHook(py::object f) : f_(f.release().ptr()) {}
-  ~PythonHook() override { release(f_); }
+  explicit PythonHook(py::object f) : f_(f.release().ptr()) { ++python_holders; }
+  ~PythonHook() override {
+    --python_holders;
+    release(f_);
+  }
   Tensor call(const Tensor& grad) override {
     const py::gil_scoped_acquire lock;
     const py::object result = py::handle(f_)(grad);
@@ -40,44 +36,10 @@ class PythonHook final : public Hook {
 
 struct NodeRef {
   Ref<Node> node;
-};
-
-// The tape node of a user-defined Function: calls ctx._run_backward(grads).
-class FunctionNode final : public Node {
- public:
-  explicit FunctionNode(py::object ctx) : ctx_(ctx.release().ptr()) {}
-  ~FunctionNode() override { release(ctx_); }
-  std::string name() const override { return name_; }
-  void set_name(std::string n) { name_ = std::move(n); }
-  void inputs_complete() { sequence = next_sequence(); }
-
-  TensorList backward(Inputs grads, BackwardPass) override {
-    const py::gil_scoped_acquire lock;
-    py::tuple in(grads.size());
-    for (size_t i = 0; i < grads.size(); ++i) in[i] = py::cast(grads[i]);
-    // The node itself goes along, so that saved outputs need no reference to it (a cycle the collector cannot see).
-    const py::object result = py::handle(ctx_).attr("_run_backward")(in, py::cast(NodeRef{Ref<Node>(this)}));
-    const py::tuple out = py::isinstance<py::tuple>(result) ? py::tuple(result) : py::make_tuple(result);
-    DS_CHECK(out.size() == next.size(), "function ", name_, " returned an incorrect number of gradients (expected ",
-             next.size(), ", got ", out.size(), ")");
-    TensorList list(next.size());
-    for (size_t i = 0; i < out.size(); ++i) {
-      const py::object entry = out[i];
-      if (entry.is_none()) continue;
-      DS_CHECK_AS(TypeError, is_tensor(entry.ptr()), "function ", name_,
-                  " returned a gradient that is not a Tensor or None at position ", i);
-      list[i] = unwrap(entry.ptr());
-    }
-    return list;
+  Node& get() const {
+    DS_CHECK(node, "this node of the tape was garbage and is gone");
+    return *node;
   }
-  void release_saved() override {
-    const py::gil_scoped_acquire lock;
-    if (py::hasattr(py::handle(ctx_), "_release_saved")) py::handle(ctx_).attr("_release_saved")();
-  }
-
- private:
-  PyObject* ctx_;
-  std::string name_ = "Function";
 };
 
 // A tensor kept by a Function, with PyTorch's version check.
@@ -94,7 +56,75 @@ TensorList to_list(const py::list& list) {
   return out;
 }
 
+// Makes a bound class take part in garbage collection: Visit shows what an object holds, which it lets go of by
+// becoming an empty one.
+template <class T, void (*Visit)(const T&, TapeVisit&)>
+int traverse_bound(PyObject* self, visitproc visit, void* arg) {
+  Py_VISIT(Py_TYPE(self));
+  if (!py::detail::is_holder_constructed(self)) return 0;
+  TapeVisit tape(visit, arg);
+  Visit(py::handle(self).cast<const T&>(), tape);
+  return tape.finish();
+}
+template <class T>
+int clear_bound(PyObject* self) {
+  if (!py::detail::is_holder_constructed(self)) return 0;
+  const T dropped = std::exchange(py::handle(self).cast<T&>(), T());  // a destructor may run any code
+  return 0;
+}
+template <class T, void (*Visit)(const T&, TapeVisit&)>
+py::custom_type_setup collected() {
+  return py::custom_type_setup([](PyHeapTypeObject* heap_type) {
+    heap_type->ht_type.tp_flags |= Py_TPFLAGS_HAVE_GC;
+    heap_type->ht_type.tp_traverse = &Guarded<&traverse_bound<T, Visit>>::call;
+    heap_type->ht_type.tp_clear = &Guarded<&clear_bound<T>>::call;
+  });
+}
+
+void visit_node(const NodeRef& n, TapeVisit& tape) { tape.node(n.node.get()); }
+void visit_saved(const Saved& s, TapeVisit& tape) {
+  tape.node(s.edge.node.get());
+  tape.tensor(s.leaf);
+}
 }  // namespace
+
+FunctionNode::FunctionNode(py::object ctx) : ctx_(ctx.release().ptr()) { ++python_holders; }
+FunctionNode::~FunctionNode() {
+  --python_holders;
+  release(ctx_, 1 + outputs_.size());
+}
+
+void FunctionNode::add_output(const Tensor& t, uint32_t index) {
+  outputs.push_back(t.meta());
+  set_edge(t, {Ref<Node>(this), index});
+  outputs_.push_back(weak_cell(t));
+  Py_INCREF(ctx_);
+}
+
+TensorList FunctionNode::backward(Inputs grads, BackwardPass) {
+  const py::gil_scoped_acquire lock;
+  py::tuple in(grads.size());
+  for (size_t i = 0; i < grads.size(); ++i) in[i] = py::cast(grads[i]);
+  // The node itself goes along, so that saved outputs need no reference to it (a cycle the collector cannot see).
+  const py::object result = py::handle(ctx_).attr("_run_backward")(in, py::cast(NodeRef{Ref<Node>(this)}));
+  const py::tuple out = py::isinstance<py::tuple>(result) ? py::tuple(result) : py::make_tuple(result);
+  DS_CHECK(out.size() == next.size(), "function ", name_, " returned an incorrect number of gradients (expected ",
+           next.size(), ", got ", out.size(), ")");
+  TensorList list(next.size());
+  for (size_t i = 0; i < out.size(); ++i) {
+    const py::object entry = out[i];
+    if (entry.is_none()) continue;
+    DS_CHECK_AS(TypeError, is_tensor(entry.ptr()), "function ", name_,
+                " returned a gradient that is not a Tensor or None at position ", i);
+    list[i] = unwrap(entry.ptr());
+  }
+  return list;
+}
+
+void FunctionNode::release_saved() {
+  const py::gil_scoped_acquire lock;
+  if (py::hasattr(py::handle(ctx_), "_release_saved")) py::handle(ctx_).attr("_release_saved")();
+}
 
 void bind_autograd(py::module_& m) {
   HostHooks& hooks = host_hooks();
@@ -135,22 +165,22 @@ void bind_autograd(py::module_& m) {
   });
   m.def("_remove_hook", [](const Tensor& t, int64_t id) { remove_hook(t, id); });
 
-  py::class_<NodeRef>(m, "Node", "A node of the tape.")
-      .def("name", [](const NodeRef& n) { return n.node->name(); })
+  py::class_<NodeRef>(m, "Node", "A node of the tape.", collected<NodeRef, visit_node>())
+      .def("name", [](const NodeRef& n) { return n.get().name(); })
       .def_property_readonly("next_functions",
                              [](const NodeRef& n) {
-                               py::tuple out(n.node->next.size());
-                               for (size_t i = 0; i < n.node->next.size(); ++i) {
-                                 const Edge& e = n.node->next[i];
+                               py::tuple out(n.get().next.size());
+                               for (size_t i = 0; i < n.get().next.size(); ++i) {
+                                 const Edge& e = n.get().next[i];
                                  out[i] = py::make_tuple(e.node ? py::cast(NodeRef{e.node}) : py::none(), e.index);
                                }
                                return out;
                              })
-      .def_property_readonly("_sequence_nr", [](const NodeRef& n) { return n.node->sequence; })
+      .def_property_readonly("_sequence_nr", [](const NodeRef& n) { return n.get().sequence; })
       .def(
           "register_prehook",
           [](const NodeRef& n, py::object f) {
-            n.node->hooks.push_back({0, 0, Ref<Hook>(new PythonHook(std::move(f)))});
+            n.get().hooks.push_back({0, 0, Ref<Hook>(new PythonHook(std::move(f)))});
           },
           "A hook on the gradient of the node's first output.")
       .def("__eq__",
@@ -158,7 +188,7 @@ void bind_autograd(py::module_& m) {
              return py::isinstance<NodeRef>(b) && b.cast<const NodeRef&>().node == a.node;
            })
       .def("__hash__", [](const NodeRef& n) { return reinterpret_cast<size_t>(n.node.get()); })
-      .def("__repr__", [](const NodeRef& n) { return "<" + n.node->name() + ">"; });
+      .def("__repr__", [](const NodeRef& n) { return "<" + n.get().name() + ">"; });
   m.def("_grad_fn", [](const Tensor& t) -> py::object {
     if (t.is_leaf()) return py::none();
     const Edge e = t.edge();
@@ -186,23 +216,24 @@ void bind_autograd(py::module_& m) {
            })
       .def("set_outputs",
            [](const FunctionRef& f, const py::list& outputs, const py::list& differentiable) {
-             uint32_t i = 0;
-             for (const py::handle h : outputs) {
-               const Tensor t = h.cast<Tensor>();
-               f.get().outputs.push_back(t.meta());
-               if (differentiable[i].cast<bool>() && is_floating(t.dtype())) {
-                 t.cell()->requires_grad = false;
-                 set_edge(t, {f.node, i});
-                 if (mode().recorder) mode().recorder->record_foreign_edge(t);
+             DS_CHECK_AS(ValueError, outputs.size() == differentiable.size(), "set_outputs: two lists of one length");
+             for (size_t i = 0; i < outputs.size(); ++i) {
+               const auto t = outputs[i].cast<Tensor>();
+               DS_CHECK_AS(TypeError, t.defined(), "set_outputs: output ", i, " is None");
+               if (!differentiable[i].cast<bool>() || !is_floating(t.dtype())) {
+                 f.get().outputs.push_back(t.meta());
+                 continue;
                }
-               ++i;
+               t.cell()->requires_grad = false;
+               f.get().add_output(t, static_cast<uint32_t>(i));
+               if (mode().recorder) mode().recorder->record_foreign_edge(t);
              }
            })
       .def_property(
           "name_", [](const FunctionRef& f) { return f.get().name(); },
           [](const FunctionRef& f, const std::string& n) { f.get().set_name(n); });
 
-  py::class_<Saved>(m, "Saved", "A tensor saved for backward, with a version check.")
+  py::class_<Saved>(m, "Saved", "A tensor saved for backward, with a version check.", collected<Saved, visit_saved>())
       .def(py::init([](const Tensor& t, int output) {
         Saved s;
         if (!t.defined()) return s;
@@ -216,9 +247,11 @@ void bind_autograd(py::module_& m) {
       .def("unpack", [](const Saved& s, const py::object& node) {
         const Tensor t = s.snapshot.unpack("Function");
         if (s.leaf.defined()) return s.leaf;
-        if (s.output >= 0 && !node.is_none())
+        if (s.output >= 0 && !node.is_none()) {
+          const Node& maker = node.cast<const NodeRef&>().get();
+          DS_CHECK(s.output < static_cast<int>(maker.outputs.size()), "the node has no output ", s.output);
           set_edge(t, {node.cast<const NodeRef&>().node, static_cast<uint32_t>(s.output)});
-        else if (t.defined() && s.edge.node)
+        } else if (t.defined() && s.edge.node)
           set_edge(t, s.edge);
         return t;
       });

@@ -4,6 +4,7 @@
 
 #include <cstring>
 
+#include "base/reach.h"
 #include "io/safetensors.h"
 #include "python/python.h"
 
@@ -91,19 +92,15 @@ Tensor strided_view(const Tensor& tensor, const std::vector<int64_t>& sizes, con
                     int64_t offset) {
   DS_CHECK_AS(ValueError, tensor.has_data() && sizes.size() == strides.size(), "a view needs one stride for each size");
   const Dims shape{std::span(sizes)}, steps{std::span(strides)};
-  const int64_t numel = numel_of(shape);
-  int64_t first = 0, last = 0;
-  bool fits = !__builtin_add_overflow(tensor.offset(), offset, &first);
-  last = first;
-  for (int i = 0; fits && numel > 0 && i < shape.size(); ++i) {
-    int64_t reach;
-    fits = !__builtin_mul_overflow(shape[i] - 1, steps[i], &reach) &&
-           !__builtin_add_overflow(reach < 0 ? first : last, reach, reach < 0 ? &first : &last);
-  }
+  numel_of(shape);
+  int64_t start;
+  DS_CHECK_AS(ValueError, !__builtin_add_overflow(tensor.offset(), offset, &start), "the offset ", offset,
+              " is too large");
+  const Reach reach(shape, steps, start);
   const auto stored = static_cast<int64_t>(tensor.storage()->bytes()) / size_of(tensor.dtype());
-  DS_CHECK_AS(ValueError, fits && first >= 0 && (numel > 0 ? last < stored : last <= stored), "a view of size ", shape,
-              ", strides ", steps, " and offset ", offset, " leaves its storage of ", stored, " elements");
-  return Tensor::from_storage(tensor.storage(), shape, steps, tensor.offset() + offset, tensor.dtype());
+  DS_CHECK_AS(ValueError, start >= 0 && start <= stored && reach.within(stored), "a view of size ", shape, ", strides ",
+              steps, " and offset ", offset, " leaves its storage of ", stored, " elements");
+  return Tensor::from_storage(tensor.storage(), shape, steps, start, tensor.dtype());
 }
 
 }  // namespace

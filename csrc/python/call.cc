@@ -1,5 +1,6 @@
 // Calling ops from Python: one generic FASTCALL over the op table.
 #include "python/call_arguments.h"
+#include "python/slots.h"
 // After Python.h:
 #include <structmember.h>
 
@@ -61,9 +62,10 @@ PyObject* finish(const Call& call, TensorList& out) {
   }
   if (schema.returns_list) return wrap_list(out, true);
   if (schema.returns.size() == 1) return wrap(std::move(out[0]));
-  PyObject* result = checked(PyStructSequence_New(result_type_for(*call.def)));
-  for (size_t i = 0; i < out.size(); ++i) PyStructSequence_SET_ITEM(result, i, wrap(out[i]));
-  return result;
+  auto result =
+      pybind11::reinterpret_steal<pybind11::object>(checked(PyStructSequence_New(result_type_for(*call.def))));
+  for (size_t i = 0; i < out.size(); ++i) PyStructSequence_SET_ITEM(result.ptr(), i, wrap(out[i]));
+  return result.release().ptr();
 }
 
 class GeneratorScope {
@@ -88,7 +90,7 @@ struct OpFunction {
 
 PyObject* op_vectorcall(PyObject* self, PyObject* const* args, size_t nargsf, PyObject* kwnames) {
   auto* f = reinterpret_cast<OpFunction*>(self);
-  return guarded([&] { return call_op(*f->overloads, f->inplace, args, PyVectorcall_NARGS(nargsf), kwnames); });
+  return call_op(*f->overloads, f->inplace, args, PyVectorcall_NARGS(nargsf), kwnames);
 }
 void op_dealloc(PyObject* self) {
   PyTypeObject* type = Py_TYPE(self);
@@ -96,7 +98,7 @@ void op_dealloc(PyObject* self) {
   type->tp_free(self);
   Py_DECREF(type);
 }
-PyObject* op_name(PyObject* self, void*) {
+PyObject* op_name(PyObject* self) {
   PyObject* name = reinterpret_cast<OpFunction*>(self)->name;
   Py_INCREF(name);
   return name;
@@ -107,11 +109,9 @@ std::string doc_text(const OpFunction* f) {
     text += std::string(text.empty() ? "" : "\n\n") + def->info->schema + "\n\n" + def->info->doc;
   return text;
 }
-PyObject* op_doc(PyObject* self, void*) {
-  return PyUnicode_FromString(doc_text(reinterpret_cast<OpFunction*>(self)).c_str());
-}
-PyObject* op_module(PyObject*, void*) { return PyUnicode_FromString("deepseek"); }
-PyObject* op_text_signature(PyObject* self, void*) {
+PyObject* op_doc(PyObject* self) { return PyUnicode_FromString(doc_text(reinterpret_cast<OpFunction*>(self)).c_str()); }
+PyObject* op_module(PyObject*) { return PyUnicode_FromString("deepseek"); }
+PyObject* op_text_signature(PyObject* self) {
   const auto* f = reinterpret_cast<OpFunction*>(self);
   std::string text = "(";
   bool star = false;
@@ -127,7 +127,7 @@ PyObject* op_text_signature(PyObject* self, void*) {
   return PyUnicode_FromString((text + ")").c_str());
 }
 PyObject* op_repr(PyObject* self) { return PyUnicode_FromFormat("<op %U>", reinterpret_cast<OpFunction*>(self)->name); }
-PyObject* op_reduce(PyObject* self, PyObject*) {
+PyObject* op_reduce(PyObject* self) {
   PyObject* name = reinterpret_cast<OpFunction*>(self)->name;
   Py_INCREF(name);
   return name;
@@ -140,42 +140,19 @@ PyObject* method_descr_get(PyObject* self, PyObject* instance, PyObject*) {
   return PyMethod_New(self, instance);
 }
 
-PyGetSetDef op_getters[] = {
-    {"__name__", op_name, nullptr, nullptr, nullptr},
-    {"__qualname__", op_name, nullptr, nullptr, nullptr},
-    {"__doc__", op_doc, nullptr, nullptr, nullptr},
-    {"__module__", op_module, nullptr, nullptr, nullptr},
-    {"__text_signature__", op_text_signature, nullptr, nullptr, nullptr},
-    {nullptr, nullptr, nullptr, nullptr, nullptr},
+Attribute op_attributes[] = {
+    attribute<op_name>("__name__", nullptr),
+    attribute<op_name>("__qualname__", nullptr),
+    attribute<op_doc>("__doc__", nullptr),
+    attribute<op_module>("__module__", nullptr),
+    attribute<op_text_signature>("__text_signature__", nullptr),
+    {},
 };
-PyMethodDef op_methods[] = {{"__reduce__", op_reduce, METH_NOARGS, nullptr}, {nullptr, nullptr, 0, nullptr}};
+Method op_methods[] = {method<op_reduce>("__reduce__", nullptr), {}};
 PyMemberDef op_members[] = {
     {"__vectorcalloffset__", T_PYSSIZET, offsetof(OpFunction, vectorcall), READONLY, nullptr},
     {nullptr, 0, 0, 0, nullptr},
 };
-PyType_Slot function_slots[] = {
-    {Py_tp_dealloc, reinterpret_cast<void*>(op_dealloc)},
-    {Py_tp_call, reinterpret_cast<void*>(PyVectorcall_Call)},
-    {Py_tp_repr, reinterpret_cast<void*>(op_repr)},
-    {Py_tp_getset, op_getters},
-    {Py_tp_methods, op_methods},
-    {Py_tp_members, op_members},
-    {0, nullptr},
-};
-PyType_Slot method_slots[] = {
-    {Py_tp_dealloc, reinterpret_cast<void*>(op_dealloc)},
-    {Py_tp_call, reinterpret_cast<void*>(PyVectorcall_Call)},
-    {Py_tp_repr, reinterpret_cast<void*>(op_repr)},
-    {Py_tp_getset, op_getters},
-    {Py_tp_methods, op_methods},
-    {Py_tp_members, op_members},
-    {Py_tp_descr_get, reinterpret_cast<void*>(method_descr_get)},
-    {0, nullptr},
-};
-constexpr unsigned kOpFlags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_VECTORCALL;
-PyType_Spec function_spec = {"deepseek.op", sizeof(OpFunction), 0, kOpFlags, function_slots};
-PyType_Spec method_spec = {"deepseek.op_method", sizeof(OpFunction), 0, kOpFlags | Py_TPFLAGS_METHOD_DESCRIPTOR,
-                           method_slots};
 PyTypeObject* function_type = nullptr;
 PyTypeObject* method_type = nullptr;
 
@@ -198,7 +175,7 @@ const std::map<std::string, std::vector<const OpDef*>>& overload_table() {
 PyObject* make_op_function(const std::string& name, bool method, bool inplace) {
   PyTypeObject* type = method ? method_type : function_type;
   auto* f = PyObject_New(OpFunction, type);
-  f->vectorcall = op_vectorcall;
+  f->vectorcall = &Guarded<op_vectorcall>::call;
   f->overloads = &overload_table().at(name);
   f->inplace = inplace;
   f->name = PyUnicode_FromString((name + (inplace ? "_" : "")).c_str());
@@ -256,8 +233,16 @@ const char* kind_name(const OpDef& d) {
 }  // namespace
 
 void bind_ops(py::module_& m) {
-  function_type = reinterpret_cast<PyTypeObject*>(checked(PyType_FromSpec(&function_spec)));
-  method_type = reinterpret_cast<PyTypeObject*>(checked(PyType_FromSpec(&method_spec)));
+  constexpr unsigned flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_VECTORCALL;
+  std::vector<Slot> slots = {slot<Py_tp_dealloc, op_dealloc>(),
+                             slot<Py_tp_call, PyVectorcall_Call>(),
+                             slot<Py_tp_repr, op_repr>(),
+                             slot(op_attributes),
+                             slot(op_methods),
+                             slot(op_members)};
+  function_type = new_type("deepseek.op", sizeof(OpFunction), flags, slots);
+  slots.push_back(slot<Py_tp_descr_get, method_descr_get>());
+  method_type = new_type("deepseek.op_method", sizeof(OpFunction), flags | Py_TPFLAGS_METHOD_DESCRIPTOR, slots);
   auto* type = reinterpret_cast<PyObject*>(tensor_type);
   py::list functions;
   for (const auto& [name, overloads] : overload_table()) {

@@ -70,9 +70,7 @@ bool put(void* field, const T& v) {
 
 bool parse_str(PyObject* o, Str& out) {
   if (!PyUnicode_Check(o)) return false;
-  Py_ssize_t n;
-  const char* s = PyUnicode_AsUTF8AndSize(o, &n);
-  out = Str(std::string_view(s, n));
+  out = Str(utf8(o));
   return true;
 }
 
@@ -90,7 +88,7 @@ bool parse_field(ArgType kind, PyObject* o, void* field) {
       return is_number(o) && to_scalar(o, s) && put<double>(field, s.to_double());
     case ArgType::kBool:
       if (!PyBool_Check(o) && !PyLong_Check(o)) return false;
-      return put<bool>(field, PyObject_IsTrue(o) == 1);
+      return put<bool>(field, is_true(o));
     case ArgType::kScalar:
       return to_scalar(o, s) && put(field, s);
     case ArgType::kDims:
@@ -158,6 +156,8 @@ bool parse(const OpDef& def, PyObject* const* args, Py_ssize_t nargs, PyObject* 
   PyObject* const* kwvalues = args + nargs;
   const Py_ssize_t nkw = kwnames ? PyTuple_GET_SIZE(kwnames) : 0;
   uint64_t used = 0;
+  if (nkw > 64) [[unlikely]]
+    return refuse("got ", nkw, " keyword arguments");
   Py_ssize_t next = 0;
   for (const SchemaArg& a : schema.args) {
     PyObject* value = nullptr;
@@ -215,7 +215,7 @@ bool parse(const OpDef& def, PyObject* const* args, Py_ssize_t nargs, PyObject* 
         break;
       default:
         if (a.slot < 0)
-          call.requires_grad = PyObject_IsTrue(value) == 1;
+          call.requires_grad = is_true(value);
         else
           ok = parse_field(a.kind, value, call.op + def.fields[a.slot].offset);
     }
@@ -243,7 +243,7 @@ bool parse(const OpDef& def, PyObject* const* args, Py_ssize_t nargs, PyObject* 
         PyUnicode_CompareWithASCIIString(name, "memory_format") == 0 ||
         PyUnicode_CompareWithASCIIString(name, "non_blocking") == 0)
       continue;
-    return refuse("got an unexpected keyword argument '", PyUnicode_AsUTF8(name), "'; the signature is ", schema.name,
+    return refuse("got an unexpected keyword argument '", utf8(name), "'; the signature is ", schema.name,
                   def.info->schema + schema.name.size());
   }
   return true;

@@ -168,9 +168,17 @@ bool has_dims(PyObject* o) {
   return is_array(o) && py::handle(o).attr("ndim").cast<int>() > 0;
 }
 
+// A subclass's may raise, or say something else each time.
+Py_ssize_t length_of(PyObject* sequence) {
+  const Py_ssize_t n = PySequence_Size(sequence);
+  if (n < 0) throw PythonError();
+  return n;
+}
+
+// A list that holds itself is followed as far as a tensor has dims.
 void scan(PyObject* o, int depth, Shape& s) {
   if (is_sequence(o)) {
-    const Py_ssize_t n = PySequence_Size(o);
+    const Py_ssize_t n = length_of(o);
     if (depth == s.sizes.size()) s.sizes.push_back(n);
     DS_CHECK_AS(ValueError, s.sizes[depth] == n, "expected sequence of length ", s.sizes[depth], " at dim ", depth,
                 " (got ", n, ")");
@@ -202,9 +210,12 @@ void scan(PyObject* o, int depth, Shape& s) {
   join(s, t);
 }
 
+// Reads again what scan() has measured: a subclass may show other contents now.
 void store(PyObject* o, const Tensor& out) {
+  constexpr const char* kChanged = "the data changed its shape while it was read";
   if (is_sequence(o)) {
-    const Py_ssize_t n = PySequence_Size(o);
+    const Py_ssize_t n = length_of(o);
+    DS_CHECK_AS(ValueError, out.dim() > 0 && n == out.sizes()[0], kChanged);
     for (Py_ssize_t i = 0; i < n; ++i) {
       const py::object entry = py::reinterpret_steal<py::object>(checked(PySequence_GetItem(o, i)));
       ViewSpec s{out.sizes(), out.strides(), i * out.strides()[0]};
@@ -216,10 +227,11 @@ void store(PyObject* o, const Tensor& out) {
   }
   if (is_tensor(o) || is_array(o)) {
     const Tensor t = is_tensor(o) ? unwrap(o) : values_of_array(o);
+    DS_CHECK_AS(ValueError, t.sizes() == out.sizes(), kChanged);
     return kernels::copy(out.view(), t.view());
   }
   Scalar v;
-  to_scalar(o, v);
+  DS_CHECK_AS(ValueError, to_scalar(o, v) && out.dim() == 0, kChanged);
   if (!is_floating(out.dtype())) check_fits(v, out.dtype());
   alignas(8) char bytes[8];
   v.store(bytes);

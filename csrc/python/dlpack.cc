@@ -1,5 +1,8 @@
 #include "python/dlpack.h"
 
+#include "base/reach.h"
+#include "python/slots.h"
+
 namespace deepseek::python {
 namespace {
 
@@ -21,11 +24,13 @@ struct DLTensor {
   uint64_t byte_offset;
 };
 struct DLManagedTensor {
+  static constexpr const char *kName = "dltensor", *kUsedName = "used_dltensor";  // a capsule's, before and after use
   DLTensor dl_tensor;
   void* manager_ctx;
   void (*deleter)(DLManagedTensor*);
 };
 struct DLManagedTensorVersioned {
+  static constexpr const char *kName = "dltensor_versioned", *kUsedName = "used_dltensor_versioned";
   struct {
     uint32_t major, minor;
   } version;
@@ -90,20 +95,20 @@ Managed* make_export(const Tensor& t) {
 }
 
 template <class Managed>
-void destroy_unused(PyObject* capsule, const char* name) {
-  if (!PyCapsule_IsValid(capsule, name)) return;  // consumed: its new owner calls the deleter
-  auto* m = static_cast<Managed*>(PyCapsule_GetPointer(capsule, name));
+void destroy_unused(PyObject* capsule) {
+  if (!PyCapsule_IsValid(capsule, Managed::kName)) return;  // consumed: its new owner calls the deleter
+  auto* m = static_cast<Managed*>(PyCapsule_GetPointer(capsule, Managed::kName));
   if (m->deleter) m->deleter(m);
 }
 
 template <class Managed>
-Tensor adopt(PyObject* capsule, const char* name, const char* used_name, bool read_only) {
-  auto* m = static_cast<Managed*>(PyCapsule_GetPointer(capsule, name));
+Tensor adopt(PyObject* capsule, bool read_only) {
+  auto* m = static_cast<Managed*>(PyCapsule_GetPointer(capsule, Managed::kName));
   const DLTensor& d = m->dl_tensor;
   DS_CHECK_AS(BufferError, d.device.device_type == kCpu, "from_dlpack: the data is on device type ",
               d.device.device_type, "; deepseek shares CPU memory only");
-  DS_CHECK_AS(BufferError, d.ndim <= kMaxDims, "from_dlpack: ", d.ndim, " dimensions; at most ", kMaxDims,
-              " are supported");
+  DS_CHECK_AS(BufferError, d.ndim >= 0 && d.ndim <= kMaxDims, "from_dlpack: ", d.ndim, " dimensions; at most ",
+              kMaxDims, " are supported");
   const DType dtype = from_dl_type(d.dtype);
   Dims sizes, strides;
   for (int i = 0; i < d.ndim; ++i) sizes.push_back(d.shape[i]);
@@ -111,15 +116,12 @@ Tensor adopt(PyObject* capsule, const char* name, const char* used_name, bool re
     for (int i = 0; i < d.ndim; ++i) strides.push_back(d.strides[i]);
   else
     strides = contiguous_strides(sizes);
-  int64_t low = 0, end = 0;  // the elements from the one at index zero on that belong to the tensor
-  if (numel_of(sizes) > 0) {
-    end = 1;
-    for (int i = 0; i < d.ndim; ++i) (strides[i] < 0 ? low : end) += (sizes[i] - 1) * strides[i];
-  }
+  numel_of(sizes);
+  const Reach reach(sizes, strides);
   char* start = static_cast<char*>(d.data) + d.byte_offset;
   DS_CHECK_AS(BufferError, reinterpret_cast<uintptr_t>(start) % static_cast<uintptr_t>(size_of(dtype)) == 0,
               "from_dlpack: the data is not aligned to its element size");
-  PyCapsule_SetName(capsule, used_name);
+  if (PyCapsule_SetName(capsule, Managed::kUsedName) < 0) throw PythonError();
   auto release = [](void* p) {
     auto* managed = static_cast<Managed*>(p);
     if (!managed->deleter || !Py_IsInitialized()) return;
@@ -127,11 +129,12 @@ Tensor adopt(PyObject* capsule, const char* name, const char* used_name, bool re
     managed->deleter(managed);
     PyGILState_Release(state);
   };
+  const int64_t size = size_of(dtype);
   Ref<Storage> storage =
-      Storage::external(start + low * size_of(dtype), static_cast<size_t>((end - low) * size_of(dtype)), release, m);
+      Storage::external(start + reach.first * size, static_cast<size_t>((reach.end - reach.first) * size), release, m);
   if (read_only) storage->set_read_only();
   storage->expose();
-  return Tensor::from_storage(std::move(storage), sizes, strides, -low, dtype);
+  return Tensor::from_storage(std::move(storage), sizes, strides, -reach.first, dtype);
 }
 
 }  // namespace
@@ -143,24 +146,22 @@ PyObject* to_dlpack(const Tensor& t, bool versioned, bool copied) {
   const Tensor shared = t.alias();
   t.storage()->expose();
   if (!versioned)
-    return PyCapsule_New(make_export<DLManagedTensor>(shared), "dltensor",
-                         [](PyObject* c) { destroy_unused<DLManagedTensor>(c, "dltensor"); });
-  auto* m = make_export<DLManagedTensorVersioned>(shared);
+    return new_capsule<destroy_unused<DLManagedTensor>>(make_export<DLManagedTensor>(shared), DLManagedTensor::kName);
+  using Versioned = DLManagedTensorVersioned;
+  auto* m = make_export<Versioned>(shared);
   m->version = {1, 0};
   m->flags = (t.storage()->read_only() ? kReadOnly : 0) | (copied ? kCopied : 0);
-  return PyCapsule_New(m, "dltensor_versioned",
-                       [](PyObject* c) { destroy_unused<DLManagedTensorVersioned>(c, "dltensor_versioned"); });
+  return new_capsule<destroy_unused<Versioned>>(m, Versioned::kName);
 }
 
 Tensor from_dlpack_capsule(PyObject* capsule) {
-  if (PyCapsule_IsValid(capsule, "dltensor"))
-    return adopt<DLManagedTensor>(capsule, "dltensor", "used_dltensor", false);
-  if (PyCapsule_IsValid(capsule, "dltensor_versioned")) {
-    auto* m = static_cast<DLManagedTensorVersioned*>(PyCapsule_GetPointer(capsule, "dltensor_versioned"));
+  using Versioned = DLManagedTensorVersioned;
+  if (PyCapsule_IsValid(capsule, DLManagedTensor::kName)) return adopt<DLManagedTensor>(capsule, false);
+  if (PyCapsule_IsValid(capsule, Versioned::kName)) {
+    auto* m = static_cast<Versioned*>(PyCapsule_GetPointer(capsule, Versioned::kName));
     DS_CHECK_AS(BufferError, m->version.major == 1, "from_dlpack: DLPack version ", m->version.major,
                 " is not supported (1 is)");
-    return adopt<DLManagedTensorVersioned>(capsule, "dltensor_versioned", "used_dltensor_versioned",
-                                           m->flags & kReadOnly);
+    return adopt<Versioned>(capsule, m->flags & kReadOnly);
   }
   fail<BufferError>(
       "from_dlpack received an invalid capsule. Note that DLTensor capsules can be consumed only once, so you might "

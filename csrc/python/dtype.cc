@@ -1,5 +1,5 @@
 // deepseek.dtype (one object a type), deepseek.Size, Python numbers, and exceptions.
-#include "python/python.h"
+#include "python/slots.h"
 
 namespace deepseek::python {
 namespace {
@@ -15,57 +15,35 @@ PyObject* load_error = nullptr;
 DType value_of(PyObject* o) { return reinterpret_cast<DTypeObject*>(o)->value; }
 
 PyObject* dtype_repr(PyObject* self) { return PyUnicode_FromFormat("deepseek.%s", name_of(value_of(self))); }
-PyObject* dtype_reduce(PyObject* self, PyObject*) { return PyUnicode_FromString(name_of(value_of(self))); }
-PyObject* dtype_itemsize(PyObject* self, void*) { return PyLong_FromLongLong(size_of(value_of(self))); }
-PyObject* dtype_is_floating(PyObject* self, void*) { return PyBool_FromLong(is_floating(value_of(self))); }
-PyObject* dtype_is_complex(PyObject*, void*) { Py_RETURN_FALSE; }
-PyObject* dtype_is_signed(PyObject* self, void*) {
+PyObject* dtype_reduce(PyObject* self) { return PyUnicode_FromString(name_of(value_of(self))); }
+PyObject* dtype_itemsize(PyObject* self) { return PyLong_FromLongLong(size_of(value_of(self))); }
+PyObject* dtype_is_floating(PyObject* self) { return PyBool_FromLong(is_floating(value_of(self))); }
+PyObject* dtype_is_complex(PyObject*) { Py_RETURN_FALSE; }
+PyObject* dtype_is_signed(PyObject* self) {
   return PyBool_FromLong(value_of(self) != DType::kBool && value_of(self) != DType::kUInt8);
 }
-PyObject* dtype_name(PyObject* self, void*) { return PyUnicode_FromString(name_of(value_of(self))); }
+PyObject* dtype_name(PyObject* self) { return PyUnicode_FromString(name_of(value_of(self))); }
 
-PyGetSetDef dtype_getters[] = {
-    {"itemsize", dtype_itemsize, nullptr, "Bytes an element.", nullptr},
-    {"is_floating_point", dtype_is_floating, nullptr, "True for floating dtypes.", nullptr},
-    {"is_complex", dtype_is_complex, nullptr, "Always False: there are no complex dtypes.", nullptr},
-    {"is_signed", dtype_is_signed, nullptr, "True where negative values exist.", nullptr},
-    {"name", dtype_name, nullptr, "Name without the package.", nullptr},
-    {nullptr, nullptr, nullptr, nullptr, nullptr},
+Attribute dtype_attributes[] = {
+    attribute<dtype_itemsize>("itemsize", "Bytes an element."),
+    attribute<dtype_is_floating>("is_floating_point", "True for floating dtypes."),
+    attribute<dtype_is_complex>("is_complex", "Always False: there are no complex dtypes."),
+    attribute<dtype_is_signed>("is_signed", "True where negative values exist."),
+    attribute<dtype_name>("name", "Name without the package."),
+    {},
 };
-PyMethodDef dtype_methods[] = {{"__reduce__", dtype_reduce, METH_NOARGS, nullptr}, {nullptr, nullptr, 0, nullptr}};
-PyType_Slot dtype_slots[] = {
-    {Py_tp_repr, reinterpret_cast<void*>(dtype_repr)},
-    {Py_tp_getset, dtype_getters},
-    {Py_tp_methods, dtype_methods},
-    {Py_tp_doc, const_cast<char*>("The element type of a tensor.")},
-    {0, nullptr},
-};
-PyType_Spec dtype_spec = {"deepseek.dtype", sizeof(DTypeObject), 0,
-                          Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, dtype_slots};
+Method dtype_methods[] = {method<dtype_reduce>("__reduce__", nullptr), {}};
 
 PyObject* size_repr(PyObject* self) {
-  PyObject* list = PySequence_List(self);
-  if (!list) return nullptr;
-  PyObject* out = PyUnicode_FromFormat("deepseek.Size(%R)", list);
-  Py_DECREF(list);
-  return out;
+  const auto list = pybind11::reinterpret_steal<pybind11::object>(checked(PySequence_List(self)));
+  return PyUnicode_FromFormat("deepseek.Size(%R)", list.ptr());
 }
-PyObject* size_numel(PyObject* self, PyObject*) {
-  return guarded([&]() -> PyObject* {
-    Dims d;
-    DS_CHECK_AS(TypeError, to_dims(self, d), "Size.numel(): not a size");
-    return PyLong_FromLongLong(numel_of(d));
-  });
+PyObject* size_numel(PyObject* self) {
+  Dims d;
+  DS_CHECK_AS(TypeError, to_dims(self, d), "Size.numel(): not a size");
+  return PyLong_FromLongLong(numel_of(d));
 }
-PyMethodDef size_methods[] = {{"numel", size_numel, METH_NOARGS, "Product of the sizes."},
-                              {nullptr, nullptr, 0, nullptr}};
-PyType_Slot size_slots[] = {
-    {Py_tp_repr, reinterpret_cast<void*>(size_repr)},
-    {Py_tp_methods, size_methods},
-    {Py_tp_doc, const_cast<char*>("The sizes of a tensor: a tuple of ints.")},
-    {0, nullptr},
-};
-PyType_Spec size_spec = {"deepseek.Size", 0, 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE, size_slots};
+Method size_methods[] = {method<size_numel>("numel", "Product of the sizes."), {}};
 
 }  // namespace
 
@@ -84,10 +62,9 @@ DType unwrap_dtype(PyObject* o) {
 }
 
 PyObject* make_size(const Dims& sizes) {
-  PyObject* out = size_type->tp_alloc(size_type, sizes.size());
-  if (!out) return nullptr;
-  for (int i = 0; i < sizes.size(); ++i) PyTuple_SET_ITEM(out, i, PyLong_FromLongLong(sizes[i]));
-  return out;
+  auto out = pybind11::reinterpret_steal<pybind11::object>(checked(size_type->tp_alloc(size_type, sizes.size())));
+  for (int i = 0; i < sizes.size(); ++i) PyTuple_SET_ITEM(out.ptr(), i, checked(PyLong_FromLongLong(sizes[i])));
+  return out.release().ptr();
 }
 
 // --- numbers
@@ -99,16 +76,36 @@ bool is_number(PyObject* o) {
          (Py_TYPE(o)->tp_as_number->nb_float || Py_TYPE(o)->tp_as_number->nb_index);
 }
 
+namespace {
+int64_t int64_of(PyObject* o) {
+  int overflow = 0;
+  const int64_t v = PyLong_AsLongLongAndOverflow(o, &overflow);
+  if (overflow) fail("value cannot be converted to type int64_t without overflow");
+  return v;
+}
+
+// After a conversion failed: an object's own TypeError says that it is no such number, which the caller puts in its own
+// words. Anything else that its code raised goes on.
+bool raised_type_error() {
+  if (!PyErr_ExceptionMatches(PyExc_TypeError)) throw PythonError();
+  PyErr_Clear();
+  return false;
+}
+}  // namespace
+
+bool is_true(PyObject* o) {
+  const int answer = PyObject_IsTrue(o);
+  if (answer < 0) throw PythonError();
+  return answer == 1;
+}
+
 bool to_scalar(PyObject* o, Scalar& out) {
   if (PyBool_Check(o)) {
     out = Scalar(o == Py_True);
   } else if (PyFloat_Check(o)) {
     out = Scalar(PyFloat_AS_DOUBLE(o));
   } else if (PyLong_Check(o)) {
-    int overflow = 0;
-    const int64_t v = PyLong_AsLongLongAndOverflow(o, &overflow);
-    if (overflow) fail("value cannot be converted to type int64_t without overflow");
-    out = Scalar(v);
+    out = Scalar(int64_of(o));
   } else if (is_tensor(o)) {
     const Tensor t = unwrap(o);
     if (t.numel() != 1) return false;
@@ -116,17 +113,13 @@ bool to_scalar(PyObject* o, Scalar& out) {
   } else if (is_number(o)) {
     const char* name = Py_TYPE(o)->tp_name;
     if (std::string_view(name).find("bool") != std::string_view::npos) {
-      out = Scalar(PyObject_IsTrue(o) == 1);
+      out = Scalar(is_true(o));
     } else if (PyIndex_Check(o)) {
-      PyObject* i = checked(PyNumber_Index(o));
-      out = Scalar(static_cast<int64_t>(PyLong_AsLongLong(i)));
-      Py_DECREF(i);
+      const auto i = pybind11::reinterpret_steal<pybind11::object>(checked(PyNumber_Index(o)));
+      out = Scalar(int64_of(i.ptr()));
     } else {
       const double v = PyFloat_AsDouble(o);
-      if (v == -1 && PyErr_Occurred()) {
-        PyErr_Clear();
-        return false;
-      }
+      if (v == -1 && PyErr_Occurred()) return raised_type_error();
       out = Scalar(v);
     }
   } else {
@@ -147,28 +140,26 @@ bool to_int(PyObject* o, int64_t& out) {
     return true;
   }
   if (is_tensor(o) && (is_floating(cell_of(o).dtype) || unwrap(o).numel() != 1)) return false;
-  PyObject* i = PyNumber_Index(o);
-  if (!i) {
-    PyErr_Clear();
-    return false;
-  }
-  out = PyLong_AsLongLong(i);
-  Py_DECREF(i);
-  if (out == -1 && PyErr_Occurred()) {
-    PyErr_Clear();
-    return false;
-  }
-  return true;
+  const auto i = pybind11::reinterpret_steal<pybind11::object>(PyNumber_Index(o));
+  if (!i) return raised_type_error();
+  int overflow;
+  out = PyLong_AsLongLongAndOverflow(i.ptr(), &overflow);
+  return overflow == 0;
 }
 
 bool to_dims(PyObject* o, Dims& out) {
   if (!PyTuple_Check(o) && !PyList_Check(o)) return false;
-  PyObject** items = PySequence_Fast_ITEMS(o);
-  const Py_ssize_t n = PySequence_Fast_GET_SIZE(o);
   out = Dims();
-  for (Py_ssize_t i = 0; i < n; ++i) {
+  for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(o); ++i) {
     int64_t v;
-    if (PyBool_Check(items[i]) || !to_int(items[i], v)) return false;
+    PyObject* item = PySequence_Fast_GET_ITEM(o, i);
+    if (PyBool_Check(item)) return false;
+    if (PyLong_CheckExact(item)) {
+      if (!to_int(item, v)) return false;
+    } else {  // its __index__ may run any code, which may change the list
+      const auto held = pybind11::reinterpret_borrow<pybind11::object>(item);
+      if (!to_int(item, v)) return false;
+    }
     out.push_back(v);
   }
   return true;
@@ -188,12 +179,17 @@ Tensor number_tensor(PyObject* o) {
   return Tensor::wrapped(s);
 }
 
+std::string_view utf8(PyObject* o) {
+  Py_ssize_t n;
+  const char* s = PyUnicode_AsUTF8AndSize(o, &n);  // null for lone surrogates
+  if (!s) throw PythonError();
+  return {s, static_cast<size_t>(n)};
+}
+
 void check_device(PyObject* o) {
   if (o == Py_None) return;
-  PyObject* text = checked(PyObject_Str(o));
-  const char* s = PyUnicode_AsUTF8(text);
-  const std::string name = s ? s : "";
-  Py_DECREF(text);
+  const auto text = pybind11::reinterpret_steal<pybind11::object>(checked(PyObject_Str(o)));
+  const std::string_view name = utf8(text.ptr());
   DS_CHECK(name == "cpu" || name.starts_with("cpu:"), "device '", name,
            "' is not available: deepseek runs on the CPU only, use device='cpu'");
 }
@@ -230,18 +226,30 @@ void set_error_from_exception() noexcept {
   }
 }
 
+void report_exception() noexcept {
+  const pybind11::error_scope other;
+  set_error_from_exception();
+  PyErr_WriteUnraisable(nullptr);
+}
+
 void bind_dtypes(pybind11::module_& m) {
-  dtype_type = reinterpret_cast<PyTypeObject*>(checked(PyType_FromSpec(&dtype_spec)));
+  dtype_type = new_type("deepseek.dtype", sizeof(DTypeObject), Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+                        {slot<Py_tp_repr, dtype_repr>(), slot(dtype_attributes), slot(dtype_methods),
+                         slot("The element type of a tensor.")});
   m.add_object("dtype", reinterpret_cast<PyObject*>(dtype_type));
   for (int i = 0; i < kNumDTypes; ++i) {
     auto* o = PyObject_New(DTypeObject, dtype_type);
+    if (!o) throw PythonError();
     o->value = static_cast<DType>(i);
     dtype_objects[i] = reinterpret_cast<PyObject*>(o);
     Py_INCREF(dtype_objects[i]);
     m.add_object(name_of(o->value), dtype_objects[i]);
   }
   pybind11::tuple bases = pybind11::make_tuple(pybind11::handle(reinterpret_cast<PyObject*>(&PyTuple_Type)));
-  size_type = reinterpret_cast<PyTypeObject*>(checked(PyType_FromSpecWithBases(&size_spec, bases.ptr())));
+  size_type =
+      new_type("deepseek.Size", 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
+               {slot<Py_tp_repr, size_repr>(), slot(size_methods), slot("The sizes of a tensor: a tuple of ints.")},
+               bases.ptr());
   m.add_object("Size", reinterpret_cast<PyObject*>(size_type));
   // RuntimeError is what PyTorch raises for a broken file.
   load_error = checked(PyErr_NewExceptionWithDoc("deepseek.LoadError", "A file that breaks its format's rules.",

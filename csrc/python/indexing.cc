@@ -125,49 +125,45 @@ Indexed resolve(const Tensor& self, PyObject* index) {
 }  // namespace
 
 PyObject* tensor_getitem(PyObject* self, PyObject* key) {
-  return guarded([&]() -> PyObject* {
-    const Tensor t = unwrap(self);
-    int64_t at;
-    if (PyLong_CheckExact(key) && to_int(key, at)) {
-      DS_CHECK_AS(IndexError, t.dim() > 0,
-                  "invalid index of a 0-dim tensor. Use `tensor.item()` in Python or `tensor.item<T>()` in C++ to "
-                  "convert a 0-dim tensor to a number");
-      return wrap(select(t, 0, at));
-    }
-    const Indexed r = resolve(t, key);
-    if (r.advanced) return wrap(index(r.view, r.indices));
-    return wrap(r.view.is(t) ? expand(t, t.sizes()) : r.view);
-  });
+  const Tensor t = unwrap(self);
+  int64_t at;
+  if (PyLong_CheckExact(key) && to_int(key, at)) {
+    DS_CHECK_AS(IndexError, t.dim() > 0,
+                "invalid index of a 0-dim tensor. Use `tensor.item()` in Python or `tensor.item<T>()` in C++ to "
+                "convert a 0-dim tensor to a number");
+    return wrap(select(t, 0, at));
+  }
+  const Indexed r = resolve(t, key);
+  if (r.advanced) return wrap(index(r.view, r.indices));
+  return wrap(r.view.is(t) ? expand(t, t.sizes()) : r.view);
 }
 
 int tensor_setitem(PyObject* self, PyObject* key, PyObject* value) {
-  return guarded([&]() -> int {
-    DS_CHECK_AS(TypeError, value != nullptr, "Tensor does not support deleting items");
-    const Tensor t = unwrap(self);
-    Tensor v;
-    if (is_tensor(value))
-      v = unwrap(value);
-    else if (is_number(value))
-      v = number_tensor(value);
+  DS_CHECK_AS(TypeError, value != nullptr, "Tensor does not support deleting items");
+  const Tensor t = unwrap(self);
+  Tensor v;
+  if (is_tensor(value))
+    v = unwrap(value);
+  else if (is_number(value))
+    v = number_tensor(value);
+  else
+    v = tensor_from_data(value, Opt<DType>(t.dtype()));
+  if (!is_reduced_float(t.dtype())) check_number_fits(v, t.dtype());
+  Indexed r = resolve(t, key);
+  if (r.advanced) {
+    const Tensor source = v.dtype() == t.dtype() && !v.cell()->wrapped_number ? v : to_dtype(v, t.dtype());
+    // One mask over the whole tensor and one constant: a select, without listing positions.
+    if (!source.requires_grad() && r.indices.size() == 1 && r.indices[0].dtype() == DType::kBool && source.dim() == 0 &&
+        r.indices[0].sizes() == r.view.sizes())
+      copy_(r.view, where(r.indices[0], source, r.view));
     else
-      v = tensor_from_data(value, Opt<DType>(t.dtype()));
-    if (!is_reduced_float(t.dtype())) check_number_fits(v, t.dtype());
-    Indexed r = resolve(t, key);
-    if (r.advanced) {
-      const Tensor source = v.dtype() == t.dtype() && !v.cell()->wrapped_number ? v : to_dtype(v, t.dtype());
-      // One mask over the whole tensor and one constant: a select, without listing positions.
-      if (!source.requires_grad() && r.indices.size() == 1 && r.indices[0].dtype() == DType::kBool &&
-          source.dim() == 0 && r.indices[0].sizes() == r.view.sizes())
-        copy_(r.view, where(r.indices[0], source, r.view));
-      else
-        index_put_(r.view, r.indices, source, false);
-      return 0;
-    }
-    // Leading size-1 dims of the value are dropped, as in PyTorch.
-    while (v.dim() > r.view.dim() && v.sizes()[0] == 1) v = squeeze(v, 0);
-    copy_(r.view, v);
+      index_put_(r.view, r.indices, source, false);
     return 0;
-  });
+  }
+  // Leading size-1 dims of the value are dropped, as in PyTorch.
+  while (v.dim() > r.view.dim() && v.sizes()[0] == 1) v = squeeze(v, 0);
+  copy_(r.view, v);
+  return 0;
 }
 
 }  // namespace deepseek::python

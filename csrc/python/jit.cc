@@ -2,6 +2,7 @@
 #include "jit/recording.h"
 #include "python/jit_entry.h"
 #include "python/jit_host.h"
+#include "python/slots.h"
 
 namespace deepseek::python {
 namespace {
@@ -10,6 +11,10 @@ namespace py = pybind11;
 
 void check_count(const char* name, Py_ssize_t given, Py_ssize_t wanted) {
   DS_CHECK_AS(TypeError, given == wanted, name, "() takes ", wanted, " arguments, got ", given);
+}
+
+void check_arguments(PyObject* args, PyObject* kwargs) {
+  DS_CHECK_AS(TypeError, PyTuple_Check(args) && PyDict_Check(kwargs), "jit: arguments are a tuple and a dict");
 }
 
 // Most recently used first. A replay may run any code, which may have taken the entry out of the list.
@@ -24,60 +29,56 @@ void to_front(PyObject* entries, PyObject* pair) {
 // _jit_call(entries, args, kwargs): the result of the first entry that fits, NotImplemented when none does, Ellipsis
 // while another call is being recorded. entries: a list of (entry, state).
 PyObject* jit_call(PyObject*, PyObject* const* a, Py_ssize_t n) {
-  return guarded([&]() -> PyObject* {
-    check_count("_jit_call", n, 3);
-    if (mode().recorder) return Py_NewRef(Py_Ellipsis);
-    PyObject* entries = a[0];
-    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(entries); ++i) {
-      const py::object pair = py::reinterpret_borrow<py::object>(PyList_GET_ITEM(entries, i));
-      Entry& e = entry_of(PyTuple_GET_ITEM(pair.ptr(), 0));
-      TensorList in, out;
-      if (!e.admits(a[1], a[2], in, nullptr) || !state_of(PyTuple_GET_ITEM(pair.ptr(), 1)).unchanged()) continue;
-      if (!jit::replay(e.graph, in, out)) continue;
-      to_front(entries, pair.ptr());
-      size_t next = 0;
-      return build(e.result, out, next);
-    }
-    return Py_NewRef(Py_NotImplemented);
-  });
+  check_count("_jit_call", n, 3);
+  if (mode().recorder) return Py_NewRef(Py_Ellipsis);
+  PyObject* entries = a[0];
+  check_arguments(a[1], a[2]);
+  DS_CHECK_AS(TypeError, PyList_Check(entries), "_jit_call(): entries must be a list");
+  for (Py_ssize_t i = 0; i < PyList_GET_SIZE(entries); ++i) {
+    const py::object pair = py::reinterpret_borrow<py::object>(PyList_GET_ITEM(entries, i));
+    DS_CHECK_AS(TypeError, PyTuple_Check(pair.ptr()) && PyTuple_GET_SIZE(pair.ptr()) == 2,
+                "_jit_call(): each entry is a pair (recording, state)");
+    Entry& e = entry_of(PyTuple_GET_ITEM(pair.ptr(), 0));
+    TensorList in, out;
+    if (!e.admits(a[1], a[2], in, nullptr) || !state_of(PyTuple_GET_ITEM(pair.ptr(), 1)).unchanged()) continue;
+    if (!jit::replay(e.graph, in, out)) continue;
+    to_front(entries, pair.ptr());
+    size_t next = 0;
+    return build(e.result, out, next);
+  }
+  return Py_NewRef(Py_NotImplemented);
 }
 
 // _jit_record(function, args, kwargs, passes, verify) -> (result, (entry, state) or None, why not).
 PyObject* jit_record(PyObject*, PyObject* const* a, Py_ssize_t n) {
-  return guarded([&]() -> PyObject* {
-    check_count("_jit_record", n, 5);
-    auto e = std::make_unique<Entry>();
-    const py::object state = py::reinterpret_steal<py::object>(new_state());
-    py::object result;
-    const std::string why = e->record(state_of(state.ptr()), a[0], a[1], a[2], result);
-    if (!why.empty()) return py::make_tuple(result, py::none(), why).release().ptr();
-    e->passes = py::reinterpret_borrow<py::object>(a[3]);
-    e->verify = a[4] == Py_True;
-    if (e->verify) e->prepare();
-    const auto entry = py::reinterpret_steal<py::object>(new_entry(std::move(e)));
-    return py::make_tuple(result, py::make_tuple(entry, state), py::str()).release().ptr();
-  });
+  check_count("_jit_record", n, 5);
+  check_arguments(a[1], a[2]);
+  auto e = std::make_unique<Entry>();
+  const py::object state = py::reinterpret_steal<py::object>(new_state());
+  py::object result;
+  const std::string why = e->record(state_of(state.ptr()), a[0], a[1], a[2], result);
+  if (!why.empty()) return py::make_tuple(result, py::none(), why).release().ptr();
+  e->passes = py::reinterpret_borrow<py::object>(a[3]);
+  e->verify = a[4] == Py_True;
+  if (e->verify) e->prepare();
+  const auto entry = py::reinterpret_steal<py::object>(new_entry(std::move(e)));
+  return py::make_tuple(result, py::make_tuple(entry, state), py::str()).release().ptr();
 }
 
 // _jit_host(function, args, kwargs).
 PyObject* host(PyObject*, PyObject* const* a, Py_ssize_t n) {
-  return guarded([&] {
-    check_count("_jit_host", n, 3);
-    return jit_host(a[0], a[1], a[2]);
-  });
+  check_count("_jit_host", n, 3);
+  check_arguments(a[1], a[2]);
+  return jit_host(a[0], a[1], a[2]);
 }
 
-PyObject* jit_recording(PyObject*, PyObject*) { return PyBool_FromLong(mode().recorder != nullptr); }
+PyObject* jit_recording(PyObject*) { return PyBool_FromLong(mode().recorder != nullptr); }
 
-template <class F>
-PyCFunction method(F* f) {
-  return reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(f));
-}
-PyMethodDef methods[] = {
-    {"_jit_call", method(jit_call), METH_FASTCALL, "Replay the first recorded call that fits."},
-    {"_jit_record", method(jit_record), METH_FASTCALL, "Call a function and write down what it does."},
-    {"_jit_host", method(host), METH_FASTCALL, "Call a function now and on every replay."},
-    {"_jit_recording", method(jit_recording), METH_NOARGS, "Whether a call is being written down."},
+Method functions[] = {
+    method<jit_call>("_jit_call", "Replay the first recorded call that fits."),
+    method<jit_record>("_jit_record", "Call a function and write down what it does."),
+    method<host>("_jit_host", "Call a function now and on every replay."),
+    method<jit_recording>("_jit_recording", "Whether a call is being written down."),
 };
 
 }  // namespace
@@ -85,8 +86,7 @@ PyMethodDef methods[] = {
 void bind_jit(py::module_& m) {
   bind_jit_state();
   bind_jit_entry();
-  for (PyMethodDef& def : methods)
-    m.attr(def.ml_name) = py::reinterpret_steal<py::object>(PyCFunction_New(&def, nullptr));
+  for (Method& f : functions) m.add_object(f.ml_name, new_function(f));
   m.def(
       "_jit_refuse",
       [](const std::string& why) {

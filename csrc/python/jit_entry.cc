@@ -5,6 +5,7 @@
 
 #include "jit/recording.h"
 #include "python/jit_host.h"
+#include "python/slots.h"
 
 namespace deepseek::python {
 
@@ -187,14 +188,6 @@ void entry_dealloc(PyObject* self) {
   type->tp_free(self);
   Py_DECREF(type);
 }
-PyType_Slot entry_slots[] = {
-    {Py_tp_traverse, reinterpret_cast<void*>(entry_traverse)},
-    {Py_tp_clear, reinterpret_cast<void*>(entry_clear)},
-    {Py_tp_dealloc, reinterpret_cast<void*>(entry_dealloc)},
-    {0, nullptr},
-};
-PyType_Spec entry_spec = {"deepseek._C._JitEntry", sizeof(EntryObject), 0,
-                          Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION, entry_slots};
 
 }  // namespace
 
@@ -211,6 +204,11 @@ Entry& entry_of(PyObject* o) {
   return *reinterpret_cast<EntryObject*>(o)->entry;
 }
 
-void bind_jit_entry() { entry_type = reinterpret_cast<PyTypeObject*>(checked(PyType_FromSpec(&entry_spec))); }
+void bind_jit_entry() {
+  entry_type = new_type(
+      "deepseek._C._JitEntry", sizeof(EntryObject),
+      Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+      {slot<Py_tp_traverse, entry_traverse>(), slot<Py_tp_clear, entry_clear>(), slot<Py_tp_dealloc, entry_dealloc>()});
+}
 
 }  // namespace deepseek::python

@@ -1,6 +1,7 @@
 #include "python/jit_state.h"
 
 #include "python/jit_tree.h"
+#include "python/slots.h"
 
 namespace deepseek::python {
 
@@ -182,14 +183,6 @@ void state_dealloc(PyObject* self) {
   type->tp_free(self);
   Py_DECREF(type);
 }
-PyType_Slot state_slots[] = {
-    {Py_tp_traverse, reinterpret_cast<void*>(state_traverse)},
-    {Py_tp_clear, reinterpret_cast<void*>(state_clear)},
-    {Py_tp_dealloc, reinterpret_cast<void*>(state_dealloc)},
-    {0, nullptr},
-};
-PyType_Spec state_spec = {"deepseek._C._JitState", sizeof(StateObject), 0,
-                          Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION, state_slots};
 
 }  // namespace
 
@@ -207,6 +200,11 @@ State& state_of(PyObject* o) {
   return *reinterpret_cast<StateObject*>(o)->state;
 }
 
-void bind_jit_state() { state_type = reinterpret_cast<PyTypeObject*>(checked(PyType_FromSpec(&state_spec))); }
+void bind_jit_state() {
+  state_type = new_type(
+      "deepseek._C._JitState", sizeof(StateObject),
+      Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+      {slot<Py_tp_traverse, state_traverse>(), slot<Py_tp_clear, state_clear>(), slot<Py_tp_dealloc, state_dealloc>()});
+}
 
 }  // namespace deepseek::python

@@ -95,7 +95,7 @@ class StateWalk {
       return value(PyMethod_GET_FUNCTION(o), name);
     }
     PyTypeObject* type = Py_TYPE(o);
-    if (type->tp_iternext && type->tp_iternext != _PyObject_NextNotImplemented) {
+    if (PyIter_Check(o)) {
       s_.refusal_ = "it can reach the iterator " + s_.words(name) + ", whose position cannot be watched";
       return;
     }

@@ -45,19 +45,8 @@ struct PythonError {};
 // Turns the exception being handled into a Python one. Call inside catch (...).
 void set_error_from_exception() noexcept;
 
-// Runs f, returning its value or nullptr/-1 with a Python exception set.
-template <class F>
-auto guarded(F&& f) noexcept -> decltype(f()) {
-  try {
-    return f();
-  } catch (...) {
-    set_error_from_exception();
-    if constexpr (std::is_pointer_v<decltype(f())>)
-      return nullptr;
-    else if constexpr (!std::is_void_v<decltype(f())>)
-      return static_cast<decltype(f())>(-1);
-  }
-}
+// Writes it to stderr instead, where none can be raised; a Python exception on its way stays.
+void report_exception() noexcept;
 
 inline PyObject* checked(PyObject* o) {
   if (!o) throw PythonError();
@@ -73,6 +62,8 @@ bool is_number(PyObject* o);  // bool, int, float or a NumPy scalar
 bool to_scalar(PyObject* o, Scalar& out);
 bool to_int(PyObject* o, int64_t& out);  // accepts __index__; no error set on false
 bool to_dims(PyObject* o, Dims& out);    // a sequence of ints; no error set on false
+bool is_true(PyObject* o);               // its truth value
+std::string_view utf8(PyObject* o);      // of a str, as long as that lives
 PyObject* scalar_to_python(const Scalar& s);
 PyObject* item(const Tensor& t);
 // A Python number as the weakest operand.

@@ -26,25 +26,21 @@ class Operand {
 
 template <class F>
 PyObject* binary(PyObject* a, PyObject* b, F f) {
-  return guarded([&]() -> PyObject* {
-    const Operand x(a), y(b);
-    if (!x.defined() || !y.defined()) Py_RETURN_NOTIMPLEMENTED;
-    return wrap(f(x, y));
-  });
+  const Operand x(a), y(b);
+  if (!x.defined() || !y.defined()) Py_RETURN_NOTIMPLEMENTED;
+  return wrap(f(x, y));
 }
 
 template <class F>
 PyObject* inplace(PyObject* self, PyObject* b, const OpDef& def, F make_op) {
-  return guarded([&]() -> PyObject* {
-    const Operand y(b);
-    if (!y.defined()) Py_RETURN_NOTIMPLEMENTED;
-    const Tensor in[] = {unwrap(self), y};
-    alignas(16) char op[kMaxOpBytes];
-    make_op(def, op);
-    dispatch_inplace(def, op, in);
-    Py_INCREF(self);
-    return self;
-  });
+  const Operand y(b);
+  if (!y.defined()) Py_RETURN_NOTIMPLEMENTED;
+  const Tensor in[] = {unwrap(self), y};
+  alignas(16) char op[kMaxOpBytes];
+  make_op(def, op);
+  dispatch_inplace(def, op, in);
+  Py_INCREF(self);
+  return self;
 }
 void default_op(const OpDef& def, char* op) { def.init(op); }
 
@@ -87,45 +83,31 @@ PyObject* nb_pow(PyObject* a, PyObject* b, PyObject*) {
   return binary(a, b, [](const Tensor& x, const Tensor& y) { return pow(x, y); });
 }
 PyObject* nb_ipow(PyObject* a, PyObject* b, PyObject*) { return nb_ipow2(a, b); }
-PyObject* nb_neg(PyObject* a) {
-  return guarded([&] { return wrap(neg(unwrap(a))); });
-}
+PyObject* nb_neg(PyObject* a) { return wrap(neg(unwrap(a))); }
 PyObject* nb_pos(PyObject* a) {
   Py_INCREF(a);
   return a;
 }
-PyObject* nb_abs(PyObject* a) {
-  return guarded([&] { return wrap(abs(unwrap(a))); });
-}
-PyObject* nb_invert(PyObject* a) {
-  return guarded([&] { return wrap(bitwise_not(unwrap(a))); });
-}
+PyObject* nb_abs(PyObject* a) { return wrap(abs(unwrap(a))); }
+PyObject* nb_invert(PyObject* a) { return wrap(bitwise_not(unwrap(a))); }
 int nb_bool(PyObject* self) {
-  return guarded([&]() -> int {
-    const Tensor t = unwrap(self);
-    DS_CHECK(t.numel() != 0, "Boolean value of Tensor with no values is ambiguous");
-    DS_CHECK(t.numel() == 1, "Boolean value of Tensor with more than one value is ambiguous");
-    return t.item().to_bool();
-  });
+  const Tensor t = unwrap(self);
+  DS_CHECK(t.numel() != 0, "Boolean value of Tensor with no values is ambiguous");
+  DS_CHECK(t.numel() == 1, "Boolean value of Tensor with more than one value is ambiguous");
+  return t.item().to_bool();
 }
 PyObject* nb_int(PyObject* self) {
-  return guarded([&]() -> PyObject* {
-    PyObject* value = checked(item(unwrap(self)));
-    PyObject* out = PyNumber_Long(value);
-    Py_DECREF(value);
-    return out;
-  });
+  PyObject* value = checked(item(unwrap(self)));
+  PyObject* out = PyNumber_Long(value);
+  Py_DECREF(value);
+  return out;
 }
-PyObject* nb_float(PyObject* self) {
-  return guarded([&] { return PyFloat_FromDouble(unwrap(self).item().to_double()); });
-}
+PyObject* nb_float(PyObject* self) { return PyFloat_FromDouble(unwrap(self).item().to_double()); }
 PyObject* nb_index(PyObject* self) {
-  return guarded([&] {
-    const Tensor t = unwrap(self);
-    DS_CHECK_AS(TypeError, !is_floating(t.dtype()) && t.numel() == 1,
-                "only integer tensors of a single element can be converted to an index");
-    return PyLong_FromLongLong(t.item().to_int());
-  });
+  const Tensor t = unwrap(self);
+  DS_CHECK_AS(TypeError, !is_floating(t.dtype()) && t.numel() == 1,
+              "only integer tensors of a single element can be converted to an index");
+  return PyLong_FromLongLong(t.item().to_int());
 }
 
 PyObject* richcompare(PyObject* a, PyObject* b, int op) {
@@ -152,49 +134,45 @@ PyObject* richcompare(PyObject* a, PyObject* b, int op) {
   });
 }
 
-#define DS_SLOT(id, f) \
-  { id, reinterpret_cast<void*>(f) }
-const PyType_Slot operators[] = {
-    DS_SLOT(Py_tp_richcompare, richcompare),
-    DS_SLOT(Py_nb_add, nb_add),
-    DS_SLOT(Py_nb_subtract, nb_sub),
-    DS_SLOT(Py_nb_multiply, nb_mul),
-    DS_SLOT(Py_nb_true_divide, nb_div),
-    DS_SLOT(Py_nb_floor_divide, nb_floordiv),
-    DS_SLOT(Py_nb_remainder, nb_mod),
-    DS_SLOT(Py_nb_power, nb_pow),
-    DS_SLOT(Py_nb_matrix_multiply, nb_matmul),
-    DS_SLOT(Py_nb_and, nb_and),
-    DS_SLOT(Py_nb_or, nb_or),
-    DS_SLOT(Py_nb_xor, nb_xor),
-    DS_SLOT(Py_nb_lshift, nb_lshift),
-    DS_SLOT(Py_nb_rshift, nb_rshift),
-    DS_SLOT(Py_nb_inplace_add, nb_iadd),
-    DS_SLOT(Py_nb_inplace_subtract, nb_isub),
-    DS_SLOT(Py_nb_inplace_multiply, nb_imul),
-    DS_SLOT(Py_nb_inplace_true_divide, nb_idiv),
-    DS_SLOT(Py_nb_inplace_floor_divide, nb_ifloordiv),
-    DS_SLOT(Py_nb_inplace_remainder, nb_imod),
-    DS_SLOT(Py_nb_inplace_power, nb_ipow),
-    DS_SLOT(Py_nb_inplace_and, nb_iand),
-    DS_SLOT(Py_nb_inplace_or, nb_ior),
-    DS_SLOT(Py_nb_inplace_xor, nb_ixor),
-    DS_SLOT(Py_nb_inplace_lshift, nb_ilshift),
-    DS_SLOT(Py_nb_inplace_rshift, nb_irshift),
-    DS_SLOT(Py_nb_negative, nb_neg),
-    DS_SLOT(Py_nb_positive, nb_pos),
-    DS_SLOT(Py_nb_absolute, nb_abs),
-    DS_SLOT(Py_nb_invert, nb_invert),
-    DS_SLOT(Py_nb_bool, nb_bool),
-    DS_SLOT(Py_nb_int, nb_int),
-    DS_SLOT(Py_nb_float, nb_float),
-    DS_SLOT(Py_nb_index, nb_index),
-};
-
 }  // namespace
 
-void add_operators(std::vector<PyType_Slot>& slots) {
-  slots.insert(slots.end(), std::begin(operators), std::end(operators));
+void add_operators(std::vector<Slot>& slots) {
+  slots.insert(slots.end(), {
+                                slot<Py_tp_richcompare, richcompare>(),
+                                slot<Py_nb_add, nb_add>(),
+                                slot<Py_nb_subtract, nb_sub>(),
+                                slot<Py_nb_multiply, nb_mul>(),
+                                slot<Py_nb_true_divide, nb_div>(),
+                                slot<Py_nb_floor_divide, nb_floordiv>(),
+                                slot<Py_nb_remainder, nb_mod>(),
+                                slot<Py_nb_power, nb_pow>(),
+                                slot<Py_nb_matrix_multiply, nb_matmul>(),
+                                slot<Py_nb_and, nb_and>(),
+                                slot<Py_nb_or, nb_or>(),
+                                slot<Py_nb_xor, nb_xor>(),
+                                slot<Py_nb_lshift, nb_lshift>(),
+                                slot<Py_nb_rshift, nb_rshift>(),
+                                slot<Py_nb_inplace_add, nb_iadd>(),
+                                slot<Py_nb_inplace_subtract, nb_isub>(),
+                                slot<Py_nb_inplace_multiply, nb_imul>(),
+                                slot<Py_nb_inplace_true_divide, nb_idiv>(),
+                                slot<Py_nb_inplace_floor_divide, nb_ifloordiv>(),
+                                slot<Py_nb_inplace_remainder, nb_imod>(),
+                                slot<Py_nb_inplace_power, nb_ipow>(),
+                                slot<Py_nb_inplace_and, nb_iand>(),
+                                slot<Py_nb_inplace_or, nb_ior>(),
+                                slot<Py_nb_inplace_xor, nb_ixor>(),
+                                slot<Py_nb_inplace_lshift, nb_ilshift>(),
+                                slot<Py_nb_inplace_rshift, nb_irshift>(),
+                                slot<Py_nb_negative, nb_neg>(),
+                                slot<Py_nb_positive, nb_pos>(),
+                                slot<Py_nb_absolute, nb_abs>(),
+                                slot<Py_nb_invert, nb_invert>(),
+                                slot<Py_nb_bool, nb_bool>(),
+                                slot<Py_nb_int, nb_int>(),
+                                slot<Py_nb_float, nb_float>(),
+                                slot<Py_nb_index, nb_index>(),
+                            });
 }
 
 }  // namespace deepseek::python

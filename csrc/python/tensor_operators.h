@@ -3,11 +3,11 @@
 
 #include <vector>
 
-#include "python/python.h"
+#include "python/slots.h"
 
 namespace deepseek::python {
 
 // Adds the type's slots for them.
-void add_operators(std::vector<PyType_Slot>& slots);
+void add_operators(std::vector<Slot>& slots);
 
 }  // namespace deepseek::python

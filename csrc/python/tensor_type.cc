@@ -4,7 +4,13 @@
 // After Python.h:
 #include <structmember.h>
 
+#include <algorithm>
+#include <array>
+#include <bit>
+
 #include "autograd/engine.h"
+#include "python/collect.h"
+#include "python/slots.h"
 #include "python/tensor_operators.h"
 
 namespace deepseek::python {
@@ -55,7 +61,7 @@ FreeObjects free_objects;
 void tensor_finalize(PyObject* self) {
   TensorObject* t = object(self);
   if (!t->cell || t->cell->python_owned || t->cell->use_count() <= 1 || !worth_keeping(t)) return;
-  t->cell->python_owned = true;
+  set_python_owned(*t->cell, true);
   t->cell->drop();
   Py_INCREF(self);
   clear_finalized(self);
@@ -70,7 +76,7 @@ void tensor_dealloc(PyObject* self) {
   if (Cell* cell = std::exchange(t->cell, nullptr)) {
     const bool counted = !cell->python_owned;
     cell->python = nullptr;
-    cell->python_owned = false;
+    set_python_owned(*cell, false);
     if (counted) Ref<Cell>::adopt(cell).reset();
   }
   PyTypeObject* type = Py_TYPE(self);
@@ -79,7 +85,7 @@ void tensor_dealloc(PyObject* self) {
   Py_DECREF(type);
 }
 
-// A cell of its own, with what `dying` had, for an object that somebody got from a weak reference meanwhile.
+// A cell of its own, with what `dying` had, for an object that outlives it, be it for the length of its __del__.
 Cell* successor(Cell& dying, PyObject* self) {
   auto* cell =
       new Cell(std::move(dying.storage), dying.offset, dying.sizes, dying.strides, dying.dtype, dying.inference);
@@ -99,310 +105,296 @@ void release_owned_object(void* p) {
     return;
   }
   const PyGILState_STATE state = PyGILState_Ensure();
-  object(self)->cell = Py_REFCNT(self) > 1 ? successor(*object(self)->cell, self) : nullptr;
+  --python_holders;
+  object(self)->cell = successor(*object(self)->cell, self);  // a subclass's __del__ may look at it
   Py_DECREF(self);
   PyGILState_Release(state);
 }
 
 int tensor_traverse(PyObject* self, visitproc visit, void* arg) {
   Py_VISIT(Py_TYPE(self));
-  TensorObject* t = object(self);
-  Py_VISIT(t->dict);
-  // Hooks belong to this object only if nobody else holds the cell.
-  if (t->cell && t->cell->use_count() == 1 && t->cell->grad_meta) {
-    for (const auto* list : {&t->cell->grad_meta->leaf_hooks, &t->cell->grad_meta->post_accumulate_hooks})
-      for (const HookEntry& h : *list) Py_VISIT(static_cast<PyObject*>(h.hook->python()));
-  }
-  return 0;
+  Py_VISIT(object(self)->dict);
+  TapeVisit tape(visit, arg);
+  tape.cell(object(self)->cell);
+  return tape.finish();
 }
 
 int tensor_clear(PyObject* self) {
   TensorObject* t = object(self);
   Py_CLEAR(t->dict);
-  if (t->cell && t->cell->grad_meta) {
-    t->cell->grad_meta->leaf_hooks.clear();
-    t->cell->grad_meta->post_accumulate_hooks.clear();
-  }
+  // What traverse has shown. Nobody else holds the cell, so nobody misses the gradient's way; a destructor may run any
+  // code.
+  if (t->cell && t->cell->use_count() == 1) const std::unique_ptr<GradMeta> dropped = std::move(t->cell->grad_meta);
   return 0;
 }
 
 // Tensor(data) or Tensor(2, 3): the legacy constructor, float32.
 PyObject* tensor_new(PyTypeObject* type, PyObject* args, PyObject*) {
-  return guarded([&]() -> PyObject* {
-    const Py_ssize_t n = PyTuple_GET_SIZE(args);
-    Dims sizes;
-    Tensor t;
-    if (n == 0) {
-      t = Tensor::empty({0}, default_dtype());
-    } else if (n == 1 && is_tensor(PyTuple_GET_ITEM(args, 0))) {
-      t = detach(unwrap(PyTuple_GET_ITEM(args, 0)));
-    } else if (n >= 1 && PyLong_Check(PyTuple_GET_ITEM(args, 0)) && to_dims(args, sizes)) {
-      t = Tensor::empty(sizes, default_dtype());
-    } else {
-      t = tensor_from_data(PyTuple_GET_ITEM(args, 0), Opt<DType>(default_dtype()));
-    }
-    return wrap_as(type, t);
-  });
+  const Py_ssize_t n = PyTuple_GET_SIZE(args);
+  Dims sizes;
+  Tensor t;
+  if (n == 0) {
+    t = Tensor::empty({0}, default_dtype());
+  } else if (n == 1 && is_tensor(PyTuple_GET_ITEM(args, 0))) {
+    t = detach(unwrap(PyTuple_GET_ITEM(args, 0)));
+  } else if (n >= 1 && PyLong_Check(PyTuple_GET_ITEM(args, 0)) && to_dims(args, sizes)) {
+    t = Tensor::empty(sizes, default_dtype());
+  } else {
+    t = tensor_from_data(PyTuple_GET_ITEM(args, 0), Opt<DType>(default_dtype()));
+  }
+  return wrap_as(type, t);
 }
 
 // --- attributes
 
-#define DS_GETTER(name) PyObject* name([[maybe_unused]] PyObject* self, void*)
-DS_GETTER(get_shape) { return make_size(cell_of(self).sizes); }
-DS_GETTER(get_dtype) { return wrap_dtype(cell_of(self).dtype); }
-DS_GETTER(get_ndim) { return PyLong_FromLong(cell_of(self).sizes.size()); }
-DS_GETTER(get_requires_grad) { return PyBool_FromLong(unwrap(self).requires_grad()); }
-DS_GETTER(get_is_leaf) {
-  return guarded([&] { return PyBool_FromLong(unwrap(self).is_leaf()); });
+PyObject* get_dict(PyObject* self) { return checked(PyObject_GenericGetDict(self, nullptr)); }
+int set_dict(PyObject* self, PyObject* value) { return PyObject_GenericSetDict(self, value, nullptr); }
+
+PyObject* get_shape(PyObject* self) { return make_size(cell_of(self).sizes); }
+PyObject* get_dtype(PyObject* self) { return wrap_dtype(cell_of(self).dtype); }
+PyObject* get_ndim(PyObject* self) { return PyLong_FromLong(cell_of(self).sizes.size()); }
+PyObject* get_requires_grad(PyObject* self) { return PyBool_FromLong(unwrap(self).requires_grad()); }
+PyObject* get_is_leaf(PyObject* self) { return PyBool_FromLong(unwrap(self).is_leaf()); }
+PyObject* get_itemsize(PyObject* self) { return PyLong_FromLongLong(size_of(cell_of(self).dtype)); }
+PyObject* get_nbytes(PyObject* self) {
+  const Tensor t = unwrap(self);
+  int64_t bytes;
+  DS_CHECK(!__builtin_mul_overflow(t.numel(), size_of(t.dtype()), &bytes), "nbytes: the bytes of a ",
+           name_of(t.dtype()), " tensor of size ", t.sizes(), " overflow int64");
+  return PyLong_FromLongLong(bytes);
 }
-DS_GETTER(get_itemsize) { return PyLong_FromLongLong(size_of(cell_of(self).dtype)); }
-DS_GETTER(get_nbytes) { return PyLong_FromLongLong(unwrap(self).nbytes()); }
-DS_GETTER(get_version) { return PyLong_FromUnsignedLong(unwrap(self).version()); }
-DS_GETTER(get_retains_grad) {
+PyObject* get_version(PyObject* self) { return PyLong_FromUnsignedLong(unwrap(self).version()); }
+PyObject* get_retains_grad(PyObject* self) {
   const Cell& c = cell_of(self);
   return PyBool_FromLong(c.grad_meta && c.grad_meta->retain_hook);
 }
-DS_GETTER(get_is_inference) { return PyBool_FromLong(cell_of(self).inference); }
-DS_GETTER(get_base) {
+PyObject* get_is_inference(PyObject* self) { return PyBool_FromLong(cell_of(self).inference); }
+PyObject* get_base(PyObject* self) {
   const Cell& c = cell_of(self);
   return wrap(c.grad_meta ? c.grad_meta->base : Tensor());
 }
-DS_GETTER(get_T) {
-  return guarded([&] {
-    const Tensor t = unwrap(self);
-    Dims order;
-    for (int i = t.dim() - 1; i >= 0; --i) order.push_back(i);
-    return wrap(permute(t, order));
-  });
+PyObject* get_T(PyObject* self) {
+  const Tensor t = unwrap(self);
+  Dims order;
+  for (int i = t.dim() - 1; i >= 0; --i) order.push_back(i);
+  return wrap(permute(t, order));
 }
-DS_GETTER(get_mT) {
-  return guarded([&] {
-    const Tensor t = unwrap(self);
-    DS_CHECK(t.dim() >= 2, "tensor.mT is only supported on matrices or batches of matrices. Got ", t.dim(),
-             "-D tensor.");
-    return wrap(transpose(t, -2, -1));
-  });
+PyObject* get_mT(PyObject* self) {
+  const Tensor t = unwrap(self);
+  DS_CHECK(t.dim() >= 2, "tensor.mT is only supported on matrices or batches of matrices. Got ", t.dim(), "-D tensor.");
+  return wrap(transpose(t, -2, -1));
 }
-DS_GETTER(get_grad) {
-  return guarded([&] {
-    const Tensor t = unwrap(self);
-    const GradMeta* m = t.cell()->grad_meta.get();
-    if (m && !m->grad.defined() && !m->retain_hook && !t.is_leaf() &&
-        PyErr_WarnEx(PyExc_UserWarning,
-                     "The .grad of a tensor that is not a leaf is being read; backward() fills it only after "
-                     "retain_grad() was called on the tensor",
-                     1) < 0)
-      throw PythonError();
-    const Tensor g = m ? m->grad : Tensor();
-    if (mode().recorder) mode().recorder->record_get_grad(t, g);
-    return wrap(g);
-  });
+PyObject* get_grad(PyObject* self) {
+  const Tensor t = unwrap(self);
+  const GradMeta* m = t.cell()->grad_meta.get();
+  if (m && !m->grad.defined() && !m->retain_hook && !t.is_leaf() &&
+      PyErr_WarnEx(PyExc_UserWarning,
+                   "The .grad of a tensor that is not a leaf is being read; backward() fills it only after "
+                   "retain_grad() was called on the tensor",
+                   1) < 0)
+    throw PythonError();
+  const Tensor g = m ? m->grad : Tensor();
+  if (mode().recorder) mode().recorder->record_get_grad(t, g);
+  return wrap(g);
 }
-DS_GETTER(get_data) {
-  return guarded([&] { return wrap(detach(unwrap(self))); });
-}
+PyObject* get_data(PyObject* self) { return wrap(detach(unwrap(self))); }
 
-int set_grad(PyObject* self, PyObject* value, void*) {
-  return guarded([&]() -> int {
-    const Tensor t = unwrap(self);
-    if (!value || value == Py_None) {
-      if (t.cell()->grad_meta) t.cell()->grad_meta->grad = Tensor();
-      if (mode().recorder) mode().recorder->record_set_grad(t, Tensor());
-      return 0;
-    }
-    DS_CHECK_AS(TypeError, is_tensor(value), "assigned grad expected to be a Tensor or None but got grad of type ",
-                Py_TYPE(value)->tp_name);
-    const Tensor g = unwrap(value);
-    DS_CHECK(!g.is(t), "can't assign Variable as its own grad");
-    DS_CHECK(g.dtype() == t.dtype(), "assigned grad has data of a different type: ", name_of(g.dtype()),
-             " for a tensor of ", name_of(t.dtype()));
-    DS_CHECK(g.sizes() == t.sizes(), "assigned grad has data of a different size: ", g.sizes(),
-             " for a tensor of size ", t.sizes());
-    grad_meta(t).grad = g;
-    if (mode().recorder) mode().recorder->record_set_grad(t, g);
+int set_grad(PyObject* self, PyObject* value) {
+  const Tensor t = unwrap(self);
+  if (!value || value == Py_None) {
+    if (t.cell()->grad_meta) t.cell()->grad_meta->grad = Tensor();
+    if (mode().recorder) mode().recorder->record_set_grad(t, Tensor());
     return 0;
-  });
+  }
+  DS_CHECK_AS(TypeError, is_tensor(value), "assigned grad expected to be a Tensor or None but got grad of type ",
+              Py_TYPE(value)->tp_name);
+  const Tensor g = unwrap(value);
+  DS_CHECK(!g.is(t), "can't assign Variable as its own grad");
+  DS_CHECK(g.dtype() == t.dtype(), "assigned grad has data of a different type: ", name_of(g.dtype()),
+           " for a tensor of ", name_of(t.dtype()));
+  DS_CHECK(g.sizes() == t.sizes(), "assigned grad has data of a different size: ", g.sizes(), " for a tensor of size ",
+           t.sizes());
+  grad_meta(t).grad = g;
+  if (mode().recorder) mode().recorder->record_set_grad(t, g);
+  return 0;
 }
 
-int set_data(PyObject* self, PyObject* value, void*) {
-  return guarded([&]() -> int {
-    DS_CHECK_AS(TypeError, value && is_tensor(value), "Variable data has to be a tensor");
-    const Tensor t = unwrap(self), v = unwrap(value);
-    refuse_capture("a tensor's .data is assigned");
-    Cell& c = *t.cell();
-    c.storage = v.storage();
-    c.offset = v.offset();
-    c.sizes = v.sizes();
-    c.strides = v.strides();
-    c.dtype = v.dtype();
-    return 0;
-  });
+int set_data(PyObject* self, PyObject* value) {
+  DS_CHECK_AS(TypeError, value && is_tensor(value), "Variable data has to be a tensor");
+  const Tensor t = unwrap(self), v = unwrap(value);
+  refuse_capture("a tensor's .data is assigned");
+  Cell& c = *t.cell();
+  c.storage = v.storage();
+  c.offset = v.offset();
+  c.sizes = v.sizes();
+  c.strides = v.strides();
+  c.dtype = v.dtype();
+  return 0;
 }
 
-int set_requires_grad_attr(PyObject* self, PyObject* value, void*) {
-  return guarded([&]() -> int {
-    DS_CHECK_AS(TypeError, value && PyBool_Check(value), "requires_grad must be a bool");
-    if ((value == Py_True) != unwrap(self).requires_grad()) refuse_capture("requires_grad is changed");
-    set_requires_grad(unwrap(self), value == Py_True);
-    return 0;
-  });
+int set_requires_grad_attr(PyObject* self, PyObject* value) {
+  DS_CHECK_AS(TypeError, value && PyBool_Check(value), "requires_grad must be a bool");
+  if ((value == Py_True) != unwrap(self).requires_grad()) refuse_capture("requires_grad is changed");
+  set_requires_grad(unwrap(self), value == Py_True);
+  return 0;
 }
 
-PyGetSetDef getters[] = {
-    {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, nullptr, nullptr},
-    {"shape", get_shape, nullptr, "Size of each dimension.", nullptr},
-    {"dtype", get_dtype, nullptr, "Element type.", nullptr},
-    {"ndim", get_ndim, nullptr, "Number of dimensions.", nullptr},
-    {"requires_grad", get_requires_grad, set_requires_grad_attr, "Whether gradients flow to this tensor.", nullptr},
-    {"is_leaf", get_is_leaf, nullptr, "True for tensors not made by a recorded op.", nullptr},
-    {"grad", get_grad, set_grad, "Gradient accumulated by backward(), or None.", nullptr},
-    {"data", get_data, set_data, "The same memory outside the graph; assigning swaps the memory.", nullptr},
-    {"itemsize", get_itemsize, nullptr, "Bytes an element.", nullptr},
-    {"nbytes", get_nbytes, nullptr, "Bytes of all elements.", nullptr},
-    {"_version", get_version, nullptr, "Number of in-place writes to this memory.", nullptr},
-    {"_base", get_base, nullptr, "The tensor this is a differentiable view of, or None.", nullptr},
-    {"retains_grad", get_retains_grad, nullptr, "True after retain_grad() on a non-leaf.", nullptr},
-    {"_is_inference", get_is_inference, nullptr, "Made in inference_mode.", nullptr},
-    {"T", get_T, nullptr, "All dims reversed.", nullptr},
-    {"mT", get_mT, nullptr, "The last two dims swapped.", nullptr},
-    {nullptr, nullptr, nullptr, nullptr, nullptr},
+Attribute attributes[] = {
+    attribute<get_dict, set_dict>("__dict__", nullptr),
+    attribute<get_shape>("shape", "Size of each dimension."),
+    attribute<get_dtype>("dtype", "Element type."),
+    attribute<get_ndim>("ndim", "Number of dimensions."),
+    attribute<get_requires_grad, set_requires_grad_attr>("requires_grad", "Whether gradients flow to this tensor."),
+    attribute<get_is_leaf>("is_leaf", "True for tensors not made by a recorded op."),
+    attribute<get_grad, set_grad>("grad", "Gradient accumulated by backward(), or None."),
+    attribute<get_data, set_data>("data", "The same memory outside the graph; assigning swaps the memory."),
+    attribute<get_itemsize>("itemsize", "Bytes an element."),
+    attribute<get_nbytes>("nbytes", "Bytes of all elements."),
+    attribute<get_version>("_version", "Number of in-place writes to this memory."),
+    attribute<get_base>("_base", "The tensor this is a differentiable view of, or None."),
+    attribute<get_retains_grad>("retains_grad", "True after retain_grad() on a non-leaf."),
+    attribute<get_is_inference>("_is_inference", "Made in inference_mode."),
+    attribute<get_T>("T", "All dims reversed."),
+    attribute<get_mT>("mT", "The last two dims swapped."),
+    {},
 };
 
 // --- plain methods
 
-#define DS_METHOD(name) PyObject* name([[maybe_unused]] PyObject* self, [[maybe_unused]] PyObject* arg)
-DS_METHOD(m_dim) { return PyLong_FromLong(cell_of(self).sizes.size()); }
-DS_METHOD(m_numel) { return PyLong_FromLongLong(unwrap(self).numel()); }
-DS_METHOD(m_item) {
-  return guarded([&] { return item(unwrap(self)); });
-}
-DS_METHOD(m_data_ptr) {
+PyObject* m_dim(PyObject* self) { return PyLong_FromLong(cell_of(self).sizes.size()); }
+PyObject* m_numel(PyObject* self) { return PyLong_FromLongLong(unwrap(self).numel()); }
+PyObject* m_item(PyObject* self) { return item(unwrap(self)); }
+PyObject* m_data_ptr(PyObject* self) {
   refuse_capture("data_ptr() is read");
   unwrap(self).storage()->expose();
   return PyLong_FromVoidPtr(unwrap(self).data_ptr());
 }
-DS_METHOD(m_storage_offset) { return PyLong_FromLongLong(cell_of(self).offset); }
-DS_METHOD(m_is_contiguous) { return PyBool_FromLong(unwrap(self).is_contiguous()); }
-DS_METHOD(m_element_size) { return PyLong_FromLongLong(size_of(cell_of(self).dtype)); }
-DS_METHOD(m_storage_ptr) { return PyLong_FromVoidPtr(cell_of(self).storage->data()); }
-DS_METHOD(m_storage_nbytes) { return PyLong_FromSize_t(cell_of(self).storage->bytes()); }
-DS_METHOD(m_is_view) { return PyBool_FromLong(cell_of(self).grad_meta && cell_of(self).grad_meta->base.defined()); }
-DS_METHOD(m_is_floating_point) { return PyBool_FromLong(is_floating(cell_of(self).dtype)); }
-DS_METHOD(m_retain_grad) {
-  return guarded([&]() -> PyObject* {
-    retain_grad(unwrap(self));
-    Py_RETURN_NONE;
-  });
+PyObject* m_storage_offset(PyObject* self) { return PyLong_FromLongLong(cell_of(self).offset); }
+PyObject* m_is_contiguous(PyObject* self) { return PyBool_FromLong(unwrap(self).is_contiguous()); }
+PyObject* m_element_size(PyObject* self) { return PyLong_FromLongLong(size_of(cell_of(self).dtype)); }
+PyObject* m_storage_ptr(PyObject* self) { return PyLong_FromVoidPtr(cell_of(self).storage->data()); }
+PyObject* m_storage_nbytes(PyObject* self) { return PyLong_FromSize_t(cell_of(self).storage->bytes()); }
+PyObject* m_is_view(PyObject* self) {
+  return PyBool_FromLong(cell_of(self).grad_meta && cell_of(self).grad_meta->base.defined());
 }
-DS_METHOD(m_detach_) {
-  return guarded([&] {
-    const Tensor t = unwrap(self);
-    DS_CHECK(!(t.cell()->grad_meta && t.cell()->grad_meta->base.defined()),
-             "Can't detach views in-place. Use detach() instead.");
-    refuse_capture("a tensor is detached in place");
-    if (t.cell()->grad_meta) t.cell()->grad_meta->edge = {};
-    t.cell()->requires_grad = false;
-    Py_INCREF(self);
-    return self;
-  });
+PyObject* m_is_floating_point(PyObject* self) { return PyBool_FromLong(is_floating(cell_of(self).dtype)); }
+PyObject* m_retain_grad(PyObject* self) {
+  retain_grad(unwrap(self));
+  Py_RETURN_NONE;
+}
+PyObject* m_detach_(PyObject* self) {
+  const Tensor t = unwrap(self);
+  DS_CHECK(!(t.cell()->grad_meta && t.cell()->grad_meta->base.defined()),
+           "Can't detach views in-place. Use detach() instead.");
+  refuse_capture("a tensor is detached in place");
+  if (t.cell()->grad_meta) t.cell()->grad_meta->edge = {};
+  t.cell()->requires_grad = false;
+  Py_INCREF(self);
+  return self;
 }
 
 PyObject* m_size(PyObject* self, PyObject* const* args, Py_ssize_t nargs) {
-  return guarded([&]() -> PyObject* {
-    if (nargs == 0 || args[0] == Py_None) return make_size(cell_of(self).sizes);
-    int64_t d;
-    DS_CHECK_AS(TypeError, to_int(args[0], d), "size(): dim must be an int, got ", Py_TYPE(args[0])->tp_name);
-    const Cell& c = cell_of(self);
-    DS_CHECK_AS(IndexError, c.sizes.size() > 0, "Dimension specified as ", d, " but tensor has no dimensions");
-    return PyLong_FromLongLong(c.sizes[wrap_dim("size", d, c.sizes.size())]);
-  });
+  if (nargs == 0 || args[0] == Py_None) return make_size(cell_of(self).sizes);
+  int64_t d;
+  DS_CHECK_AS(TypeError, to_int(args[0], d), "size(): dim must be an int, got ", Py_TYPE(args[0])->tp_name);
+  const Cell& c = cell_of(self);
+  DS_CHECK_AS(IndexError, c.sizes.size() > 0, "Dimension specified as ", d, " but tensor has no dimensions");
+  return PyLong_FromLongLong(c.sizes[wrap_dim("size", d, c.sizes.size())]);
 }
 
 PyObject* m_stride(PyObject* self, PyObject* const* args, Py_ssize_t nargs) {
-  return guarded([&]() -> PyObject* {
-    const Cell& c = cell_of(self);
-    if (nargs == 0 || args[0] == Py_None) {
-      PyObject* out = checked(PyTuple_New(c.strides.size()));
-      for (int i = 0; i < c.strides.size(); ++i) PyTuple_SET_ITEM(out, i, PyLong_FromLongLong(c.strides[i]));
-      return out;
-    }
-    int64_t d;
-    DS_CHECK_AS(TypeError, to_int(args[0], d), "stride(): dim must be an int");
-    return PyLong_FromLongLong(c.strides[wrap_dim("stride", d, c.strides.size())]);
-  });
+  const Cell& c = cell_of(self);
+  if (nargs == 0 || args[0] == Py_None) {
+    pybind11::tuple out(c.strides.size());
+    for (int i = 0; i < c.strides.size(); ++i)
+      PyTuple_SET_ITEM(out.ptr(), i, checked(PyLong_FromLongLong(c.strides[i])));
+    return out.release().ptr();
+  }
+  int64_t d;
+  DS_CHECK_AS(TypeError, to_int(args[0], d), "stride(): dim must be an int");
+  return PyLong_FromLongLong(c.strides[wrap_dim("stride", d, c.strides.size())]);
+}
+
+// Arguments by position or name; those not given are null.
+template <size_t N>
+std::array<PyObject*, N> named_arguments(const char* function, const std::array<const char*, N>& names,
+                                         PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
+  std::array<PyObject*, N> out{};
+  DS_CHECK_AS(TypeError, nargs <= static_cast<Py_ssize_t>(N), function, "() takes at most ", N, " arguments, got ",
+              nargs);
+  std::copy(args, args + nargs, out.begin());
+  for (Py_ssize_t k = 0; kwnames && k < PyTuple_GET_SIZE(kwnames); ++k) {
+    const std::string_view name = utf8(PyTuple_GET_ITEM(kwnames, k));
+    const size_t at = std::ranges::find(names, name) - names.begin();
+    DS_CHECK_AS(TypeError, at < N && !out[at], function, "() got ",
+                at < N ? "multiple values for" : "an unexpected keyword", " argument '", name, "'");
+    out[at] = args[nargs + k];
+  }
+  return out;
 }
 
 PyObject* m_requires_grad_(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
-  return guarded([&]() -> PyObject* {
-    const Py_ssize_t total = nargs + (kwnames ? PyTuple_GET_SIZE(kwnames) : 0);
-    const bool on = total == 0 || PyObject_IsTrue(args[0]) == 1;
-    if (on != unwrap(self).requires_grad()) refuse_capture("requires_grad is changed");
-    set_requires_grad(unwrap(self), on);
-    Py_INCREF(self);
-    return self;
-  });
+  const auto [value] = named_arguments<1>("requires_grad_", {"requires_grad"}, args, nargs, kwnames);
+  const bool on = !value || is_true(value);
+  if (on != unwrap(self).requires_grad()) refuse_capture("requires_grad is changed");
+  set_requires_grad(unwrap(self), on);
+  return Py_NewRef(self);
 }
 
 PyObject* m_copy_(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
-  return guarded([&]() -> PyObject* {
-    static_cast<void>(kwnames);
-    DS_CHECK_AS(TypeError, nargs >= 1, "copy_() missing 1 required positional argument: 'src'");
-    const Tensor source = is_tensor(args[0]) ? unwrap(args[0]) : number_tensor(args[0]);
-    copy_(unwrap(self), source);
-    Py_INCREF(self);
-    return self;
-  });
+  // Every copy is done when copy_ returns, whatever non_blocking is.
+  const auto [source, unused] = named_arguments<2>("copy_", {"src", "non_blocking"}, args, nargs, kwnames);
+  DS_CHECK_AS(TypeError, source, "copy_() missing 1 required positional argument: 'src'");
+  copy_(unwrap(self), is_tensor(source) ? unwrap(source) : number_tensor(source));
+  return Py_NewRef(self);
 }
 
 // Tensor._make_subclass(cls, data, require_grad=False)
 PyObject* make_subclass(PyObject*, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
-  return guarded([&]() -> PyObject* {
-    const Py_ssize_t total = nargs + (kwnames ? PyTuple_GET_SIZE(kwnames) : 0);
-    DS_CHECK_AS(TypeError, total >= 2 && PyType_Check(args[0]) && is_tensor(args[1]),
-                "_make_subclass(cls, data, require_grad=False)");
-    const Tensor t = unwrap(args[1]).alias();
-    if (total > 2) set_requires_grad(t, PyObject_IsTrue(args[2]) == 1);
-    return wrap_as(reinterpret_cast<PyTypeObject*>(args[0]), t);
-  });
+  const auto [type, data, grad] =
+      named_arguments<3>("_make_subclass", {"cls", "data", "require_grad"}, args, nargs, kwnames);
+  DS_CHECK_AS(TypeError, type && PyType_Check(type) && data && is_tensor(data),
+              "_make_subclass(cls, data, require_grad=False)");
+  auto* subclass = reinterpret_cast<PyTypeObject*>(type);
+  DS_CHECK_AS(TypeError, PyType_IsSubtype(subclass, tensor_type), "_make_subclass: ", subclass->tp_name,
+              " is no subclass of Tensor");
+  const Tensor t = unwrap(data).alias();
+  if (grad) set_requires_grad(t, is_true(grad));
+  return wrap_as(subclass, t);
 }
 
-template <class F>
-PyCFunction as_function(F* f) {
-  return reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(f));
-}
-constexpr int kFast = METH_FASTCALL, kFastKeywords = METH_FASTCALL | METH_KEYWORDS;
-PyMethodDef methods[] = {
-    {"dim", m_dim, METH_NOARGS, "Number of dimensions."},
-    {"ndimension", m_dim, METH_NOARGS, "Number of dimensions."},
-    {"numel", m_numel, METH_NOARGS, "Number of elements."},
-    {"nelement", m_numel, METH_NOARGS, "Number of elements."},
-    {"item", m_item, METH_NOARGS, "The value of a one-element tensor as a Python number."},
-    {"data_ptr", m_data_ptr, METH_NOARGS, "Address of the first element."},
-    {"storage_offset", m_storage_offset, METH_NOARGS, "Offset into the storage, in elements."},
-    {"element_size", m_element_size, METH_NOARGS, "Bytes an element."},
-    {"_storage_ptr", m_storage_ptr, METH_NOARGS, "Address of the storage."},
-    {"_storage_nbytes", m_storage_nbytes, METH_NOARGS, "Bytes of the storage."},
-    {"_is_view", m_is_view, METH_NOARGS, "True for a differentiable view of another tensor."},
-    {"is_floating_point", m_is_floating_point, METH_NOARGS, "True for floating dtypes."},
-    {"retain_grad", m_retain_grad, METH_NOARGS, "Keep .grad for this non-leaf tensor."},
-    {"detach_", m_detach_, METH_NOARGS, "Cut this tensor from its graph."},
-    {"_is_contiguous", m_is_contiguous, METH_NOARGS, "True for row-major memory without gaps."},
-    {"size", as_function(m_size), kFast, "Sizes, or the size of one dim."},
-    {"stride", as_function(m_stride), kFast, "Strides in elements, or the stride of one dim."},
-    {"requires_grad_", as_function(m_requires_grad_), kFastKeywords, "Set requires_grad in place."},
-    {"copy_", as_function(m_copy_), kFastKeywords, "Overwrite with another tensor's values (broadcast, converted)."},
-    {"_make_subclass", as_function(make_subclass), kFastKeywords | METH_STATIC, "A subclass object on data's memory."},
-    {nullptr, nullptr, 0, nullptr},
+Method methods[] = {
+    method<m_dim>("dim", "Number of dimensions."),
+    method<m_dim>("ndimension", "Number of dimensions."),
+    method<m_numel>("numel", "Number of elements."),
+    method<m_numel>("nelement", "Number of elements."),
+    method<m_item>("item", "The value of a one-element tensor as a Python number."),
+    method<m_data_ptr>("data_ptr", "Address of the first element."),
+    method<m_storage_offset>("storage_offset", "Offset into the storage, in elements."),
+    method<m_element_size>("element_size", "Bytes an element."),
+    method<m_storage_ptr>("_storage_ptr", "Address of the storage."),
+    method<m_storage_nbytes>("_storage_nbytes", "Bytes of the storage."),
+    method<m_is_view>("_is_view", "True for a differentiable view of another tensor."),
+    method<m_is_floating_point>("is_floating_point", "True for floating dtypes."),
+    method<m_retain_grad>("retain_grad", "Keep .grad for this non-leaf tensor."),
+    method<m_detach_>("detach_", "Cut this tensor from its graph."),
+    method<m_is_contiguous>("_is_contiguous", "True for row-major memory without gaps."),
+    method<m_size>("size", "Sizes, or the size of one dim."),
+    method<m_stride>("stride", "Strides in elements, or the stride of one dim."),
+    method<m_requires_grad_>("requires_grad_", "Set requires_grad in place."),
+    method<m_copy_>("copy_", "Overwrite with another tensor's values (broadcast, converted)."),
+    static_method<make_subclass>("_make_subclass", "A subclass object on data's memory."),
+    {},
 };
 
-Py_hash_t tensor_hash(PyObject* self) { return _Py_HashPointer(self); }
+Py_hash_t tensor_hash(PyObject* self) {
+  return static_cast<Py_hash_t>(std::rotr(reinterpret_cast<uintptr_t>(self), 4));
+}
 
 Py_ssize_t tensor_len(PyObject* self) {
-  return guarded([&]() -> Py_ssize_t {
-    const Cell& c = cell_of(self);
-    DS_CHECK_AS(TypeError, c.sizes.size() > 0, "len() of a 0-d tensor");
-    return c.sizes[0];
-  });
+  const Cell& c = cell_of(self);
+  DS_CHECK_AS(TypeError, c.sizes.size() > 0, "len() of a 0-d tensor");
+  return c.sizes[0];
 }
 
 PyMemberDef members[] = {
@@ -411,23 +403,6 @@ PyMemberDef members[] = {
     {nullptr, 0, 0, 0, nullptr},
 };
 
-#define DS_SLOT(id, f) \
-  { id, reinterpret_cast<void*>(f) }
-const PyType_Slot slots[] = {
-    DS_SLOT(Py_tp_new, tensor_new),
-    DS_SLOT(Py_tp_dealloc, tensor_dealloc),
-    DS_SLOT(Py_tp_finalize, tensor_finalize),
-    DS_SLOT(Py_tp_traverse, tensor_traverse),
-    DS_SLOT(Py_tp_clear, tensor_clear),
-    DS_SLOT(Py_tp_getset, getters),
-    DS_SLOT(Py_tp_methods, methods),
-    DS_SLOT(Py_tp_members, members),
-    DS_SLOT(Py_tp_hash, tensor_hash),
-    DS_SLOT(Py_mp_length, tensor_len),
-    DS_SLOT(Py_mp_subscript, tensor_getitem),
-    DS_SLOT(Py_mp_ass_subscript, tensor_setitem),
-    {Py_tp_doc, const_cast<char*>("A multi-dimensional array on the CPU with automatic differentiation.")},
-};
 }  // namespace
 
 PyObject* wrap_as(PyTypeObject* type, Tensor t) {
@@ -452,7 +427,7 @@ PyObject* wrap(Tensor t) {
   }
   auto* object = static_cast<PyObject*>(cell->python);
   if (cell->python_owned) {  // the cell's reference becomes the caller's, and the object holds the cell again
-    cell->python_owned = false;
+    set_python_owned(*cell, false);
     cell->retain();
     return object;
   }
@@ -461,24 +436,37 @@ PyObject* wrap(Tensor t) {
 }
 
 PyObject* wrap_list(const TensorList& list, bool as_tuple) {
+  namespace py = pybind11;
   const auto n = static_cast<Py_ssize_t>(list.size());
-  PyObject* out = checked(as_tuple ? PyTuple_New(n) : PyList_New(n));
+  const auto out = py::reinterpret_steal<py::object>(checked(as_tuple ? PyTuple_New(n) : PyList_New(n)));
   for (Py_ssize_t i = 0; i < n; ++i) {
     if (as_tuple)
-      PyTuple_SET_ITEM(out, i, wrap(list[i]));
+      PyTuple_SET_ITEM(out.ptr(), i, wrap(list[i]));
     else
-      PyList_SET_ITEM(out, i, wrap(list[i]));
+      PyList_SET_ITEM(out.ptr(), i, wrap(list[i]));
   }
-  return out;
+  return py::object(out).release().ptr();
 }
 
 void bind_tensor(pybind11::module_& m) {
-  std::vector<PyType_Slot> all(std::begin(slots), std::end(slots));
-  add_operators(all);
-  all.push_back({0, nullptr});
-  PyType_Spec spec = {"deepseek.Tensor", sizeof(TensorObject), 0,
-                      Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC, all.data()};
-  tensor_type = reinterpret_cast<PyTypeObject*>(checked(PyType_FromSpec(&spec)));
+  std::vector<Slot> slots = {
+      slot<Py_tp_new, tensor_new>(),
+      slot<Py_tp_dealloc, tensor_dealloc>(),
+      slot<Py_tp_finalize, tensor_finalize>(),
+      slot<Py_tp_traverse, tensor_traverse>(),
+      slot<Py_tp_clear, tensor_clear>(),
+      slot<Py_tp_hash, tensor_hash>(),
+      slot<Py_mp_length, tensor_len>(),
+      slot<Py_mp_subscript, tensor_getitem>(),
+      slot<Py_mp_ass_subscript, tensor_setitem>(),
+      slot(attributes),
+      slot(methods),
+      slot(members),
+      slot("A multi-dimensional array on the CPU with automatic differentiation."),
+  };
+  add_operators(slots);
+  tensor_type = new_type("deepseek.Tensor", sizeof(TensorObject),
+                         Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC, slots);
   m.add_object("Tensor", reinterpret_cast<PyObject*>(tensor_type));
   host_hooks().release_object = release_owned_object;
 }

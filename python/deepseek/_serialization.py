@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from deepseek._C import LoadError, _io
 from deepseek._storage import address_of
+from deepseek.io._streams import read_all, write_all
 from deepseek.io.safetensors import _open, _parse
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def save(obj: object, f: str | os.PathLike[str] | BinaryIO) -> None:
     Raises:
         TypeError: anything else, naming where in `obj` it is. For a Module or optimizer save its `state_dict()`.
         ValueError: a container that contains itself, nesting beyond 100 levels, JSON beyond 100,000,000 bytes.
-        OSError: the file cannot be written; an existing one is unchanged.
+        OSError: the file cannot be written; an existing one is unchanged. Or the file object took only a part.
     """
     encoder = _Encoder()
     root = encoder.node(obj, "obj", "", 0)
@@ -53,7 +54,7 @@ def save(obj: object, f: str | os.PathLike[str] | BinaryIO) -> None:
     skeleton = json.dumps({"tensors": table, "object": root}, separators=(",", ":"), allow_nan=False)
     metadata = {"format": _FORMAT, "deepseek.version": _VERSION, "deepseek.object": skeleton}
     if hasattr(f, "write"):
-        f.write(_io.save(stored, metadata))
+        write_all(f, _io.save(stored, metadata))
     else:
         _io.save_file(stored, os.fsencode(f), metadata)
 
@@ -78,7 +79,7 @@ def load(
         raise ValueError("weights_only=False is not available: deepseek.load never unpickles")
     if map_location is not None and str(map_location) not in ("cpu", "cpu:0"):
         raise ValueError(f"map_location must be 'cpu', got {map_location!r}")
-    file = _parse(f.read(), str(getattr(f, "name", "<file object>"))) if hasattr(f, "read") else _open(f)
+    file = _parse(read_all(f), str(getattr(f, "name", "<file object>"))) if hasattr(f, "read") else _open(f)
     metadata = file.metadata() or {}
     if metadata.get("format") != _FORMAT or "deepseek.object" not in metadata:
         raise LoadError(

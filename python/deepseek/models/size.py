@@ -18,7 +18,8 @@ class ModelSize:
         active: Those that take part in the arithmetic of one token (a table lookup reads one row).
         weights_bytes: Memory of the weights, and also of their gradients.
         optimizer_bytes: Memory of AdamW's two averages.
-        activation_bytes: Estimate of what one training step keeps for the backward pass.
+        activation_bytes: Estimate of what one training step needs besides: what it keeps for the backward pass, and
+            working memory of one layer.
     """
 
     parameters: int
@@ -56,11 +57,15 @@ def model_size(config: ModelConfig, batch: int) -> ModelSize:
 
 
 def _floats_per_token(config: ModelConfig) -> int:
-    """Values kept for backward per token: what each layer's ops save, attention scores included."""
+    """Values per token: those kept for backward, the same on every CPU, and one layer's once more.
+
+    The latter stands for gradients on their way and operands the kernels have packed, of which more or fewer exist at a
+    time, by instruction set and threads. Attention keeps no scores, so the context does not matter.
+    """
     dim, used = config.dim, config.top_k if config.n_routed_experts else 0
-    attention = 12 * dim + 2 * config.n_heads * config.context  # norms, q k v before and after RoPE, scores
-    hidden = config.expert_dim * (config.n_shared_experts + used)
-    feed_forward = 4 * dim + 2 * used * dim + 4 * hidden + 4 * config.n_routed_experts
-    head = 3 * config.vocab_size + 2 * dim
-    memory = 2 * config.ngram_dim * len(config.ngram_orders)
-    return config.n_layers * (attention + feed_forward) + head + memory
+    attention = 9 * dim + 3 * config.n_heads  # its input, norms, q k v before and after RoPE, the output; row sums
+    hidden = config.expert_dim * (3 * config.n_shared_experts + 2 * used)
+    feed_forward = 4 * dim + hidden + config.n_routed_experts + 4 * used
+    layer = attention + feed_forward
+    memory = (config.ngram_dim + 3) * len(config.ngram_orders)
+    return (config.n_layers + 1) * layer + 2 * dim + config.vocab_size + memory
