@@ -12,10 +12,10 @@ export CCACHE_NOHASHDIR := 1
 PY := .venv/bin/python
 SOURCES := $(wildcard csrc/*/*.h csrc/*/*.cc csrc/*/*/*.h csrc/*/*/*.cc tests/*.h tests/*.cc tests/*/*.cc benchmarks/*.cc)
 
-.PHONY: help build demo test slow generators parity parity-sample asan tsan fuzz bench lint format types clean distclean
+.PHONY: help build demo test test-avx2 interpreters wheel slow generators parity parity-sample asan tsan fuzz bench lint format types clean distclean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 # Packages first, so that a fresh machine has an interpreter to ask. sys.executable looks through launcher scripts.
 .venv/ready: pyproject.toml .ci/debian-packages .ci/requirements.py
@@ -36,6 +36,15 @@ demo: build ## train a small language model, about two minutes
 test: build ## GoogleTest and pytest
 	ctest --test-dir $(BUILD) --output-on-failure -j $(JOBS) --no-tests=error
 	$(PY) -m pytest -q -m "not slow and not parity"
+
+test-avx2: build ## pytest as on a CPU without AVX-512
+	DEEPSEEK_ISA=avx2 $(PY) -m pytest -q -m "not slow and not parity"
+
+wheel: .venv/ready ## a wheel in dist/ for each Python from 3.11 on that PATH and pyenv have
+	.ci/wheels
+
+interpreters: .venv/ready ## those wheels, and pytest on each of these Pythons
+	.ci/wheels -q -m "not slow and not parity"
 
 slow: build ## the long tests
 	$(PY) -m pytest -q -m "slow and not parity"

@@ -208,8 +208,17 @@ struct EmbeddingBackward {
       .saves = Saves::kRest,
       .shown = Shown::kHidden};
   bool operator==(const EmbeddingBackward&) const = default;
-  Meta infer(Inputs in) const { return {in[0].dtype(), {rows, in[0].sizes().back()}}; }
-  void eval(Inputs in, Tensor& out) const { sum(in[0], in[1], out, false); }
+  Meta infer(Inputs in) const {
+    DS_CHECK(in[1].dtype() == DType::kInt64 || in[1].dtype() == DType::kInt32, "embedding: ids must be int64 or int32");
+    DS_CHECK(in[0].dim() > 0 && Dims(std::span(in[0].sizes().begin(), in[0].dim() - 1)) == in[1].sizes(),
+             "embedding: a gradient of size ", in[0].sizes(), " is not one row for each of the ids ", in[1].sizes());
+    return {in[0].dtype(), {rows, in[0].sizes().back()}};
+  }
+  void eval(Inputs in, Tensor& out) const {
+    const Tensor ids = dense(in[1], in[1].dtype());
+    kernels::check_indices("embedding", {ids.data_ptr(), ids.dtype(), {ids.numel()}, {1}}, rows, 0, false);
+    sum(in[0], ids, out, false);
+  }
   // To `out`, or added to it, which then equals adding the tensor of its own.
   void sum(const Tensor& grad, const Tensor& input, const Tensor& out, bool add) const {
     const Tensor g = dense(grad, grad.dtype()), ids = dense(input, input.dtype());

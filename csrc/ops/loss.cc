@@ -49,12 +49,23 @@ struct CrossEntropyBackward {
                                .shown = Shown::kHidden};
   bool operator==(const CrossEntropyBackward&) const = default;
   CrossEntropyRows rows() const { return {ignore_index, label_smoothing}; }
-  Meta infer(Inputs in) const { return in[1].meta(); }
+  Meta infer(Inputs in) const {
+    DS_CHECK(in[1].dim() == 2 && is_floating(in[1].dtype()), "cross_entropy: logits must be floats [N, C], got ",
+             in[1].dtype(), " ", in[1].sizes());
+    const Dims rows{in[1].sizes()[0]}, classes{in[1].sizes()[1]};
+    DS_CHECK(in[0].sizes() == rows && in[2].sizes() == rows && in[4].sizes() == rows &&
+                 (!in[3].defined() || in[3].sizes() == classes),
+             "cross_entropy: the gradient of logits ", in[1].sizes(),
+             " goes with one gradient, target and sum a row, got ", in[0].sizes(), ", ", in[2].sizes(), " and ",
+             in[4].sizes());
+    return in[1].meta();
+  }
   void eval(Inputs in, Tensor& out) const {
     if (out.numel() == 0) return;
     const DType t = computing_type(in[1].dtype());
     const Tensor x = dense(in[1], in[1].dtype()), target = dense(in[2], DType::kInt64), lse = dense(in[4], t),
                  g = dense(in[0], t);
+    kernels::check_targets(target.view(), in[1].sizes()[1], ignore_index);
     const Tensor w = in[3].defined() ? dense(in[3], t) : Tensor();
     kernels::cross_entropy_backward(out.view(), x.view(), target.view(), rows().args(w), lse.data_ptr(), g.data_ptr(),
                                     1);

@@ -148,6 +148,24 @@ Tensor log_softmax(const Tensor& input, int64_t dim) { return apply(LogSoftmax{d
 namespace {
 Dims row_sizes(const Tensor& x) { return Dims(std::span(x.sizes().begin(), x.dim() - 1)); }
 
+// What the kernels take for granted: `like` have the input's sizes, there is a statistic a row and a parameter a
+// column.
+using TensorRefs = std::initializer_list<const Tensor*>;
+void check_rows(const char* op, const Tensor& x, TensorRefs like, TensorRefs statistics, TensorRefs parameters) {
+  check_float(op, x.dtype());
+  DS_CHECK(x.dim() > 0, op, ": the input has no dims");
+  const auto check = [&](TensorRefs tensors, const Dims& sizes) {
+    for (const Tensor* t : tensors) {
+      if (!t->defined()) continue;
+      check_float(op, t->dtype());
+      DS_CHECK(t->sizes() == sizes, op, ": an input of size ", x.sizes(), " goes with ", sizes, ", got ", t->sizes());
+    }
+  };
+  check(like, x.sizes());
+  check(statistics, row_sizes(x));
+  check(parameters, Dims{x.sizes().back()});
+}
+
 // Small floats normalise in float32, as the kernels do.
 Tensor lift(const Tensor& t) { return t.defined() && is_reduced_float(t.dtype()) ? to_dtype(t, DType::kFloat32) : t; }
 Tensor scaled(const Tensor& y, const Tensor& weight) { return weight.defined() ? y * lift(weight) : y; }
@@ -184,6 +202,7 @@ struct LayerNormBackward {
                                .shown = Shown::kHidden};
   bool operator==(const LayerNormBackward&) const = default;
   std::array<Meta, 3> infer(Inputs in) const {
+    check_rows("layer_norm", in[1], {&in[0]}, {&in[2], &in[3]}, {&in[4], &in[5]});
     const Meta none{in[1].dtype(), {0}};
     return {in[1].meta(), in[4].defined() ? in[4].meta() : none, in[5].defined() ? in[5].meta() : none};
   }
@@ -224,7 +243,7 @@ struct LayerNorm {
                                .shown = Shown::kHidden};
   bool operator==(const LayerNorm&) const = default;
   std::array<Meta, 3> infer(Inputs in) const {
-    check_float("LayerNormKernelImpl", in[0].dtype());
+    check_rows("LayerNormKernelImpl", in[0], {}, {}, {&in[1], &in[2]});
     const Meta stats{computing_type(in[0].dtype()), row_sizes(in[0])};
     return {Meta{in[0].dtype(), in[0].sizes()}, stats, stats};
   }
@@ -305,6 +324,7 @@ struct RmsNormBackward {
                                .shown = Shown::kHidden};
   bool operator==(const RmsNormBackward&) const = default;
   std::array<Meta, 2> infer(Inputs in) const {
+    check_rows("rms_norm", in[1], {&in[0], &in[4]}, {&in[2]}, {&in[3]});
     return {in[1].meta(), in[3].defined() ? in[3].meta() : Meta{in[1].dtype(), {0}}};
   }
   void eval(Inputs in, std::span<Tensor> out) const {
@@ -338,7 +358,7 @@ struct RmsNorm {
       .shown = Shown::kHidden};
   bool operator==(const RmsNorm&) const = default;
   std::array<Meta, 2> infer(Inputs in) const {
-    check_float("rms_norm", in[0].dtype());
+    check_rows("rms_norm", in[0], {}, {}, {&in[1]});
     return {Meta{in[0].dtype(), in[0].sizes()}, Meta{computing_type(in[0].dtype()), row_sizes(in[0])}};
   }
   void eval(Inputs in, std::span<Tensor> out) const {

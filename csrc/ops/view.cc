@@ -118,6 +118,10 @@ constexpr OpInfo AsStridedScatter_info{
 const OpInfo AsStridedScatter::info = AsStridedScatter_info;
 
 Meta AsStridedScatter::infer(Inputs in) const {
+  DS_CHECK(sizes.size() == strides.size(), "mismatch in length of strides and shape: ", sizes, " and ", strides);
+  numel_of(sizes);
+  DS_CHECK(broadcast_sizes("as_strided", in[1].sizes(), sizes) == sizes, "as_strided: a value of size ", in[1].sizes(),
+           " does not fill a part of size ", sizes);
   DS_CHECK(Reach(sizes, strides, offset).within(Reach(in[0].sizes(), in[0].strides(), 0)),
            "as_strided: a write beside the memory of its base has no gradient (sizes ", sizes, ", strides ", strides,
            ", offset ", offset, " from a base of ", in[0].sizes(), ")");

@@ -1,11 +1,9 @@
 // Calling ops from Python: one generic FASTCALL over the op table.
-#include "python/call_arguments.h"
-#include "python/slots.h"
-// After Python.h:
-#include <structmember.h>
-
 #include <algorithm>
 #include <map>
+
+#include "python/call_arguments.h"
+#include "python/slots.h"
 
 namespace deepseek::python {
 namespace {
@@ -150,8 +148,8 @@ Attribute op_attributes[] = {
 };
 Method op_methods[] = {method<op_reduce>("__reduce__", nullptr), {}};
 PyMemberDef op_members[] = {
-    {"__vectorcalloffset__", T_PYSSIZET, offsetof(OpFunction, vectorcall), READONLY, nullptr},
-    {nullptr, 0, 0, 0, nullptr},
+    offset_member("__vectorcalloffset__", offsetof(OpFunction, vectorcall)),
+    {},
 };
 PyTypeObject* function_type = nullptr;
 PyTypeObject* method_type = nullptr;

@@ -73,7 +73,8 @@ Tensor from_numpy(const py::object& array) {
     reach += (sizes[i++] - 1) * bytes;
   }
   const py::tuple data = array.attr("__array_interface__")["data"];
-  auto* pointer = reinterpret_cast<void*>(data[0].cast<uintptr_t>());
+  void* pointer = PyLong_AsVoidPtr(data[0].ptr());
+  if (!pointer && PyErr_Occurred()) throw PythonError();
   DS_CHECK_AS(ValueError, reinterpret_cast<uintptr_t>(pointer) % static_cast<uintptr_t>(size_of(dtype)) == 0,
               "the memory of the given numpy array is not aligned to its element size. Copy the numpy array to "
               "reallocate the memory.");

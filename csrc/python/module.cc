@@ -9,6 +9,7 @@ PYBIND11_MODULE(_C, m) {
   if (const std::string reason = deepseek::unsupported_cpu_reason(); !reason.empty())
     throw pybind11::import_error(reason);
   deepseek::kernels::cap_simd_targets(deepseek::isa_name());
+  guard_bound_types();  // first: what is bound inherits from them
   bind_dtypes(m);
   bind_tensor(m);
   bind_runtime(m);
@@ -18,4 +19,5 @@ PYBIND11_MODULE(_C, m) {
   bind_optim(m);
   bind_io(m);
   bind_jit(m);
+  guard_bound_functions(m);  // last: it looks at what is there
 }

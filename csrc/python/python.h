@@ -96,6 +96,8 @@ void bind_runtime(pybind11::module_& m);
 void bind_optim(pybind11::module_& m);
 void bind_jit(pybind11::module_& m);
 void bind_io(pybind11::module_& m);
+void guard_bound_types();
+void guard_bound_functions(pybind11::module_& m);
 
 }  // namespace deepseek::python
 

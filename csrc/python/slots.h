@@ -7,6 +7,9 @@
 #include <vector>
 
 #include "python/python.h"
+#if PY_VERSION_HEX < 0x030C0000
+#include <structmember.h>
+#endif
 
 namespace deepseek::python {
 
@@ -106,6 +109,15 @@ Attribute attribute(const char* name, const char* doc) {
 template <PyObject* (*Get)(PyObject*), int (*Set)(PyObject*, PyObject*)>
 Attribute attribute(const char* name, const char* doc) {
   return {name, &Guarded<&get_without_context<Get>>::call, &Guarded<&set_without_context<Set>>::call, doc};
+}
+
+// Where a type keeps something CPython looks for, such as "__dictoffset__".
+inline PyMemberDef offset_member(const char* name, size_t offset) {
+#if PY_VERSION_HEX >= 0x030C0000
+  return {name, Py_T_PYSSIZET, static_cast<Py_ssize_t>(offset), Py_READONLY, nullptr};
+#else
+  return {name, T_PYSSIZET, static_cast<Py_ssize_t>(offset), READONLY, nullptr};
+#endif
 }
 
 // --- slots

@@ -1,15 +1,12 @@
 // The Tensor type: object life and attributes. One cell is one Python object while that object lives; an object
 // with attributes, weak references or a subclass survives (owned by its cell) as long as the cell does.
-#include "python/python.h"
-// After Python.h:
-#include <structmember.h>
-
 #include <algorithm>
 #include <array>
 #include <bit>
 
 #include "autograd/engine.h"
 #include "python/collect.h"
+#include "python/python.h"
 #include "python/slots.h"
 #include "python/tensor_operators.h"
 
@@ -43,14 +40,14 @@ struct FreeObjects {
   PyObject* kept[kMost + 1];
   int count = 0;
 
-  void keep(PyObject* o) {  // its count of the type stays
+  void keep(PyObject* o) {
     clear_finalized(o);
     kept[count++] = o;
+    Py_DECREF(tensor_type);
   }
   PyObject* take() {
-    PyObject* o = kept[--count];
+    PyObject* o = PyObject_Init(kept[--count], tensor_type);
     object(o)->dict = object(o)->weakrefs = nullptr;
-    _Py_NewReference(o);
     PyObject_GC_Track(o);
     return o;
   }
@@ -398,9 +395,9 @@ Py_ssize_t tensor_len(PyObject* self) {
 }
 
 PyMemberDef members[] = {
-    {"__dictoffset__", T_PYSSIZET, offsetof(TensorObject, dict), READONLY, nullptr},
-    {"__weaklistoffset__", T_PYSSIZET, offsetof(TensorObject, weakrefs), READONLY, nullptr},
-    {nullptr, 0, 0, 0, nullptr},
+    offset_member("__dictoffset__", offsetof(TensorObject, dict)),
+    offset_member("__weaklistoffset__", offsetof(TensorObject, weakrefs)),
+    {},
 };
 
 }  // namespace

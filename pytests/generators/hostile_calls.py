@@ -26,6 +26,7 @@ import resource
 import signal
 import sys
 import tempfile
+import traceback
 import types
 import warnings
 
@@ -35,7 +36,7 @@ from hostile_values import Subclass, anything, tensor, typed
 
 SECONDS = int(os.environ.get("DEEPSEEK_HOSTILE_SECONDS", "60"))
 MEMORY = 2 << 30  # bytes of address space beyond what the imports took
-SYSTEM_ERROR = 99
+SYSTEM_ERROR, NO_CASE = 99, 98
 # The command line is no part of the API: its functions read sys.argv, print and train.
 NOT_API = "deepseek.cli"
 
@@ -60,6 +61,23 @@ def _schemas() -> dict[str, list[str]]:
     for definition in _C.op_table().values():
         out.setdefault(definition.name.partition(".")[0], [a[1] for a in definition.arguments])
     return out
+
+
+def _annotations(f: object) -> list[str]:
+    """Types of positional parameters in a schema's words, from what a Python function is annotated with."""
+    try:
+        parameters = inspect.signature(f).parameters.values()
+    except (TypeError, ValueError):
+        return []
+    kinds = []
+    for p in parameters:
+        if p.kind not in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD):
+            break
+        text = p.annotation if isinstance(p.annotation, str) else getattr(p.annotation, "__name__", "")
+        kind = next((k for k in ("Tensor", "dtype", "bool", "float", "int", "str", "Generator") if k in text), "")
+        many = "list" in text or "tuple" in text or "Sequence" in text or "Iterable" in text
+        kinds.append(kind + ("[]" if many and kind in ("Tensor", "int") else "") + ("?" if "None" in text else ""))
+    return kinds
 
 
 def _belongs(value: object) -> bool:
@@ -146,6 +164,9 @@ class Case:
             args = [typed(kind, rng, self.endless) for kind in schema]
             if rng.random() < 0.3:
                 args = args[: rng.randrange(len(args) + 1)]
+        elif (annotated := _annotations(f)) and rng.random() < 0.7:
+            wanted = annotated[: rng.randrange(len(annotated) + 1)] if rng.random() < 0.5 else annotated
+            args = [typed(kind, rng, self.endless) for kind in wanted]
         else:
             args = [self._any() for _ in range(rng.choice([0, 1, 1, 2, 2, 3, 4, 6]))]
         kwargs = {}
@@ -188,9 +209,9 @@ class Case:
             next(iter(result), None)
 
 
-def _show(value: object) -> str:
-    if type(value) in (list, tuple) and len(value) < 12:
-        return f"{type(value).__name__}[{', '.join(_show(v) if v is not value else '...' for v in value)}]"
+def _show(value: object, depth: int = 0) -> str:
+    if type(value) in (list, tuple) and len(value) < 12 and depth < 3:
+        return f"{type(value).__name__}[{', '.join(_show(v, depth + 1) for v in value)}]"
     if isinstance(value, deepseek.Tensor):
         parts = f"{value.dtype}, {tuple(value.shape)}, strides {tuple(value.stride())}"
         return f"{type(value).__name__}<{parts}{', requires_grad' if value.requires_grad else ''}>"
@@ -201,7 +222,7 @@ def _show(value: object) -> str:
 
 def child(number: int, note: int) -> None:
     """Runs one case and ends the process."""
-    status = 0
+    status, case = 0, None
     os.dup2(os.open(os.devnull, os.O_RDWR), 0)
     os.dup2(0, 1)
     signal.alarm(SECONDS)
@@ -215,10 +236,11 @@ def child(number: int, note: int) -> None:
     except SystemError as error:
         status = SYSTEM_ERROR
         os.pwrite(note, f"{case.text()}: SystemError: {error}\n".encode(errors="replace"), 0)
-    except BaseException:
-        pass
+    except BaseException:  # a right answer; but the case itself has to work
+        if case is None:
+            status = NO_CASE
+            os.pwrite(note, f"{traceback.format_exc()}\n".encode(errors="replace"), 0)
     case = None
-    sys.last_value = None
     with contextlib.suppress(BaseException):
         gc.collect()
     os._exit(status)

@@ -147,7 +147,7 @@ def shrinking() -> list:
 
 def array(rng):
     kind = rng.randrange(9)
-    a = np.arange(24, dtype=rng.choice(["f4", "f8", "i8", "u1", "i4", "?", "f2"])).reshape(2, 3, 4)
+    a = np.arange(24).astype(rng.choice(["f4", "f8", "i8", "u1", "i4", "?", "f2"])).reshape(2, 3, 4)
     if kind == 0:
         a.flags.writeable = False
     elif kind == 1:
@@ -176,6 +176,7 @@ def tensor(rng, endless: list[str] | None = None):
     values = [rng.choice(FLOATS if dtype.is_floating_point else [0, 1, 1, 2]) for _ in range(n)]
     t = deepseek.tensor(values, dtype=deepseek.float64).to(dtype).reshape(shape)
     kind = rng.randrange(16)
+    real = dtype.is_floating_point and dtype.itemsize > 1  # float8 has no arithmetic
     if kind == 0 and t.dim():
         return t.transpose(0, -1)
     if kind == 1 and t.dim() < 8:
@@ -188,24 +189,24 @@ def tensor(rng, endless: list[str] | None = None):
         return t.as_strided((1, 1, 0), (2**62, -(2**62), 2**61)) if t.numel() else t
     if kind == 4 and t.dim() and t.shape[-1] > 1:
         return t[..., ::2]
-    if kind == 5 and dtype.is_floating_point:
+    if kind == 5 and real:
         return t.requires_grad_()
-    if kind == 6 and dtype.is_floating_point:
+    if kind == 6 and real:
         return t.requires_grad_() * 2
     if kind == 7:
         with deepseek.inference_mode():
-            return t + 1
+            return t.clone()
     if kind == 8:
         a = np.arange(6, dtype="f4").reshape(2, 3)
         a.flags.writeable = False
         return deepseek.from_numpy(a)
     if kind == 9:
-        return t.detach().as_subclass(Subclass) if hasattr(t, "as_subclass") else Subclass(t)
+        return t.detach().as_subclass(Subclass)
     if kind == 10 and t.numel() > 1:
         return t.reshape(-1).as_strided((2, 2), (0, 1))  # overlaps itself
     if kind == 11:
         return deepseek.from_dlpack(np.arange(6.0)[::-1])  # negative strides
-    if kind == 12 and dtype.is_floating_point:
+    if kind == 12 and real:
         y = t.clone().requires_grad_() * 1
         y.note = y
         y.register_hook(lambda g: y)
