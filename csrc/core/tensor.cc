@@ -211,6 +211,8 @@ Edge Tensor::edge() const {
   return {Ref<Node>(meta.accumulator), 0};
 }
 
+Tensor Tensor::grad() const { return cell_->grad_meta ? cell_->grad_meta->grad : Tensor(); }
+
 GradMeta& grad_meta(const Tensor& t) {
   if (!t.cell()->grad_meta) t.cell()->grad_meta = std::make_unique<GradMeta>();
   return *t.cell()->grad_meta;

@@ -100,7 +100,13 @@ class Tensor {
   View view_as(const Dims& sizes) const;
   // The value of a one-element tensor.
   Scalar item() const;
+  template <class T>
+  T item() const {
+    return item().to<T>();
+  }
 
+  // What backward() left here; undefined before it, and after zero_grad().
+  Tensor grad() const;
   bool requires_grad() const;
   bool is_leaf() const;
   // Where gradients of this tensor go; empty when it needs none. Creates the accumulator of a leaf, re-derives stale

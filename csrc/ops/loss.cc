@@ -356,4 +356,9 @@ DS_BODY(MseLoss, "mse_loss(Tensor input, Tensor target, str reduction='mean') ->
   return reduce_loss(square(in[0] - in[1]), reduction);
 }
 
+Tensor cross_entropy(const Tensor& x, const Tensor& target) {
+  return apply(CrossEntropyPublic{"mean", -100, 0.0}, x, target, Tensor());
+}
+Tensor mse_loss(const Tensor& x, const Tensor& target) { return apply(MseLoss{"mean"}, x, target); }
+
 }  // namespace deepseek
