@@ -27,12 +27,13 @@ COLOURS = {"loss": "#2563eb", "faint": "#bfdbfe", "gzip": "#9ca3af", "xz": "#6b7
 
 def place(step: float, bits: float, steps: int) -> tuple[float, float]:
     x = LEFT + (RIGHT - LEFT) * step / steps
-    y = BOTTOM - (BOTTOM - TOP) * (min(max(bits, LOW), HIGH) - LOW) / (HIGH - LOW)
+    y = BOTTOM - (BOTTOM - TOP) * (bits - LOW) / (HIGH - LOW)
     return round(x, 1), round(y, 1)
 
 
 def line(values: list[float], colour: str, width: float) -> str:
-    points = " ".join("{},{}".format(*place(i + 1, v, len(values))) for i, v in enumerate(values))
+    inside = [(i + 1, v) for i, v in enumerate(values) if LOW <= v <= HIGH]
+    points = " ".join("{},{}".format(*place(i, v, len(values))) for i, v in inside)
     return f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="{width}" stroke-linejoin="round"/>'
 
 

@@ -3,8 +3,8 @@
     python examples/gpt.py
 
 It learns from the reference text that every Python has with it (what `help()` shows). You see the loss fall from 4.6
-(every character equally likely) to about 1.6, then text in the style of a language reference that means nothing.
-About a minute; `--out gpt.ds` keeps the model for finetune.py.
+(every character equally likely) to about 1.2, then text in the style of a language reference that means nothing.
+One to two minutes; `--out gpt.ds` keeps the model for finetune.py.
 """
 
 import argparse
