@@ -1,8 +1,9 @@
 """What a newcomer meets first: import, size, and training a small classifier of digits, beside PyTorch and MLX.
 
-Fresh processes in turn for import, memory and the whole script; two that stay and take turns for an epoch. PyTorch is
-looked for in the interpreter that DEEPSEEK_BENCH_TORCH_PYTHON names, MLX (`pip install "mlx[cpu]"`) in that of
-DEEPSEEK_BENCH_PEERS_PYTHON. The data has the shape of scikit-learn's digits, the numbers are random.
+Fresh processes in turn, processor time of one thread, medians: so that the figures hold on a machine that does other
+things too. PyTorch is looked for in the interpreter that DEEPSEEK_BENCH_TORCH_PYTHON names, MLX (`pip install
+"mlx[cpu]"`) in that of DEEPSEEK_BENCH_PEERS_PYTHON. The data has the shape of scikit-learn's digits, the numbers are
+random.
 """
 
 from __future__ import annotations
@@ -10,27 +11,26 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import os
+import resource
 import statistics
 import subprocess
 import sys
+import time
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
 from _harness import (
     ROOT,
-    Worker,
     duration,
     load_library,
     machine,
-    machine_line,
     missing,
     python_with,
-    serve,
     three_digits,
     write_block,
 )
-from bench_import import run
+from bench_import import ENVIRONMENT, RESIDENT
 
 IMAGES, PIXELS, HIDDEN, DIGITS, BATCH, EPOCHS = 1797, 64, 128, 10, 64, 5
 LIBRARIES = {"deepseek": "deepseek", "torch": "PyTorch", "mlx.core": "MLX"}
@@ -89,15 +89,23 @@ def mlx_epoch(mx: Any) -> Callable[[], None]:
     return train
 
 
-def cases(T: Any) -> dict[str, Callable[[], Any]]:
-    return {EPOCH: lambda: (epoch if hasattr(T, "manual_seed") else mlx_epoch)(T)}
-
-
-def script(library: str) -> None:
-    """What a training script does, in a process of its own."""
-    train = cases(importlib.import_module(library))[EPOCH]()
+def script(library: str) -> Callable[[], None]:
+    """A small training script, in a process of its own."""
+    module = importlib.import_module(library)
+    train = mlx_epoch(module) if library == "mlx.core" else epoch(module)
     for _ in range(EPOCHS):
         train()
+    return train
+
+
+def print_epoch(library: str) -> None:
+    """Seconds of processor time of one epoch, once warm."""
+    train, times = script(library), []
+    for _ in range(15):
+        begin = time.process_time()
+        train()
+        times.append(time.process_time() - begin)
+    print(statistics.median(times))
 
 
 def weights_digest(T: Any, threads: int) -> str:
@@ -117,43 +125,48 @@ def weights_digest(T: Any, threads: int) -> str:
 
 # --- the process that compares
 def in_process(python: str, *arguments: str) -> str:
-    return subprocess.run([python, *arguments], capture_output=True, text=True, check=True).stdout.strip()
+    environment = ENVIRONMENT | {"OMP_NUM_THREADS": "1", "DEEPSEEK_NUM_THREADS": "1"}
+    done = subprocess.run([python, *arguments], capture_output=True, text=True, check=True, env=environment)
+    return done.stdout.strip()
 
 
-def measure(pythons: dict[str, str], turns: int, threads: int) -> dict[str, dict[str, str]]:
+def cost(python: str, code: str) -> tuple[float, float]:
+    """Seconds of processor time and resident MB of a process that runs `code`."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    resident = int(in_process(python, "-c", f"{code}\n{RESIDENT}").split()[-1]) / 1024
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, resident
+
+
+def measure(pythons: dict[str, str], turns: int) -> dict[str, dict[str, str]]:
     """{row: {library: text}}"""
-    whole = f"import sys; sys.path.insert(0, {sys.path[0]!r}); import bench_first_hour; bench_first_hour.script(%r)"
-    programs: dict[tuple[str, str], tuple[str, str]] = {}
-    for library, python in pythons.items():
-        programs["bare", library] = (python, "pass")
-        programs["import", library] = (python, f"import {library}")
-        programs["script", library] = (python, whole % library)
-    samples: dict[tuple[str, str], list[tuple[float, float]]] = {name: [] for name in programs}
+    call = f"import sys; sys.path.insert(0, {sys.path[0]!r}); import bench_first_hour as b; b."
+    taken: dict[tuple[str, str], list[Any]] = defaultdict(list)
     for turn in range(turns + 1):  # the first fills the caches
-        for name, program in programs.items():
-            taken = run(*program)
-            if turn:
-                samples[name].append(taken)
-    seconds = {name: statistics.median(s for s, _ in taken) for name, taken in samples.items()}
-    resident = {name: statistics.median(m for _, m in taken) for name, taken in samples.items()}
-    workers = {library: Worker(python, library, threads) for library, python in pythons.items()}
-    epochs: dict[str, list[float]] = {library: [] for library in pythons}
-    for _ in range(turns):
-        for library, worker in workers.items():
-            epochs[library].append(worker.time(EPOCH)["seconds"])
+        for library, python in pythons.items():
+            found = {
+                "bare": cost(python, "pass"),
+                "import": cost(python, f"import {library}"),
+                "script": cost(python, f"{call}script({library!r})"),
+                "epoch": (float(in_process(python, "-c", f"{call}print_epoch({library!r})")), 0.0),
+            }
+            for name, pair in found.items():
+                if turn:
+                    taken[name, library].append(pair)
+    seconds = {name: statistics.median(s for s, _ in pairs) for name, pairs in taken.items()}
     rows: dict[str, dict[str, str]] = {}
     for library, python in pythons.items():
+        resident = statistics.median(m for _, m in taken["import", library])
         facts = {
             "`import`": duration((seconds["import", library] - seconds["bare", library]) * 1e6),
-            "memory after it": f"{three_digits(resident['import', library])} MB",
+            "memory after it": f"{three_digits(resident)} MB",
             "installed, without dependencies": f"{three_digits(installed(python, library))} MB",
-            EPOCH: duration(statistics.median(epochs[library]) * 1e6),
-            f"the script around it, {EPOCHS} epochs, start to end": duration(seconds["script", library] * 1e6),
+            EPOCH: duration(seconds["epoch", library] * 1e6),
+            f"a script that does {EPOCHS} of them, start to end": duration(seconds["script", library] * 1e6),
             "same bits with 1, 2 and 3 threads": same_bits(python, library),
         }
         for row, text in facts.items():
             rows.setdefault(row, {})[library] = text
-        workers[library].close()
         print(json.dumps({"benchmark": "first_hour", "library": library, **facts}, ensure_ascii=False), flush=True)
     return rows
 
@@ -179,28 +192,25 @@ def table(rows: dict[str, dict[str, str]], versions: dict[str, str]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--worker", choices=list(LIBRARIES), help=argparse.SUPPRESS)
     parser.add_argument("--digest", nargs=2, help=argparse.SUPPRESS)
-    parser.add_argument("--turns", type=int, default=9, help="processes, and turns of an epoch, of each library")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="threads of an epoch")
+    parser.add_argument("--turns", type=int, default=9, help="processes of each kind and library")
     parser.add_argument("--write", action="store_true", help="write the table of README.md")
     options = parser.parse_args()
-    if options.worker:
-        return serve(options.worker, cases)
     if options.digest:
         return print(weights_digest(load_library(options.digest[0]), int(options.digest[1])))
     pythons = {"deepseek": sys.executable}
     pythons |= {library: found for library in ("torch", "mlx.core") if (found := python_with(library))}
-    about: dict[str, Any] = {"benchmark": "first_hour", **machine(options.threads)}
+    about: dict[str, Any] = {"benchmark": "first_hour", **machine(1)}
     versions = {
         library: in_process(python, "-c", f"import {library}; print({library}.__version__)")
         for library, python in pythons.items()
     }
     about |= {library: versions.get(library, missing(library)) for library in LIBRARIES}
     print(json.dumps(about), flush=True)
-    rows = measure(pythons, options.turns, options.threads)
+    rows = measure(pythons, options.turns)
     if options.write:
-        text = "\n\n".join([machine_line(about), table(rows, versions)])
+        head = f"Processor time of one thread, medians; {about['isa']}."
+        text = "\n\n".join([head, table(rows, versions)])
         if not write_block(ROOT / "README.md", "bench:first_hour", text):
             raise SystemExit("README.md has no place for the benchmark 'first_hour'")
 
