@@ -28,6 +28,13 @@ TEST(Api, ValuesInAndOut) {
   EXPECT_THROW(tensor<float>({1, 2, 3}, {2, 2}), Error);
 }
 
+TEST(Api, ListsOfTensorsInBraces) {
+  const Tensor a = tensor<float>({1, 2}), b = tensor<float>({3, 4});
+  EXPECT_THAT(to_vector<float>(cat({a, b}, 0)), ElementsAre(1, 2, 3, 4));
+  EXPECT_THAT(to_vector<float>(stack({a, b}, 1)), ElementsAre(1, 3, 2, 4));
+  EXPECT_EQ(cat({a}, 0).sizes(), Dims{2});
+}
+
 TEST(Api, ItemAsAType) {
   EXPECT_EQ(full({}, 1.5, DType::kFloat32).item<float>(), 1.5F);
   EXPECT_EQ(full({1, 1}, 1.75, DType::kFloat64).item<int>(), 1);

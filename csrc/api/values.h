@@ -1,10 +1,11 @@
-// Tensors from numbers of the host and back; the seed.
+// Tensors from numbers of the host and back, from lists of tensors; the seed.
 #pragma once
 
 #include <initializer_list>
 #include <vector>
 
 #include "core/tensor.h"
+#include "ops/ops.h"
 #include "runtime/rng.h"
 
 namespace deepseek {
@@ -41,6 +42,14 @@ std::vector<T> to_vector(const Tensor& t) {
     for (int d = at.size() - 1; d >= 0 && ++at[d] == v.sizes[d]; --d) at[d] = 0;
   }
   return values;
+}
+
+// cat({a, b}, 0): a braced list is no span.
+inline Tensor cat(std::initializer_list<Tensor> tensors, int64_t dim) {
+  return cat(Inputs(tensors.begin(), tensors.size()), dim);
+}
+inline Tensor stack(std::initializer_list<Tensor> tensors, int64_t dim) {
+  return stack(Inputs(tensors.begin(), tensors.size()), dim);
 }
 
 inline void manual_seed(uint64_t seed) { default_generator().manual_seed(seed); }

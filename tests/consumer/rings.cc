@@ -34,7 +34,7 @@ int main() {
       ds::to_dtype(ds::ge(ds::arange(n), n / 2), ds::DType::kInt64);  // [n]: inner ring 0, outer 1
   const ds::Tensor angle = ds::rand({n}) * (2 * M_PI);
   const ds::Tensor radius = labels + 1 + 0.15 * ds::randn({n});
-  const ds::Tensor points = ds::stack(ds::TensorList{radius * ds::cos(angle), radius * ds::sin(angle)}, 1);  // [n, 2]
+  const ds::Tensor points = ds::stack({radius * ds::cos(angle), radius * ds::sin(angle)}, 1);  // [n, 2]
 
   const Network network;
   ds::optim::AdamW optimizer(network.parameters(), {.lr = 1e-2});
