@@ -45,7 +45,7 @@ for name in sys.argv[2:]:
 kept = {p.resolve() for p in found if p.is_file() and "__pycache__" not in p.parts and ".dist-info" not in str(p)}
 print(sum(p.stat().st_size for p in kept) / 1e6)
 """
-DISTRIBUTIONS = {
+DISTRIBUTIONS = {  # the module, and what pip installed for it
     "deepseek": ("deepseek", "deepseek"),
     "torch": ("torch", "torch"),
     "mlx.core": ("mlx", "mlx", "mlx-cpu"),
@@ -109,7 +109,7 @@ def print_epoch(library: str) -> None:
 
 
 def weights_digest(T: Any, threads: int) -> str:
-    """A digest of what a few steps on a wide layer make of its weights, computed with so many threads."""
+    """A digest of a few steps of training and of two large sums, computed with so many threads."""
     T.set_num_threads(threads)
     T.manual_seed(0)
     x, y = T.randn(IMAGES, PIXELS), T.randn(IMAGES, 1)
@@ -178,9 +178,8 @@ def installed(python: str, library: str) -> float:
 def same_bits(python: str, library: str) -> str:
     if library == "mlx.core":
         return "not settable"
-    return (
-        "yes" if len({in_process(python, sys.argv[0], "--digest", library, str(n)) for n in (1, 2, 3)}) == 1 else "no"
-    )
+    digests = {in_process(python, sys.argv[0], "--digest", library, str(threads)) for threads in (1, 2, 3)}
+    return "yes" if len(digests) == 1 else "no"
 
 
 def table(rows: dict[str, dict[str, str]], versions: dict[str, str]) -> str:
