@@ -32,9 +32,9 @@ struct Group {
   int64_t bytes = 0;
 };
 
-// Parameters of one dtype go through one kernel call.
-template <class P>
-std::vector<Group> by_dtype(std::span<const P> parameters, Tensor P::*state) {
+// Parameters of one dtype, and of one dtype of state, go through one kernel call.
+template <class P, class F>
+std::vector<Group> by_dtype(std::span<const P> parameters, F&& state_dtype) {
   std::vector<Group> groups;
   for (size_t i = 0; i < parameters.size(); ++i) {
     const Tensor& p = parameters[i].param;
@@ -44,8 +44,7 @@ std::vector<Group> by_dtype(std::span<const P> parameters, Tensor P::*state) {
              " is read-only (it came from a read-only array); optimize a clone() of it");
     DS_CHECK(is_floating(d) && !is_float8(d), "optimizer: parameter ", i, " has dtype ", name_of(d),
              "; only floating point parameters can be optimized");
-    const Tensor& kept = parameters[i].*state;
-    const DType s = kept.defined() ? kept.dtype() : d;
+    const DType s = state_dtype(parameters[i]);
     auto found =
         std::find_if(groups.begin(), groups.end(), [&](const Group& g) { return g.dtype == d && g.state_dtype == s; });
     if (found == groups.end()) found = groups.insert(groups.end(), {d, s, {}});
@@ -67,8 +66,11 @@ class Operands {
     return read_.emplace_back(g.dtype() == p.dtype() ? g : to_dtype(g, p.dtype())).memory.data_ptr();
   }
   void* written(const Tensor& t) { return written_.emplace_back(t).memory.data_ptr(); }
-  void* state(const Tensor& t, size_t i, const char* what, const Tensor& p) {
-    return written(like_parameter(t, i, what, p));
+  // The kernels know one dtype of state for all parameters of a call.
+  void* state(const Tensor& t, size_t i, const char* what, const Tensor& p, DType dtype) {
+    like_parameter(t, i, what, p);
+    DS_CHECK_AS(TypeError, t.dtype() == dtype, what, " ", i, " must be ", name_of(dtype), ", got ", name_of(t.dtype()));
+    return written(t);
   }
   void write_back() const {
     for (const Dense& d : written_) d.write_back();
@@ -81,7 +83,8 @@ class Operands {
 }  // namespace
 
 void adam_step(std::span<const AdamParameter> parameters, const kernels::AdamArgs& args) {
-  for (const Group& group : by_dtype(parameters, &AdamParameter::exp_avg)) {
+  const auto state_dtype = [](const AdamParameter& a) { return (a.exp_avg.defined() ? a.exp_avg : a.param).dtype(); };
+  for (const Group& group : by_dtype(parameters, state_dtype)) {
     std::vector<kernels::AdamTensors> work;
     work.reserve(group.members.size());
     Operands operands(group.members.size(), 5);
@@ -90,14 +93,15 @@ void adam_step(std::span<const AdamParameter> parameters, const kernels::AdamArg
       const Tensor& p = a.param;
       const void* grad = operands.gradient(a.grad, i, p);
       void* param = operands.written(p);
-      void* avg = operands.state(a.exp_avg, i, "exp_avg", p);
-      void* avg_sq = operands.state(a.exp_avg_sq, i, "exp_avg_sq", p);
-      void* largest = args.amsgrad ? operands.state(a.max_exp_avg_sq, i, "max_exp_avg_sq", p) : nullptr;
-      work.push_back({param, grad, avg, avg_sq, largest, p.numel(), a.step});
-      if (!a.master.defined()) continue;
-      const DType master = a.master.dtype();
-      DS_CHECK_AS(TypeError, master == DType::kFloat32, "master ", i, " must be float32, got ", name_of(master));
-      work.back().master = static_cast<float*>(operands.state(a.master, i, "master", p));
+      const auto state = [&](const Tensor& t, const char* what) {
+        return operands.state(t, i, what, p, group.state_dtype);
+      };
+      void* avg = state(a.exp_avg, "exp_avg");
+      void* avg_sq = state(a.exp_avg_sq, "exp_avg_sq");
+      void* largest = args.amsgrad ? state(a.max_exp_avg_sq, "max_exp_avg_sq") : nullptr;
+      float* master = nullptr;
+      if (a.master.defined()) master = static_cast<float*>(operands.state(a.master, i, "master", p, DType::kFloat32));
+      work.push_back({param, grad, avg, avg_sq, largest, p.numel(), a.step, master});
     }
     {
       const LockRelease unlocked(group.bytes >= kReleaseLockBytes);
@@ -108,7 +112,7 @@ void adam_step(std::span<const AdamParameter> parameters, const kernels::AdamArg
 }
 
 void sgd_step(std::span<const SgdParameter> parameters, const kernels::SgdArgs& args) {
-  for (const Group& group : by_dtype(parameters, &SgdParameter::momentum)) {
+  for (const Group& group : by_dtype(parameters, [](const SgdParameter& s) { return s.param.dtype(); })) {
     std::vector<kernels::SgdTensors> work;
     work.reserve(group.members.size());
     Operands operands(group.members.size(), 2);
@@ -117,7 +121,7 @@ void sgd_step(std::span<const SgdParameter> parameters, const kernels::SgdArgs& 
       const Tensor& p = s.param;
       const void* grad = operands.gradient(s.grad, i, p);
       void* param = operands.written(p);
-      void* momentum = args.momentum != 0 ? operands.state(s.momentum, i, "momentum buffer", p) : nullptr;
+      void* momentum = args.momentum != 0 ? operands.state(s.momentum, i, "momentum buffer", p, group.dtype) : nullptr;
       work.push_back({param, grad, momentum, p.numel(), s.first});
     }
     {
