@@ -359,4 +359,6 @@ def test_the_memory_estimate_is_near_the_measured_peak(batch, settings):
     measured = deepseek.memory_stats()["peak_bytes"] - before
     size = model_size(config, batch=batch)
     assert kept[1] < size.activation_bytes < 2 * kept[1]
-    assert 0.8 * measured < size.weights_bytes + size.activation_bytes < 1.5 * measured  # gradients too
+    # Activations go while gradients come, so their sum is enough and neither is much too large.
+    assert 0.9 * measured < size.weights_bytes + size.activation_bytes
+    assert max(size.weights_bytes, size.activation_bytes) < 1.4 * measured
