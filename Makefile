@@ -40,7 +40,9 @@ test: build ## GoogleTest and pytest
 test-avx2: build ## pytest as on a CPU without AVX-512
 	DEEPSEEK_ISA=avx2 $(PY) -m pytest -q -m "not slow and not parity"
 
-wheel: .venv/ready ## a wheel in dist/ for each Python from 3.11 on that PATH and pyenv have
+PYTHONS ?=
+export PYTHONS
+wheel: .venv/ready ## a wheel in dist/ for each Python from 3.11 on that PATH and pyenv have, PYTHONS="3.12 3.13" for some
 	.ci/wheels
 
 interpreters: .venv/ready ## those wheels, and pytest on each of these Pythons
