@@ -44,10 +44,12 @@ void release_object(void* o) {
 
 bool is_ndarray(py::handle o) { return py::isinstance(o, py::module_::import("numpy").attr("ndarray")); }
 
-Tensor from_numpy(const py::object& array) {
+Tensor from_numpy(const py::object& given) {
   DType dtype;
   // Not just anything with __array_interface__: a NumPy scalar's points to memory that is gone when the dict is.
-  DS_CHECK_AS(TypeError, is_ndarray(array), "expected np.ndarray (got ", Py_TYPE(array.ptr())->tp_name, ")");
+  DS_CHECK_AS(TypeError, is_ndarray(given), "expected np.ndarray (got ", Py_TYPE(given.ptr())->tp_name, ")");
+  // Of a subclass the array itself, which says the truth about its memory.
+  const py::object array = py::module_::import("numpy").attr("asarray")(given);
   DS_CHECK_AS(TypeError, dtype_of_array(array, dtype), "can't convert np.ndarray of type numpy.",
               std::string(py::str(array.attr("dtype"))),
               ". The only supported types are: float64, float32, float16, int64, int32, "
@@ -183,6 +185,11 @@ void scan(PyObject* o, int depth, Shape& s) {
     if (depth == s.sizes.size()) s.sizes.push_back(n);
     DS_CHECK_AS(ValueError, s.sizes[depth] == n, "expected sequence of length ", s.sizes[depth], " at dim ", depth,
                 " (got ", n, ")");
+    if (PyRange_Check(o)) {  // integers, which need not be looked at: there may be more than any memory holds
+      DS_CHECK_AS(ValueError, n == 0 || s.sizes.size() == depth + 1, "expected sequence at dim ", depth + 1,
+                  " (got a number)");
+      return n > 0 ? join(s, DType::kInt64) : void();
+    }
     for (Py_ssize_t i = 0; i < n; ++i) {
       const py::object entry = py::reinterpret_steal<py::object>(checked(PySequence_GetItem(o, i)));
       const int before = s.sizes.size();
