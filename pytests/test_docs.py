@@ -114,8 +114,9 @@ def run(command: list[object], **options: object) -> str:
 
 @pytest.fixture(scope="module")
 def example() -> Example:
-    if not (BUILD / "compile_commands.json").exists() or not shutil.which("g++"):
-        pytest.skip("needs the build tree of `make build` and g++")
+    ours = (BUILD / f"_C{sysconfig.get_config_var('EXT_SUFFIX')}").exists()  # not another interpreter's
+    if not ours or not (BUILD / "compile_commands.json").exists() or not shutil.which("g++"):
+        pytest.skip("needs the build tree of `make build` for this interpreter, and g++")
     made = Example(ROOT / "build" / "docs_example")
     made.build()
     return made
