@@ -374,7 +374,25 @@ def test_clip_grad_norm(kind: float, norm: float) -> None:
     assert untouched[0].grad.tolist() == deepseek.tensor([0.3, 0.4]).tolist()
 
 
+@pytest.mark.parametrize("kind", (2.0, 1.0, math.inf, -math.inf, 3.0, 0.5, 0.0, -1.0))
+@pytest.mark.parametrize("dtype", (deepseek.float32, deepseek.float64, deepseek.bfloat16, deepseek.float16))
+def test_the_norm_has_the_gradients_dtype(dtype: deepseek.dtype, kind: float) -> None:
+    values = [deepseek.tensor([3.0, 4.0], dtype=dtype), deepseek.tensor([1.0], dtype=dtype)]
+    total = nn.utils.get_total_norm(values, kind)
+    assert total.dtype is dtype and total.dim() == 0
+    mixed = nn.utils.get_total_norm([*values, deepseek.zeros(1, dtype=deepseek.float64) + 1], kind)
+    assert mixed.dtype is deepseek.float64
+    p = nn.Parameter(values[0].clone())
+    p.grad = values[0].clone()
+    assert nn.utils.clip_grad_norm_([p], 1.0, kind).dtype is dtype and p.grad.dtype is dtype
+
+
 def test_clip_edges() -> None:
+    assert nn.utils.get_total_norm([deepseek.empty(0), deepseek.tensor([3.0])], math.inf).item() == 3.0
+    assert nn.utils.get_total_norm([deepseek.empty(0)], math.inf).item() == 0.0
+    assert math.isnan(nn.utils.get_total_norm([deepseek.tensor([math.nan]), deepseek.ones(1)], math.inf).item())
+    with pytest.raises(RuntimeError, match="floating point"):
+        nn.utils.get_total_norm([deepseek.tensor([3, 4])])
     assert nn.utils.clip_grad_norm_(deepseek.zeros(1, requires_grad=True), 1.0).item() == 0.0
     bad = grads([math.nan, 1.0])
     with pytest.raises(RuntimeError, match="non-finite"):

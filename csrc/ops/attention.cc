@@ -25,9 +25,7 @@ Tensor repeat_heads(const Tensor& t, int64_t groups) {
 
 Tensor masked_scores(const Tensor& scores, const Tensor& mask) {
   if (mask.dtype() == DType::kBool) return where(mask, scores, scalar(-INFINITY));
-  DS_CHECK(mask.dtype() == scores.dtype(),
-           "Expected attn_mask dtype to be bool or to match query dtype, but got attn_mask.dtype: ",
-           name_of(mask.dtype()), " and query.dtype: ", name_of(scores.dtype()));
+  check_attention_mask_dtype(mask.dtype(), scores.dtype());
   return scores + mask;
 }
 
@@ -245,7 +243,7 @@ bool share_batch(Tensor& q, Tensor& k, Tensor& v, bool grouped) {
 bool fits_kernel(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& mask) {
   if (q.numel() == 0 || k.numel() == 0 || v.numel() == 0) return false;
   if (k.size(-1) != q.size(-1) || v.size(-2) != k.size(-2) || q.size(1) % k.size(1) != 0) return false;
-  const bool known = !mask.defined() || mask.dtype() == DType::kBool || mask.dtype() == q.dtype();
+  const bool known = !mask.defined() || fits_attention(mask.dtype(), q.dtype());
   return known && (!mask.defined() || broadcasts_to(mask.sizes(), score_sizes(q, k)));
 }
 
@@ -303,13 +301,13 @@ DS_BODY(AttentionOp,
   return without_added_dims(attend(rule, with_dims(q, 4), with_dims(k, 4), with_dims(v, 4), in[3], in[4]), q.dim());
 }
 
-DS_BODY(ScaledDotProductAttention,
-        "scaled_dot_product_attention(Tensor query, Tensor key, Tensor value, Tensor? attn_mask=None, float "
-        "dropout_p=0.0, bool is_causal=False, float? scale=None, bool enable_gqa=False) -> Tensor",
-        "softmax(query @ key^T * scale + mask) @ value; query [.., L, E], key [.., S, E], value [.., S, V]; scale "
-        "defaults to 1/sqrt(E).",
-        false, kFunctional, double dropout_p;
-        bool is_causal; Opt<double> scale; bool enable_gqa;) {
+DS_BODY_CAST(kLower, ScaledDotProductAttention,
+             "scaled_dot_product_attention(Tensor query, Tensor key, Tensor value, Tensor? attn_mask=None, float "
+             "dropout_p=0.0, bool is_causal=False, float? scale=None, bool enable_gqa=False) -> Tensor",
+             "softmax(query @ key^T * scale + mask) @ value; query [.., L, E], key [.., S, E], value [.., S, V]; scale "
+             "defaults to 1/sqrt(E).",
+             false, kFunctional, double dropout_p;
+             bool is_causal; Opt<double> scale; bool enable_gqa;) {
   const Tensor &q = in[0], &mask = in[3];
   Tensor k = in[1], v = in[2];
   DS_CHECK(q.dim() >= 2 && k.dim() >= 2 && v.dim() >= 2,
@@ -340,7 +338,8 @@ DS_BODY(ScaledDotProductAttention,
     scores = where(le(cols, rows), scores, scalar(-INFINITY));
   }
   if (mask.defined()) scores = masked_scores(scores, mask);
-  Tensor weights = mask.defined() ? safe_softmax(scores) : softmax(scores, -1);
+  // A float32 mask makes wider scores of 16-bit queries.
+  Tensor weights = to_dtype(mask.defined() ? safe_softmax(scores) : softmax(scores, -1), v.dtype());
   if (dropout_p > 0) weights = dropout(weights, dropout_p, true);
   return matmul(weights, v);
 }

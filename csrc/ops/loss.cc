@@ -89,7 +89,6 @@ struct CrossEntropy {
           "(Tensor loss, Tensor lse)",
       .doc = "Cross-entropy of each row of logits [N, C] with class indices [N]; 0 for ignored rows.",
       .kind = Kind::kFused,
-      .autocast = Autocast::kFloat32,
       .saves = Saves::kInputsOutput,
       .shown = Shown::kHidden};
   bool operator==(const CrossEntropy&) const = default;
@@ -145,8 +144,8 @@ Tensor mean_weight(const Tensor& target, const Tensor& weight, int64_t ignore_in
 }
 }  // namespace
 
-DS_BODY(
-    CrossEntropyPublic,
+DS_BODY_CAST(
+    kFloat32, CrossEntropyPublic,
     "cross_entropy(Tensor input, Tensor target, Tensor? weight=None, str reduction='mean', int ignore_index=-100, "
     "float label_smoothing=0.0) -> Tensor",
     "-log softmax(input)[target] over classes in dim 1 ([N, C, …] logits; indices, or probabilities of input's shape).",
@@ -177,11 +176,12 @@ DS_BODY(
               target.dim() > 0 ? target.sizes()[0] : 1, ").");
   DS_CHECK(target.sizes() == want, "Expected target size ", want, ", got ", target.sizes());
   const Tensor ids = reshape(target, {-1});
-  const Tensor loss =
-      to_dtype(apply_n<2>(CrossEntropy{ignore_index, label_smoothing}, class_rows(x), ids, weight)[0], x.dtype());
-  if (reduction == "sum") return sum(loss);
-  if (reduction == "none") return reshape(loss, target.sizes());
-  return sum(loss) / mean_weight(ids, weight, ignore_index, loss.dtype());
+  const Tensor loss = apply_n<2>(CrossEntropy{ignore_index, label_smoothing}, class_rows(x), ids, weight)[0];
+  const auto reduced = [&] {  // in float32, as a sum may be more than 16 bits hold
+    if (reduction == "none") return reshape(loss, target.sizes());
+    return reduction == "sum" ? sum(loss) : sum(loss) / mean_weight(ids, weight, ignore_index, loss.dtype());
+  };
+  return to_dtype(reduced(), x.dtype());
 }
 
 namespace {
@@ -289,6 +289,8 @@ DS_BODY(LinearCrossEntropyPublic,
         false, kFunctional, Str reduction;
         Opt<int64_t> ignore_index; double label_smoothing;) {
   const Tensor &x = in[0], &w = in[1], &target = in[2], &bias = in[3], &class_weight = in[4];
+  // The product in autocast's dtype, the loss in float32.
+  const auto in_result_type = [&](const Tensor& loss) { return mode().autocast ? loss : to_dtype(loss, x.dtype()); };
   const int64_t ignored = ignore_index.value_or(-100);
   DS_CHECK(w.dim() >= 2 && (x.dim() == 1 || x.dim() == 2),
            "linear_cross_entropy: input must be [D] or [N, D] and linear_weight [C, ..., D], got ", x.sizes(), " and ",
@@ -310,10 +312,10 @@ DS_BODY(LinearCrossEntropyPublic,
     const TensorList out =
         apply_list(LinearCrossEntropy{ignored, label_smoothing, reduction == "mean", needs},
                    std::array{single ? unsqueeze(x, 0) : x, w, bias, single ? reshape(target, {1}) : target});
-    return to_dtype(out[0], x.dtype());
+    return in_result_type(out[0]);
   }
-  DS_CHECK(x.dtype() == w.dtype() || mode().autocast,
-           "linear_cross_entropy: expected input and linear_weight to have the ",
+  const auto cast = [](DType t) { return mode().autocast && t != DType::kFloat64 ? mode().autocast_dtype : t; };
+  DS_CHECK(cast(x.dtype()) == cast(w.dtype()), "linear_cross_entropy: expected input and linear_weight to have the ",
            "same dtype, but got: ", name_of(x.dtype()), " != ", name_of(w.dtype()));
   // Logits of 16-bit inputs are float32 here as they are in the blocks above.
   const DType t = is_floating(x.dtype()) ? computing_type(x.dtype()) : x.dtype();
@@ -325,13 +327,12 @@ DS_BODY(LinearCrossEntropyPublic,
     sizes.insert(0, x.sizes()[0]);
     logits = reshape(logits, sizes);
   }
-  return to_dtype(CrossEntropyPublic{reduction, ignored, label_smoothing}.body(
-                      std::array{logits, wide(target), wide(class_weight)}),
-                  x.dtype());
+  return in_result_type(
+      apply(CrossEntropyPublic{reduction, ignored, label_smoothing}, logits, wide(target), wide(class_weight)));
 }
 
-DS_BODY(
-    NllLoss,
+DS_BODY_CAST(
+    kFloat32, NllLoss,
     "nll_loss(Tensor input, Tensor target, Tensor? weight=None, str reduction='mean', int ignore_index=-100) -> Tensor",
     "-input[target] for log-probabilities [N, C, …].", false, kFunctional, Str reduction;
     int64_t ignore_index;) {
@@ -341,18 +342,22 @@ DS_BODY(
               ") to match target batch_size (", ids.sizes()[0], ").");
   const Tensor kept = ne(ids, ignore_index);
   const Tensor safe = where(kept, ids, scalar(int64_t{0}));
-  const Tensor picked = squeeze(gather(rows, 1, unsqueeze(safe, 1)), 1);
-  Tensor w = to_dtype(kept, rows.dtype());
+  const DType t = is_reduced_float(rows.dtype()) ? DType::kFloat32 : rows.dtype();
+  const Tensor picked = to_dtype(squeeze(gather(rows, 1, unsqueeze(safe, 1)), 1), t);
+  Tensor w = to_dtype(kept, t);
   if (in[2].defined()) w = w * index_select(in[2], 0, safe);
   const Tensor loss = neg(where(kept, picked * w, scalar(0.0)));
-  if (reduction == "sum") return sum(loss);
-  if (reduction == "none") return reshape(loss, in[1].sizes());
-  DS_CHECK_AS(ValueError, reduction == "mean", reduction.view(), " is not a valid value for reduction");
-  return sum(loss) / sum(w);
+  const auto reduced = [&] {
+    if (reduction == "sum") return sum(loss);
+    if (reduction == "none") return reshape(loss, in[1].sizes());
+    DS_CHECK_AS(ValueError, reduction == "mean", reduction.view(), " is not a valid value for reduction");
+    return sum(loss) / sum(w);
+  };
+  return to_dtype(reduced(), rows.dtype());
 }
 
-DS_BODY(MseLoss, "mse_loss(Tensor input, Tensor target, str reduction='mean') -> Tensor", "(input - target)^2.", false,
-        kFunctional, Str reduction;) {
+DS_BODY_CAST(kFloat32, MseLoss, "mse_loss(Tensor input, Tensor target, str reduction='mean') -> Tensor",
+             "(input - target)^2.", false, kFunctional, Str reduction;) {
   return reduce_loss(square(in[0] - in[1]), reduction);
 }
 

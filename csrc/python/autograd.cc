@@ -148,6 +148,7 @@ void bind_autograd(py::module_& m) {
   m.def("_set_grad_enabled", [](bool on) { mode().grad = on; });
   m.def("_is_inference_mode", [] { return mode().inference; });
   m.def("_set_inference_mode", [](bool on) { mode().inference = on; });
+  m.def("_autocast_enabled", [] { return mode().autocast; });
   m.def("_autocast_state", [] {
     return py::make_tuple(mode().autocast, py::reinterpret_steal<py::object>(wrap_dtype(mode().autocast_dtype)));
   });

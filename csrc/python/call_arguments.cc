@@ -56,6 +56,7 @@ bool parse_list(PyObject* o, bool indices, Call& call, PyObject*& wrong) {
   for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(o); ++i) {
     wrong = is_tensor(items[i]) || (indices && items[i] == Py_None) ? nullptr : items[i];
     if (wrong) return false;
+    if (items[i] != Py_None) call.subclasses.see(items[i]);
     // A list may be changed while the interpreter lock is released: its tensors are held.
     call.inputs.push_back(items[i] == Py_None ? Tensor() : unwrap(items[i]));
   }

@@ -277,7 +277,9 @@ Tensor tensor_from_data(PyObject* data, Opt<DType> dtype) {
 }
 
 void bind_convert(py::module_& m) {
-  const auto make = [](const py::object& data, const py::object& dtype, const py::object& device, bool requires_grad) {
+  // Accepted as every factory does; there is no pinned memory here.
+  const auto make = [](const py::object& data, const py::object& dtype, const py::object& device, bool requires_grad,
+                       [[maybe_unused]] bool pin_memory) {
     check_device(device.ptr());
     Opt<DType> t;
     if (!dtype.is_none()) t = unwrap_dtype(dtype.ptr());
@@ -285,7 +287,9 @@ void bind_convert(py::module_& m) {
     return requires_grad ? set_requires_grad(out) : out;
   };
   m.def("tensor", make, py::arg("data"), py::kw_only(), py::arg("dtype") = py::none(), py::arg("device") = py::none(),
-        py::arg("requires_grad") = false, "A fresh tensor with the data's values; dtype inferred as PyTorch does.");
+        py::arg("requires_grad") = false, py::arg("pin_memory") = false,
+        "A fresh tensor with the data's values; dtype inferred as PyTorch does.");
+  m.def("_is_number", [](const py::object& o) { return is_number(o.ptr()); });
   m.def(
       "as_tensor",
       [](const py::object& data, const py::object& dtype, const py::object& device) {

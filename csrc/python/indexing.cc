@@ -1,5 +1,5 @@
 // t[index] and t[index] = value: basic indices become views, tensors and lists become index / index_put.
-#include "python/python.h"
+#include "python/subclass.h"
 
 namespace deepseek::python {
 namespace {
@@ -125,17 +125,20 @@ Indexed resolve(const Tensor& self, PyObject* index) {
 }  // namespace
 
 PyObject* tensor_getitem(PyObject* self, PyObject* key) {
+  Subclasses seen;
+  seen.see(self);
+  if (seen.hooked()) return call_hooks("__getitem__", self, key);
   const Tensor t = unwrap(self);
   int64_t at;
   if (PyLong_CheckExact(key) && to_int(key, at)) {
     DS_CHECK_AS(IndexError, t.dim() > 0,
                 "invalid index of a 0-dim tensor. Use `tensor.item()` in Python or `tensor.item<T>()` in C++ to "
                 "convert a 0-dim tensor to a number");
-    return wrap(select(t, 0, at));
+    return wrap(select(t, 0, at), seen.result());
   }
   const Indexed r = resolve(t, key);
-  if (r.advanced) return wrap(index(r.view, r.indices));
-  return wrap(r.view.is(t) ? expand(t, t.sizes()) : r.view);
+  if (r.advanced) return wrap(index(r.view, r.indices), seen.result());
+  return wrap(r.view.is(t) ? expand(t, t.sizes()) : r.view, seen.result());
 }
 
 int tensor_setitem(PyObject* self, PyObject* key, PyObject* value) {

@@ -6,8 +6,8 @@
 
 #include "autograd/engine.h"
 #include "python/collect.h"
-#include "python/python.h"
 #include "python/slots.h"
+#include "python/subclass.h"
 #include "python/tensor_operators.h"
 
 namespace deepseek::python {
@@ -174,12 +174,12 @@ PyObject* get_T(PyObject* self) {
   const Tensor t = unwrap(self);
   Dims order;
   for (int i = t.dim() - 1; i >= 0; --i) order.push_back(i);
-  return wrap(permute(t, order));
+  return wrap(permute(t, order), result_class(self));
 }
 PyObject* get_mT(PyObject* self) {
   const Tensor t = unwrap(self);
   DS_CHECK(t.dim() >= 2, "tensor.mT is only supported on matrices or batches of matrices. Got ", t.dim(), "-D tensor.");
-  return wrap(transpose(t, -2, -1));
+  return wrap(transpose(t, -2, -1), result_class(self));
 }
 PyObject* get_grad(PyObject* self) {
   const Tensor t = unwrap(self);
@@ -194,7 +194,7 @@ PyObject* get_grad(PyObject* self) {
   if (mode().recorder) mode().recorder->record_get_grad(t, g);
   return wrap(g);
 }
-PyObject* get_data(PyObject* self) { return wrap(detach(unwrap(self))); }
+PyObject* get_data(PyObject* self) { return wrap(detach(unwrap(self)), result_class(self)); }
 
 int set_grad(PyObject* self, PyObject* value) {
   const Tensor t = unwrap(self);
@@ -415,12 +415,12 @@ PyObject* wrap_as(PyTypeObject* type, Tensor t) {
   return reinterpret_cast<PyObject*>(object);
 }
 
-PyObject* wrap(Tensor t) {
+PyObject* wrap(Tensor t, PyTypeObject* type) {
   if (!t.defined()) Py_RETURN_NONE;
   Cell* cell = t.cell();
   if (!cell->python) {
     if (mode().recorder) mode().recorder->record_wrapped(t);
-    return wrap_as(tensor_type, std::move(t));
+    return wrap_as(type, std::move(t));
   }
   auto* object = static_cast<PyObject*>(cell->python);
   if (cell->python_owned) {  // the cell's reference becomes the caller's, and the object holds the cell again
@@ -432,15 +432,15 @@ PyObject* wrap(Tensor t) {
   return object;
 }
 
-PyObject* wrap_list(const TensorList& list, bool as_tuple) {
+PyObject* wrap_list(const TensorList& list, bool as_tuple, PyTypeObject* type) {
   namespace py = pybind11;
   const auto n = static_cast<Py_ssize_t>(list.size());
   const auto out = py::reinterpret_steal<py::object>(checked(as_tuple ? PyTuple_New(n) : PyList_New(n)));
   for (Py_ssize_t i = 0; i < n; ++i) {
     if (as_tuple)
-      PyTuple_SET_ITEM(out.ptr(), i, wrap(list[i]));
+      PyTuple_SET_ITEM(out.ptr(), i, wrap(list[i], type));
     else
-      PyList_SET_ITEM(out.ptr(), i, wrap(list[i]));
+      PyList_SET_ITEM(out.ptr(), i, wrap(list[i], type));
   }
   return py::object(out).release().ptr();
 }

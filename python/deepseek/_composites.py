@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from deepseek import _C
+from deepseek._autocast import autocast_float32
 from deepseek._C import Tensor
 from deepseek._functions import broadcast_shapes, norm
 
@@ -217,7 +218,7 @@ def diag(input: Tensor, diagonal: int = 0) -> Tensor:
 def diag_embed(input: Tensor, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
     """Matrices whose diagonal is the last dim of input, in dims ``dim1`` and ``dim2`` of the result."""
     n = input.size(-1) + abs(offset)
-    out = _C.zeros([*input.shape[:-1], n, n], dtype=input.dtype)
+    out = input.new_zeros([*input.shape[:-1], n, n])
     out.diagonal(offset, -2, -1).copy_(input)
     return out.movedim([-2, -1], [dim1, dim2])
 
@@ -230,7 +231,7 @@ def trace(input: Tensor) -> Tensor:
     """
     if input.dim() != 2:
         raise RuntimeError(f"trace: expected a matrix, but got tensor with dim {input.dim()}")
-    return input.diagonal().sum()
+    return autocast_float32(input).diagonal().sum()  # type: ignore[no-any-return]
 
 
 def argwhere(input: Tensor) -> Tensor:
@@ -258,9 +259,9 @@ def logspace(start: Any, end: Any, steps: int, base: float = 10.0, **options: An
     return result.requires_grad_(options.get("requires_grad", False))
 
 
-def scalar_tensor(s: Any, *, dtype: dtype | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def scalar_tensor(s: Any, *, dtype: dtype | None = None, **options: Any) -> Tensor:
     """A 0-d tensor; the default dtype unless one is given."""
-    return _C.full([], s, dtype=dtype or _C.get_default_dtype(), device=device, requires_grad=requires_grad)
+    return _C.full([], s, dtype=dtype or _C.get_default_dtype(), **options)
 
 
 def _complement_dims(dims: Sequence[int], ndim: int) -> list[int]:
@@ -344,6 +345,8 @@ def inner(input: Tensor, other: Tensor) -> Tensor:
     """Products summed over the last dim of both: shape ``input.shape[:-1] + other.shape[:-1]``."""
     if input.dim() == 0 or other.dim() == 0:
         return input * other
+    if input.dim() == 1 and other.dim() == 1:
+        return _C.dot(input, other)
     return tensordot(input, other, ([-1], [-1]))
 
 

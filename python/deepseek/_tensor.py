@@ -8,6 +8,7 @@ from deepseek._device import CPU, device
 from deepseek._storage import UntypedStorage, address_of
 from deepseek._tensor_copy import __copy__, __deepcopy__, __reduce_ex__
 from deepseek._tensor_str import tensor_text
+from deepseek._torch_function import __torch_function__
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -220,31 +221,35 @@ def is_contiguous(self: Tensor, memory_format: Any = None) -> bool:
 # --- new tensors of the same dtype ------------------------------------------------------------------------------------
 
 
-def new_tensor(
-    self: Tensor, data: Any, *, dtype: dtype | None = None, device: Any = None, requires_grad: bool = False
-) -> Tensor:
+def _of_class(self: Tensor, fresh: Tensor) -> Tensor:
+    """``fresh`` as an object of the class that ops on ``self`` return."""
+    cls = _C._result_class(self)
+    return fresh if cls is Tensor else _C._as_subclass(fresh, cls)
+
+
+def new_tensor(self: Tensor, data: Any, *, dtype: dtype | None = None, **options: Any) -> Tensor:
     """A fresh tensor with ``data``'s values, in this tensor's dtype unless one is given."""
-    return _C.tensor(data, dtype=dtype or self.dtype, device=device, requires_grad=requires_grad)
+    return _of_class(self, _C.tensor(data, dtype=dtype or self.dtype, **options))
 
 
 def new_zeros(self: Tensor, *size: Any, dtype: dtype | None = None, **options: Any) -> Tensor:
     """Zeros of the given size, in this tensor's dtype unless one is given."""
-    return _C.zeros(*_size(size, options), dtype=dtype or self.dtype, **options)
+    return _of_class(self, _C.zeros(*_size(size, options), dtype=dtype or self.dtype, **options))
 
 
 def new_ones(self: Tensor, *size: Any, dtype: dtype | None = None, **options: Any) -> Tensor:
     """Ones of the given size, in this tensor's dtype unless one is given."""
-    return _C.ones(*_size(size, options), dtype=dtype or self.dtype, **options)
+    return _of_class(self, _C.ones(*_size(size, options), dtype=dtype or self.dtype, **options))
 
 
 def new_empty(self: Tensor, *size: Any, dtype: dtype | None = None, **options: Any) -> Tensor:
     """Uninitialised memory of the given size, in this tensor's dtype unless one is given."""
-    return _C.empty(*_size(size, options), dtype=dtype or self.dtype, **options)
+    return _of_class(self, _C.empty(*_size(size, options), dtype=dtype or self.dtype, **options))
 
 
 def new_full(self: Tensor, size: Any, fill_value: Any, *, dtype: dtype | None = None, **options: Any) -> Tensor:
     """``fill_value`` repeated to the given size, in this tensor's dtype unless one is given."""
-    return _C.full(size, fill_value, dtype=dtype or self.dtype, **options)
+    return _of_class(self, _C.full(size, fill_value, dtype=dtype or self.dtype, **options))
 
 
 def _size(size: tuple[Any, ...], options: dict[str, Any]) -> tuple[Any, ...]:
@@ -275,7 +280,9 @@ def __reversed__(self: Tensor) -> Tensor:
 
 
 def __contains__(self: Tensor, element: Any) -> bool:
-    if isinstance(element, (Tensor, float, int)):
+    if isinstance(element, complex):
+        return element.imag == 0 and element.real in self
+    if isinstance(element, Tensor) or _C._is_number(element):
         return bool(_C.eq(self, element).any())
     raise RuntimeError(f"Tensor.__contains__ only supports Tensor or scalar, but you passed in a {type(element)}.")
 
@@ -335,14 +342,14 @@ def __dir__(self: Tensor) -> list[str]:
 
 
 def as_subclass(self: Tensor, cls: type[Tensor]) -> Tensor:
-    """A ``cls`` object on the same memory.
+    """A ``cls`` object on the same memory and in the same graph.
 
     Raises:
         TypeError: ``cls`` is not a subclass of Tensor.
     """
     if not isinstance(cls, type) or not issubclass(cls, Tensor):
         raise TypeError(f"as_subclass(): cls must be a subclass of Tensor, got {cls!r}")
-    return Tensor._make_subclass(cls, self.detach(), self.requires_grad)
+    return _C._as_subclass(self, cls)
 
 
 def where(self: Tensor, condition: Tensor, other: Any) -> Tensor:
@@ -422,6 +429,7 @@ METHODS: dict[str, Any] = {
         untyped_storage, get_device,
     )
 }  # fmt: skip
+METHODS["__torch_function__"] = __torch_function__
 METHODS["type"] = type_
 METHODS["storage"] = untyped_storage
 for _name, _target in {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import deepseek
-from deepseek import Tensor
+from deepseek import _C, Tensor
 
 __all__ = ["Buffer", "Parameter"]
 
@@ -25,7 +25,12 @@ def _rebuild(cls: type, data: Tensor, requires_grad: bool, attributes: dict[str,
 
 
 class _ModuleTensor(Tensor):
-    """What Parameter and Buffer share: copying and pickling keep the class and the instance's attributes."""
+    """What Parameter and Buffer share: copying and pickling keep the class and the instance's attributes.
+
+    Ops on them give plain tensors, not parameters.
+    """
+
+    __torch_function__ = _C._disabled_torch_function_impl
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         if id(self) in memo:

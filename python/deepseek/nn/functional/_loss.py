@@ -1,4 +1,7 @@
-"""Losses. ``reduction`` is "mean", "sum" or "none" everywhere; shapes are those of torch's functions."""
+"""Losses. ``reduction`` is "mean", "sum" or "none" everywhere; shapes are those of torch's functions.
+
+Under autocast they take 16-bit inputs as float32 and return float32.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from typing import Any
 
 import deepseek
 from deepseek import _C, Tensor
+from deepseek._autocast import runs_in_float32
 from deepseek.autograd import Function
 from deepseek.nn.functional._activation import log1p_exp
 
@@ -34,7 +38,7 @@ def _broadcast(name: str, input: Tensor, target: Tensor) -> tuple[Tensor, Tensor
     warnings.warn(
         f"{name}: the target size {tuple(target.shape)} differs from the input size {tuple(input.shape)}; "
         "broadcasting is likely to give a wrong loss. Please ensure they have the same size.",
-        stacklevel=3,
+        stacklevel=4,  # the loss, its wrapper, the caller
     )
     input, target = deepseek.broadcast_tensors(input, target)
     return input, target
@@ -120,6 +124,7 @@ def nll_loss(
     return _C.nll_loss(input, target, weight, check_reduction(reduction), ignore_index)
 
 
+@runs_in_float32
 def mse_loss(
     input: Tensor,
     target: Tensor,
@@ -137,6 +142,7 @@ def mse_loss(
     return _reduce_weighted(difference * difference, weight, reduction)
 
 
+@runs_in_float32
 def l1_loss(
     input: Tensor,
     target: Tensor,
@@ -152,6 +158,7 @@ def l1_loss(
     return _reduce(loss, reduction) if weight is None else _reduce_weighted(loss, weight, reduction)
 
 
+@runs_in_float32
 def smooth_l1_loss(
     input: Tensor,
     target: Tensor,
@@ -173,6 +180,7 @@ def smooth_l1_loss(
     return _reduce(deepseek.where(size < beta, d * d * (0.5 / beta), size - 0.5 * beta), reduction)
 
 
+@runs_in_float32
 def huber_loss(
     input: Tensor,
     target: Tensor,
@@ -203,6 +211,7 @@ def _reduce_weighted(loss: Tensor, weight: Tensor, reduction: str) -> Tensor:
     return _reduce(loss, reduction)
 
 
+@runs_in_float32
 def binary_cross_entropy(
     input: Tensor,
     target: Tensor,
@@ -251,6 +260,7 @@ class _ProbabilityCrossEntropy(Function):
         return grad_p, grad * (log_not_p - log_p)
 
 
+@runs_in_float32
 def binary_cross_entropy_with_logits(
     input: Tensor,
     target: Tensor,
@@ -272,6 +282,7 @@ def binary_cross_entropy_with_logits(
     return _reduce(_weighted(loss, weight), reduction)
 
 
+@runs_in_float32
 def kl_div(
     input: Tensor,
     target: Tensor,
@@ -290,7 +301,7 @@ def kl_div(
         warnings.warn(
             "reduction: 'mean' divides the total loss by both the batch size and the support size."
             "'batchmean' divides only by the batch size, and aligns with the KL div math definition.",
-            stacklevel=2,
+            stacklevel=3,
         )
     if log_target:
         loss = target.exp() * (target - input)
