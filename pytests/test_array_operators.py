@@ -1,5 +1,5 @@
 """Operators with NumPy arrays and scalars, with objects that are neither, and factories' options. Random ones:
-generators/test_array_operators.py.
+generators/test_random_operands.py.
 """
 
 from __future__ import annotations

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from deepseek import _C, _aliases, _composites, _einsum, _functions, _inplace_views, _tensor, _top, _unique
+from deepseek import (
+    _C,
+    _aliases,
+    _composites,
+    _einsum,
+    _functions,
+    _inplace_views,
+    _tensor,
+    _top,
+    _torch_function,
+    _unique,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,6 +66,7 @@ def install() -> None:
         setattr(kind, name, property(getter))
     for name, value in _tensor.CONSTANTS.items():
         setattr(kind, name, value)
+    kind.__torch_function__ = classmethod(_torch_function.usual)
     for alias, name in aliases().items():
         setattr(kind, alias, getattr(kind, name))
     function: Any = type(_C.add)

@@ -8,7 +8,6 @@ from deepseek._device import CPU, device
 from deepseek._storage import UntypedStorage, address_of
 from deepseek._tensor_copy import __copy__, __deepcopy__, __reduce_ex__
 from deepseek._tensor_str import tensor_text
-from deepseek._torch_function import __torch_function__
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -429,7 +428,6 @@ METHODS: dict[str, Any] = {
         untyped_storage, get_device,
     )
 }  # fmt: skip
-METHODS["__torch_function__"] = __torch_function__
 METHODS["type"] = type_
 METHODS["storage"] = untyped_storage
 for _name, _target in {

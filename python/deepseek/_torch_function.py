@@ -15,10 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-@classmethod  # type: ignore[misc]
-def __torch_function__(
-    cls: type[Tensor], func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
-) -> Any:
+def usual(cls: type[Tensor], func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
     """``func(*args, **kwargs)`` with objects of subclasses taken for plain tensors, and its result as ``cls``."""
     if not all(issubclass(cls, kind) for kind in types):
         return NotImplemented
