@@ -178,6 +178,10 @@ def test_a_jit_function_keeps_the_casts() -> None:
 
 def test_losses_keep_their_signatures_and_warn_at_the_caller() -> None:
     assert list(inspect.signature(F.mse_loss).parameters)[:2] == ["input", "target"]
-    with pytest.warns(UserWarning, match="differs from the input size") as caught:
-        F.l1_loss(deepseek.ones(2), deepseek.ones(1))
+    for loss in (F.l1_loss, F.mse_loss, F.huber_loss, F.smooth_l1_loss):
+        with pytest.warns(UserWarning, match="differs from the input size") as caught:
+            loss(deepseek.ones(2), deepseek.ones(1))
+        assert caught[0].filename == __file__
+    with pytest.warns(UserWarning, match="batchmean") as caught:
+        F.kl_div(deepseek.ones(2), deepseek.ones(2))
     assert caught[0].filename == __file__

@@ -148,7 +148,11 @@ void bind_autograd(py::module_& m) {
   m.def("_set_grad_enabled", [](bool on) { mode().grad = on; });
   m.def("_is_inference_mode", [] { return mode().inference; });
   m.def("_set_inference_mode", [](bool on) { mode().inference = on; });
-  m.def("_autocast_enabled", [] { return mode().autocast; });
+  static PyMethodDef autocast_enabled = {
+      // not by pybind11: losses ask on every call
+      "_autocast_enabled", [](PyObject*, PyObject*) { return PyBool_FromLong(mode().autocast); }, METH_NOARGS,
+      "Whether autocast is on."};
+  m.add_object("_autocast_enabled", checked(PyCFunction_New(&autocast_enabled, nullptr)));
   m.def("_autocast_state", [] {
     return py::make_tuple(mode().autocast, py::reinterpret_steal<py::object>(wrap_dtype(mode().autocast_dtype)));
   });

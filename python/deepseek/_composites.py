@@ -231,7 +231,7 @@ def trace(input: Tensor) -> Tensor:
     """
     if input.dim() != 2:
         raise RuntimeError(f"trace: expected a matrix, but got tensor with dim {input.dim()}")
-    return autocast_float32(input).diagonal().sum()  # type: ignore[no-any-return]
+    return autocast_float32(input).diagonal().sum()
 
 
 def argwhere(input: Tensor) -> Tensor:

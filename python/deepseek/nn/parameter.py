@@ -30,7 +30,7 @@ class _ModuleTensor(Tensor):
     Ops on them give plain tensors, not parameters.
     """
 
-    __torch_function__ = _C._disabled_torch_function_impl
+    __torch_function__ = _C._disabled_torch_function_impl  # type: ignore[assignment]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         if id(self) in memo:

@@ -31,14 +31,17 @@ def _reduce(loss: Tensor, reduction: str) -> Tensor:
     return loss.sum() if reduction == "sum" else loss
 
 
-def _broadcast(name: str, input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Both at their common shape; a difference in shape is nearly always a mistake, so it is said aloud."""
+def _broadcast(name: str, input: Tensor, target: Tensor, stacklevel: int = 4) -> tuple[Tensor, Tensor]:
+    """Both at their common shape; a difference in shape is nearly always a mistake, so it is said aloud.
+
+    The loss, the wrapper around it, and its caller are three frames above.
+    """
     if tuple(input.shape) == tuple(target.shape):
         return input, target
     warnings.warn(
         f"{name}: the target size {tuple(target.shape)} differs from the input size {tuple(input.shape)}; "
         "broadcasting is likely to give a wrong loss. Please ensure they have the same size.",
-        stacklevel=4,  # the loss, its wrapper, the caller
+        stacklevel=stacklevel,
     )
     input, target = deepseek.broadcast_tensors(input, target)
     return input, target
@@ -124,7 +127,6 @@ def nll_loss(
     return _C.nll_loss(input, target, weight, check_reduction(reduction), ignore_index)
 
 
-@runs_in_float32
 def mse_loss(
     input: Tensor,
     target: Tensor,
@@ -135,9 +137,14 @@ def mse_loss(
 ) -> Tensor:
     """Squared difference of two tensors of one shape; ``weight`` has that shape too and turns mean into weighted."""
     refuse_legacy(size_average, reduce)
-    input, target = _broadcast("mse_loss", input, target)
+    input, target = _broadcast("mse_loss", input, target, stacklevel=3)
     if weight is None:
         return _C.mse_loss(input, target, check_reduction(reduction))
+    return _weighted_mse(input, target, weight, reduction)
+
+
+@runs_in_float32
+def _weighted_mse(input: Tensor, target: Tensor, weight: Tensor, reduction: str) -> Tensor:
     difference = input - target
     return _reduce_weighted(difference * difference, weight, reduction)
 
