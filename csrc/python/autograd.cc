@@ -126,6 +126,10 @@ void FunctionNode::release_saved() {
   if (py::hasattr(py::handle(ctx_), "_release_saved")) py::handle(ctx_).attr("_release_saved")();
 }
 
+namespace {
+PyObject* autocast_enabled(PyObject*) { return PyBool_FromLong(mode().autocast); }
+}  // namespace
+
 void bind_autograd(py::module_& m) {
   HostHooks& hooks = host_hooks();
   hooks.release_lock = []() -> void* { return PyGILState_Check() ? PyEval_SaveThread() : nullptr; };
@@ -148,11 +152,9 @@ void bind_autograd(py::module_& m) {
   m.def("_set_grad_enabled", [](bool on) { mode().grad = on; });
   m.def("_is_inference_mode", [] { return mode().inference; });
   m.def("_set_inference_mode", [](bool on) { mode().inference = on; });
-  static PyMethodDef autocast_enabled = {
-      // not by pybind11: losses ask on every call
-      "_autocast_enabled", [](PyObject*, PyObject*) { return PyBool_FromLong(mode().autocast); }, METH_NOARGS,
-      "Whether autocast is on."};
-  m.add_object("_autocast_enabled", checked(PyCFunction_New(&autocast_enabled, nullptr)));
+  // Not by pybind11: losses ask on every call.
+  static Method enabled = method<autocast_enabled>("_autocast_enabled", "Whether autocast is on.");
+  m.add_object(enabled.ml_name, new_function(enabled));
   m.def("_autocast_state", [] {
     return py::make_tuple(mode().autocast, py::reinterpret_steal<py::object>(wrap_dtype(mode().autocast_dtype)));
   });

@@ -1,5 +1,7 @@
 #include "python/subclass.h"
 
+#include "python/slots.h"
+
 namespace deepseek::python {
 namespace {
 
@@ -39,6 +41,8 @@ Wants wants(PyTypeObject* type) {
   return found;
 }
 
+PyObject* not_implemented(PyObject*, PyObject* const*, Py_ssize_t) { Py_RETURN_NOTIMPLEMENTED; }
+
 }  // namespace
 
 void Subclasses::see_type(PyTypeObject* type) {
@@ -76,28 +80,30 @@ PyObject* call_hooks(const char* method, PyObject* self, PyObject* other) {
 }
 
 void bind_subclass(py::module_& m) {
-  static PyMethodDef plain = {"_disabled_torch_function_impl",
-                              [](PyObject*, PyObject*) -> PyObject* { Py_RETURN_NOTIMPLEMENTED; }, METH_VARARGS,
-                              "The __torch_function__ of a class whose ops give plain tensors."};
-  plain_results = checked(PyCFunction_New(&plain, nullptr));
+  static Method plain = method<not_implemented>("_disabled_torch_function_impl",
+                                                "The __torch_function__ of a class whose ops give plain tensors.");
+  plain_results = new_function(plain);
   m.attr("_disabled_torch_function_impl") = py::handle(plain_results);
   struct Disable {};
   py::class_<Disable>(m, "DisableTorchFunctionSubclass",
                       "A context in which ops take objects of subclasses for plain tensors.")
       .def(py::init<>())
       .def("__enter__", [](Disable&) { ++disabled; })
-      .def("__exit__", [](Disable&, const py::args&) { --disabled; });
+      .def("__exit__", [](Disable&, const py::args&) { disabled -= disabled > 0; });
   m.def(
       "_as_subclass",
       [](const Tensor& t, const py::type& cls) {
+        auto* type = reinterpret_cast<PyTypeObject*>(cls.ptr());
+        DS_CHECK_AS(TypeError, PyType_IsSubtype(type, tensor_type), "as_subclass(): '", type->tp_name,
+                    "' is not a subclass of Tensor");
         refuse_capture("a tensor becomes an object of a subclass");
-        return py::reinterpret_steal<py::object>(
-            wrap_as(reinterpret_cast<PyTypeObject*>(cls.ptr()), expand(t, t.sizes())));
+        return py::reinterpret_steal<py::object>(wrap_as(type, expand(t, t.sizes())));
       },
       "An object of the subclass on t's memory and in t's graph.");
   m.def(
       "_result_class",
       [](const py::object& t) {
+        DS_CHECK_AS(TypeError, is_tensor(t.ptr()), "expected a Tensor, got ", Py_TYPE(t.ptr())->tp_name);
         return py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(result_class(t.ptr())));
       },
       "The class of what an op on t returns.");
