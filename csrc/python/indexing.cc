@@ -125,20 +125,24 @@ Indexed resolve(const Tensor& self, PyObject* index) {
 }  // namespace
 
 PyObject* tensor_getitem(PyObject* self, PyObject* key) {
-  Subclasses seen;
-  seen.see(self);
-  if (seen.hooked()) return call_hooks("__getitem__", self, key);
+  PyTypeObject* type = tensor_type;
+  if (!is_exact_tensor(self)) [[unlikely]] {
+    Subclasses seen;
+    seen.see(self);
+    if (seen.hooked()) return call_hooks("__getitem__", self, key);
+    type = seen.result();
+  }
   const Tensor t = unwrap(self);
   int64_t at;
   if (PyLong_CheckExact(key) && to_int(key, at)) {
     DS_CHECK_AS(IndexError, t.dim() > 0,
                 "invalid index of a 0-dim tensor. Use `tensor.item()` in Python or `tensor.item<T>()` in C++ to "
                 "convert a 0-dim tensor to a number");
-    return wrap(select(t, 0, at), seen.result());
+    return wrap(select(t, 0, at), type);
   }
   const Indexed r = resolve(t, key);
-  if (r.advanced) return wrap(index(r.view, r.indices), seen.result());
-  return wrap(r.view.is(t) ? expand(t, t.sizes()) : r.view, seen.result());
+  if (r.advanced) return wrap(index(r.view, r.indices), type);
+  return wrap(r.view.is(t) ? expand(t, t.sizes()) : r.view, type);
 }
 
 int tensor_setitem(PyObject* self, PyObject* key, PyObject* value) {
