@@ -27,7 +27,9 @@ def _check_device(device_type: str) -> None:
 
 
 class autocast:
-    """Run matrix products in a 16-bit dtype and ops that need range in float32. A context manager and a decorator.
+    """Run matrix products in a 16-bit dtype and losses in float32. A context manager and a decorator.
+
+    The table is PyTorch's for CPUs: docs/architecture.md, "Autocast". Ops in place and with ``out=`` are not cast.
 
     Args:
         device_type: ``"cpu"``.
