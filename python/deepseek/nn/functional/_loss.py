@@ -205,7 +205,9 @@ def huber_loss(
     d = input - target
     size = d.abs()
     loss = deepseek.where(size < delta, 0.5 * d * d, delta * (size - 0.5 * delta))
-    return _reduce(loss, reduction) if weight is None else _reduce_weighted(loss, weight, reduction)
+    if weight is not None:
+        return _reduce_weighted(loss, weight, reduction)
+    return _reduce(loss, reduction).to(input.dtype)  # whatever the target is, as in PyTorch
 
 
 def _reduce_weighted(loss: Tensor, weight: Tensor, reduction: str) -> Tensor:
