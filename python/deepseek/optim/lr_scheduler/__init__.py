@@ -6,6 +6,7 @@ from typing import Any
 
 from deepseek.optim.lr_scheduler._base import LRScheduler
 from deepseek.optim.lr_scheduler._combined import ChainedScheduler, SequentialLR
+from deepseek.optim.lr_scheduler._cyclic import CyclicLR
 from deepseek.optim.lr_scheduler._one_cycle import OneCycleLR
 from deepseek.optim.lr_scheduler._plateau import ReduceLROnPlateau
 from deepseek.optim.lr_scheduler._simple import (
@@ -28,6 +29,7 @@ __all__ = [
     "ConstantLR",
     "CosineAnnealingLR",
     "CosineAnnealingWarmRestarts",
+    "CyclicLR",
     "ExponentialLR",
     "LRScheduler",
     "LambdaLR",
