@@ -136,7 +136,8 @@ def _tree(rng: random.Random, groups: int, depth: int, first: bool) -> tuple[str
         made = [make(module, optimizer, -1 if fresh else last) for make in makes]
         return module.SequentialLR(optimizer, made, milestones, last_epoch=last)
 
-    # In PyTorch a combination inside a SequentialLR starts at its epoch 1, or raises NotImplementedError at a milestone.
+    # In PyTorch a combination inside a SequentialLR starts at its epoch 1, or raises NotImplementedError at a
+    # milestone.
     nested = any("[" in text.split("(")[0] for text in texts)
     return f"Sequential[{', '.join(texts)}]({milestones}, {fresh})", sequential, all(runs) and not nested
 

@@ -350,17 +350,31 @@ class Module(HooksMixin, StateMixin, ConvertMixin):
         return type(self).__name__
 
     def extra_repr(self) -> str:
-        """What stands between the brackets of ``repr``; a layer overrides it."""
+        """What stands between the brackets of ``repr``; a layer overrides it.
+
+        A module that does not has its own parameters listed there.
+        """
         return ""
+
+    def _describes_itself(self) -> bool:
+        return type(self).extra_repr is not Module.extra_repr
 
     def __repr__(self) -> str:
         extra = self.extra_repr()
         lines = extra.split("\n") if extra else []
-        if not self._modules and len(lines) <= 1:
+        own = [] if self._describes_itself() else [(n, p) for n, p in self._parameters.items() if p is not None]
+        lines += [f"({name}): {describe_tensor(parameter)}" for name, parameter in own]
+        if not self._modules and not own and len(lines) <= 1:
             return f"{self._get_name()}({extra})"
         for name, module in self._modules.items():
             lines.append(f"({name}): " + repr(module).replace("\n", "\n  "))
         return f"{self._get_name()}(\n  " + "\n  ".join(lines) + "\n)"
+
+
+def describe_tensor(value: Tensor) -> str:
+    """A tensor in one line of a module's ``repr``."""
+    kind = "Parameter" if isinstance(value, Parameter) else "Tensor"
+    return f"{kind} containing: [{value.dtype} of size {'x'.join(map(str, value.shape)) or '()'}]"
 
 
 def _type_name(value: Any) -> str:
