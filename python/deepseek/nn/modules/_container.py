@@ -324,15 +324,15 @@ class ParameterDict(_ValueContainer, _DictModule):
     def __reversed__(self) -> Iterator[str]:
         return reversed(self._keys)
 
-    def __or__(self, other: Mapping[str, Any]) -> ParameterDict:
+    def __or__(self, other: Any) -> ParameterDict:
         copied = self.copy()
         copied.update(other)
         return copied
 
-    def __ror__(self, other: Mapping[str, Any]) -> ParameterDict:
+    def __ror__(self, other: Any) -> ParameterDict:
         return ParameterDict(other) | self
 
-    def __ior__(self, other: Mapping[str, Any]) -> ParameterDict:
+    def __ior__(self, other: Any) -> ParameterDict:
         self.update(other)
         return self
 
