@@ -86,9 +86,15 @@ Tensor from_numpy(const py::object& array) {
   return Tensor::from_storage(std::move(storage), sizes, strides, 0, dtype);
 }
 
-// For values that are copied anyway: also scalars, other exporters of the array interface, unaligned memory.
+// For values that are copied anyway: also scalars, other exporters of the array interface, unaligned memory, and other
+// libraries' tensors, without their gradients and with their signs and conjugates written out.
 Tensor values_of_array(PyObject* o) {
   py::object array = py::reinterpret_borrow<py::object>(o);
+  if (!PyObject_HasAttrString(o, "__array_interface__")) {
+    for (const char* method : {"detach", "resolve_conj", "resolve_neg"})
+      if (py::hasattr(array, method)) array = array.attr(method)();
+    return from_dlpack_producer(array);
+  }
   if (!is_ndarray(array)) array = py::module_::import("numpy").attr("asarray")(array);
   if (!array.attr("flags").attr("aligned").cast<bool>()) array = array.attr("copy")();
   return from_numpy(array);
@@ -157,16 +163,18 @@ void join(Shape& s, DType t) {
 }
 
 bool is_sequence(PyObject* o) { return PyList_Check(o) || PyTuple_Check(o) || PyRange_Check(o); }
+// Not a class that has the attribute for its objects.
 bool is_array(PyObject* o) {
-  return !is_tensor(o) && !PyUnicode_Check(o) && PyObject_HasAttrString(o, "__array_interface__") &&
-         PyObject_HasAttrString(o, "strides");
+  if (PyFloat_Check(o) || PyLong_Check(o) || PyUnicode_Check(o) || PyType_Check(o) || is_tensor(o)) return false;
+  if (PyObject_HasAttrString(o, "__array_interface__")) return PyObject_HasAttrString(o, "strides");
+  return PyObject_HasAttrString(o, "__dlpack__");
 }
 
 // NumPy's scalars are arrays without dims.
 bool has_dims(PyObject* o) {
   if (is_sequence(o)) return true;
   if (is_tensor(o)) return cell_of(o).sizes.size() > 0;
-  return is_array(o) && py::handle(o).attr("ndim").cast<int>() > 0;
+  return is_array(o) && values_of_array(o).dim() > 0;
 }
 
 // A subclass's may raise, or say something else each time.
@@ -285,7 +293,9 @@ void bind_convert(py::module_& m) {
     return requires_grad ? set_requires_grad(out) : out;
   };
   m.def("tensor", make, py::arg("data"), py::kw_only(), py::arg("dtype") = py::none(), py::arg("device") = py::none(),
-        py::arg("requires_grad") = false, "A fresh tensor with the data's values; dtype inferred as PyTorch does.");
+        py::arg("requires_grad") = false,
+        "A fresh tensor with the data's values; dtype inferred as PyTorch does. Data may be numbers, nested sequences, "
+        "arrays, and other libraries' tensors (anything with __dlpack__).");
   m.def(
       "as_tensor",
       [](const py::object& data, const py::object& dtype, const py::object& device) {
@@ -300,7 +310,8 @@ void bind_convert(py::module_& m) {
         return dtype.is_none() ? t : to_dtype(t, unwrap_dtype(dtype.ptr()));
       },
       py::arg("data"), py::arg("dtype") = py::none(), py::arg("device") = py::none(),
-      "Shares memory with tensors and arrays where the dtype allows.");
+      "A tensor on the memory of a tensor, an array, or another library's tensor, where the dtype allows; a copy "
+      "else.");
   m.def("from_numpy", from_numpy, py::arg("ndarray"), "A tensor on the array's memory.");
   py::class_<ArraySource>(m, "_ArraySource").def_property_readonly("__array_interface__", array_interface);
   m.def("_numpy", to_numpy, py::arg("self"), py::arg("force") = false, "A NumPy array on the tensor's memory.");
@@ -316,6 +327,7 @@ void bind_convert(py::module_& m) {
     return py::reinterpret_steal<py::object>(to_dlpack(t, versioned, copied));
   });
   m.def("_from_dlpack_capsule", [](const py::object& capsule) { return from_dlpack_capsule(capsule.ptr()); });
+  m.def("_from_dlpack_producer", from_dlpack_producer);
   m.def(
       "promote_types",
       [](const py::object& a, const py::object& b) {

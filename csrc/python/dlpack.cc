@@ -168,4 +168,22 @@ Tensor from_dlpack_capsule(PyObject* capsule) {
       "have already constructed a tensor from it once.");
 }
 
+Tensor from_dlpack_producer(const pybind11::object& producer) {
+  namespace py = pybind11;
+  if (py::hasattr(producer, "__dlpack_device__")) {
+    const py::tuple device = producer.attr("__dlpack_device__")();
+    const int kind = py::int_(device[0]), index = py::int_(device[1]);
+    DS_CHECK_AS(BufferError, kind == kCpu, "from_dlpack(): the data is on DLPack device (", kind, ", ", index,
+                "); deepseek shares CPU memory only, copy it there first, as with .cpu()");
+  }
+  py::object capsule;
+  try {
+    capsule = producer.attr("__dlpack__")(py::arg("max_version") = py::make_tuple(1, 0));
+  } catch (py::error_already_set& e) {
+    if (!e.matches(PyExc_TypeError)) throw;
+    capsule = producer.attr("__dlpack__")();  // an exporter of the protocol before 1.0
+  }
+  return from_dlpack_capsule(capsule.ptr());
+}
+
 }  // namespace deepseek::python

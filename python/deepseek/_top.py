@@ -24,6 +24,7 @@ from deepseek._C import (
     tensor,
 )
 from deepseek._device import device
+from deepseek._exchange import asarray, from_dlpack, from_torch
 from deepseek._info import finfo, iinfo
 from deepseek._tensor_str import set_printoptions
 from deepseek.autograd.grad_mode import enable_grad, inference_mode, no_grad, set_grad_enabled
@@ -37,16 +38,13 @@ from deepseek.random import (
     set_rng_state,
 )
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
-
 __all__ = [
     "Generator",
     "LoadError",
     "Size",
     "Tensor",
     "as_tensor",
+    "asarray",
     "can_cast",
     "contiguous_format",
     "default_generator",
@@ -58,6 +56,7 @@ __all__ = [
     "finfo",
     "from_dlpack",
     "from_numpy",
+    "from_torch",
     "get_default_dtype",
     "get_num_threads",
     "get_rng_state",
@@ -133,26 +132,3 @@ def set_default_dtype(d: dtype) -> None:
     if not isinstance(d, _C.dtype) or not d.is_floating_point:
         raise TypeError(f"only floating-point types are supported as the default type, got {d}")
     _C.set_default_dtype(d)
-
-
-def from_dlpack(ext_tensor: Any) -> Tensor:
-    """A tensor on the memory of an object with ``__dlpack__`` (NumPy array, PyTorch tensor, …) or of a DLPack capsule.
-
-    Raises:
-        BufferError: memory that is not the CPU's, or a dtype that has no counterpart.
-        TypeError: an object without ``__dlpack__``.
-    """
-    if type(ext_tensor).__name__ == "PyCapsule":
-        return _C._from_dlpack_capsule(ext_tensor)
-    if not hasattr(ext_tensor, "__dlpack__"):
-        raise TypeError(f"from_dlpack(): expected an object with __dlpack__, got {type(ext_tensor).__name__}")
-    kind, index = (int(v) for v in ext_tensor.__dlpack_device__())
-    if kind != 1:
-        raise BufferError(
-            f"from_dlpack(): the data is on DLPack device ({kind}, {index}); deepseek shares CPU memory only"
-        )
-    try:
-        capsule = ext_tensor.__dlpack__(max_version=(1, 0))
-    except TypeError:  # an exporter of the protocol before 1.0
-        capsule = ext_tensor.__dlpack__()
-    return _C._from_dlpack_capsule(capsule)

@@ -32,6 +32,7 @@ _FRAMEWORKS = ("deepseek", "pt", "pytorch", "torch")
 
 
 def _explained(error: LoadError, head: bytes) -> LoadError:
+    """The error, with what the file seems to be where it is one of another format."""
     what = describe(head)
     return error if what is None else LoadError(f"{error}: not a safetensors file but {what}")
 

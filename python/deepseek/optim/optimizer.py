@@ -253,7 +253,9 @@ class Optimizer:
 
 
 def _copied(value: Any, dtype: deepseek.dtype | None = None, key: str = "") -> Any:
-    """A copy of loaded state, floating-point tensors in the dtype."""
+    """A copy of loaded state, floating-point tensors in the dtype; other libraries' tensors become ours."""
+    if not isinstance(value, Tensor) and hasattr(value, "__dlpack__"):
+        value = deepseek.as_tensor(value)
     if isinstance(value, Tensor):
         if dtype is not None and key != "step" and value.is_floating_point():
             value = value.to(dtype)

@@ -5,6 +5,7 @@ from deepseek.train.config import ConfigError, DataConfig, OptimConfig, RunConfi
 from deepseek.train.data import Corpus, DataError, WindowSampler, load_corpus, standard_library
 from deepseek.train.evaluate import bits_per_byte, gzip_bits_per_byte, xz_bits_per_byte
 from deepseek.train.trainer import Progress, Trainer, learning_rate_scale, load_model, make_optimizer
+from deepseek.train.warm_start import load_weights
 
 __all__ = [
     "Checkpoint",
@@ -26,6 +27,7 @@ __all__ = [
     "load_config",
     "load_corpus",
     "load_model",
+    "load_weights",
     "make_optimizer",
     "newest",
     "run_lock",
