@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <map>
 
+#include "core/schema_types.h"
 #include "python/call_arguments.h"
 #include "python/slots.h"
 

@@ -203,7 +203,7 @@ class StateMixin:
                 return f'While copying the parameter named "{key}", its value could not be read: {error}'
         if not isinstance(value, Tensor):
             return (
-                f'While copying the parameter named "{key}", expected deepseek.Tensor or Tensor-like object from '
+                f'While copying the parameter named "{key}", expected a Tensor or Tensor-like object from '
                 f"checkpoint but received {type(value)}"
             )
         if current.dim() == 0 and value.dim() == 1 and len(value):  # checkpoints from before there were 0-d tensors
