@@ -146,6 +146,7 @@ def test_dry_run_prints_parameters_and_memory_and_writes_nothing(folder, capsys)
         (["train", "small.toml", "--set", "data.path=short.txt"], 1, "data.path: the training text has 18 bytes"),
         (["train", "small.toml", "--set", "data.path=empty"], 1, "it holds no files at all"),
         (["train", "small.toml", "--set", "data.suffix=.c"], 1, "it holds 120 ending in '.py'"),
+        (["train", "small.toml", "--set", "data.suffix=/**/x"], 1, "ending in '/**/x'"),
         (["train", "small.toml", "--set", "data.held_out=1e-9"], 1, "data.held_out = 1e-09 leaves 120 to train on"),
         (["train", "small.toml", "--set", "data.path=few"], 1, "data.path: few has too few files"),
         (["train", "text"], 2, "text is a folder without checkpoints"),

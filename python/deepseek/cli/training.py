@@ -209,8 +209,9 @@ def _train(config: TrainConfig, root: Path, command: str, prompt: str | None, as
     }
     if prompt is not None:
         trainer.model.eval()
-        sample = sample_bytes(trainer.model, prompt.encode(), _SAMPLE_BYTES, 0.7, 0, 0.95, config.run.seed)
-        result["sample"] = decode(prompt.encode() + bytes(sample))
+        start = prompt.encode("utf-8", "surrogateescape")
+        sample = sample_bytes(trainer.model, start, _SAMPLE_BYTES, 0.7, 0, 0.95, config.run.seed)
+        result["sample"] = decode(start + bytes(sample))
     result["total_seconds"] = round(time.perf_counter() - started, 2)
     _print_result(result, root, as_json)
     return 0

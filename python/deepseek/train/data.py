@@ -100,7 +100,9 @@ def load_corpus(path: str | Path | None = None, suffix: str = ".py", held_out_sh
 def _split_files(root: Path, suffix: str, held_out_share: float) -> tuple[list[bytes], list[bytes]]:
     """Returns the contents of the training and of the held-out files, each ordered by the hash of the path."""
     ranked: list[tuple[bytes, Path]] = []
-    for file in root.rglob(f"*{suffix}"):
+    for file in root.rglob("*"):
+        if not file.name.endswith(suffix):
+            continue
         relative = file.relative_to(root)
         generated = relative.name.startswith("_sysconfigdata")  # differs between builds of one Python version
         if _SKIPPED_FOLDERS.isdisjoint(relative.parts[:-1]) and not generated and file.is_file():
