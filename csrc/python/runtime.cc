@@ -78,7 +78,7 @@ void bind_runtime(py::module_& m) {
       [m](const py::object& seed) {
         refuse_capture("the generator is seeded");
         default_generator().manual_seed(seed_from(seed));
-        return m.attr("default_generator");
+        return py::object(m.attr("default_generator"));
       },
       py::arg("seed"));
   m.def("initial_seed", [] { return default_generator().initial_seed(); });
