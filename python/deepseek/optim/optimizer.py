@@ -11,6 +11,7 @@ from typing import Any
 
 import deepseek
 from deepseek import Tensor
+from deepseek._state_dicts import check_state_dict
 from deepseek.jit.capture import is_recording, run_on_replay
 from deepseek.nn.modules._hooks import Hook, RemovableHandle, _add
 
@@ -192,8 +193,13 @@ class Optimizer:
         copies ("step" is left as it is).
 
         Raises:
-            ValueError: the groups differ in number or in size.
+            TypeError: no dict.
+            ValueError: not the state of an optimizer, or the groups differ in number or in size.
         """
+        check_state_dict(state_dict)
+        for key in ("state", "param_groups"):
+            if key not in state_dict:
+                raise ValueError(f"no state of an optimizer: it has no {key!r}, but {', '.join(map(repr, state_dict))}")
         saved_groups = state_dict["param_groups"]
         if len(saved_groups) != len(self.param_groups):
             raise ValueError(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import deepseek
 from deepseek import Tensor
+from deepseek._state_dicts import check_state_dict
 from deepseek.nn.modules._hooks import Hook, RemovableHandle, _add
 from deepseek.nn.parameter import Parameter
 
@@ -143,7 +143,10 @@ class StateMixin:
             TypeError: ``state_dict`` is not a mapping with names for keys.
             RuntimeError: one message with every missing, unexpected and mismatched name.
         """
-        _check_mapping(state_dict)
+        check_state_dict(state_dict)
+        wrong = next((key for key in state_dict if not isinstance(key, str)), None)
+        if wrong is not None:
+            raise TypeError(f"Expected the keys of state_dict to be str, got {wrong!r} of type {type(wrong).__name__}.")
         load = _Load(dict(state_dict), getattr(state_dict, "_metadata", {}), strict, assign)
         load.run(self, "")
         keys = IncompatibleKeys(load.missing, load.unexpected)
@@ -228,23 +231,6 @@ class StateMixin:
                 f"whose dimensions in the checkpoint are {value.shape}, an exception occurred : {error.args}."
             )
         return None
-
-
-def _check_mapping(state_dict: Any) -> None:
-    """TypeError for what is no dict of names, with the way out where it is what people pass by mistake."""
-    if isinstance(state_dict, Mapping):
-        wrong = next((key for key in state_dict if not isinstance(key, str)), None)
-        if wrong is not None:
-            raise TypeError(f"Expected the keys of state_dict to be str, got {wrong!r} of type {type(wrong).__name__}.")
-        return
-    hint = ""
-    if isinstance(state_dict, (str, os.PathLike)):
-        safetensors = os.fspath(state_dict).endswith(".safetensors")
-        reader = "deepseek.io.safetensors.load_file" if safetensors else "deepseek.load"
-        hint = f" Read the file first: load_state_dict({reader}({os.fspath(state_dict)!r}))."
-    elif isinstance(state_dict, StateMixin):
-        hint = " Pass its state: load_state_dict(other.state_dict())."
-    raise TypeError(f"Expected state_dict to be dict-like, got {type(state_dict)}.{hint}")
 
 
 class _Load:

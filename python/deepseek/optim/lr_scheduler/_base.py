@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from deepseek import Tensor
+from deepseek._state_dicts import check_state_dict
 from deepseek.jit import disable
 from deepseek.optim.optimizer import Optimizer
 
@@ -137,7 +138,11 @@ class LRScheduler:
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over what :meth:`state_dict` returned; the rates are the optimizer's, load its state after this."""
-        self.__dict__.update(state_dict)
+        check_state_dict(state_dict)
+        self._take_state(dict(state_dict))
+
+    def _take_state(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
 
 
 def check_resumable(optimizer: Optimizer) -> None:

@@ -51,10 +51,9 @@ class _Combined(LRScheduler):
         state["_schedulers"] = [scheduler.state_dict() for scheduler in self._schedulers]
         return state
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over what :meth:`state_dict` returned."""
-        self.__dict__.update({key: value for key, value in state_dict.items() if key != "_schedulers"})
-        for scheduler, saved in zip(self._schedulers, state_dict["_schedulers"], strict=True):
+    def _take_state(self, state: dict[str, Any]) -> None:
+        super()._take_state({key: value for key, value in state.items() if key != "_schedulers"})
+        for scheduler, saved in zip(self._schedulers, state["_schedulers"], strict=True):
             scheduler.load_state_dict(saved)
 
 
@@ -77,7 +76,7 @@ class SequentialLR(_Combined):
             )
         self._milestones = list(milestones)
         if last_epoch == -1:
-            self._begin()
+            self._restart()
         else:
             check_resumable(optimizer)
             self._resume(last_epoch + 1)

@@ -102,7 +102,6 @@ class CyclicLR(LRScheduler):
         """Everything but the optimizer and a plain ``scale_fn``, which must be given again."""
         return {**super().state_dict(), "_scale_fn": own_state(self._scale_fn)}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over what :meth:`state_dict` returned; the rates are the optimizer's, load its state after this."""
-        super().load_state_dict({key: value for key, value in state_dict.items() if key != "_scale_fn"})
-        restore_own_state(self._scale_fn, state_dict["_scale_fn"])
+    def _take_state(self, state: dict[str, Any]) -> None:
+        super()._take_state({key: value for key, value in state.items() if key != "_scale_fn"})
+        restore_own_state(self._scale_fn, state["_scale_fn"])

@@ -46,10 +46,9 @@ class _FunctionLR(LRScheduler):
         state["lr_lambdas"] = [own_state(fn) for fn in self.lr_lambdas]
         return state
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over what :meth:`state_dict` returned; the rates are the optimizer's, load its state after this."""
-        self.__dict__.update({key: value for key, value in state_dict.items() if key != "lr_lambdas"})
-        for fn, saved in zip(self.lr_lambdas, state_dict["lr_lambdas"], strict=True):
+    def _take_state(self, state: dict[str, Any]) -> None:
+        super()._take_state({key: value for key, value in state.items() if key != "lr_lambdas"})
+        for fn, saved in zip(self.lr_lambdas, state["lr_lambdas"], strict=True):
             restore_own_state(fn, saved)
 
 
@@ -108,9 +107,8 @@ class MultiStepLR(LRScheduler):
         passed = bisect_right(sorted(self.milestones.elements()), self.last_epoch)
         return [base * self.gamma**passed for base in self.base_lrs]
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over what :meth:`state_dict` returned; the rates are the optimizer's, load its state after this."""
-        super().load_state_dict(state_dict)
+    def _take_state(self, state: dict[str, Any]) -> None:
+        super()._take_state(state)
         self.milestones = Counter({int(epoch): count for epoch, count in self.milestones.items()})
 
 
