@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import operator
-import string
 
 from deepseek import _C
 from deepseek._C import Tensor
@@ -19,7 +18,7 @@ __all__ = ["einsum"]
 # One label a dim: a letter, or "..0", "..1", … counted from the right for the dims of an ellipsis.
 Labels = list[str]
 
-_LETTERS = string.ascii_uppercase + string.ascii_lowercase  # in the order of an implied output
+_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"  # in the order of an implied output
 
 
 def einsum(equation: str | Tensor, *operands: Any) -> Tensor:
