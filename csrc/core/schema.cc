@@ -119,8 +119,8 @@ class Parser {
 
 Schema Schema::parse(std::string_view text) { return Parser(text).run(); }
 
-std::string signature_text(const Schema& schema) {
-  std::string text = schema.base + "(";
+std::string signature_text(const Schema& schema, const std::string& name) {
+  std::string text = name + "(";
   bool keyword_only = false;
   for (const SchemaArg& a : schema.args) {
     if (text.back() != '(') text += ", ";

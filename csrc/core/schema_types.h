@@ -48,7 +48,7 @@ inline bool may_be_left_out(const SchemaArg& a) {
   return a.has_default || a.kind == ArgType::kGenerator || a.kind == ArgType::kDevice || a.kind == ArgType::kOptDType;
 }
 
-// "sum(input: Tensor, dim: int | Sequence[int] | None = None, ...) -> Tensor": what users are shown.
-std::string signature_text(const Schema& schema);
+// "sum(input: Tensor, dim: int | Sequence[int] | None = None, ...) -> Tensor": what users are shown of op `name`.
+std::string signature_text(const Schema& schema, const std::string& name);
 
 }  // namespace deepseek

@@ -105,7 +105,8 @@ PyObject* op_name(PyObject* self) {
 std::string doc_text(const OpFunction* f) {
   std::string text;
   for (const OpDef* def : *f->overloads)
-    text += std::string(text.empty() ? "" : "\n\n") + signature_text(def->schema) + "\n\n" + def->info->doc;
+    text += std::string(text.empty() ? "" : "\n\n") + signature_text(def->schema, def->schema.base) + "\n\n" +
+            def->info->doc;
   return text;
 }
 PyObject* op_doc(PyObject* self) { return PyUnicode_FromString(doc_text(reinterpret_cast<OpFunction*>(self)).c_str()); }

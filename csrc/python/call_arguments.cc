@@ -261,10 +261,11 @@ bool parse(const OpDef& def, PyObject* const* args, Py_ssize_t nargs, PyObject* 
   std::string all;
   for (const OpDef* def : overloads) {
     parse(*def, args, nargs, kwnames, call, why);
-    all += "\n  " + signature_text(def->schema) + ": " + why.message;
+    all += "\n  " + signature_text(def->schema, def->schema.base) + ": " + why.message;
   }
   if (overloads.size() == 1 && why.of_signature)
-    fail<TypeError>(why.message, "; the signature is ", signature_text(overloads[0]->schema));
+    fail<TypeError>(why.message, "; the signature is ",
+                    signature_text(overloads[0]->schema, overloads[0]->schema.name));
   if (overloads.size() == 1) fail<TypeError>(why.message);
   fail<TypeError>(overloads[0]->schema.base,
                   "() received an invalid combination of arguments. The overloads are:", all);

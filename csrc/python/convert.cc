@@ -87,12 +87,11 @@ Tensor from_numpy(const py::object& array) {
 }
 
 // For values that are copied anyway: also scalars, other exporters of the array interface, unaligned memory, and other
-// libraries' tensors, without their gradients and with their signs and conjugates written out.
+// libraries' tensors, without their gradients.
 Tensor values_of_array(PyObject* o) {
   py::object array = py::reinterpret_borrow<py::object>(o);
   if (!PyObject_HasAttrString(o, "__array_interface__")) {
-    for (const char* method : {"detach", "resolve_conj", "resolve_neg"})
-      if (py::hasattr(array, method)) array = array.attr(method)();
+    if (py::hasattr(array, "detach")) array = array.attr("detach")();
     return from_dlpack_producer(array);
   }
   if (!is_ndarray(array)) array = py::module_::import("numpy").attr("asarray")(array);
