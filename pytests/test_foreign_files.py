@@ -46,7 +46,7 @@ def tarred() -> bytes:
 
 WEIGHTS = {"w": [1.0, 2.0]}
 FILES: dict[str, tuple[bytes, str]] = {
-    "torch.pt": (zipped("archive/data.pkl"), r"torch\.save; pickles are never loaded.*torch\.load"),
+    "torch.pt": (zipped("archive/data.pkl"), r"zip archive, as torch\.save writes; pickles.*torch\.load"),
     "other.zip": (zipped("readme.txt"), "a zip archive.*unpack it"),
     "empty.zip": (b"PK\5\6" + bytes(18), "a zip archive"),
     "weights.npz": (from_numpy(np.savez), r"\.npz archive of NumPy.*numpy\.load"),

@@ -6,7 +6,7 @@ import json
 import re
 
 _CONVERT = "convert it with torch.load and safetensors.torch.save_file where you trust it"
-_TORCH = f"a file of torch.save; pickles are never loaded here, they can run code: {_CONVERT}"
+_TORCH = f"a zip archive, as torch.save writes; pickles in it can run code and are never loaded here: {_CONVERT}"
 # First bytes, what such a file is, and the way out.
 _SIGNATURES = (
     (b"GGUF", "a GGUF file of quantized weights, as llama.cpp reads; there is no reader of it here: use the original"),
@@ -53,7 +53,7 @@ def _zip(head: bytes) -> str:
         return "an .npz archive of NumPy: read it with numpy.load and deepseek.from_numpy"
     if name.endswith((b"/data.pkl", b"/.format_version", b"/byteorder")):
         return _TORCH
-    return f"a zip archive, as torch.save writes: unpack it, or {_CONVERT}"
+    return "a zip archive: unpack it first"
 
 
 def _text(head: bytes) -> str | None:
