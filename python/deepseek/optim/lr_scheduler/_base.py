@@ -45,8 +45,9 @@ class LRScheduler:
     the schedules that were resumed on this optimizer before it. PyTorch applies a factor twice when the epoch is one
     at which the rate changes, restarts ``SequentialLR`` from its first part, and leaves rates that were not loaded.
 
-    **Resumed by** ``load_state_dict``, make the schedule first and load the optimizer's state after that: making a
-    schedule sets the rates of epoch 0.
+    **Resumed by** ``load_state_dict``, the optimizer's state may be loaded before or after. Making a schedule sets the
+    rates of epoch 0; where these are still there, loading its state puts back those it had set last. (In PyTorch the
+    optimizer's state has to be loaded after the schedule was made, or the run goes on with wrong rates.)
     """
 
     _follows_present = False  # whether get_lr() derives all it returns from the present rates and the epoch
@@ -64,6 +65,7 @@ class LRScheduler:
         self._last_lr: list[float] = []
         if last_epoch == -1:
             self._restart()
+            self._made()
         else:
             self._resume(last_epoch + 1)
 
@@ -137,12 +139,28 @@ class LRScheduler:
         return {key: value for key, value in self.__dict__.items() if key != "optimizer"}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over what :meth:`state_dict` returned; the rates are the optimizer's, load its state after this."""
+        """Take over what :meth:`state_dict` returned."""
         check_state_dict(state_dict)
+        untouched = made_rates.get(self) == self._present()
         self._take_state(dict(state_dict))
+        if untouched:  # the rates are those of a new schedule, not of an optimizer that was loaded since
+            self._set_again()
 
     def _take_state(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+
+    def _set_again(self) -> None:
+        """Set what the last step did."""
+        for group, rate in zip(self.optimizer.param_groups, self._last_lr, strict=True):
+            set_lr(group, rate)
+
+    def _made(self) -> None:
+        """Remember the rates that a new schedule leaves."""
+        made_rates[self] = self._present()
+
+
+# The rates that a schedule set when it was made; not among its attributes, which are its state.
+made_rates: weakref.WeakKeyDictionary[LRScheduler, list[float]] = weakref.WeakKeyDictionary()
 
 
 def check_resumable(optimizer: Optimizer) -> None:

@@ -77,6 +77,7 @@ class SequentialLR(_Combined):
         self._milestones = list(milestones)
         if last_epoch == -1:
             self._restart()
+            self._made()
         else:
             check_resumable(optimizer)
             self._resume(last_epoch + 1)
@@ -119,6 +120,7 @@ class ChainedScheduler(_Combined):
             raise ValueError("ChainedScheduler expects at least one scheduler to be chained, but got no scheduler.")
         self._take(schedulers, schedulers[0].optimizer if optimizer is None else optimizer)
         self._last_lr = self._present()
+        self._made()
 
     def _restart(self) -> None:
         for scheduler in self._schedulers:

@@ -87,6 +87,10 @@ class CyclicLR(LRScheduler):
         """The factor of the height, for a cycle or a step."""
         return _MODES[self.mode][1](self.gamma, x) if self._scale_fn is None else self._scale_fn(x)
 
+    def _set_again(self) -> None:
+        super()._set_again()
+        self.get_lr()  # sets the momentum
+
     def get_lr(self) -> list[float]:
         cycle = math.floor(1 + self.last_epoch / self.total_size)
         x = 1.0 + self.last_epoch / self.total_size - cycle

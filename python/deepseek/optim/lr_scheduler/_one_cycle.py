@@ -90,6 +90,10 @@ class OneCycleLR(LRScheduler):
             ]
         return [(up * total - 1, *rise), (total - 1, "max_lr", "min_lr", "base_momentum", "max_momentum")]
 
+    def _set_again(self) -> None:
+        super()._set_again()
+        self.get_lr()  # sets the momentum
+
     def get_lr(self) -> list[float]:
         if self.last_epoch > self.total_steps:
             raise ValueError(
