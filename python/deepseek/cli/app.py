@@ -99,13 +99,13 @@ def train(
 ) -> int:
     """Train a language model on bytes; run the same command again to continue after Ctrl-C or a crash.
 
-    Settings: deepseek config lists them all.
+    The file's settings are explained by deepseek config. A finished run is extended by more run.steps.
 
-    Example: deepseek train config.toml --out runs/mine
-
-    Continue a run, or extend a finished one: deepseek train runs/mine --set run.steps=5000
-
-    New run from trained weights: deepseek train --out runs/next --set run.init_from=runs/mine
+    \b
+    Examples:
+      deepseek train config.toml --out runs/mine
+      deepseek train runs/mine --set run.steps=5000
+      deepseek train --out runs/next --set run.init_from=runs/mine
     """
     from deepseek.cli.training import run_train, use_threads
 
