@@ -26,6 +26,7 @@ app = typer.Typer(
     cls=_Commands,
     help="DeepSeek-style models on CPUs.",
     add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
