@@ -94,6 +94,15 @@ def test_refusals() -> None:
         deepseek.tensor(Foreign)  # the class itself
 
 
+def test_an_op_says_whose_tensor_it_was_given() -> None:
+    for given, name in ((Foreign(np.ones(2)), f"{__name__}.Foreign"), (np.ones(2), "numpy.ndarray")):
+        for call in (lambda x: deepseek.exp(x), lambda x: deepseek.cat([deepseek.ones(2), x])):
+            with pytest.raises(TypeError, match=rf"{name}; deepseek.as_tensor\(\) makes a Tensor of it"):
+                call(given)
+    with pytest.raises(TypeError, match=rf"got {__name__}.Foreign; make one with deepseek.tensor"):
+        nn.Parameter(Foreign(np.ones(2)))
+
+
 def test_asarray() -> None:
     x = deepseek.ones(2, requires_grad=True)
     assert deepseek.asarray([1, 2]).tolist() == [1, 2] and deepseek.asarray(3.5).dim() == 0

@@ -13,6 +13,15 @@ struct Mismatch {
   bool of_signature = false;  // too many arguments, too few or unknown ones: the user should see which there are
 };
 
+// What was given for a tensor; of other libraries' tensors and arrays also whose, and the way here.
+std::string given_for_tensor(PyObject* o) {
+  std::string name = Py_TYPE(o)->tp_name;
+  if (is_tensor(o) || PyType_Check(o) || !PyObject_HasAttrString(o, "__dlpack__")) return name;
+  if (name.find('.') == std::string::npos)
+    name = std::string(pybind11::str(pybind11::type::handle_of(o).attr("__module__"))) + "." + name;
+  return name + "; deepseek.as_tensor() makes a Tensor of it";
+}
+
 Generator* generator_of(PyObject* o) {
   if (o == Py_None) return nullptr;
   return pybind11::handle(o).cast<Generator*>();
@@ -227,10 +236,10 @@ bool parse(const OpDef& def, PyObject* const* args, Py_ssize_t nargs, PyObject* 
     }
     if (wrong)
       return refuse("argument '", a.name, "' must be a list of Tensors, but one of them is of type ",
-                    Py_TYPE(wrong)->tp_name);
+                    given_for_tensor(wrong));
     if (!ok)
       return refuse("argument '", a.name, "' must be ", find_schema_type(a.type)->words, ", not ",
-                    Py_TYPE(value)->tp_name);
+                    a.kind <= ArgType::kTensorList ? given_for_tensor(value) : Py_TYPE(value)->tp_name);
   }
   if (next < nargs) {
     const auto positional =

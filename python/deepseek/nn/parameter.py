@@ -12,9 +12,12 @@ __all__ = ["Buffer", "Parameter"]
 
 def _require_tensor(kind: str, data: Any) -> Tensor:
     if not isinstance(data, Tensor):
-        raise TypeError(
-            f"{kind} expects a Tensor, but got {type(data).__name__}; make one with deepseek.tensor(...) first"
+        name = (
+            type(data).__name__
+            if type(data).__module__ == "builtins"
+            else f"{type(data).__module__}.{type(data).__name__}"
         )
+        raise TypeError(f"{kind} expects a Tensor, but got {name}; make one with deepseek.tensor(...) first")
     return data
 
 
