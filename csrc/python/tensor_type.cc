@@ -376,10 +376,11 @@ Method methods[] = {
     method<m_retain_grad>("retain_grad", "Keep .grad for this non-leaf tensor."),
     method<m_detach_>("detach_", "Cut this tensor from its graph."),
     method<m_is_contiguous>("_is_contiguous", "True for row-major memory without gaps."),
-    method<m_size>("size", "Sizes, or the size of one dim."),
-    method<m_stride>("stride", "Strides in elements, or the stride of one dim."),
-    method<m_requires_grad_>("requires_grad_", "Set requires_grad in place."),
-    method<m_copy_>("copy_", "Overwrite with another tensor's values (broadcast, converted)."),
+    method<m_size>("size", "(dim=None) Sizes, or the size of one dim."),
+    method<m_stride>("stride", "(dim=None) Strides in elements, or the stride of one dim."),
+    method<m_requires_grad_>("requires_grad_", "(requires_grad=True) Set requires_grad in place."),
+    method<m_copy_>("copy_",
+                    "(src, non_blocking=False) Overwrite with another tensor's values (broadcast, converted)."),
     static_method<make_subclass>("_make_subclass", "A subclass object on data's memory."),
     {},
 };
@@ -462,8 +463,19 @@ void bind_tensor(pybind11::module_& m) {
       slot("A multi-dimensional array on the CPU with automatic differentiation."),
   };
   add_operators(slots);
-  tensor_type = new_type("deepseek.Tensor", sizeof(TensorObject),
-                         Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC, slots);
+  // What Python needs to say that a method of PyTorch's is not implemented yet (python/deepseek/_install.py): a base
+  // class that holds such names, so that Tensor's own members stay what they are, and a metatype whose __dir__ leaves
+  // them out.
+  constexpr unsigned kOpen = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE;
+  const auto one = [](PyTypeObject* type) {
+    return pybind11::make_tuple(pybind11::handle(reinterpret_cast<PyObject*>(type)));
+  };
+  PyTypeObject* names = new_type("deepseek.TensorNames", 0, kOpen, {slot("Names that Tensor has not.")});
+  PyTypeObject* metatype =
+      new_type("deepseek.TensorType", 0, kOpen, {slot("The type of Tensor.")}, one(&PyType_Type).ptr());
+  tensor_type = new_type("deepseek.Tensor", sizeof(TensorObject), kOpen | Py_TPFLAGS_HAVE_GC, slots, one(names).ptr());
+  m.attr("_TensorType") = pybind11::handle(reinterpret_cast<PyObject*>(metatype));
+  Py_SET_TYPE(reinterpret_cast<PyObject*>(tensor_type), metatype);  // this reference keeps it alive
   m.add_object("Tensor", reinterpret_cast<PyObject*>(tensor_type));
   host_hooks().release_object = release_owned_object;
 }

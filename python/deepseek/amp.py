@@ -7,6 +7,7 @@ import math
 
 import deepseek
 from deepseek import _C
+from deepseek._missing import guard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -244,7 +245,4 @@ def _all_finite(t: Tensor) -> bool:
     return bool(_C.isfinite(t).all())
 
 
-def __getattr__(name: str) -> Any:
-    from deepseek.utils._nearest import missing_attribute
-
-    raise missing_attribute(__name__, name, __all__)
+guard(__name__)

@@ -8,6 +8,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from deepseek._missing import guard
+
+__all__ = ["main"]
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns the exit code.
@@ -24,3 +28,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from deepseek.cli.app import run
 
     return run(list(sys.argv[1:] if arguments is None else arguments))
+
+
+guard(__name__)

@@ -18,6 +18,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from deepseek._C import LoadError, _io
+from deepseek._missing import guard
 from deepseek.io._foreign import describe
 
 if TYPE_CHECKING:
@@ -207,3 +208,6 @@ class SafeSlice:
         """Any index that a Tensor takes."""
         tensor: Tensor = self._file.tensor(self._name)[index]
         return tensor
+
+
+guard(__name__)

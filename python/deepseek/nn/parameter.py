@@ -6,6 +6,7 @@ from typing import Any
 
 import deepseek
 from deepseek import Tensor
+from deepseek._missing import guard
 
 __all__ = ["Buffer", "Parameter"]
 
@@ -85,3 +86,6 @@ class Buffer(_ModuleTensor):
 
     def __repr__(self) -> str:
         return "Buffer containing:\n" + super().__repr__()
+
+
+guard(__name__)

@@ -1,5 +1,6 @@
 """Training of :mod:`deepseek.models` on bytes: data, loop, evaluation and checkpoints that resume exactly."""
 
+from deepseek._missing import guard
 from deepseek.train.checkpoint import Checkpoint, CheckpointError, find_checkpoint, newest, run_lock, save_checkpoint
 from deepseek.train.config import ConfigError, DataConfig, OptimConfig, RunConfig, TrainConfig, load_config
 from deepseek.train.data import Corpus, DataError, WindowSampler, load_corpus, standard_library
@@ -33,3 +34,5 @@ __all__ = [
     "standard_library",
     "xz_bits_per_byte",
 ]
+
+guard(__name__)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from deepseek._missing import guard
 from deepseek.optim.lr_scheduler._base import LRScheduler
 from deepseek.optim.lr_scheduler._combined import ChainedScheduler, SequentialLR
 from deepseek.optim.lr_scheduler._one_cycle import OneCycleLR
@@ -21,7 +20,6 @@ from deepseek.optim.lr_scheduler._simple import (
     StepLR,
     WarmupCosineLR,
 )
-from deepseek.utils._nearest import missing_attribute
 
 __all__ = [
     "ChainedScheduler",
@@ -42,6 +40,4 @@ __all__ = [
     "WarmupCosineLR",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    raise missing_attribute(__name__, name, __all__)
+guard(__name__)
