@@ -326,7 +326,6 @@ def leaf() -> nn.Parameter:
         (lambda: optim.AdamW([leaf()], betas=(0.9, -0.1)), ValueError, "Invalid beta parameter at index 1: -0.1"),
         (lambda: optim.Adam([leaf()], eps=-1), ValueError, "Invalid epsilon value: -1"),
         (lambda: optim.Adam([leaf()], weight_decay=-1), ValueError, "Invalid weight_decay value: -1"),
-        (lambda: optim.AdamW([leaf()], capturable=True), NotImplementedError, "AdamW: capturable=True"),
         (lambda: optim.SGD([leaf()], differentiable=True), NotImplementedError, "SGD: differentiable=True"),
         (lambda: optim.SGD([]), ValueError, "empty parameter list"),
         (lambda: optim.SGD(leaf()), TypeError, "iterable of Tensors or dicts"),

@@ -7,10 +7,12 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable
 from copy import deepcopy
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import deepseek
 from deepseek import Tensor
+from deepseek._missing import guard, missing_member
+from deepseek._once import warn_once
 from deepseek.jit.capture import is_recording, run_on_replay
 from deepseek.nn.modules._hooks import Hook, RemovableHandle, _add
 
@@ -81,6 +83,11 @@ class Optimizer:
             groups = [{"params": groups}]
         for group in groups:
             self.add_param_group(dict(group) if isinstance(group, dict) else group)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            raise missing_member(self, name, "optim.Optimizer")
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update the parameters from their gradients.
@@ -269,13 +276,17 @@ def grads_of(group: dict[str, Any]) -> tuple[list[Tensor], list[Tensor]]:
     return with_grad, [parameter.grad for parameter in with_grad]
 
 
-def check_options(name: str, **options: Any) -> None:
-    """Refuse torch's options that have no meaning here when they are switched on."""
-    for option, value in options.items():
-        if value:
-            raise NotImplementedError(f"{name}: {option}={value} is not supported; leave it {option}=False")
+def check_options(name: str, differentiable: bool, capturable: bool = False) -> None:
+    """Refuse or warn about torch's options that have no meaning here when they are switched on."""
+    if differentiable:
+        raise NotImplementedError(f"{name}: differentiable=True is not supported; leave it differentiable=False")
+    if capturable:
+        warn_once(f"{name}(capturable=True)", "it is about CUDA graphs; deepseek.jit captures a step as it is")
 
 
 def wants_loop(group: dict[str, Any]) -> bool:
     """Whether the group asks for the op-by-op form: ``fused=False``, or ``foreach=False`` without ``fused``."""
     return group["fused"] is False or (group["fused"] is None and group["foreach"] is False)
+
+
+guard(__name__)
