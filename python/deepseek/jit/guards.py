@@ -7,6 +7,8 @@ import sys
 import sysconfig
 from pathlib import Path
 
+from deepseek._missing import guard
+
 __all__ = ["is_library"]
 
 
@@ -25,3 +27,6 @@ def is_library(module_name: str) -> bool:
     if file is None:
         return module_name in sys.builtin_module_names
     return str(Path(file).resolve()).startswith(_library_folders())
+
+
+guard(__name__)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import Any
 
 import deepseek
 from deepseek import _C, Tensor
@@ -57,21 +56,23 @@ def tanh(input: Tensor) -> Tensor:
     return _C.tanh(input)
 
 
-def softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Tensor:
+def softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: deepseek.dtype | None = None) -> Tensor:
     """Softmax along ``dim``; ``dtype`` converts the input first. The shape stays."""
     if dim is None:
         dim = _implicit_dim("softmax", input.dim())
     return _C.softmax(input if dtype is None else input.to(dtype), dim)
 
 
-def softmin(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Tensor:
+def softmin(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: deepseek.dtype | None = None) -> Tensor:
     """``softmax(-input)`` along ``dim``."""
     if dim is None:
         dim = _implicit_dim("softmin", input.dim())
     return softmax(-input, dim, dtype=dtype)
 
 
-def log_softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Tensor:
+def log_softmax(
+    input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: deepseek.dtype | None = None
+) -> Tensor:
     """Logarithm of the softmax along ``dim``, computed stably."""
     if dim is None:
         dim = _implicit_dim("log_softmax", input.dim())

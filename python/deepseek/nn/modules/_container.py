@@ -196,7 +196,7 @@ class _DictModule(Module):
         raise NotImplementedError
 
     def clear(self) -> None:
-        """Remove everything."""
+        """Remove every module and name."""
         self._entries().clear()
 
     def pop(self, key: str, *default: Any) -> Any:
@@ -204,11 +204,11 @@ class _DictModule(Module):
         return self._entries().pop(key, *default)
 
     def keys(self) -> Iterable[str]:
-        """The names."""
+        """The names, in order."""
         return self._entries().keys()
 
     def values(self) -> Iterable[Any]:
-        """The entries."""
+        """The modules, in order."""
         return self._entries().values()
 
     def items(self) -> Iterable[tuple[str, Any]]:
