@@ -17,18 +17,15 @@ if TYPE_CHECKING:
 class _Text:
     """The argument of an error: becomes text when it is shown."""
 
-    __slots__ = ("_make",)
+    __slots__ = ("_known", "_name", "_owner", "_subject")
 
     def __init__(self, owner: str, name: str, known: Callable[[], Iterable[str]], subject: str) -> None:
-        def make() -> str:
-            from deepseek._nearest import describe
-
-            return describe(owner, name, known(), subject)
-
-        self._make = make
+        self._owner, self._name, self._known, self._subject = owner, name, known, subject
 
     def __str__(self) -> str:
-        return self._make()
+        from deepseek._nearest import describe
+
+        return describe(self._owner, self._name, self._known(), self._subject)
 
     def __repr__(self) -> str:
         return repr(str(self))
@@ -37,11 +34,24 @@ class _Text:
         return str, (str(self),)
 
 
+class _MemberText(_Text):
+    """The same for an attribute of an object; with as little work as can be, because modules ask themselves often."""
+
+    __slots__ = ("_instance",)
+
+    def __init__(self, owner: str, name: str, instance: object) -> None:
+        self._owner, self._name, self._instance = owner, name, instance
+
+    def __str__(self) -> str:
+        instance = self._instance
+        subject = f"'{type(instance).__name__}' object has no attribute '{self._name}'"
+        return str(_Text(self._owner, self._name, lambda: dir(instance), subject))
+
+
 def missing_member(instance: object, name: str, owner: str) -> AttributeError:
     """The error for an attribute that an object has not; ``owner`` is the class, such as ``"nn.Module"``."""
-    subject = f"'{type(instance).__name__}' object has no attribute '{name}'"
     # Without the object, so that Python's own traceback adds no second suggestion.
-    return AttributeError(_Text(owner, name, lambda: dir(instance), subject), name=name)
+    return AttributeError(_MemberText(owner, name, instance), name=name)
 
 
 class NotYet:
