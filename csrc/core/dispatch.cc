@@ -276,6 +276,7 @@ void dispatch_op(const OpDef& def, const void* op, Inputs in, TensorList& out) {
 
 void dispatch_inplace(const OpDef& def, const void* op, Inputs in) {
   if (!mode().recorder) return dispatch_inplace_now(def, op, in, nullptr);
+  mode().recorder->before_write(in[0]);
   const RecorderPause pause;
   dispatch_inplace_now(def, op, in, pause.paused());
   if (def.info->random && mode().generator) pause.paused()->refuse("a random op has a generator of its own");
@@ -283,6 +284,7 @@ void dispatch_inplace(const OpDef& def, const void* op, Inputs in) {
 }
 
 void write_into(const Tensor& target, const Tensor& value, const char* op) {
+  if (mode().recorder) mode().recorder->before_write(target);
   write_now(target, value, op, false);
   if (mode().recorder) mode().recorder->record_write(target, value);
 }

@@ -345,6 +345,8 @@ DS_OP(Detach);
 Tensor detach(const Tensor& input) { return apply(Detach{}, input); }
 
 Tensor set_requires_grad(Tensor t, bool on) {
+  if (mode().recorder && on != t.requires_grad())
+    mode().recorder->refuse("requires_grad is changed, or set on a tensor made in it");
   DS_CHECK(!on || (is_floating(t.dtype()) && !is_float8(t.dtype())),
            "only Tensors of floating point dtype can require gradients, got ", name_of(t.dtype()));
   if (!t.is_leaf()) {

@@ -17,6 +17,7 @@ class PythonHook final : public Hook {
   }
   Tensor call(const Tensor& grad) override {
     const py::gil_scoped_acquire lock;
+    refuse_capture("a hook of a tensor runs");
     const py::object result = py::handle(f_)(grad);
     if (result.is_none()) return {};
     DS_CHECK_AS(TypeError, is_tensor(result.ptr()), "a tensor hook must return a Tensor or None, got ",
@@ -161,9 +162,13 @@ void bind_autograd(py::module_& m) {
     return register_hook(t, Ref<Hook>(new PythonHook(std::move(f))));
   });
   m.def("_register_post_accumulate_grad_hook", [](const Tensor& t, py::object f) {
+    refuse_capture("a hook is registered");
     return register_post_accumulate_hook(t, Ref<Hook>(new PythonHook(std::move(f))));
   });
-  m.def("_remove_hook", [](const Tensor& t, int64_t id) { remove_hook(t, id); });
+  m.def("_remove_hook", [](const Tensor& t, int64_t id) {
+    refuse_capture("a hook is removed");
+    remove_hook(t, id);
+  });
 
   py::class_<NodeRef>(m, "Node", "A node of the tape.", collected<NodeRef, visit_node>())
       .def("name", [](const NodeRef& n) { return n.get().name(); })
@@ -180,6 +185,7 @@ void bind_autograd(py::module_& m) {
       .def(
           "register_prehook",
           [](const NodeRef& n, py::object f) {
+            refuse_capture("a hook is registered");
             n.get().hooks.push_back({0, 0, Ref<Hook>(new PythonHook(std::move(f)))});
           },
           "A hook on the gradient of the node's first output.")
@@ -191,6 +197,7 @@ void bind_autograd(py::module_& m) {
       .def("__repr__", [](const NodeRef& n) { return "<" + n.get().name() + ">"; });
   m.def("_grad_fn", [](const Tensor& t) -> py::object {
     if (t.is_leaf()) return py::none();
+    refuse_capture("grad_fn is read");  // another one on every call
     const Edge e = t.edge();
     return e.node ? py::cast(NodeRef{e.node}) : py::none();
   });

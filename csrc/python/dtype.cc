@@ -197,6 +197,7 @@ void check_device(PyObject* o) {
 // --- exceptions
 
 void set_error_from_exception() noexcept {
+  refuse_capture("a call fails while it is recorded, and another time may not");
   try {
     throw;
   } catch (const PythonError&) {

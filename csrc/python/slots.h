@@ -197,4 +197,13 @@ PyObject* new_capsule(void* pointer, const char* name) {
   return checked(PyCapsule_New(pointer, name, &Guarded<Destroy>::call));
 }
 
+// --- the profile function of this thread
+
+template <int (*F)(PyObject*, PyFrameObject*, int, PyObject*)>
+void set_profile_function(PyObject* argument) {
+  PyEval_SetProfile(&Guarded<F>::call, argument);
+}
+// One that was found there; null for none.
+inline void put_profile_function_back(Py_tracefunc f, PyObject* argument) { PyEval_SetProfile(f, argument); }
+
 }  // namespace deepseek::python

@@ -160,7 +160,10 @@ PyObject* get_nbytes(PyObject* self) {
            name_of(t.dtype()), " tensor of size ", t.sizes(), " overflow int64");
   return PyLong_FromLongLong(bytes);
 }
-PyObject* get_version(PyObject* self) { return PyLong_FromUnsignedLong(unwrap(self).version()); }
+PyObject* get_version(PyObject* self) {
+  refuse_capture("a tensor's version is read");
+  return PyLong_FromUnsignedLong(unwrap(self).version());
+}
 PyObject* get_retains_grad(PyObject* self) {
   const Cell& c = cell_of(self);
   return PyBool_FromLong(c.grad_meta && c.grad_meta->retain_hook);
@@ -231,7 +234,6 @@ int set_data(PyObject* self, PyObject* value) {
 
 int set_requires_grad_attr(PyObject* self, PyObject* value) {
   DS_CHECK_AS(TypeError, value && PyBool_Check(value), "requires_grad must be a bool");
-  if ((value == Py_True) != unwrap(self).requires_grad()) refuse_capture("requires_grad is changed");
   set_requires_grad(unwrap(self), value == Py_True);
   return 0;
 }
@@ -269,7 +271,10 @@ PyObject* m_data_ptr(PyObject* self) {
 PyObject* m_storage_offset(PyObject* self) { return PyLong_FromLongLong(cell_of(self).offset); }
 PyObject* m_is_contiguous(PyObject* self) { return PyBool_FromLong(unwrap(self).is_contiguous()); }
 PyObject* m_element_size(PyObject* self) { return PyLong_FromLongLong(size_of(cell_of(self).dtype)); }
-PyObject* m_storage_ptr(PyObject* self) { return PyLong_FromVoidPtr(cell_of(self).storage->data()); }
+PyObject* m_storage_ptr(PyObject* self) {
+  refuse_capture("the address of a tensor's memory is read");
+  return PyLong_FromVoidPtr(cell_of(self).storage->data());
+}
 PyObject* m_storage_nbytes(PyObject* self) { return PyLong_FromSize_t(cell_of(self).storage->bytes()); }
 PyObject* m_is_view(PyObject* self) {
   return PyBool_FromLong(cell_of(self).grad_meta && cell_of(self).grad_meta->base.defined());
@@ -333,7 +338,6 @@ std::array<PyObject*, N> named_arguments(const char* function, const std::array<
 PyObject* m_requires_grad_(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
   const auto [value] = named_arguments<1>("requires_grad_", {"requires_grad"}, args, nargs, kwnames);
   const bool on = !value || is_true(value);
-  if (on != unwrap(self).requires_grad()) refuse_capture("requires_grad is changed");
   set_requires_grad(unwrap(self), on);
   return Py_NewRef(self);
 }

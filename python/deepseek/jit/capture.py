@@ -104,7 +104,7 @@ class Compiled:
     def _why(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
         """What the most recent recording had against the call."""
         entry, state = self._entries[0]
-        why = _C._jit_why(entry, args, kwargs) or _C._jit_change(state) or "a value it read back was another one"
+        why = _C._jit_why(entry, state, args, kwargs) or _C._jit_change(state) or "a value it read back was another one"
         return f"recorded again: {why}"
 
     def _note(self, text: str) -> None:

@@ -57,6 +57,8 @@ class Optimizer:
     ``param_groups`` is a list of dicts, ``state`` maps a parameter to its dict.
     """
 
+    _watched_names = ("_groups_added",)  # what deepseek.jit watches though nobody names it: zero_grad() goes by it
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "step" in cls.__dict__:
@@ -74,6 +76,7 @@ class Optimizer:
         self._step_pre_hooks: OrderedDict[int, Hook] = OrderedDict()
         self._step_post_hooks: OrderedDict[int, Hook] = OrderedDict()
         self._step_called = False
+        self._groups_added = 0
         groups = list(params)
         if not groups:
             raise ValueError("optimizer got an empty parameter list")
@@ -135,6 +138,7 @@ class Optimizer:
         if len(set(ids)) != len(ids) or known & set(ids):
             raise ValueError("some parameters appear in more than one parameter group")
         self.param_groups.append(param_group)
+        self._groups_added += 1
 
     def _take_params(self, group: dict[str, Any]) -> None:
         """Make ``group["params"]`` a list of tensors, and keep the names if pairs were given."""

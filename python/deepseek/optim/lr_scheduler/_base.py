@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-from deepseek import Tensor
+from deepseek import _C, Tensor
 from deepseek.jit import disable
 from deepseek.optim.optimizer import Optimizer
 
@@ -64,6 +64,7 @@ class LRScheduler:
 
     def get_last_lr(self) -> list[float]:
         """The rates that the last ``step()`` set."""
+        _C._jit_refuse("the rates of a schedule are read")  # its steps set others on every replay
         return self._last_lr
 
     def _present(self) -> list[float]:
