@@ -14,7 +14,10 @@ struct Opcodes {
 
   Opcodes() {
     const py::dict map = py::module_::import("opcode").attr("opmap");
-    const auto number = [&](const char* name) { return map.contains(name) ? map[name].cast<int>() : -1; };
+    const auto number = [&](const char* name) {
+      const int n = map.contains(name) ? map[name].cast<int>() : -1;
+      return n < 256 ? n : -1;  // larger ones are the compiler's alone
+    };
     extended_arg = number("EXTENDED_ARG");
     load_global = number("LOAD_GLOBAL");
     load_name = number("LOAD_NAME");

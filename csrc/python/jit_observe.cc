@@ -1,6 +1,7 @@
 #include "python/jit_observe.h"
 
-#include <unordered_set>
+#include <unordered_map>
+#include <utility>
 
 #include "python/slots.h"
 
@@ -20,10 +21,21 @@ CFunction c_code(PyObject* o) {
   return nullptr;
 }
 
-std::unordered_set<CFunction> listed(const char* which) {
-  std::unordered_set<CFunction> all;
-  for (const py::handle f : py::module_::import("deepseek.jit.guards").attr(which)())
-    if (const CFunction code = c_code(f.ptr())) all.insert(code);
+enum class Effect : uint8_t {
+  kNone,
+  kAnyAttribute,  // looks up an attribute by a name that only the call knows
+};
+
+// The functions in C that a captured function may call.
+const std::unordered_map<CFunction, Effect>& pure_functions() {
+  static const std::unordered_map<CFunction, Effect> all = [] {
+    std::unordered_map<CFunction, Effect> found;
+    const auto guards = py::module_::import("deepseek.jit.guards");
+    for (const py::handle f : guards.attr("pure_functions")())
+      if (const CFunction code = c_code(f.ptr())) found.emplace(code, Effect::kNone);
+    for (const py::handle f : guards.attr("attribute_functions")()) found[c_code(f.ptr())] = Effect::kAnyAttribute;
+    return found;
+  }();
   return all;
 }
 
@@ -34,57 +46,51 @@ std::string described(PyObject* f) {
   return (plain ? std::string() : py::str(module).cast<std::string>() + ".") + py::str(name).cast<std::string>();
 }
 
-// With a name that only the call knows.
-bool looks_up_attributes(PyObject* f) {
-  static const std::unordered_set<CFunction> all = listed("attribute_functions");
-  return all.contains(c_code(f));
-}
-
 }  // namespace
 
-bool is_pure(PyObject* f) {
-  static const std::unordered_set<CFunction> all = listed("pure_functions");
-  return all.contains(c_code(f));
-}
+bool is_pure(PyObject* f) { return pure_functions().contains(c_code(f)); }
+
+thread_local Observer* Observer::active_ = nullptr;
 
 Observer::Observer(StateWalk& walk, Recorder* recorder)
     : walk_(walk),
       recorder_(recorder),
       before_(PyThreadState_Get()->c_profilefunc),
       before_arg_(py::reinterpret_borrow<py::object>(PyThreadState_Get()->c_profileobj)),
-      self_(py::capsule(this, "deepseek.jit.Observer")) {
-  is_pure(self_.ptr());  // makes the lists, with nobody watching
-  looks_up_attributes(self_.ptr());
-  set_profile_function<&Observer::event>(self_.ptr());
+      outer_(std::exchange(active_, this)) {
+  pure_functions();  // makes the list, with nobody watching
+  set_profile_function<&Observer::event>(nullptr);
 }
 
 Observer::~Observer() {
   const py::error_scope keep;  // the call's own error
   put_profile_function_back(before_, before_arg_.ptr());
+  active_ = outer_;
 }
 
-int Observer::event(PyObject* self, PyFrameObject* frame, int what, PyObject* arg) {
-  auto* observer = static_cast<Observer*>(PyCapsule_GetPointer(self, "deepseek.jit.Observer"));
-  if ((what == PyTrace_CALL || what == PyTrace_C_CALL) && mode().recorder == observer->recorder_) {
+int Observer::event(PyObject*, PyFrameObject* frame, int what, PyObject* arg) {
+  Observer& o = *active_;
+  if ((what == PyTrace_CALL || what == PyTrace_C_CALL) && mode().recorder == o.recorder_) {
     const RecorderPause pause;  // looking is not part of the call
     try {
-      observer->look(frame, what, arg);
+      o.look(frame, what, arg);
     } catch (...) {
       set_error_from_exception();
       PyErr_Clear();
-      observer->walk_.refuse("what it calls could not be looked at");
+      o.walk_.refuse("what it calls could not be looked at");
     }
   }
-  return observer->before_ ? observer->before_(observer->before_arg_.ptr(), frame, what, arg) : 0;
+  return o.before_ ? o.before_(o.before_arg_.ptr(), frame, what, arg) : 0;
 }
 
 void Observer::look(PyFrameObject* frame, int what, PyObject* arg) {
   if (what == PyTrace_CALL) return walk_.enter(frame);
-  const bool any_attribute = looks_up_attributes(arg);
-  if (is_pure(arg) && !any_attribute) return;
+  const auto& pure = pure_functions();
+  const auto found = pure.find(c_code(arg));
+  if (found != pure.end() && found->second == Effect::kNone) return;
   const auto code = py::reinterpret_steal<py::object>(reinterpret_cast<PyObject*>(PyFrame_GetCode(frame)));
-  if (walk_.trusts(reinterpret_cast<PyCodeObject*>(code.ptr()))) return;
-  if (any_attribute) return walk_.reads_any_attribute();
+  if (StateWalk::trusts(reinterpret_cast<PyCodeObject*>(code.ptr()))) return;
+  if (found != pure.end()) return walk_.reads_any_attribute();
   walk_.refuse("it calls " + described(arg) + ", which runs only while it is recorded");
 }
 

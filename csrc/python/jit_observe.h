@@ -21,7 +21,8 @@ class Observer {
   Recorder* recorder_;
   Py_tracefunc before_;
   pybind11::object before_arg_;
-  pybind11::object self_;
+  Observer* outer_;
+  static thread_local Observer* active_;
 };
 
 }  // namespace deepseek::python

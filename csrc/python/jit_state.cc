@@ -136,7 +136,10 @@ bool State::holds(const Check& c) const {
     }
     case Kind::kBases:
       return reinterpret_cast<PyTypeObject*>(c.container)->tp_mro == items_[c.begin].value;
-    case Kind::kIterable:
+    case Kind::kIterable:  // the first item is the type that iterates
+      if (PyObject_Size(c.container) + 1 != static_cast<Py_ssize_t>(c.count)) return PyErr_Clear(), false;
+      if (c.count == 1) return true;
+      [[fallthrough]];
     case Kind::kSlots:
       return items_hold(c, items_now(c));
   }

@@ -95,6 +95,13 @@ Owner owner_of(PyObject* module_name) {
 
 // --- the notes
 
+StateWalk::StateWalk(State& state) : s_(state) {
+  kept_.reserve(256);
+  s_.checks_.reserve(128);
+  s_.items_.reserve(512);
+  s_.names_.reserve(128);
+}
+
 bool StateWalk::first_time(PyObject* o) {
   if (seen_.add(o, ++count_) != count_) return false;
   kept_.push_back(py::reinterpret_borrow<py::object>(o));

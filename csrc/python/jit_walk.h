@@ -21,7 +21,7 @@ Owner owner_of(PyObject* module_name);
 
 class StateWalk {
  public:
-  explicit StateWalk(State& state) : s_(state) {}
+  explicit StateWalk(State& state);
   StateWalk(const StateWalk&) = delete;
 
   void start(PyObject* function, PyObject* args, PyObject* kwargs);
