@@ -106,6 +106,9 @@ PURE_TYPES = frozenset(
     if isinstance(t, type)
 )
 
+_NamedTuple: Any = collections.namedtuple("_NamedTuple", "field")
+_binding: Any = _C.tensor
+
 # Types made in C whose objects never change, or whose changes no result depends on.
 STATELESS = frozenset(
     (
@@ -114,8 +117,8 @@ STATELESS = frozenset(
         *(types.WrapperDescriptorType, types.MethodWrapperType, types.ClassMethodDescriptorType, types.CellType),
         *(types.GenericAlias, types.UnionType, types.SimpleNamespace, re.Pattern, operator.itemgetter),
         *(operator.methodcaller, operator.attrgetter, type(threading.Lock()), type(threading.RLock())),
-        type(collections.namedtuple("_", "x").x),
-        type(_C.tensor.__self__),  # what the functions of deepseek are bound to
+        type(_NamedTuple.field),
+        type(_binding.__self__),  # what the functions of deepseek are bound to
     )
 )
 
@@ -151,7 +154,7 @@ def pure_functions() -> list[Callable[..., Any]]:
         found += vars(module).values()
     value_types = [t for t in vars(builtins).values() if isinstance(t, type) and t is not type]
     value_types += [collections.deque, collections.OrderedDict, collections.defaultdict, re.Pattern, re.Match]
-    value_types += [type({}.keys()), type({}.values()), type({}.items()), type(x for x in ())]
+    value_types += [type({}.keys()), type({}.values()), type({}.items()), types.GeneratorType]
     value_types += [types.MappingProxyType, types.SimpleNamespace, types.GenericAlias, datetime.timedelta]
     value_types += [t for t in vars(_C).values() if isinstance(t, type)]
     for lock in (threading.Lock(), threading.RLock()):
