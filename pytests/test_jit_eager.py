@@ -201,6 +201,18 @@ def test_prints_and_hooks_run_every_time(capsys: pytest.CaptureFixture[str]) -> 
     SEEN.clear()
 
 
+def test_a_logger_that_is_not_used_is_no_hindrance() -> None:
+    namespace: dict[str, Any] = {"__name__": "jit_eager_program"}
+    top = "import logging\nlogger = logging.getLogger('jit')\ndef f(x):\n    if x.ndim > 1:\n"
+    exec(f"{top}        logger.warning('wide')\n    return x * (2 if logger.disabled else 1)\n", namespace)
+    f = deepseek.jit(namespace["f"])
+    assert [f(deepseek.ones(1)).item() for _ in range(2)] == [1.0, 1.0] and f._entries, f.explain()
+    namespace["logger"].disabled = True
+    assert f(deepseek.ones(1)).item() == 2.0
+    f(deepseek.ones(1, 1))
+    assert "logging" in f.explain()
+
+
 def test_a_profiler_that_is_active_goes_on() -> None:
     names: list[str] = []
     before = sys.getprofile()

@@ -167,6 +167,12 @@ CHANGES = {
     "code": ("def d(x): return x * 2\ndef e(x): return x * 3", "d(x)", "d.__code__ = e.__code__"),
     "function attributes": ("def d(x): return x * d.k\nd.k = 2.0", "d(x)", "d.k = 3.0"),
     "argparse.Namespace": ("import argparse\nn = argparse.Namespace(k=2.0)", "x * n.k", "n.k = 3.0"),
+    "an attribute that comes later": (
+        "import argparse\nn = argparse.Namespace()\ndef k():\n    try:\n        return n.k\n"
+        "    except AttributeError:\n        return 2.0",
+        "x * k()",
+        "n.k = 3.0",
+    ),
     "SimpleNamespace": ("import types\nn = types.SimpleNamespace(k=2.0)", "x * n.k", "n.k = 3.0"),
     "order of a dict": ("d = {'a': 1.0, 'b': 2.0}", "x * list(d.values())[0]", "d['a'] = d.pop('a')"),
     "order of an OrderedDict": (

@@ -237,10 +237,10 @@ void StateWalk::attribute_by_name(const ByName& o, PyObject* name) {
   const auto attributes = py::reinterpret_steal<py::object>(PyObject_GenericGetDict(o.object, nullptr));
   if (!attributes) return PyErr_Clear();
   const auto found = py::reinterpret_borrow<py::object>(PyDict_GetItem(attributes.ptr(), name));
-  if (!found || !looked_up_.emplace(attributes.ptr(), name).second) return;
+  if (!looked_up_.emplace(attributes.ptr(), name).second) return;
   check(Kind::kSome, attributes.ptr(), o.name, Name::kAttribute);
   item(name, found.ptr());
-  value(found.ptr(), {Name::kAttribute, o.name, name});
+  if (found) value(found.ptr(), {Name::kAttribute, o.name, name});
 }
 
 }  // namespace deepseek::python

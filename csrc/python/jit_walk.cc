@@ -31,12 +31,14 @@ bool is_plain(PyObject* o) {
          is_dtype(o) || PyBytes_CheckExact(o) || PyComplex_CheckExact(o) || o == Py_Ellipsis || o == Py_NotImplemented;
 }
 
-bool is_library_type(PyTypeObject* type) {
+Owner owner_of_type(PyTypeObject* type) {
   static PyObject* name = checked(PyUnicode_InternFromString("__module__"));
   const auto module = py::reinterpret_steal<py::object>(PyObject_GetAttr(reinterpret_cast<PyObject*>(type), name));
   if (!module) PyErr_Clear();
-  return !module || !PyUnicode_Check(module.ptr()) || owner_of(module.ptr()) != Owner::kUser;
+  // Some types in C have no module.
+  return module && PyUnicode_Check(module.ptr()) ? owner_of(module.ptr()) : Owner::kLibrary;
 }
+bool is_library_type(PyTypeObject* type) { return owner_of_type(type) != Owner::kUser; }
 
 // A class statement made it: its objects have attributes and slots besides what the first base not so made has.
 bool is_made_in_python(PyTypeObject* type) {
@@ -227,6 +229,8 @@ void StateWalk::object(PyObject* o, const Name& name) {
                   " cannot be watched");
   }
   if (type == base && !type->tp_dictoffset) return;
+  // Its methods are seen when they run, and refused then.
+  if (type != base && owner_of_type(type) == Owner::kLibrary) return by_name(o, name);
   const int32_t mine = intern(name);
   attributes(o, mine);
 }
