@@ -68,6 +68,15 @@ Observer::~Observer() {
   active_ = outer_;
 }
 
+Observer::Pause::Pause() : paused_(active_) {
+  if (paused_) put_profile_function_back(paused_->before_, paused_->before_arg_.ptr());
+}
+
+Observer::Pause::~Pause() {
+  const py::error_scope keep;
+  if (paused_) set_profile_function<&Observer::event>(nullptr);
+}
+
 int Observer::event(PyObject*, PyFrameObject* frame, int what, PyObject* arg) {
   Observer& o = *active_;
   if ((what == PyTrace_CALL || what == PyTrace_C_CALL) && mode().recorder == o.recorder_) {

@@ -13,6 +13,17 @@ class Observer {
   ~Observer();
   Observer(const Observer&) = delete;
 
+  // Nobody watches while it lives: for functions that run on every replay.
+  class Pause {
+   public:
+    Pause();
+    ~Pause();
+    Pause(const Pause&) = delete;
+
+   private:
+    Observer* paused_;
+  };
+
  private:
   static int event(PyObject* self, PyFrameObject* frame, int what, PyObject* arg);
   void look(PyFrameObject* frame, int what, PyObject* arg);
