@@ -41,7 +41,7 @@ def _broadcast(name: str, input: Tensor, target: Tensor) -> tuple[Tensor, Tensor
 
 
 def _weighted(loss: Tensor, weight: Tensor | None) -> Tensor:
-    return loss if weight is None else loss * weight
+    return loss if weight is None else loss * weight.expand(loss.shape)
 
 
 def cross_entropy(
@@ -58,9 +58,9 @@ def cross_entropy(
 
     Args:
         input: logits, (C), (N, C) or (N, C, d1, ...).
-        target: class indices (int64) without the C dimension, or probabilities of the input's shape.
+        target: class indices (int64, int32 or uint8) without the C dimension, or probabilities of the input's shape.
         weight: (C) factor per class.
-        ignore_index: targets of this index count nothing.
+        ignore_index: targets of this index count nothing. Not with probabilities.
         label_smoothing: share of the target spread evenly over all classes, in [0, 1].
     """
     refuse_legacy(size_average, reduce)
@@ -162,8 +162,8 @@ def smooth_l1_loss(
 ) -> Tensor:
     """``d^2 / (2 beta)`` where the difference ``|d| < beta``, ``|d| - beta / 2`` elsewhere. (Girshick, 2015)"""
     refuse_legacy(size_average, reduce)
-    if beta < 0:
-        raise ValueError(f"Expected beta to be non-negative, got {beta}")
+    if not beta >= 0:
+        raise RuntimeError(f"smooth_l1_loss does not support negative values for beta, got {beta}")
     if beta == 0:
         return l1_loss(input, target, reduction=reduction)
     input, target = _broadcast("smooth_l1_loss", input, target)
@@ -181,7 +181,7 @@ def huber_loss(
     weight: Tensor | None = None,
 ) -> Tensor:
     """``d^2 / 2`` where the difference ``|d| < delta``, ``delta (|d| - delta / 2)`` elsewhere. (Huber, 1964)"""
-    if delta <= 0:
+    if not delta > 0:
         raise RuntimeError(f"huber_loss does not support non-positive values for delta, got {delta}")
     if input.dtype in (deepseek.float16, deepseek.bfloat16):  # rounded once, at the end
         wide = None if weight is None else weight.float()
@@ -215,7 +215,7 @@ def binary_cross_entropy(
 
     Raises:
         ValueError: the shapes differ.
-        RuntimeError: an input is outside [0, 1].
+        RuntimeError: an input or target is outside [0, 1].
     """
     refuse_legacy(size_average, reduce)
     if tuple(target.shape) != tuple(input.shape):
@@ -223,8 +223,9 @@ def binary_cross_entropy(
             f"binary_cross_entropy: the target size ({tuple(target.shape)}) is different to the input size "
             f"({tuple(input.shape)}). Please ensure they have the same size."
         )
-    if not bool(((input >= 0) & (input <= 1)).all()):
-        raise RuntimeError("binary_cross_entropy: all elements of input should be between 0 and 1")
+    for name, values in (("input", input), ("target", target)):
+        if not bool(((values >= 0) & (values <= 1)).all()):
+            raise RuntimeError(f"binary_cross_entropy: all elements of {name} should be between 0 and 1")
     return _reduce(_weighted(_ProbabilityCrossEntropy.apply(input, target), weight), reduction)
 
 
@@ -286,6 +287,11 @@ def kl_div(
     number of elements.
     """
     refuse_legacy(size_average, reduce)
+    if not (input.is_floating_point() and target.is_floating_point()):
+        raise RuntimeError(
+            "kl_div: integer inputs are not supported, it takes log-probabilities and probabilities; got "
+            f"{input.dtype} and {target.dtype}"
+        )
     if reduction == "mean":
         warnings.warn(
             "reduction: 'mean' divides the total loss by both the batch size and the support size."
