@@ -151,7 +151,7 @@ Tensor log_softmax(const Tensor& input, int64_t dim);
 // --- pieces of derivatives shared by several ops
 Tensor pow_vjp_base(const Tensor& g, const Tensor& base, const Tensor& exponent);
 Tensor pow_vjp_exponent(const Tensor& g, const Tensor& base, const Tensor& exponent, const Tensor& result);
-Tensor max_share(const Tensor& a, const Tensor& b);  // 1 where a > b, 1/2 at ties, 0 below
+Tensor max_share(const Tensor& a, const Tensor& b);  // 0 where a < b, 1/2 at ties, else 1
 Tensor min_share(const Tensor& a, const Tensor& b);
 Tensor silu_curvature(const Tensor& x);
 Tensor gelu_erf_curvature(const Tensor& x);

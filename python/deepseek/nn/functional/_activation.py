@@ -99,8 +99,8 @@ def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace
         return _maybe_inplace(lambda x: x.clamp(int(min_val), int(max_val)), input, inplace)
 
     def limit(x: Tensor) -> Tensor:
-        inside = (x > min_val) & (x < max_val)
-        return deepseek.where(inside, x, x.detach().clamp(min_val, max_val))
+        outside = (x <= min_val) | (x >= max_val)
+        return deepseek.where(outside, x.detach().clamp(min_val, max_val), x)
 
     return _maybe_inplace(limit, input, inplace)
 
@@ -112,7 +112,7 @@ def relu6(input: Tensor, inplace: bool = False) -> Tensor:
 
 def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
     """``input * relu6(input + 3) / 6``. (Howard et al., 2019)"""
-    return _maybe_inplace(lambda x: x * (x + 3).clamp(0, 6) / 6, input, inplace)
+    return _maybe_inplace(lambda x: x * relu6(x + 3) / 6, input, inplace)
 
 
 def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
