@@ -12,7 +12,7 @@ export CCACHE_NOHASHDIR := 1
 PY := .venv/bin/python
 SOURCES := $(wildcard csrc/*/*.h csrc/*/*.cc csrc/*/*/*.h csrc/*/*/*.cc tests/*.h tests/*.cc tests/*/*.cc benchmarks/*.cc)
 
-.PHONY: help build demo test test-avx2 interpreters wheel slow generators parity parity-sample asan tsan fuzz bench lint format types clean distclean
+.PHONY: help build demo picture examples notebooks test test-avx2 interpreters wheel slow generators parity parity-sample asan tsan fuzz bench lint format types clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -33,6 +33,22 @@ build: .venv/ready ## build and install in .venv, editable; incremental
 demo: build ## train a small language model, about two minutes
 	.venv/bin/deepseek demo
 
+picture: build ## train as the demo does and draw docs/images/demo.svg
+	$(PY) benchmarks/demo_picture.py
+
+examples: build ## the programs of examples/, at full length
+	$(PY) .ci/requirements.py examples > .venv/examples.txt
+	$(PY) -m pip install --disable-pip-version-check -q -r .venv/examples.txt
+	$(PY) examples/digits.py
+	$(PY) examples/vae.py
+	$(PY) examples/gpt.py --out build/gpt.ds
+	$(PY) examples/finetune.py build/gpt.ds
+
+notebooks: build ## run the notebooks and store what they print
+	$(PY) .ci/requirements.py notebooks > .venv/notebooks.txt
+	$(PY) -m pip install --disable-pip-version-check -q -r .venv/notebooks.txt
+	$(PY) .ci/notebooks.py --write
+
 test: build ## GoogleTest and pytest
 	ctest --test-dir $(BUILD) --output-on-failure -j $(JOBS) --no-tests=error
 	$(PY) -m pytest -q -m "not slow and not parity"
@@ -40,7 +56,9 @@ test: build ## GoogleTest and pytest
 test-avx2: build ## pytest as on a CPU without AVX-512
 	DEEPSEEK_ISA=avx2 $(PY) -m pytest -q -m "not slow and not parity"
 
-wheel: .venv/ready ## a wheel in dist/ for each Python from 3.11 on that PATH and pyenv have
+PYTHONS ?=
+export PYTHONS
+wheel: .venv/ready ## a wheel in dist/ for each Python from 3.11 on that PATH and pyenv have, PYTHONS="3.12 3.13" for some
 	.ci/wheels
 
 interpreters: .venv/ready ## those wheels, and pytest on each of these Pythons

@@ -1,5 +1,7 @@
 """Prints the Python interpreters of this machine that the package can be built for, one "version path" a line.
 
+Arguments, where given, are the versions wanted: 3.12 stands for each 3.12.x.
+
 Looks at what PATH and pyenv offer; each version once. One that lacks headers or pip is named on stderr and left out.
 """
 
@@ -50,8 +52,10 @@ def main() -> None:
             print(f"left out, no headers or no pip: {about['path']}", file=sys.stderr)
             continue
         found[about["version"]] = about["path"]
+    wanted = sys.argv[1:]
     for version in sorted(found, key=lambda v: [int(n) for n in re.findall(r"\d+", v)]):
-        print(version, found[version])
+        if not wanted or any(f"{version}.".startswith(f"{w}.") for w in wanted):
+            print(version, found[version])
 
 
 main()

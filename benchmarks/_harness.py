@@ -18,6 +18,7 @@ import functools
 import gc
 import importlib
 import json
+import math
 import os
 import re
 import statistics
@@ -33,6 +34,7 @@ import _experts
 ROOT = Path(__file__).resolve().parents[1]
 Cases = Callable[[Any], dict[str, Callable[[], Any]]]
 Goals = Callable[[str], float | None]  # the speedup that a case has to reach
+Reasons = Callable[[str], str]  # why a case misses its goal, or ""
 TURN_SECONDS = 0.03  # length of one turn
 QUIET = 0.9  # a smaller share of free time makes the figures rough, those of several threads most of all
 PARITY = 0.95  # what "at least as fast" means on a shared machine
@@ -240,29 +242,53 @@ def machine_line(about: dict[str, Any]) -> str:
     return f"{about['cores']} cores, {about['isa']}, threads: {about['threads']}, {peers}{busy}."
 
 
+def three_digits(value: float) -> str:
+    """1.24, 10.2, 163, 2,732: no exponents, no digits that the next run would change."""
+    if not value:
+        return "0"
+    places = max(0, 2 - math.floor(math.log10(abs(float(f"{value:.3g}")))))
+    return f"{value:,.{places}f}"
+
+
+def duration(microseconds: float) -> str:
+    """The unit that leaves the fewest digits: 0.163 µs, 10.2 ms, 2.00 s."""
+    for unit, size in (("s", 1e6), ("ms", 1e3)):
+        if microseconds >= 0.9995 * size:
+            return f"{three_digits(microseconds / size)} {unit}"
+    return f"{three_digits(microseconds)} µs"
+
+
 def shown(row: dict[str, Any], library: str) -> str:
-    for unit in (" µs", " MB", ""):
-        key = f"{library}_{unit.strip().replace('µ', 'u')}" if unit else library
-        if key in row:
-            return f"{row[key]:,.4g}{unit}"
-    return ""
+    if f"{library}_us" in row:
+        return duration(row[f"{library}_us"])
+    return f"{three_digits(row[f'{library}_MB'])} MB" if f"{library}_MB" in row else ""
 
 
 def result(row: dict[str, Any]) -> str:
     if "speedup" in row:
-        return f"{row['speedup']}x"
+        return f"{three_digits(row['speedup'])}x"
     return f"{row['share']} of torch's" if "share" in row else f"{row['times']}x eager" if "times" in row else ""
 
 
-def table(rows: list[dict[str, Any]]) -> str:
+def aim(row: dict[str, Any], why: Reasons) -> str:
+    """The goal, and for one that was missed the reason."""
+    goal = row.get("goal")
+    if goal is None:
+        return ""
+    text = f"≥ {goal}x" if "speedup" in row else f"≤ {goal:g}{row.get('unit', '')}"
+    return f"{text}; missed: {why(row['case']) or 'not yet known why'}" if row.get("met") is False else text
+
+
+def table(rows: list[dict[str, Any]], why: Reasons | None = None) -> str:
+    """With `why`, the goals too."""
     title = "peer" if any(f"{peer}_us" in row for row in rows for peer in ("dense", *OTHERS)) else "torch"
-    lines = [f"| case | deepseek | {title} | result | goal |", "|---|---:|---:|---:|---:|"]
+    lines = [f"| case | deepseek | {title} | result |", "|---|---:|---:|---:|"]
+    if why:
+        lines = [f"{lines[0]} goal |", f"{lines[1]}---|"]
     for row in rows:
-        goal = row.get("goal")
-        aim = "" if goal is None else f"≥ {goal}x" if "speedup" in row else f"≤ {goal}"
-        aim += " (missed)" if row.get("met") is False else ""
         peer = next((text for name in ("torch", "eager", "dense", *OTHERS) if (text := shown(row, name))), "")
-        lines.append(f"| {row['case']} | {shown(row, 'deepseek')} | {peer} | {result(row)} | {aim} |")
+        line = f"| {row['case']} | {shown(row, 'deepseek')} | {peer} | {result(row)} |"
+        lines.append(f"{line} {aim(row, why)} |" if why else line)
     return "\n".join(lines)
 
 
@@ -294,11 +320,17 @@ def write_block(page: Path, mark: str, text: str) -> bool:
     return True
 
 
-def write_pages(name: str, about: dict[str, Any], rows: list[dict[str, Any]], readme: tuple[str, ...]) -> None:
-    """README.md shows the chosen cases, docs/performance.md those with goals."""
+def write_pages(
+    name: str,
+    about: dict[str, Any],
+    rows: list[dict[str, Any]],
+    readme: tuple[str, ...],
+    why: Reasons = lambda case: "",
+) -> None:
+    """README.md shows the chosen cases, docs/performance.md those with goals and why some were missed."""
     aimed = [row for row in rows if "goal" in row]
     many = len(aimed) > 30
-    docs = "\n\n".join([machine_line(about), summary(aimed) if many else table(aimed)])
+    docs = "\n\n".join([machine_line(about), summary(aimed) if many else table(aimed, why)])
     chosen = [row for row in rows if row["case"] in (readme or [r["case"] for r in rows])]
     text = "\n\n".join([machine_line(about), table(chosen)])
     written = write_block(ROOT / "README.md", f"bench:{name}", text)
@@ -312,6 +344,7 @@ def main(
     readme: tuple[str, ...] = (),
     goals: Goals = lambda case: None,
     peers: tuple[str, ...] = ("torch",),
+    why: Reasons = lambda case: "",
 ) -> None:
     """The command line of a benchmark. `readme` names the cases that README.md shows.
 
@@ -341,4 +374,4 @@ def main(
     for worker in (ours, *found.values()):
         worker.close()
     if options.write:
-        write_pages(name, about, rows, readme)
+        write_pages(name, about, rows, readme, why)

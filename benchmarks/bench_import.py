@@ -9,6 +9,7 @@ import statistics
 import subprocess
 import sys
 import time
+from typing import Any
 
 from _harness import against_goal, machine, print_verdict, significant, torch_python, torch_version, write_pages
 
@@ -45,18 +46,16 @@ def main() -> None:
     seconds = {name: statistics.median(s for s, _ in taken) for name, taken in samples.items()}
     resident = {name: statistics.median(m for _, m in taken) for name, taken in samples.items()}
     mine = seconds["deepseek"] - seconds["bare"]
-    limit = {
-        "benchmark": "import",
-        "case": "import, milliseconds",
-        "deepseek": significant(mine * 1e3),
-        "goal": MOST_MS,
-    }
-    memory = {"benchmark": "import", "case": "resident, MB", "deepseek": significant(resident["deepseek"])}
-    rows = [limit | {"met": mine * 1e3 <= MOST_MS}, memory | {"goal": MOST_MB, "met": resident["deepseek"] <= MOST_MB}]
+    limit = {"benchmark": "import", "case": "import", "deepseek_us": significant(mine * 1e6)}
+    memory = {"benchmark": "import", "case": "resident memory", "deepseek_MB": significant(resident["deepseek"])}
+    rows: list[dict[str, Any]] = [
+        limit | {"goal": MOST_MS, "unit": " ms", "met": mine * 1e3 <= MOST_MS},
+        memory | {"goal": MOST_MB, "unit": " MB", "met": resident["deepseek"] <= MOST_MB},
+    ]
     if peer:
         theirs = seconds["torch"] - seconds["bare"]
-        rows[0] |= {"torch": significant(theirs * 1e3)}
-        rows[1] |= {"torch": significant(resident["torch"])}
+        rows[0] |= {"torch_us": significant(theirs * 1e6)}
+        rows[1] |= {"torch_MB": significant(resident["torch"])}
         rows.append({"benchmark": "import", "case": "import beside torch", **against_goal(theirs / mine, 20.0)})
     for row in rows:
         print(json.dumps(row), flush=True)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import deepseek
 import pytest
 
 pytest.importorskip("typer")
@@ -17,7 +19,7 @@ pytest.importorskip("rich")
 
 from deepseek.cli import main
 from deepseek.cli.doctor import cgroup_quota
-from deepseek.train import find_checkpoint, newest
+from deepseek.train import TrainConfig, Trainer, find_checkpoint, load_config, load_corpus, newest, settings
 
 CONFIG = """
 [model]
@@ -48,6 +50,11 @@ def folder(tmp_path, monkeypatch):
         (tmp_path / "text").mkdir(exist_ok=True)
         (tmp_path / "text" / f"m{number}.py").write_text(f"def f{number}(x):\n    return x + {number}\n" * 4)
     (tmp_path / "small.toml").write_text(CONFIG)
+    for name, text in (("empty.txt", ""), ("one.txt", "x"), ("short.txt", "twenty characters ab")):
+        (tmp_path / name).write_text(text)
+    for name in ("empty", "few"):
+        (tmp_path / name).mkdir(exist_ok=True)
+    (tmp_path / "few" / "a.py").write_text("a")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -126,7 +133,6 @@ def test_dry_run_prints_parameters_and_memory_and_writes_nothing(folder, capsys)
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        ([], 2, "missing command"),
         (["unknown"], 2, "unknown"),
         (["train", "absent.toml"], 2, "absent.toml"),
         (["train", "small.toml", "--set", "optim.lr=x"], 2, "optim.lr must be a number"),
@@ -134,7 +140,19 @@ def test_dry_run_prints_parameters_and_memory_and_writes_nothing(folder, capsys)
         (["train", "small.toml", "--threads", "0"], 2, "threads"),
         (["train", "small.toml", "--seed", "-1"], 2, "seed"),
         (["train", "small.toml", "--no-such-option"], 2, "no-such-option"),
-        (["train", "small.toml", "--set", "data.path=nowhere"], 1, "nowhere"),
+        (["train", "small.toml", "--set", "data.path=nowhere"], 1, "data.path: nowhere does not exist"),
+        (["train", "small.toml", "--set", "data.path=empty.txt"], 1, "data.path: empty.txt is empty"),
+        (["train", "small.toml", "--set", "data.path=one.txt"], 1, "data.path: one.txt has 1 bytes, too few"),
+        (["train", "small.toml", "--set", "data.path=short.txt"], 1, "data.path: the training text has 18 bytes"),
+        (["train", "small.toml", "--set", "data.path=empty"], 1, "it holds no files at all"),
+        (["train", "small.toml", "--set", "data.suffix=.c"], 1, "it holds 120 ending in '.py'"),
+        (["train", "small.toml", "--set", "data.suffix=/**/x"], 1, "ending in '/**/x'"),
+        (["train", "small.toml", "--set", "data.held_out=1e-9"], 1, "data.held_out = 1e-09 leaves 120 to train on"),
+        (["train", "small.toml", "--set", "data.path=few"], 1, "data.path: few has too few files"),
+        (["train", "text"], 2, "text is a folder without checkpoints"),
+        (["train", "small.toml", "--set", "run.init_from=nowhere"], 1, "run.init_from: nowhere does not exist"),
+        (["train", "small.toml", "--set", "run.init_from=text"], 1, "run.init_from: text holds no usable checkpoint"),
+        (["train", "small.toml", "--set", "run.init_from=short.txt"], 1, "run.init_from: short.txt"),
         (["train", "small.toml", "--out", "small.toml"], 1, "small.toml"),
         (["train", "small.toml", "--set", "model.context=50000"], 1, "context"),
         (["demo", "--seconds", "0"], 2, "seconds"),
@@ -235,16 +253,165 @@ def test_cgroup_quota(tmp_path, files, expected):
     assert cgroup_quota(tmp_path) == expected
 
 
-def test_a_missing_extra_is_named_with_its_install_line(monkeypatch):
+def test_a_missing_extra_is_named_with_its_install_line(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "typer", None)
-    with pytest.raises(ImportError, match=r'pip install "deepseek\[cli\]"'):
-        main(["doctor"])
+    assert main(["doctor"]) == 1
+    assert 'pip install "deepseek[cli]"' in capsys.readouterr().err
+
+
+def run_module(module: str, *arguments: str, **environment: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        check=True, capture_output=True, text=True, env={**os.environ, **environment},
+    )  # fmt: skip
+    return done.stdout
+
+
+def test_python_m_deepseek_and_the_version():
+    assert run_module("deepseek", "--version") == f"deepseek {deepseek.__version__}\n"
+    assert run_module("deepseek.cli", "doctor", "--json").startswith("{")
+
+
+@pytest.mark.parametrize("width", ["30", "80", "300"])
+def test_the_command_alone_shows_help_with_whole_sentences(width):
+    text = " ".join(run_module("deepseek", COLUMNS=width, TERMINAL_WIDTH=width).split())
+    for command in ("demo", "train", "generate", "config", "doctor"):
+        assert f" {command} " in text
+    for sentence in ("in two minutes.", "after Ctrl-C or a crash.", "as a file to start from.", "extras are present."):
+        assert sentence in text
+    assert "..." not in text.partition("Commands:")[2]
+
+
+# --- continuing, extending, starting from weights ---------------------------------------------------------------------
+def test_a_finished_run_is_extended_exactly(folder, capsys):
+    """Two ways to 20 steps from a run of 12 give the same weights: at once, and stopped in between."""
+    assert main(["train", "small.toml", "--out", "run"]) == 0
+    shutil.copytree("run", "other")
+    assert main(["train", "run", "--set", "run.steps=20"]) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "continuing from run/step-12" in said.replace(os.sep, "/")
+    assert "from 12 steps to 20 steps" in said and "learning rate goes on as in a run of the new length" in said
+    assert (
+        json.loads((folder / "run" / "step-20" / "manifest.json").read_text())["info"]["config"]["run"]["steps"] == 20
+    )
+    config = load_config("small.toml", ["run.steps=20"])
+    trainer = Trainer(config, load_corpus("text"))
+    trainer.restore_newest(Path("other"))
+    assert trainer.step == 12
+    for _ in range(3):
+        trainer.train_step()
+    trainer.save(Path("other"), "train")
+    assert main(["train", "other"]) == 0
+    assert weights(folder / "run", 20) == weights(folder / "other", 20)
+    assert main(["train", "run"]) == 0
+    assert "--set run.steps=N (or run.seconds) extends it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "message"),
+    [
+        (["run.steps=5"], 2, "run.steps = 5 and run.seconds = 0 end this run before the 12 steps"),
+        (["run.steps=20", "run.seconds=1e-6"], 2, "run.seconds = 1e-06 end this run"),
+        (["run.batch=3"], 1, "run.batch = 2, not 3, and cannot go on with another: the order of the text"),
+        (["optim.lr=0.5"], 1, "the steps so far were taken with it"),
+        (["model.dim=32"], 1, "the weights belong to such a model"),
+        (["data.suffix=.txt", "data.path=one.txt"], 1, "one.txt has 1 bytes"),
+        (["data.path=README", "run.steps=20"], 1, "data.path: README does not exist"),
+    ],
+)
+def test_what_a_continued_run_cannot_change(folder, capsys, changes, code, message):
+    assert main(["train", "small.toml", "--out", "run"]) == 0
+    before = weights(folder / "run", 12)
+    assert main(["train", "run", *(x for change in changes for x in ("--set", change))]) == code
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("deepseek: ") and message in last
+    assert weights(folder / "run", 12) == before and not (folder / "run" / "step-20").exists()
+
+
+def test_a_folder_and_out_together_are_refused(folder, capsys):
+    assert main(["train", "text", "--out", "run"]) == 2
+    assert "names another one" in capsys.readouterr().err
+
+
+def test_warm_start_takes_the_weights_alone(folder, capsys):
+    assert main(["train", "small.toml", "--out", "first", "--set", "model.dim=8"]) == 0
+    state = find_checkpoint(Path("first")).load("model")
+    deepseek.save(state, "weights.ds")
+    deepseek.io.safetensors.save_file(dict(state), "weights.safetensors")
+    final = {}
+    for number, source in enumerate(["first", "first/step-12", "weights.ds", "weights.safetensors"]):
+        out = f"next{number}"
+        # The file of settings says dim = 16; without a [model] table the shape comes from the source.
+        shape = [] if "first" in source else [x for s in shape_settings(8) for x in ("--set", s)]
+        command = ["train", "--out", out, *shape, "--set", "data.path=text", "--set", "run.steps=2"]
+        capsys.readouterr()
+        assert (
+            main([*command, "--set", "run.batch=2", "--set", "data.eval_bytes=100", "--set", f"run.init_from={source}"])
+            == 0
+        )
+        assert f"starting from the weights of {source}" in capsys.readouterr().err
+        final[source] = find_checkpoint(Path(out)).load("model")
+    assert all(same(found, final["first"]) for found in final.values())
+    shutil.rmtree("first")
+    assert main(["train", "next0", "--set", "run.steps=3"]) == 0  # the source is not needed any more
+    assert main(["train", "small.toml", "--out", "new", "--set", "run.init_from=next0"]) == 1
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "run.init_from: the weights of next0 do not fit the model" in error and "size mismatch" in error
+
+
+def shape_settings(dim: int) -> list[str]:
+    lines = [line.replace(" ", "") for line in CONFIG.split("[data]")[0].splitlines() if "=" in line]
+    return [f"model.{line}" for line in lines if not line.startswith("dim")] + [f"model.dim={dim}"]
+
+
+def same(a: dict, b: dict) -> bool:
+    return a.keys() == b.keys() and all(deepseek.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("prompt", [[], ["--prompt", "def f"]])
+def test_greedy_text_has_no_end_and_no_loop(folder, capsys, prompt):
+    """The model of a few steps would repeat itself, or end the file at once."""
+    assert main(["train", "small.toml", "--out", "run", "--set", "run.steps=40"]) == 0
+    capsys.readouterr()
+    for temperature in ("0", "0.7"):
+        assert main(["generate", "--checkpoint", "run", "--temperature", temperature, *prompt]) == 0
+        text = capsys.readouterr().out
+        assert len(text.encode()) >= 400 and "\0" not in text and text.strip()
+        if temperature == "0":
+            assert len(set(text)) > 5
+            for start in range(len(text) - 48):
+                assert len(set(text[start : start + 48])) > 1
+
+
+# --- settings ---------------------------------------------------------------------------------------------------------
+def test_every_setting_is_documented():
+    page = (Path(__file__).resolve().parents[1] / "docs" / "configuration.md").read_text(encoding="utf-8")
+    assert page == settings.as_page(), "out of date: deepseek config --markdown > docs/configuration.md"
+    names = {setting.name for setting in settings.all_settings()}
+    config = TrainConfig().to_dict()
+    assert names == {f"{section}.{key}" for section, keys in config.items() for key in keys}
+    assert all(len(setting.doc) > 10 and f"`{setting.name}`" in page for setting in settings.all_settings())
+    assert set(settings._FREE) <= names
+
+
+def test_deepseek_config_prints_a_file_of_the_defaults(folder, capsys):
+    assert main(["config"]) == 0
+    (folder / "all.toml").write_text(capsys.readouterr().out)
+    assert load_config(folder / "all.toml") == TrainConfig()
+    assert main(["config", "--markdown"]) == 0
+    assert capsys.readouterr().out == settings.as_page()
+
+
+def test_text_that_is_not_utf8_is_remarked_on(folder, capsys):
+    (folder / "latin.txt").write_bytes(b"caf\xe9 " * 200)
+    assert main(["train", "small.toml", "--out", "run", "--set", "data.path=latin.txt", "--set", "run.steps=1"]) == 0
+    assert "data.path: 1 files of latin.txt are not UTF-8 text, they are read as bytes" in capsys.readouterr().err
 
 
 def test_help_lists_the_commands(capsys):
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
-    for command in ("demo", "train", "generate", "doctor"):
+    for command in ("demo", "train", "generate", "config", "doctor"):
         assert command in text
         assert main([command, "--help"]) == 0
         assert "--" in capsys.readouterr().out

@@ -199,9 +199,11 @@ def test_whole_batches_are_fetched_at_once() -> None:
 @pytest.mark.parametrize(
     ("make", "error", "text"),
     [
-        (lambda: d.DataLoader(Squares(3), num_workers=2), NotImplementedError, "num_workers=2 is not supported"),
-        (lambda: d.DataLoader(Squares(3), pin_memory=True), NotImplementedError, "pin_memory=True"),
-        (lambda: d.DataLoader(Squares(3), persistent_workers=True), NotImplementedError, "persistent_workers"),
+        (lambda: d.DataLoader(Squares(3), persistent_workers=True), ValueError, "persistent_workers option needs"),
+        (lambda: d.DataLoader(Squares(3), num_workers=-1), ValueError, "num_workers option should be non-negative"),
+        (lambda: d.DataLoader(Squares(3), timeout=-1), ValueError, "timeout option should be non-negative"),
+        (lambda: d.DataLoader(Squares(3), prefetch_factor=2), ValueError, "prefetch_factor option could only"),
+        (lambda: d.DataLoader(Squares(3), multiprocessing_context="fork"), ValueError, "num_workers=0"),
         (lambda: d.DataLoader(Squares(3), shuffle=True, sampler=[1]), ValueError, "exclusive with shuffle"),
         (lambda: d.DataLoader(Squares(3), 2, batch_sampler=[[1]]), ValueError, "batch_sampler option is mutually"),
         (lambda: d.DataLoader(Squares(3), None, drop_last=True), ValueError, "batch_size=None"),

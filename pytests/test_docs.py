@@ -18,7 +18,11 @@ from test_layering import LAYERS
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "build" / "editable"
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "examples/README.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 HEAD = re.compile(r"(?://|#) ([\w./-]+\.\w+)( \(append\))?\n")
 OP_TESTS = "test_ops.py", "test_determinism.py"
@@ -114,8 +118,9 @@ def run(command: list[object], **options: object) -> str:
 
 @pytest.fixture(scope="module")
 def example() -> Example:
-    if not (BUILD / "compile_commands.json").exists() or not shutil.which("g++"):
-        pytest.skip("needs the build tree of `make build` and g++")
+    ours = (BUILD / f"_C{sysconfig.get_config_var('EXT_SUFFIX')}").exists()  # not another interpreter's
+    if not ours or not (BUILD / "compile_commands.json").exists() or not shutil.which("g++"):
+        pytest.skip("needs the build tree of `make build` for this interpreter, and g++")
     made = Example(ROOT / "build" / "docs_example")
     made.build()
     return made
@@ -156,8 +161,12 @@ assert deepseek.allclose(_C.op_composite("l2_normalize", x), deepseek.l2_normali
     example.python("-c", program.replace("{names!r}", repr(NEW_OPS)))
 
 
+def page_id(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
 # --- what the pages name --------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_links_lead_to_files(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     links = [t.split("#")[0] for t in re.findall(r"\]\(([^)\s]+)\)", text) if not t.startswith(("http", "#", "mailto"))]
@@ -165,15 +174,15 @@ def test_links_lead_to_files(page: Path) -> None:
     assert not missing, f"{page.name} links to {missing}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_named_files_exist(page: Path) -> None:
     text = BLOCK.sub("", page.read_text(encoding="utf-8"))
-    named = re.findall(r"`((?:csrc|python|pytests|tests|docs|benchmarks|notebooks|\.ci)/[\w./-]*)`", text)
+    named = re.findall(r"`((?:csrc|python|pytests|tests|docs|benchmarks|examples|notebooks|\.ci)/[\w./-]*)`", text)
     missing = sorted({name for name in named if not (ROOT / name).exists()})
     assert not missing, f"{page.name} names {missing}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_named_make_targets_exist(page: Path) -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     named = set(re.findall(r"`make ([a-z]+)", page.read_text(encoding="utf-8")))
@@ -185,3 +194,24 @@ def test_the_layer_picture_is_the_tested_one() -> None:
     present = [[f for f in layer if (ROOT / "csrc" / f).is_dir()] for layer in LAYERS]
     picture = " -> ".join("{" + ", ".join(p) + "}" if len(p) > 1 else p[0] for p in present if p)
     assert picture in text, f"docs/architecture.md should show: {picture}"
+
+
+# --- what is stored ---------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=page_id)
+def test_notebooks_show_what_they_print(notebook: Path) -> None:
+    """A reader who runs nothing sees numbers and plots; `make notebooks` stores them."""
+    cells = [c for c in json.loads(notebook.read_text(encoding="utf-8"))["cells"] if c["cell_type"] == "code"]
+    assert [c["execution_count"] for c in cells] == list(range(1, len(cells) + 1))
+    outputs = [output for cell in cells for output in cell["outputs"]]
+    assert not [output for output in outputs if output["output_type"] == "error"]
+    assert any("image/png" in output.get("data", {}) for output in outputs)
+    assert notebook.stat().st_size < 200_000
+
+
+def test_tables_show_figures_a_reader_can_use() -> None:
+    """Durations have a unit that suits them, and a goal that was missed says why."""
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        assert not re.search(r"\de[+-]\d\d µs|\d,\d{3} µs", text), page.name
+        assert not re.search(r"\(missed\)|missed: *\|", text), page.name
+        assert "not yet known why" not in text, page.name

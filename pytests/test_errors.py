@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import deepseek
@@ -166,6 +167,59 @@ def test_every_op_refuses_a_wrong_keyword() -> None:
     for name in deepseek._C.op_table():
         with pytest.raises(TypeError):
             deepseek._C.op_call(name, no_such_argument=1)
+
+
+SCHEMA_SPELLING = re.compile(r"\\w\\?|\\w\\[\\]|\\bScalar\\b|\\]\\*")
+
+
+def test_types_are_named_as_python_knows_them() -> None:
+    """Neither errors nor docstrings show the spelling of the op table: `dtype?`, `int[]*`, `Scalar`."""
+    seen = 0
+    for name, row in deepseek._C.op_table().items():
+        calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = [
+            ((), {}),
+            ((), {"no_such_argument": 1}),
+            ((object(),) * 20, {}),
+        ]
+        for i, (argument, *_) in enumerate(row.arguments):
+            before = (deepseek.ones(2, 2),) * i
+            calls += [((*before, object()), {}), ((*before,), {argument: object()})]
+        for args, kwargs in calls:
+            try:
+                deepseek._C.op_call(name, *args, **kwargs)
+            except Exception as error:
+                seen += 1
+                assert not SCHEMA_SPELLING.search(str(error)), f"{name}: {error}"
+        public = getattr(deepseek, name.partition(".")[0], None)
+        assert not SCHEMA_SPELLING.search(getattr(public, "__doc__", None) or ""), name
+    assert seen > 1000
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (lambda x: x.sum(dtype="f"), "sum(): argument 'dtype' must be dtype or None, not str"),
+        (lambda x: x.sum("a"), "sum(): argument 'dim' must be int, tuple of ints or None, not str"),
+        (lambda x: x.view("a"), "view(): argument 'size' must be int or tuple of ints, not str"),
+        (lambda x: deepseek.exp(1.0), "exp(): argument 'input' must be Tensor, not float"),
+        (lambda x: deepseek.cat(3), "cat(): argument 'tensors' must be tuple of Tensors, not int"),
+        (lambda x: x.softmax("a"), "softmax(): argument 'dim' must be int, not str"),
+        (lambda x: deepseek.full((2,), "a"), "full(): argument 'fill_value' must be Number, not str"),
+        (
+            lambda x: x.exp(1, 2),
+            "exp(): takes 1 positional arguments but 3 were given; the signature is exp(input: Tensor) -> Tensor",
+        ),
+        (
+            lambda x: deepseek.cumsum(x, 0, nosuch=1),
+            "cumsum(): got an unexpected keyword argument 'nosuch'; the signature is "
+            "cumsum(input: Tensor, dim: int, *, dtype: dtype | None = None) -> Tensor",
+        ),
+    ],
+)
+def test_what_a_wrong_type_is_told(call: Callable[[Any], Any], text: str) -> None:
+    with pytest.raises(TypeError) as caught:
+        call(deepseek.ones(2, 2))
+    assert text in str(caught.value)
 
 
 def test_an_unknown_op_is_named() -> None:

@@ -163,6 +163,29 @@ def test_lists_that_change_while_they_are_read():
         T.ones(4).view(sizes)
 
 
+def test_ranges():
+    for make in (T.tensor, T.as_tensor, T.Tensor):
+        with pytest.raises((MemoryError, RuntimeError)):
+            make(range(2**62))
+    assert T.tensor(range(3)).dtype == T.int64
+    assert T.tensor([range(2), range(2, 4)]).tolist() == [[0, 1], [2, 3]]
+    assert T.tensor(range(0)).shape == (0,)
+    with pytest.raises(ValueError, match="got a number"):
+        T.tensor([[[1, 2]], range(1)])
+
+
+def test_arrays_that_lie_about_their_memory():
+    class Lies(np.ndarray):
+        shape = property(lambda self: (10**9,))
+        strides = property(lambda self: (10**9,))
+
+    a = np.arange(4.0).view(Lies)
+    assert T.from_numpy(a).tolist() == [0, 1, 2, 3]
+    assert T.tensor(a).tolist() == [0, 1, 2, 3]
+    T.from_numpy(a)[0] = 7
+    assert np.asarray(a)[0] == 7
+
+
 def test_numbers_beyond_64_bits_inside_numpy_like_scalars():
     class Large:
         def __index__(self):

@@ -20,9 +20,25 @@ from opinfo.core import FLOATS
 
 HERE = Path(__file__).resolve().parent
 NATIVE = str(_C.build_info()["isa"])  # "avx512+vnni+bf16"
-# Value of DEEPSEEK_ISA -> the features it leaves. "" caps nothing.
-LEVELS = {"avx2": "avx2", "avx512": "avx512", "": NATIVE}
+# Value of DEEPSEEK_ISA -> the features it leaves. This process's own ("" caps nothing) leaves what it has.
+LEVELS = {"avx2": "avx2", "avx512": "avx512", os.environ.get("DEEPSEEK_ISA", ""): NATIVE}
 each_level = pytest.mark.parametrize("level", LEVELS, ids=lambda level: level or "native")
+
+
+def test_asking_for_the_build_does_not_change_what_kernels_run():
+    script = """
+from deepseek import _C
+import deepseek
+def targets():
+    _C.reset_kernel_counts()
+    deepseek.ones(40, 40) @ deepseek.ones(40, 40)
+    return sorted({key.partition("/")[2] for key, count in _C.kernel_counts().items() if count and "/" in key})
+before = targets()
+assert before == ["AVX2"], before
+assert _C.build_info()["simd_targets"] == "AVX2"
+assert targets() == before, targets()
+"""
+    subprocess.run([sys.executable, "-c", script], env={**os.environ, "DEEPSEEK_ISA": "avx2"}, check=True)
 
 
 @functools.cache

@@ -14,8 +14,9 @@ LAYERS = [
     ["kernels"],
     ["core"],
     ["ops"],
-    ["autograd", "jit", "quant", "dist", "io"],
+    ["autograd", "jit", "quant", "dist", "io", "optim"],
     ["serve"],
+    ["api"],
     ["python"],
 ]
 RANK = {folder: rank for rank, folders in enumerate(LAYERS) for folder in folders}

@@ -53,6 +53,10 @@ SCHEDULES: dict[str, tuple[Callable[[Any], Any], Callable[[int], float]]] = {
         lambda o: ls.WarmupCosineLR(o, 4, 16, 0.1),
         lambda t: LR * ((t + 1) / 5 if t < 4 else 0.1 + 0.9 * (1 + math.cos(math.pi * min(1.0, (t - 4) / 12))) / 2),
     ),
+    "cyclic": (
+        lambda o: ls.CyclicLR(o, LR, 1.0, 4, cycle_momentum=False),
+        lambda t: LR + (1 - LR) * (1 - abs(t % 8 / 4 - 1)),
+    ),
     "sequential": (
         lambda o: ls.SequentialLR(o, [ls.LinearLR(o, 0.2, 1.0, 4), ls.ExponentialLR(o, 0.5)], [5]),
         lambda t: LR * (0.2 + 0.8 * min(t, 4) / 4) if t < 5 else LR * 0.5 ** (t - 5),
@@ -112,6 +116,32 @@ def test_last_epoch_argument() -> None:
     optimizer.param_groups[0]["initial_lr"] = LR
     ls.CosineAnnealingLR(optimizer, 7, 0.1, last_epoch=3)
     assert optimizer.param_groups[0]["lr"] == pytest.approx(SCHEDULES["cosine"][1](4))
+
+
+def test_last_epoch_keeps_loaded_rates() -> None:
+    """The rates of an optimizer whose state was loaded are those of the epoch; a factor is not applied once more."""
+    optimizer = optim.SGD([nn.Parameter(deepseek.ones(1))], lr=0.1)
+    schedule = ls.LinearLR(optimizer, total_iters=10)
+    plateau = ls.ReduceLROnPlateau(optimizer, factor=0.5, patience=0)
+    for _ in range(5):
+        optimizer.step()
+        schedule.step()
+    assert schedule.get_last_lr() == pytest.approx([0.1 * 2 / 3])
+    for metric in (1.0, 1.0):
+        plateau.step(metric)
+    other = make_optimizer()
+    other.load_state_dict(optimizer.state_dict())
+    assert ls.LinearLR(other, total_iters=10, last_epoch=4).get_last_lr() == pytest.approx([0.1 / 3])
+
+
+def test_last_epoch_without_loaded_rates() -> None:
+    """Two schedules beside each other go through the epochs again together."""
+    optimizer = make_optimizer()
+    optimizer.param_groups[0]["initial_lr"] = LR
+    parts = [ls.ConstantLR(optimizer, 0.5, 3, last_epoch=1), ls.ExponentialLR(optimizer, 0.9, last_epoch=1)]
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(LR * 0.5 * 0.9**2)
+    with pytest.warns(UserWarning, match=r"before `optimizer.step\(\)`"):
+        parts[0].step()
 
 
 def test_groups_keep_their_own_rates() -> None:
@@ -229,6 +259,9 @@ def test_one_cycle() -> None:
         (lambda o: ls.WarmupCosineLR(o, 1, 5, 2.0), ValueError, "min_lr_ratio"),
         (lambda o: ls.OneCycleLR(o, 1.0), ValueError, "total_steps OR"),
         (lambda o: ls.OneCycleLR(o, 1.0, 5, anneal_strategy="cubic"), ValueError, "'cos' or 'linear'"),
+        (lambda o: ls.CyclicLR(o, 0.1, 1.0, mode="square"), ValueError, "mode must be one of 'triangular'"),
+        (lambda o: ls.CyclicLR(o, [0.1, 0.2], 1.0), ValueError, "Expected 1 values for base_lr, but got 2"),
+        (lambda o: ls.ChainedScheduler([ls.ReduceLROnPlateau(o)]), ValueError, "its step\\(\\) needs a metric"),
         (lambda o: ls.SequentialLR(o, [ls.StepLR(o, 1)], [3]), ValueError, "one more than the number of"),
         (lambda o: ls.SequentialLR(o, [], []), ValueError, "at least one scheduler"),
         (lambda o: ls.ChainedScheduler([ls.StepLR(make_optimizer(), 1)], o), ValueError, "same optimizer"),

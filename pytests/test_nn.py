@@ -6,6 +6,7 @@ import copy
 import re
 from collections import namedtuple
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import deepseek
@@ -191,8 +192,15 @@ def test_load_lists_every_mismatch() -> None:
     keys = net.load_state_dict(state, strict=False)
     assert set(keys.missing_keys) == {"scale", "mean", "blocks.0.weight", "first.bias"}
     assert set(keys.unexpected_keys) == {"extra", "first.more", "nothing.at.all"}
-    with pytest.raises(TypeError, match="dict-like"):
-        net.load_state_dict([1])  # type: ignore[arg-type]
+    for mistake, hint in (
+        ([1], "dict-like, got <class 'list'>"),
+        ("runs/model.ds", r"load_state_dict\(deepseek.load\('runs/model.ds'\)\)"),
+        (Path("model.safetensors"), r"deepseek.io.safetensors.load_file\('model.safetensors'\)"),
+        (net, r"load_state_dict\(other.state_dict\(\)\)"),
+        ({0: deepseek.ones(1)}, "keys of state_dict to be str, got 0 of type int"),
+    ):
+        with pytest.raises(TypeError, match=hint):
+            net.load_state_dict(mistake)  # type: ignore[arg-type]
 
 
 def test_load_with_assign() -> None:

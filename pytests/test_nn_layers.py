@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections import OrderedDict
 from collections.abc import Callable
@@ -111,8 +112,8 @@ def test_parameter_containers() -> None:
     assert [n for n, _ in items.named_parameters()] == ["0", "1", "2"] and items[-1].shape == (3,)
     items[0] = deepseek.full((2,), 5.0)
     assert items.state_dict()["0"].tolist() == [5.0, 5.0] and len(items[1:]) == 2
-    with pytest.raises(TypeError, match="got int"):
-        items.append(3)
+    with pytest.raises(TypeError, match="cannot assign 'int' as parameter '0'"):
+        items[0] = 3
     table = nn.ParameterDict({"w": deepseek.ones(2)})
     table["b"] = deepseek.zeros(1)
     assert list(table.keys()) == ["w", "b"] and isinstance(table.w, nn.Parameter) and table.get("z") is None
@@ -120,6 +121,55 @@ def test_parameter_containers() -> None:
     assert table.copy()["w"] is table["w"] and "w" in table
     del table["w"]
     assert len(table) == 1
+
+
+def test_parameter_containers_keep_other_values() -> None:
+    """Only tensors become parameters; modules are registered, anything else is kept as in a list or dict."""
+    items = nn.ParameterList([deepseek.ones(2), 3, "x", None, nn.Linear(1, 1)])
+    assert len(items) == 5 and items[1] == 3 and items[2:4][0] == "x" and items[3] is None
+    assert list(items.state_dict()) == ["0", "4.weight", "4.bias"] and list(items)[1:4] == [3, "x", None]
+    assert repr(items).splitlines()[1:3] == [
+        "  (0): Parameter containing: [deepseek.float32 of size 2]",
+        "  (1): Object of type: int",
+    ]
+    table = nn.ParameterDict({"w": deepseek.ones(2), "n": 5, "none": None})
+    assert [n for n, _ in table.named_parameters()] == ["w"] and table["n"] == 5 and "none" in table
+    assert table.pop("n") == 5 and table.popitem() == ("none", None) and table.setdefault("k", 1) == 1
+    assert list((table | {"z": 2}).keys()) == ["w", "k", "z"] and list(table.fromkeys("ab", 7).values()) == [7, 7]
+    table |= {"v": deepseek.zeros(1)}
+    assert list(reversed(table)) == ["v", "k", "w"] and list(table.state_dict()) == ["w", "v"]
+    copied = copy.deepcopy(table)
+    assert copied["k"] == 1 and list(copied) == ["w", "k", "v"] and copied["w"] is not table["w"]
+    table.clear()
+    assert len(table) == 0 and not list(table.parameters()) and table.pop("gone", 0) == 0
+    for wrong in (lambda: table.pop("gone"), lambda: table["gone"], lambda: nn.ParameterDict({"train": 1})):
+        with pytest.raises(KeyError):
+            wrong()
+
+
+def test_repr_shows_parameters_that_are_not_modules() -> None:
+    class Scale(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.w = nn.Parameter(deepseek.ones(3, 4))
+            self.register_parameter("unused", None)
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale, self.fc, self.shift = Scale(), nn.Linear(2, 2), nn.Parameter(deepseek.tensor(1.0))
+
+    assert repr(Model()) == "\n".join(
+        [
+            "Model(",
+            "  (shift): Parameter containing: [deepseek.float32 of size ()]",
+            "  (scale): Scale(",
+            "    (w): Parameter containing: [deepseek.float32 of size 3x4]",
+            "  )",
+            "  (fc): Linear(in_features=2, out_features=2, bias=True)",
+            ")",
+        ]
+    )
 
 
 # --- layers -----------------------------------------------------------------------------------------------------------
@@ -374,7 +424,25 @@ def test_clip_grad_norm(kind: float, norm: float) -> None:
     assert untouched[0].grad.tolist() == deepseek.tensor([0.3, 0.4]).tolist()
 
 
+@pytest.mark.parametrize("kind", (2.0, 1.0, math.inf, -math.inf, 3.0, 0.5, 0.0, -1.0))
+@pytest.mark.parametrize("dtype", (deepseek.float32, deepseek.float64, deepseek.bfloat16, deepseek.float16))
+def test_the_norm_has_the_gradients_dtype(dtype: deepseek.dtype, kind: float) -> None:
+    values = [deepseek.tensor([3.0, 4.0], dtype=dtype), deepseek.tensor([1.0], dtype=dtype)]
+    total = nn.utils.get_total_norm(values, kind)
+    assert total.dtype is dtype and total.dim() == 0
+    mixed = nn.utils.get_total_norm([*values, deepseek.zeros(1, dtype=deepseek.float64) + 1], kind)
+    assert mixed.dtype is deepseek.float64
+    p = nn.Parameter(values[0].clone())
+    p.grad = values[0].clone()
+    assert nn.utils.clip_grad_norm_([p], 1.0, kind).dtype is dtype and p.grad.dtype is dtype
+
+
 def test_clip_edges() -> None:
+    assert nn.utils.get_total_norm([deepseek.empty(0), deepseek.tensor([3.0])], math.inf).item() == 3.0
+    assert nn.utils.get_total_norm([deepseek.empty(0)], math.inf).item() == 0.0
+    assert math.isnan(nn.utils.get_total_norm([deepseek.tensor([math.nan]), deepseek.ones(1)], math.inf).item())
+    with pytest.raises(RuntimeError, match="floating point"):
+        nn.utils.get_total_norm([deepseek.tensor([3, 4])])
     assert nn.utils.clip_grad_norm_(deepseek.zeros(1, requires_grad=True), 1.0).item() == 0.0
     bad = grads([math.nan, 1.0])
     with pytest.raises(RuntimeError, match="non-finite"):

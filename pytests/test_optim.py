@@ -326,7 +326,6 @@ def leaf() -> nn.Parameter:
         (lambda: optim.AdamW([leaf()], betas=(0.9, -0.1)), ValueError, "Invalid beta parameter at index 1: -0.1"),
         (lambda: optim.Adam([leaf()], eps=-1), ValueError, "Invalid epsilon value: -1"),
         (lambda: optim.Adam([leaf()], weight_decay=-1), ValueError, "Invalid weight_decay value: -1"),
-        (lambda: optim.AdamW([leaf()], capturable=True), NotImplementedError, "AdamW: capturable=True"),
         (lambda: optim.SGD([leaf()], differentiable=True), NotImplementedError, "SGD: differentiable=True"),
         (lambda: optim.SGD([]), ValueError, "empty parameter list"),
         (lambda: optim.SGD(leaf()), TypeError, "iterable of Tensors or dicts"),
@@ -354,3 +353,23 @@ def test_repr_and_switches() -> None:
     assert {"lr", "momentum", "dampening", "weight_decay", "nesterov", "maximize", "params"} <= set(
         optimizer.param_groups[0]
     )
+
+
+@pytest.mark.parametrize(
+    ("mistake", "error", "text"),
+    [
+        ("runs/optim.ds", TypeError, r"Read the file first: load_state_dict\(deepseek.load\('runs/optim.ds'\)\)"),
+        (optim.SGD([nn.Parameter(deepseek.ones(1))]), TypeError, r"Pass its state: load_state_dict\(other.state_dict"),
+        ([1], TypeError, "dict-like, got <class 'list'>"),
+        ({"model": 1, "optimizer": 2}, ValueError, "it has no 'state', but 'model', 'optimizer'"),
+    ],
+)
+def test_what_is_no_state(mistake: Any, error: type[Exception], text: str) -> None:
+    optimizer = optim.SGD([nn.Parameter(deepseek.ones(1))])
+    with pytest.raises(error, match=text):
+        optimizer.load_state_dict(mistake)
+    if error is TypeError:
+        part = optim.lr_scheduler.LambdaLR(optimizer, lambda t: 1.0)
+        for schedule in (part, optim.lr_scheduler.ChainedScheduler([part]), optim.lr_scheduler.StepLR(optimizer, 1)):
+            with pytest.raises(error, match=text):
+                schedule.load_state_dict(mistake)

@@ -175,3 +175,17 @@ def test_the_kernel_refuses_what_does_not_fit() -> None:
         call(BF16, BF16, F32)
     with pytest.raises(TypeError, match="float32 master belongs to"):
         call(F32, F32, F32)
+
+
+@pytest.mark.parametrize("wrong", [deepseek.float64, deepseek.bfloat16, deepseek.int32])
+def test_the_kernels_refuse_state_of_another_dtype(wrong: Any) -> None:
+    """They would read its memory as the first one's, and past its end where that is wider."""
+    p, right, other = deepseek.zeros(2), deepseek.zeros(2), deepseek.zeros(2, dtype=wrong)
+    options = ([], 0.1, 0.9, 0.99, 1e-8, 0.0, 1, True, False)
+    name = str(wrong).removeprefix("deepseek.")
+    with pytest.raises(TypeError, match=f"exp_avg_sq 0 must be float32, got {name}"):
+        deepseek._C._adamw_step([p], [p], [right], [other], [], *options)
+    with pytest.raises(TypeError, match=f"max_exp_avg_sq 0 must be float32, got {name}"):
+        deepseek._C._adamw_step([p], [p], [right], [right], [other], *options)
+    with pytest.raises(TypeError, match=f"momentum buffer 0 must be float32, got {name}"):
+        deepseek._C._sgd_step([p], [p], [other], 0.1, 0.9, 0.0, 0.0, False, False, False)

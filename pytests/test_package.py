@@ -61,35 +61,7 @@ def test_version() -> None:
     assert deepseek.__version__ == deepseek.version.__version__ == line.split('"')[1]
 
 
-# --- names that do not exist ------------------------------------------------------------------------------------------
-@pytest.mark.parametrize(
-    ("name", "nearest"), [("Tensr", "Tensor"), ("rehape", "reshape"), ("relux", "relu"), ("floa32", "float32")]
-)
-def test_a_mistyped_name_suggests_the_nearest(name: str, nearest: str) -> None:
-    with pytest.raises(AttributeError, match=f"'deepseek' has no attribute '{name}'.*'{nearest}'") as caught:
-        getattr(deepseek, name)
-    assert "PyTorch" not in str(caught.value) and caught.value.name == name
-
-
-@pytest.mark.parametrize("name", ["stft", "fft", "vmap", "sparse_coo_tensor"])
-def test_a_name_of_pytorch_says_so(name: str) -> None:
-    with pytest.raises(AttributeError, match=f"torch.{name} does not exist in deepseek yet"):
-        getattr(deepseek, name)
-    assert not hasattr(deepseek, name)
-
-
-@pytest.mark.parametrize("module", ["linalg", "amp", "cuda", "autograd", "return_types"])
-def test_submodules_name_themselves(module: str) -> None:
-    with pytest.raises(AttributeError, match=f"deepseek.{module}.*no_such_name"):
-        _ = getattr(deepseek, module).no_such_name
-
-
 # --- names that do ----------------------------------------------------------------------------------------------------
-def test_every_name_in_dir_exists() -> None:
-    missing = [name for name in dir(deepseek) if not hasattr(deepseek, name)]
-    assert not missing
-
-
 ALIASES = {
     "absolute": "abs",
     "arccos": "acos",
@@ -246,7 +218,7 @@ def test_py_typed_is_there() -> None:
     [
         ("softmax", "(input, dim, dtype=None)"),
         ("stack", "(tensors, dim=0)"),
-        ("max", "(input, other=<omitted>, dim=<omitted>, keepdim=False)"),
+        ("max", "(input, other=..., dim=..., keepdim=False)"),
         ("zeros", "(*size, dtype=None, device=None, requires_grad=False)"),
     ],
 )

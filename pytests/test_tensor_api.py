@@ -411,6 +411,66 @@ def test_subclass() -> None:
         and x.twice().tolist() == [2.0, 2.0]
     )
     assert deepseek.is_tensor(x) and not deepseek.is_tensor([1])
+    for y in (x.twice(), 2 - x, x[0], x.exp(), x.sum(), x.to(deepseek.float64), x.new_zeros(3), deepseek.cat([x, x])):
+        assert type(y) is Named
+    assert all(type(y) is Named for y in (*x, *x.max(0), *x.chunk(2), copy.copy(x), copy.deepcopy(x), x.data, x.T))
+    assert type(pickle.loads(pickle.dumps(deepseek.Tensor([1.0])))) is deepseek.Tensor
+    assert x.add_(1) is x and x.__imul__(2) is x  # in place it stays the object it is
+    assert type(x * deepseek.nn.Parameter(deepseek.ones(2))) is Named
+    total = deepseek.ones(2)
+    assert type(total.add_(x)) is deepseek.Tensor and total.add_(x) is total
+
+
+def test_subclasses_that_are_not_related() -> None:
+    class One(deepseek.Tensor):
+        pass
+
+    class Two(deepseek.Tensor):
+        pass
+
+    class Child(One):
+        pass
+
+    one, two, child = (deepseek.ones(2).as_subclass(cls) for cls in (One, Two, Child))
+    assert type(one + child) is Child and type(child + one) is Child
+    with pytest.raises(TypeError, match="'One' and 'Two', and neither derives from the other"):
+        _ = one + two
+
+
+def test_torch_function() -> None:
+    """A hook is asked about every op; what it leaves to its parent gives its own class."""
+    seen = []
+
+    class Logged(deepseek.Tensor):
+        @classmethod
+        def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            seen.append(func.__name__)
+            return super().__torch_function__(func, types, args, kwargs)
+
+    x = deepseek.tensor([1.0, 2.0]).as_subclass(Logged)
+    assert type(deepseek.exp(x)) is Logged and type(2 - x) is Logged and type(x.topk(1).values) is Logged
+    assert seen == ["exp", "__rsub__", "topk"]
+    with deepseek._C.DisableTorchFunctionSubclass():
+        assert type(x + 1) is deepseek.Tensor
+    assert len(seen) == 3
+
+    class Refusing(deepseek.Tensor):
+        @classmethod
+        def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            return NotImplemented
+
+    with pytest.raises(TypeError, match="no implementation found for 'exp'"):
+        deepseek.ones(1).as_subclass(Refusing).exp()
+
+
+def test_a_subclass_in_a_jit_function_runs_eagerly() -> None:
+    class Named(deepseek.Tensor):
+        pass
+
+    f = deepseek.jit(lambda x: x * 2)
+    for _ in range(3):
+        y = f(deepseek.ones(2).as_subclass(Named))
+        assert type(y) is Named and y.tolist() == [2.0, 2.0]
 
 
 def test_parameter() -> None:

@@ -20,7 +20,7 @@ template <class F>
 Graph record(const TensorList& in, F f) {
   Recording recording(in);
   const TensorList out = f(in);
-  const std::string why = recording.finish(out);
+  const std::string why = recording.finish(out, false);
   EXPECT_EQ(why, "");
   verify(recording.graph());
   return std::move(recording.graph());
@@ -141,7 +141,7 @@ TEST(Jit, ReadingAfterAWriteOutsideIsRefused) {
   Recording recording(in);
   add_(in[0], in[0]);
   in[0].item();
-  EXPECT_THAT(recording.finish({}), HasSubstr("read back after"));
+  EXPECT_THAT(recording.finish({}, false), HasSubstr("read back after"));
 }
 
 TEST(Jit, MemoryOfUnknownOriginIsRefused) {
@@ -149,7 +149,7 @@ TEST(Jit, MemoryOfUnknownOriginIsRefused) {
   Recording recording(in);
   const Tensor hidden = Tensor::empty({1}, DType::kFloat64);
   const Tensor sum = in[0] + hidden;
-  EXPECT_THAT(recording.finish(TensorList{sum}), HasSubstr("not recorded"));
+  EXPECT_THAT(recording.finish(TensorList{sum}, false), HasSubstr("not recorded"));
 }
 
 TEST(Jit, TheVerifierFindsBrokenGraphs) {

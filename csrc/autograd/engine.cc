@@ -229,6 +229,8 @@ void backward(Inputs roots, Inputs grads, Inputs inputs, BackwardOptions options
   engine.run(nullptr, true);
 }
 
+void backward(const Tensor& loss, BackwardOptions options) { backward({&loss, 1}, {}, {}, options); }
+
 TensorList grad(Inputs roots, Inputs grads, Inputs inputs, BackwardOptions options) {
   check_roots(roots, grads);
   Engine engine(options);

@@ -13,6 +13,8 @@ struct BackwardOptions {
 
 // Accumulates into .grad of the leaves (only those in `inputs` when it is not empty).
 void backward(Inputs roots, Inputs grads, Inputs inputs, BackwardOptions options);
+// From a loss, a tensor of one element.
+void backward(const Tensor& loss, BackwardOptions options = {});
 
 // d(roots)/d(inputs) without touching .grad; an undefined tensor for an input that is not reached.
 TensorList grad(Inputs roots, Inputs grads, Inputs inputs, BackwardOptions options);

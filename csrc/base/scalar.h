@@ -22,6 +22,11 @@ class Scalar {
   double to_double() const { return is_float() ? d_ : static_cast<double>(i_); }
   int64_t to_int() const { return is_float() ? static_cast<int64_t>(d_) : i_; }
   bool to_bool() const { return is_float() ? d_ != 0 : i_ != 0; }
+  template <class T>
+  T to() const {
+    if constexpr (std::is_same_v<T, bool>) return to_bool();
+    return is_float() ? static_cast<T>(d_) : static_cast<T>(i_);
+  }
   // Pointer to the value stored as dtype().
   void store(void* p) const {
     if (dtype_ == DType::kBool)

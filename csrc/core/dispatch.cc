@@ -1,5 +1,6 @@
 // The choke point. Every op call goes: autocast -> infer -> allocate -> eval -> tape node -> record.
 // Nothing else allocates op outputs or creates op nodes.
+#include "core/autocast_off.h"
 #include "core/lock_release.h"
 #include "core/op.h"
 #include "core/op_node.h"
@@ -33,21 +34,30 @@ bool any_requires_grad(Inputs in) {
   return false;
 }
 
-// autocast: matmul-like ops run in the lower dtype, ops that need range in float32.
+// float64 stays what it is, as in PyTorch.
+bool autocast_converts(const Tensor& t) {
+  return t.defined() && is_floating(t.dtype()) && t.dtype() != DType::kFloat64;
+}
+
+DType autocast_target(Autocast rule, Inputs in) {
+  if (rule == Autocast::kFloat32) return DType::kFloat32;
+  if (rule == Autocast::kLower) return mode().autocast_dtype;
+  const Tensor* first = nullptr;
+  DType target = DType::kFloat32;
+  for (const Tensor& t : in) {
+    if (!autocast_converts(t)) continue;
+    target = first ? promote_types(target, t.dtype()) : t.dtype();
+    first = &t;
+  }
+  return target;
+}
+
 TensorList autocast_inputs(const OpDef& def, Inputs in) {
   TensorList cast;
-  const Autocast rule = def.info->autocast;
-  DType target = DType::kFloat32;
-  if (rule == Autocast::kLower) target = mode().autocast_dtype;
-  if (rule == Autocast::kPromote) {
-    target = mode().autocast_dtype;
-    for (const Tensor& t : in)
-      if (t.defined() && t.dtype() == DType::kFloat32) target = DType::kFloat32;
-  }
-  const OpDef* to = find_op("_to_dtype");
+  const DType target = autocast_target(def.info->autocast, in);
+  static const OpDef* to = find_op("_to_dtype");
   for (const Tensor& t : in) {
-    const bool eligible = t.defined() && is_floating(t.dtype()) && t.dtype() != DType::kFloat64 && t.dtype() != target;
-    if (!eligible) {
+    if (!autocast_converts(t) || t.dtype() == target) {
       cast.push_back(t);
       continue;
     }
@@ -195,12 +205,8 @@ void eval_op(const OpDef& def, const void* op, Inputs in, std::span<Tensor> out)
 namespace {
 
 void dispatch_autocast(const OpDef& def, const void* op, Inputs in, TensorList& out) {
-  struct Off {
-    Off() { mode().autocast = false; }
-    ~Off() { mode().autocast = true; }
-  };
   const TensorList cast = autocast_inputs(def, in);
-  const Off off;
+  const AutocastOff off;
   dispatch_op(def, op, cast, out);
 }
 
@@ -275,7 +281,9 @@ void dispatch_op(const OpDef& def, const void* op, Inputs in, TensorList& out) {
 }
 
 void dispatch_inplace(const OpDef& def, const void* op, Inputs in) {
+  const AutocastOff off;  // the target's dtype is what counts
   if (!mode().recorder) return dispatch_inplace_now(def, op, in, nullptr);
+  mode().recorder->before_write(in[0]);
   const RecorderPause pause;
   dispatch_inplace_now(def, op, in, pause.paused());
   if (def.info->random && mode().generator) pause.paused()->refuse("a random op has a generator of its own");
@@ -283,6 +291,7 @@ void dispatch_inplace(const OpDef& def, const void* op, Inputs in) {
 }
 
 void write_into(const Tensor& target, const Tensor& value, const char* op) {
+  if (mode().recorder) mode().recorder->before_write(target);
   write_now(target, value, op, false);
   if (mode().recorder) mode().recorder->record_write(target, value);
 }

@@ -19,6 +19,7 @@ class Recorder {
   virtual void record(const OpDef& def, const void* op, Inputs in, Inputs out) = 0;  // a fresh tensor or a view
   virtual void record_inplace(const OpDef& def, const void* op, Inputs in) = 0;      // into in[0]
   virtual void record_write(const Tensor& target, const Tensor& value) = 0;
+  virtual void before_write(const Tensor& target) = 0;               // which may become one that requires grad
   virtual void record_draw(const Tensor& state, int64_t count) = 0;  // random numbers reserved
   virtual void record_accumulate(const Tensor& leaf, const Tensor& grad, bool create_graph) = 0;
   virtual void record_set_grad(const Tensor& leaf, const Tensor& grad) = 0;

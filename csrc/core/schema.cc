@@ -1,10 +1,7 @@
 #include "core/schema.h"
 
-#include <algorithm>
-#include <array>
-#include <utility>
-
 #include "base/check.h"
+#include "core/schema_types.h"
 
 namespace deepseek {
 namespace {
@@ -35,27 +32,6 @@ class Parser {
   }
 
  private:
-  static constexpr std::array<std::pair<std::string_view, ArgType>, 18> kTypes{{
-      {"Tensor", ArgType::kTensor},
-      {"Tensor?", ArgType::kTensor},
-      {"Tensor[]", ArgType::kTensorList},
-      {"Generator?", ArgType::kGenerator},
-      {"device?", ArgType::kDevice},
-      {"int", ArgType::kInt},
-      {"float", ArgType::kFloat},
-      {"bool", ArgType::kBool},
-      {"Scalar", ArgType::kScalar},
-      {"int[]", ArgType::kDims},
-      {"str", ArgType::kStr},
-      {"int?", ArgType::kOptInt},
-      {"float?", ArgType::kOptFloat},
-      {"bool?", ArgType::kOptBool},
-      {"Scalar?", ArgType::kOptScalar},
-      {"int[]?", ArgType::kOptDims},
-      {"str?", ArgType::kOptStr},
-      {"dtype?", ArgType::kOptDType},
-  }};
-
   [[noreturn]] void error(std::string_view expected) const {
     fail("schema '", text_, "': expected ", expected, " at character ", at_);
   }
@@ -94,9 +70,9 @@ class Parser {
   SchemaArg arg(Schema& s, bool keyword_only) {
     SchemaArg a;
     a.type = type_text();
-    const auto* found = std::find_if(kTypes.begin(), kTypes.end(), [&](const auto& t) { return t.first == a.type; });
-    if (found == kTypes.end()) fail("schema '", text_, "': unknown type '", a.type, "'");
-    a.kind = found->second;
+    const SchemaType* found = find_schema_type(a.type);
+    if (!found) fail("schema '", text_, "': unknown type '", a.type, "'");
+    a.kind = found->kind;
     a.optional_tensor = a.type == "Tensor?";
     a.varargs = accept('*');
     a.keyword_only = keyword_only;
@@ -142,5 +118,26 @@ class Parser {
 }  // namespace
 
 Schema Schema::parse(std::string_view text) { return Parser(text).run(); }
+
+std::string signature_text(const Schema& schema, const std::string& name) {
+  std::string text = name + "(";
+  bool keyword_only = false;
+  for (const SchemaArg& a : schema.args) {
+    if (text.back() != '(') text += ", ";
+    if (a.keyword_only && !keyword_only) text += "*, ";
+    keyword_only |= a.keyword_only || a.varargs;  // *size makes what follows keyword-only by itself
+    if (a.varargs) {
+      text += "*" + a.name + ": int";
+      continue;
+    }
+    text += a.name + ": " + find_schema_type(a.type)->annotation;
+    if (may_be_left_out(a)) text += " = " + (a.has_default ? a.default_text : "None");
+  }
+  text += ") -> ";
+  if (schema.returns_list) return text + "tuple[Tensor, ...]";
+  if (schema.returns.size() == 1) return text + "Tensor";
+  for (size_t i = 0; i < schema.returns.size(); ++i) text += (i ? ", " : "(") + schema.returns[i] + ": Tensor";
+  return text + ")";
+}
 
 }  // namespace deepseek

@@ -63,7 +63,9 @@ Tensor Tensor::wrapped(const Scalar& value) {
 }
 
 Tensor Tensor::alias(const ViewSpec& spec) const {
-  Tensor t = make_cell(storage(), offset() + spec.offset, spec.sizes, spec.strides, dtype());
+  const DType type = spec.dtype.value_or(dtype());
+  const int64_t start = offset() * size_of(dtype()) / size_of(type);
+  Tensor t = make_cell(storage(), start + spec.offset, spec.sizes, spec.strides, type);
   t.cell()->inference = cell_->inference;  // a view is an inference tensor exactly when its base is
   return t;
 }
@@ -210,6 +212,8 @@ Edge Tensor::edge() const {
   }
   return {Ref<Node>(meta.accumulator), 0};
 }
+
+Tensor Tensor::grad() const { return cell_->grad_meta ? cell_->grad_meta->grad : Tensor(); }
 
 GradMeta& grad_meta(const Tensor& t) {
   if (!t.cell()->grad_meta) t.cell()->grad_meta = std::make_unique<GradMeta>();

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 
 #include "base/scalar.h"
 #include "base/small_vector.h"
@@ -27,11 +28,13 @@ struct Meta {
   Dims strides = {};  // of the result; contiguous when their number differs from sizes'
 };
 
-// Sizes, strides and element offset relative to the start of the viewed tensor.
+// Sizes, strides and element offset relative to the start of the viewed tensor; all in elements of `dtype`, which is
+// the viewed tensor's where it is not given. The start lies on one of its elements.
 struct ViewSpec {
   Dims sizes;
   Dims strides;
   int64_t offset = 0;
+  std::optional<DType> dtype = {};
 };
 
 struct Cell : Counted {
@@ -100,7 +103,13 @@ class Tensor {
   View view_as(const Dims& sizes) const;
   // The value of a one-element tensor.
   Scalar item() const;
+  template <class T>
+  T item() const {
+    return item().to<T>();
+  }
 
+  // What backward() left here; undefined before it, and after zero_grad().
+  Tensor grad() const;
   bool requires_grad() const;
   bool is_leaf() const;
   // Where gradients of this tensor go; empty when it needs none. Creates the accumulator of a leaf, re-derives stale

@@ -231,8 +231,8 @@ SafetensorsFile::SafetensorsFile(Ref<MappedFile> file) : file_(std::move(file)) 
   uint64_t header_bytes;
   std::memcpy(&header_bytes, file_->data(), kLengthBytes);
   if (header_bytes > kMaxHeader)
-    fail<LoadError>(name(), ": header of ", header_bytes, " bytes, at most ", kMaxHeader,
-                    " are allowed (HeaderTooLarge)");
+    fail<LoadError>(name(), ": its first ", kLengthBytes, " bytes are no length of a header, they stand for more than ",
+                    kMaxHeader, " (HeaderTooLarge)");
   if (header_bytes > size - kLengthBytes)
     fail<LoadError>(name(), ": header of ", header_bytes, " bytes, but only ", size - kLengthBytes,
                     " bytes follow its length (InvalidHeaderLength)");

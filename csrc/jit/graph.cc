@@ -5,6 +5,48 @@
 
 namespace deepseek::jit {
 
+namespace {
+bool is_hooked(const Tensor& t) {
+  const GradMeta* m = t.cell()->grad_meta.get();
+  return m && (!m->leaf_hooks.empty() || !m->post_accumulate_hooks.empty());
+}
+}  // namespace
+
+TensorState::TensorState(const Tensor& t)
+    : dtype(t.dtype()),
+      sizes(t.sizes()),
+      strides(t.strides()),
+      requires_grad(t.requires_grad()),
+      leaf(t.is_leaf()),
+      inference(t.cell()->inference),
+      hooked(is_hooked(t)) {}
+
+bool TensorState::is_of(const Tensor& t) const {
+  return t.dtype() == dtype && t.sizes() == sizes && t.strides() == strides && t.requires_grad() == requires_grad &&
+         t.is_leaf() == leaf && t.cell()->inference == inference && is_hooked(t) == hooked;
+}
+
+std::string TensorState::difference(const Tensor& t) const {
+  if (is_of(t)) return {};
+  std::ostringstream os;
+  if (t.dtype() != dtype)
+    os << "dtype " << name_of(dtype) << " became " << name_of(t.dtype());
+  else if (!(t.sizes() == sizes))
+    os << "size " << sizes << " became " << t.sizes();
+  else if (!(t.strides() == strides))
+    os << "strides " << strides << " became " << t.strides();
+  else if (t.requires_grad() != requires_grad)
+    os << "requires_grad became " << (requires_grad ? "False" : "True");
+  else
+    os << "whether it is a leaf, was made in inference mode, or has hooks changed";
+  return os.str();
+}
+
+bool Graph::final_effect(const GraphNode& n) const {
+  if (n.step == Step::kInplace) return slots[n.in[0]].outside;
+  return n.step != Step::kDraw && n.step != Step::kSetGrad && effect_outside(n);
+}
+
 bool Graph::effect_outside(const GraphNode& n) const {
   switch (n.step) {
     case Step::kInplace:
@@ -196,7 +238,8 @@ void verify(const Graph& g) {
                  ? " after its release"
                  : " before it is defined");
   };
-  for (const int32_t s : g.inputs) define(s, "the argument list");
+  for (const int32_t s : g.inputs)  // one tensor may be given twice
+    if (s < 0 || static_cast<size_t>(s) >= g.slots.size() || state[s] == State::kUnseen) define(s, "the argument list");
   for (const Captured& c : g.captured) define(c.slot, "the list of captured tensors");
   for (size_t i = 0; i < g.nodes.size(); ++i) {
     const GraphNode& n = g.nodes[i];

@@ -3,6 +3,8 @@
 #pragma once
 
 #include <algorithm>
+#include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -58,17 +60,28 @@ struct Slot {
   bool outside = false;  // memory that exists before the call: arguments, parameters, constants
 };
 
-struct Captured {
-  int32_t slot;
-  Tensor tensor;
-  bool constant = false;  // made from host data by the function itself
-  bool copied = false;    // a constant that is written to or returned: every call gets its own
+// What of a tensor decides whether a graph fits: as it was when the function first used it.
+struct TensorState {
+  DType dtype;
+  Dims sizes, strides;
+  bool requires_grad, leaf, inference, hooked;
+  explicit TensorState(const Tensor& t);
+  bool is_of(const Tensor& t) const;
+  std::string difference(const Tensor& t) const;  // in words; empty when there is none
 };
 
-// Whether .grad of an input or captured tensor was there when the function first looked at it.
+struct Captured {
+  int32_t slot;
+  Tensor tensor;          // of a constant: a copy nobody else has
+  bool constant = false;  // made from host data by the function itself, or a number
+  bool copied = false;    // a constant that is written to or seen by others: every call gets its own
+  std::shared_ptr<const TensorState> found = {};  // null for those, which nobody can change
+};
+
+// The .grad of an input or captured tensor when the function first looked at it.
 struct GradState {
   int32_t slot;
-  bool present;
+  std::optional<TensorState> found;  // none: it was None
 };
 
 struct Graph {
@@ -83,6 +96,8 @@ struct Graph {
   // After it, memory from outside may hold other values, under whatever slot: arguments and captured tensors can share
   // memory that they did not share when the call was recorded, and gradients are added to in place.
   bool changes_inputs(const GraphNode& n) const { return n.step != Step::kDraw && effect_outside(n); }
+  // Changes something in a way that cannot be taken back: a draw can, and so can an assignment to .grad.
+  bool final_effect(const GraphNode& n) const;
 };
 
 std::string to_text(const Graph& g);
@@ -96,6 +111,8 @@ struct Pass {
   void (*run)(Graph& g);
 };
 const std::vector<Pass>& passes();
+// By memory number: whether something outside the function may hold it after the call that hands it out.
+std::vector<bool> shown_memory(const Graph& g);
 // By memory number: whether some call writes to it.
 std::vector<bool> written_memory(const Graph& g);
 // By memory number: whether a tensor that outlives the call may send gradients into it.
@@ -108,8 +125,8 @@ void skip_inference(Graph& g);  // marks kernels whose results are known beforeh
 void release_early(Graph& g);   // frees each tensor after its last use
 
 // --- running
-// Runs the graph. False when a kCheck saw another value, or a size that depends on values is another one; then all is
-// as it was before.
+// Runs the graph. False when a kCheck saw another value, a size that depends on values is another one, or a call failed
+// before anything outside was changed; then all is as it was before. A call that fails later throws.
 bool replay(const Graph& g, Inputs in, TensorList& out);
 
 }  // namespace deepseek::jit

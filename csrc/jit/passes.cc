@@ -25,6 +25,18 @@ bool touches(const Graph& g, const GraphNode& n, const std::vector<bool>& memory
 
 }  // namespace
 
+std::vector<bool> shown_memory(const Graph& g) {
+  std::vector<bool> shown(memory_count(g));
+  const auto show = [&](int32_t s) {
+    if (s >= 0) shown[g.slots[s].memory] = true;
+  };
+  for (const GraphNode& n : g.nodes)
+    if (n.step == Step::kAccumulate || n.step == Step::kSetGrad || n.step == Step::kHost)
+      for (const int32_t s : n.in) show(s);
+  for (const int32_t s : g.outputs) show(s);
+  return shown;
+}
+
 std::vector<bool> written_memory(const Graph& g) {
   std::vector<bool> written(memory_count(g));
   for (const GraphNode& n : g.nodes)
@@ -111,8 +123,33 @@ void merge_common(Graph& g) {
   g.nodes = std::move(kept);
 }
 
+namespace {
+
+// Whether a call may be refused because of the values it gets: integers are divisors and indices, and what has no kind
+// may solve or draw. The function would have failed there, though nobody uses the result.
+std::vector<bool> fails_on_values(const Graph& g) {
+  std::vector<bool> number(g.slots.size());
+  for (const Captured& c : g.captured) number[c.slot] = c.tensor.cell()->wrapped_number;
+  std::vector<bool> fails;
+  for (const GraphNode& n : g.nodes) {
+    const bool called = n.def && (n.step == Step::kOp || n.step == Step::kInplace) && !n.def->view;
+    bool any = called && (n.def->info->kind == Kind::kOther || n.def->info->random);
+    if (called && !n.def->info->random)
+      for (const int32_t s : n.in) {
+        if (s < 0 || number[s]) continue;
+        const DType t = g.slots[s].meta.dtype;
+        any |= !is_floating(t) && t != DType::kBool;
+      }
+    fails.push_back(any);
+  }
+  return fails;
+}
+
+}  // namespace
+
 void eliminate_dead(Graph& g) {
-  std::vector<bool> slot(g.slots.size()), memory(memory_count(g));
+  const std::vector<bool> fails = fails_on_values(g);
+  std::vector<bool> slot(g.slots.size()), memory = shown_memory(g);
   const auto live = [&](int32_t s) {
     if (s < 0) return;
     slot[s] = true;
@@ -122,7 +159,7 @@ void eliminate_dead(Graph& g) {
   std::vector<GraphNode> kept;
   for (size_t i = g.nodes.size(); i-- > 0;) {
     GraphNode& n = g.nodes[i];
-    bool needed = g.effect_outside(n) || n.step == Step::kCheck || (n.def && n.def->info->reads_data);
+    bool needed = g.effect_outside(n) || n.step == Step::kCheck || (n.def && n.def->info->reads_data) || fails[i];
     for (const int32_t s : n.out) needed |= s >= 0 && slot[s];
     needed |= writes(n) && memory[g.slots[n.in[0]].memory];
     if (!needed) continue;

@@ -94,6 +94,7 @@ int32_t Recording::capture(const Tensor& t) {
   }
   const int32_t slot = outside(t);
   graph_.captured.push_back({slot, t, number});
+  if (!number) graph_.captured.back().found = std::make_shared<TensorState>(t);
   return slot;
 }
 
@@ -126,7 +127,6 @@ void Recording::record(const OpDef& def, const void* op, Inputs in, Inputs out) 
   GraphNode& n = append_op(Step::kOp, mode().grad && (grad || def.view), def, op);
   n.in = std::move(inputs);
   for (const Tensor& t : out) n.out.push_back(define(t));
-  may_stop_ |= def.info->reads_data;
 }
 
 void Recording::record_inplace(const OpDef& def, const void* op, Inputs in) {
@@ -135,7 +135,6 @@ void Recording::record_inplace(const OpDef& def, const void* op, Inputs in) {
   GraphNode& n = append_op(Step::kInplace, mode().grad, def, op);
   n.in = std::move(inputs);
   graph_.slots[n.in[0]].requires_grad |= in[0].requires_grad();
-  may_stop_ |= def.info->reads_data;
 }
 
 void Recording::record_write(const Tensor& target, const Tensor& value) {
@@ -163,7 +162,7 @@ void Recording::record_get_grad(const Tensor& leaf, const Tensor& grad) {
   // What the function found at a leaf before it changed it itself.
   if (from >= 0 && !known_[from].grad_noted) {
     known_[from].grad_noted = true;
-    graph_.grads.push_back({from, grad.defined()});
+    graph_.grads.push_back({from, grad.defined() ? std::optional<TensorState>(grad) : std::nullopt});
   }
   if (!grad.defined()) return;
   GraphNode& n = append(Step::kGetGrad, false);
@@ -182,14 +181,14 @@ void Recording::record_read(const Tensor& t) {
   const Slots in{slot_of(t)};
   GraphNode& n = append(Step::kCheck, false);
   n.in = in;
-  may_stop_ = true;
   const RecorderPause reading;
   n.expected = t.item();
 }
 
 void Recording::record_constant(const Tensor& t) {
-  if (t.requires_grad()) refuse("a tensor that requires grad is made from host data");
-  graph_.captured.push_back({outside(t), t, true});
+  Tensor copy = Tensor::empty(t.sizes(), t.dtype());  // `t` may be written
+  if (t.numel() > 0) std::memcpy(copy.data_ptr(), t.data_ptr(), static_cast<size_t>(t.nbytes()));
+  graph_.captured.push_back({define(t), copy, true});
 }
 
 void Recording::record_wrapped(const Tensor& t) {
@@ -214,16 +213,32 @@ void Recording::refuse(const std::string& why) {
   if (refusal_.empty()) refusal_ = why;
 }
 
-// A constant the function may change, or hands out, must be fresh on every call.
+// A constant the function may change, or that others may see, must be fresh on every call.
 void Recording::copy_constants() {
-  std::vector<bool> changed(memories_.size());
-  for (const GraphNode& n : graph_.nodes)
-    if (n.step == Step::kInplace || n.step == Step::kWrite) changed[graph_.slots[n.in[0]].memory] = true;
-  for (const int32_t s : graph_.outputs) changed[graph_.slots[s].memory] = true;
-  for (Captured& c : graph_.captured) c.copied = c.constant && changed[graph_.slots[c.slot].memory];
+  const std::vector<bool> shown = shown_memory(graph_), written = written_memory(graph_);
+  for (Captured& c : graph_.captured) {
+    const int32_t memory = graph_.slots[c.slot].memory;
+    c.copied = c.constant && (shown[memory] || written[memory]);
+  }
 }
 
-std::string Recording::finish(Inputs results) {
+// A replay that cannot go on is taken back, which must be possible, or is as far as the function would have come.
+std::string Recording::check_order(bool handlers) const {
+  const GraphNode* effect = nullptr;
+  for (const GraphNode& n : graph_.nodes) {
+    const bool may_stop = n.step == Step::kCheck || (n.def && n.def->info->reads_data);
+    if (may_stop && effect)
+      return "a value is read back after something outside the function was changed; read it after the call instead";
+    if (n.step == Step::kHost && handlers)
+      return "it handles exceptions, and a function that runs on every replay may raise one";
+    if (n.def && handlers && (effect || graph_.final_effect(n)))
+      return "it handles exceptions, and calls ops after it changed something outside";
+    if (graph_.final_effect(n)) effect = &n;
+  }
+  return {};
+}
+
+std::string Recording::finish(Inputs results, bool handlers) {
   for (const Tensor& t : results) graph_.outputs.push_back(slot_of(t));
   mode().recorder = before_;
   if (!refusal_.empty()) return refusal_;
@@ -233,16 +248,7 @@ std::string Recording::finish(Inputs results) {
     for (const int32_t s : foreign_)
       if (needed[graph_.slots[s].memory]) return "a result's gradient goes through a user-defined Function";
   }
-  if (!may_stop_) return {};
-  const GraphNode* effect = nullptr;
-  for (const GraphNode& n : graph_.nodes) {
-    const bool may_stop = n.step == Step::kCheck || (n.def && n.def->info->reads_data);
-    if (may_stop && effect)
-      return "a value is read back after something outside the function was changed; read it after the call instead";
-    // A draw can be taken back, and so can an assignment to .grad.
-    if (graph_.effect_outside(n) && n.step != Step::kDraw && n.step != Step::kSetGrad) effect = &n;
-  }
-  return {};
+  return check_order(handlers);
 }
 
 }  // namespace deepseek::jit

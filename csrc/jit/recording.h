@@ -17,6 +17,7 @@ class Recording final : public Recorder {
   void record(const OpDef& def, const void* op, Inputs in, Inputs out) override;
   void record_inplace(const OpDef& def, const void* op, Inputs in) override;
   void record_write(const Tensor& target, const Tensor& value) override;
+  void before_write(const Tensor& target) override { slot_of(target); }
   void record_accumulate(const Tensor& leaf, const Tensor& grad, bool create_graph) override;
   void record_set_grad(const Tensor& leaf, const Tensor& grad) override;
   void record_get_grad(const Tensor& leaf, const Tensor& grad) override;
@@ -29,8 +30,10 @@ class Recording final : public Recorder {
 
   void record_host(Ref<HostCall> host, Inputs in, Inputs out);
 
-  // Ends the recording. Empty when everything can be replayed, else why not.
-  std::string finish(Inputs results);
+  // Ends the recording. Empty when everything can be replayed, else why not. handlers: whether code that ran may handle
+  // an exception.
+  std::string finish(Inputs results, bool handlers);
+  const std::string& refusal() const { return refusal_; }
   Graph& graph() { return graph_; }
 
  private:
@@ -54,6 +57,7 @@ class Recording final : public Recorder {
   GraphNode& append(Step step, bool grad);
   GraphNode& append_op(Step step, bool grad, const OpDef& def, const void* op);
   void copy_constants();
+  std::string check_order(bool handlers) const;
 
   Graph graph_;
   PointerMap by_cell_;               // slots
@@ -62,7 +66,6 @@ class Recording final : public Recorder {
   std::vector<Known> known_;         // by slot
   std::vector<Tensor> unexplained_;  // made while recording, by nothing that was told
   std::vector<int32_t> foreign_;
-  bool may_stop_ = false;  // some node may end a replay
   std::string refusal_;
   Recorder* before_;
 };

@@ -1,3 +1,5 @@
+#include <new>
+
 #include "jit/graph.h"
 #include "jit/recording.h"
 #include "kernels/copy.h"
@@ -130,8 +132,18 @@ bool replay(const Graph& g, Inputs in, TensorList& out) {
   const RecorderPause pause;  // a replay inside a recording is written down by the caller
   const ModeRestore restore;
   Run run(g, in);
+  bool changed = false;
   for (const GraphNode& n : g.nodes) {
-    if (run.step(n)) continue;
+    changed |= g.final_effect(n);
+    try {
+      if (run.step(n)) continue;
+    } catch (const Interrupted&) {
+      throw;
+    } catch (const Error&) {  // of an op: the function itself, called again, meets it where it may handle it
+      if (changed) throw;
+    } catch (const std::bad_alloc&) {
+      if (changed) throw;
+    }
     run.undo();
     return false;
   }

@@ -30,7 +30,7 @@ HWY_INLINE int64_t panel_rows() { return kVecs * lanes(); }
 HWY_INLINE int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
 constexpr float kInf = std::numeric_limits<float>::infinity();
-constexpr float kLog2e = 1.44269504f, kLn2 = 0.693147181f;
+constexpr float kLog2e = 1.44269504f;
 
 // 2^x for x <= 127, at most 2 ULP; exactly 1 for 0 and 0 for -inf; NaN stays.
 HWY_INLINE VF Exp2(VF x) {

@@ -18,9 +18,9 @@ void CountRoute(bool bf16_dot) {
   DotsBf16(bf16_dot) ? count_route(Route::kAttentionBf16Dot) : DS_COUNT_ROUTE(AttentionFloat);
 }
 
-void AttentionForward(const Attention& a, const View& out, const View& lse, bool bf16_dot) {
+void AttentionForward(const Attention& a, const View& out, const View& lse, const View& lse_low, bool bf16_dot) {
   CountRoute(bf16_dot);
-  ForOperands(a.q.dtype, bf16_dot, [&]<class M>() { ForwardAs<FloatProducts<M>>(a, out, lse); });
+  ForOperands(a.q.dtype, bf16_dot, [&]<class M>() { ForwardAs<FloatProducts<M>>(a, out, {lse, lse_low}); });
 }
 void AttentionForwardTasks(std::span<const AttentionTask> tasks, bool bf16_dot) {
   CountRoute(bf16_dot);
@@ -37,10 +37,10 @@ HWY_EXPORT(AttentionForwardTasks);
 
 bool attention_uses_bf16_dot(DType dtype) { return dtype == DType::kBFloat16 && bf16_kernel_available(); }
 
-void attention_forward(const Attention& a, const View& out, const View& lse) {
+void attention_forward(const Attention& a, const View& out, const View& lse, const View& lse_low) {
   if (a.q.numel() == 0 && out.numel() == 0) return;
   if (a.k.dtype == DType::kInt8) return attention_int8_forward(a, out, lse);
-  HWY_DYNAMIC_DISPATCH(AttentionForward)(a, out, lse, attention_uses_bf16_dot(a.q.dtype));
+  HWY_DYNAMIC_DISPATCH(AttentionForward)(a, out, lse, lse_low, attention_uses_bf16_dot(a.q.dtype));
 }
 void attention_forward(std::span<const AttentionTask> tasks) {
   if (tasks.empty()) return;

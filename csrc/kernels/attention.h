@@ -35,12 +35,13 @@ struct Attention {
 };
 
 // out [B, H, L, V] of q's dtype, last dim contiguous; lse [B, H, L] floats, contiguous: the logarithm of the
-// denominator. A row without any key gives zeros and -inf.
-void attention_forward(const Attention& a, const View& out, const View& lse);
+// denominator. A row without any key gives zeros and -inf. lse_low, as lse or without data: what rounding lse cut off;
+// wanted where a mask adds numbers, beside which the sum of the weights may vanish.
+void attention_forward(const Attention& a, const View& out, const View& lse, const View& lse_low = {});
 
 // Gradients from grad_out (as out) and delta [B, H, L] = sum(grad_out * out) - grad_lse. dq, dk, dv are as q, k, v.
 void attention_backward(const Attention& a, const View& grad_out, const View& lse, const View& delta, const View& dq,
-                        const View& dk, const View& dv);
+                        const View& dk, const View& dv, const View& lse_low = {});
 
 // delta = sum(grad_out * out) - grad_lse (grad_lse may have no data), and the gradient of sinks from it:
 // sinks'[h] = -sum(exp(sinks[h] - lse) delta). Also for f64, with lse, delta and sinks in double.

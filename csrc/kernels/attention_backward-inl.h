@@ -8,14 +8,20 @@
 #endif
 
 #include "kernels/attention_operands-inl.h"
+#include "kernels/attention_softmax-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace deepseek::kernels::HWY_NAMESPACE {
 
-// What is given to a backward pass beside the operands; lse and delta are contiguous.
+// What is given to a backward pass beside the operands; all but the gradient of the result are contiguous.
 struct GivenGradients {
-  const View& grad;  // of the result
-  const float *lse, *delta;
+  const View& grad;
+  const float *lse, *delta, *low;  // low: null for zeros
+  GivenGradients(const View& grad_out, const View& lse_view, const View& delta_view, const View& low_view = {})
+      : grad(grad_out),
+        lse(lse_view.as<float>()),
+        delta(delta_view.as<float>()),
+        low(low_view.data && low_view.numel() > 0 ? low_view.as<float>() : nullptr) {}
 };
 
 // Rows of queries and of the result's gradients, as both sides of products.
@@ -38,7 +44,8 @@ class RowPanel {
         query_columns_(size(d_)),
         grad_columns_(size(dv_)),
         gathered_(size(std::max(d_, dv_) + 4)),
-        numbers_(size(2)) {}
+        to_unit_(kLog2e / ScoreUnit(a)),
+        numbers_(size(3)) {}
 
   // Rows row_of(0..n-1) of a key head; lanes up to the next vector do as the last row.
   template <class RowOf>
@@ -54,16 +61,19 @@ class RowPanel {
       const int64_t row = row_of(std::min(r, n - 1)), h = head * s_.group + row % s_.group;
       const int64_t at = (b * s_.heads + h) * s_.queries + row / s_.group;
       const float lse = given_.lse[at];
-      numbers_.as<float>()[r] = lse == -kInf ? 0 : lse * kLog2e;  // without any key all scores are -inf
-      numbers_.as<float>()[panel_rows() + r] = given_.delta[at];
+      numbers_.as<float>()[r] = lse == -kInf ? 0 : lse * to_unit_;  // without any key all scores are -inf
+      numbers_.as<float>()[panel_rows() + r] = given_.low ? given_.low[at] * kLog2e : 0;
+      numbers_.as<float>()[2 * panel_rows() + r] = given_.delta[at];
     }
   }
   const Word* queries() const { return queries_.as<Word>(); }
   const Word* grads() const { return grads_.as<Word>(); }
   const Word* query_columns() const { return query_columns_.as<Word>(); }
   const Word* grad_columns() const { return grad_columns_.as<Word>(); }
-  const float* lse() const { return numbers_.as<float>(); }
-  const float* delta() const { return numbers_.as<float>() + panel_rows(); }
+  RowNumbers numbers() const {
+    const float* first = numbers_.as<float>();
+    return {first, first + panel_rows(), first + 2 * panel_rows()};
+  }
 
  private:
   static size_t size(int64_t row) { return static_cast<size_t>(row * panel_rows()) * 4; }
@@ -73,7 +83,9 @@ class RowPanel {
   const GivenGradients given_;
   const RowWalk walk_q_, walk_g_;
   const int64_t d_, dv_;
-  Buffer queries_, grads_, query_columns_, grad_columns_, gathered_, numbers_;
+  Buffer queries_, grads_, query_columns_, grad_columns_, gathered_;
+  const float to_unit_;
+  Buffer numbers_;
 };
 
 // The gradients of queries while they are sums: [batch, key heads, rows][width] floats.

@@ -106,10 +106,10 @@ class BackwardBlock {
     float *scores = scores_.as<float>(), *by_scores = by_scores_.as<float>(),
           *slope = a_.softcap > 0 ? slope_.as<float>() : nullptr;
     M::scores(t.keys, vecs, M::words(s_.d), key_rows_[at].data, key_rows_[at].row, panel_.queries(), scores);
-    const float c = mask_.apply(t, scores, slope);
+    mask_.apply(t, scores, slope);
     M::scores(t.keys, vecs, M::words(s_.dv), value_rows_[at].data, value_rows_[at].row, panel_.grads(), by_scores);
     const float* kept = a_.dropout_p > 0 ? mask_.kept(t) : nullptr;
-    WeightGradients(t, c, static_cast<float>(a_.scale), panel_.lse(), panel_.delta(), kept, slope, scores, by_scores);
+    WeightGradients(t, mask_.unit(), static_cast<float>(a_.scale), panel_.numbers(), kept, slope, scores, by_scores);
     M::add(t.keys, t.rows, dv_, scores, panel_.grad_columns(), turned_.as<Word>(),
            by_values_.as<float>() + at * kKeyTile * dv_);
     M::add(t.keys, t.rows, d_, by_scores, panel_.query_columns(), turned_.as<Word>(),
@@ -140,7 +140,7 @@ struct BackwardWork {
   explicit BackwardWork(const AttentionBackwardTask& t)
       : task(t),
         s(t.a),
-        given{t.grad_out, t.lse.as<float>(), t.delta.as<float>()},
+        given(t.grad_out, t.lse, t.delta, t.lse_low),
         heads(s.batch * s.key_heads),
         blocks((s.keys + kBlockKeys - 1) / kBlockKeys),
         by_queries(s),
@@ -252,9 +252,9 @@ void attention_backward(std::span<const AttentionBackwardTask> tasks) {
   HWY_DYNAMIC_DISPATCH(AttentionBackward)(tasks, attention_uses_bf16_dot(tasks[0].a.q.dtype));
 }
 void attention_backward(const Attention& a, const View& grad_out, const View& lse, const View& delta, const View& dq,
-                        const View& dk, const View& dv) {
+                        const View& dk, const View& dv, const View& lse_low) {
   if (dq.numel() + dk.numel() + dv.numel() == 0) return;
-  const AttentionBackwardTask task{a, grad_out, lse, delta, dq, dk, dv};
+  const AttentionBackwardTask task{a, grad_out, lse, delta, dq, dk, dv, lse_low};
   attention_backward(std::span(&task, 1));
 }
 

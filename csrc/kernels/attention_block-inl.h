@@ -71,7 +71,7 @@ class ForwardBlock {
   void merge(const RowSums& part, const char* fresh) {
     for (int64_t p = 0; p * panel_rows() < count_; ++p) {
       if (fresh[p]) continue;
-      Merge(total_, part, p * panel_rows(), rows_of(p), width_, !merged_[static_cast<size_t>(p)]);
+      Merge(total_, part, p * panel_rows(), rows_of(p), width_, mask_.unit(), !merged_[static_cast<size_t>(p)]);
       merged_[static_cast<size_t>(p)] = true;
     }
   }
@@ -84,23 +84,24 @@ class ForwardBlock {
     }
   }
 
-  void finish(const View& out, const View& lse) {
+  void finish(const View& out, const LogSums& logs) {
     const RowWalk to(out);
+    const float unit = mask_.unit();
     for (int64_t r = 0; r < count_; ++r) {
       const int64_t row = first_ + r, head = head_ * s_.group + row % s_.group;
       const bool any = merged_[static_cast<size_t>(r / panel_rows())];
       float top = any ? total_.top[r] : -kInf, sum = any ? total_.sum[r] : 0, keep = 1;
       if (a_.sinks.data) {
-        const float sink = a_.sinks.as<float>()[head] * kLog2e, both = std::max(top, sink),
+        const float sink = a_.sinks.as<float>()[head] * (kLog2e / unit), both = std::max(top, sink),
                     shift = both == -kInf ? 0 : both;
-        keep = Exp2Of(top - shift);
-        sum = sum * keep + Exp2Of(sink - shift);
+        keep = Exp2Of((top - shift) * unit);
+        sum = sum * keep + Exp2Of((sink - shift) * unit);
         top = both;
       }
       float* values = total_.values + r * width_;
       if (!any) std::fill_n(values, width_, 0.0f);  // a sink alone
-      FinishRow(values, width_, s_.dv, top, sum, keep / sum, out.as<E>() + to.at(s_, b_, head_, row),
-                &lse.as<float>()[(b_ * s_.heads + head) * s_.queries + row / s_.group]);
+      FinishRow(values, width_, s_.dv, sum, keep / sum, out.as<E>() + to.at(s_, b_, head_, row));
+      logs.put((b_ * s_.heads + head) * s_.queries + row / s_.group, top, sum, unit);
     }
   }
   Products& products() { return products_; }
@@ -119,9 +120,9 @@ class ForwardBlock {
       float *scores = scores_.as<float>(), *keep = scores + kKeyTile * panel_rows();
       products_.scores(p, n, scores);
       const TileAt t{b_, head_, first_ + r0, rows, key, n, at};
-      const float c = mask_.apply(t, scores, nullptr);
+      mask_.apply(t, scores, nullptr);
       const WeightFactors factors{a_.dropout_p > 0 ? mask_.kept(t) : nullptr, products_.factors()};
-      SoftmaxTile(vecs, scores, n, c, factors, part.top + r0, part.sum + r0, keep, fresh[p]);
+      SoftmaxTile(vecs, scores, n, mask_.unit(), factors, part.top + r0, part.sum + r0, keep, fresh[p]);
       products_.values(p, n, scores, keep, part.values + r0 * width_, fresh[p]);
       fresh[p] = false;
     }
@@ -165,20 +166,20 @@ struct Blocks {
 };
 
 template <class Products>
-void ForwardWhole(const Attention& a, const Blocks& blocks, const View& out, const View& lse) {
+void ForwardWhole(const Attention& a, const Blocks& blocks, const View& out, const LogSums& logs) {
   share_units(blocks.all, blocks.flops(blocks.s.keys), [&](std::atomic<int64_t>& next) {
     ForwardBlock<Products> block(a, blocks.s, blocks.size);
     for (int64_t at; (at = next.fetch_add(1)) < blocks.all;) {
       blocks.begin(block, at);
       block.run();
-      block.finish(out, lse);
+      block.finish(out, logs);
     }
   });
 }
 
 // Fewer blocks than threads: the chunks of keys apart, then merged in order.
 template <class Products>
-void ForwardSplit(const Attention& a, const Blocks& blocks, const View& out, const View& lse) {
+void ForwardSplit(const Attention& a, const Blocks& blocks, const View& out, const LogSums& logs) {
   const int64_t chunks = (blocks.s.keys + kKeyChunk - 1) / kKeyChunk, rows = round_up(blocks.size, panel_rows()),
                 panels = rows / panel_rows(), floats = RowSums::floats(rows, round_up(blocks.s.dv, lanes()));
   const Buffer sums(static_cast<size_t>(blocks.all * chunks * floats) * 4);
@@ -196,15 +197,15 @@ void ForwardSplit(const Attention& a, const Blocks& blocks, const View& out, con
     blocks.begin(block, at);
     for (int64_t unit = at * chunks; unit < (at + 1) * chunks; ++unit)
       block.merge(part(unit), flags.as<char>() + unit * panels);
-    block.finish(out, lse);
+    block.finish(out, logs);
   }
 }
 
 template <class Products>
-void ForwardAs(const Attention& a, const View& out, const View& lse) {
+void ForwardAs(const Attention& a, const View& out, const LogSums& logs) {
   const Blocks blocks((AttentionShape(a)));
   const bool split = blocks.all < 2 * num_threads() && num_threads() > 1 && blocks.s.keys > kKeyChunk;
-  split ? ForwardSplit<Products>(a, blocks, out, lse) : ForwardWhole<Products>(a, blocks, out, lse);
+  split ? ForwardSplit<Products>(a, blocks, out, logs) : ForwardWhole<Products>(a, blocks, out, logs);
 }
 
 // Several calls. Where their blocks are too few for the threads, one after another, so that each may split its keys.
@@ -217,7 +218,7 @@ void ForwardTasks(std::span<const AttentionTask> tasks) {
     queue.add(blocks.back().all, blocks.back().flops(blocks.back().s.keys));
   }
   if (queue.units() < 2 * num_threads() && num_threads() > 1) {
-    for (const AttentionTask& task : tasks) ForwardAs<Products>(task.a, task.out, task.lse);
+    for (const AttentionTask& task : tasks) ForwardAs<Products>(task.a, task.out, {task.lse, {}});
     return;
   }
   queue.sort();
@@ -231,7 +232,7 @@ void ForwardTasks(std::span<const AttentionTask> tasks) {
       if (!block || at.task != before.task) block = std::make_unique<ForwardBlock<Products>>(task.a, own.s, own.size);
       own.begin(*block, at.unit);
       block->run();
-      block->finish(task.out, task.lse);
+      block->finish(task.out, {task.lse, {}});
     }
   });
 }

@@ -186,11 +186,11 @@ template <bool kVnni>
 void Int8Forward(const Attention& a, const View& out, const View& lse) {
   switch (a.q.dtype) {
     case DType::kBFloat16:
-      return ForwardAs<Int8Products<BFloat16, kVnni>>(a, out, lse);
+      return ForwardAs<Int8Products<BFloat16, kVnni>>(a, out, {lse, {}});
     case DType::kFloat16:
-      return ForwardAs<Int8Products<Half, kVnni>>(a, out, lse);
+      return ForwardAs<Int8Products<Half, kVnni>>(a, out, {lse, {}});
     default:
-      return ForwardAs<Int8Products<float, kVnni>>(a, out, lse);
+      return ForwardAs<Int8Products<float, kVnni>>(a, out, {lse, {}});
   }
 }
 

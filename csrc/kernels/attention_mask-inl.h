@@ -19,33 +19,45 @@ struct TileAt {
   const int32_t* position;  // of each row of the panel
 };
 
+// A mask of numbers reaches up to the limits of its dtype, where no factor is left to multiply with.
+inline bool AddsNumbers(const Attention& a) { return a.mask.data && a.mask.dtype != DType::kBool; }
+
+// Whether scores are brought to natural units before the softmax; elsewhere they stay bare products.
+inline bool NaturalScores(const Attention& a) {
+  return a.softcap > 0 || AddsNumbers(a) || !(a.scale > 1e-20);  // the softmax takes the largest before it scales
+}
+
+// Two to the power of a score times this is its weight, but for a factor.
+inline float ScoreUnit(const Attention& a) {
+  return NaturalScores(a) ? kLog2e : static_cast<float>(a.scale * 1.4426950408889634);
+}
+
 class ScoreMask {
  public:
   ScoreMask(const Attention& a, const AttentionShape& s)
       : a_(a),
         s_(s),
         walk_(a.mask.data ? RowWalk(a.mask) : RowWalk(a.q)),
+        unit_(ScoreUnit(a)),
         scratch_(static_cast<size_t>(2 * kKeyTile * panel_rows() + 2 * kKeyTile) * 4) {
     rows_ = scratch_.as<float>();
     turned_ = rows_ + kKeyTile * panel_rows();
     words_ = reinterpret_cast<uint32_t*>(turned_ + kKeyTile * panel_rows());
   }
 
-  // Turns raw scores into x / c, x in units of log2, and returns c: soft-cap and mask applied, -inf where a key takes
-  // no part. `slope`, where given, gets dx/dscore / (scale log2 e).
-  float apply(const TileAt& t, float* scores, float* slope) {
-    float c = static_cast<float>(a_.scale * 1.4426950408889634);
-    if (a_.softcap > 0) {
+  float unit() const { return unit_; }
+
+  // Soft-cap and mask applied to bare products, -inf where a key takes no part. `slope`, where given, gets the
+  // derivative of a capped score by score * scale.
+  void apply(const TileAt& t, float* scores, float* slope) {
+    const float scale = a_.softcap > 0 ? 1 : static_cast<float>(a_.scale);
+    if (a_.softcap > 0)
       cap(t, scores, slope);
-      c = 1;
-    } else if (!(c > 0)) {  // the softmax takes the largest score before it scales
-      for_each(t, scores, [&](VF x, int64_t, int64_t) HWY_ATTR { return hn::Mul(x, hn::Set(F32(), c)); });
-      c = 1;
-    }
-    if (a_.mask.data) c = add_mask(t, scores, c);
+    else if (NaturalScores(a_) && !AddsNumbers(a_))
+      for_each(t, scores, [&](VF x, int64_t, int64_t) HWY_ATTR { return hn::Mul(x, hn::Set(F32(), scale)); });
+    if (a_.mask.data) add_mask(t, scores, scale);
     const int64_t last = t.key + t.keys - 1;
     if (!s_.all(t.position[0], t.position[t.rows - 1], t.key, last)) cut(t, scores);
-    return c;
   }
 
   // [keys][panel]: 0 for a dropped weight, else 1 / (1 - p).
@@ -79,7 +91,7 @@ class ScoreMask {
   void cap(const TileAt& t, float* scores, float* slope) {
     const F32 d;
     const auto in = hn::Set(d, static_cast<float>(a_.scale / a_.softcap)),
-               out = hn::Set(d, static_cast<float>(a_.softcap * 1.4426950408889634)), one = hn::Set(d, 1.0f);
+               out = hn::Set(d, static_cast<float>(a_.softcap)), one = hn::Set(d, 1.0f);
     for_each(t, scores, [&](VF x, int64_t j, int64_t r) HWY_ATTR {
       const auto y = deepseek::HWY_NAMESPACE::VTanh(d, hn::Mul(x, in));
       if (slope) hn::StoreU(hn::NegMulAdd(y, y, one), d, slope + j * panel_rows() + r);
@@ -97,14 +109,14 @@ class ScoreMask {
         const auto off = hn::RebindMask(d, hn::Eq(hn::PromoteTo(I32(), flags), hn::Zero(I32())));
         hn::StoreU(hn::IfThenElseZero(off, hn::Set(d, -kInf)), d, to + j);
       } else {
-        hn::StoreU(hn::Mul(load_as(d, from + j), hn::Set(d, kLog2e)), d, to + j);
+        hn::StoreU(load_as(d, from + j), d, to + j);
       }
     }
     for (; j < n; ++j) {
       if constexpr (std::is_same_v<T, bool>)
         to[j] = from[j * step] ? 0 : -kInf;
       else
-        to[j] = static_cast<float>(from[j * step]) * kLog2e;
+        to[j] = static_cast<float>(from[j * step]);
     }
   }
   void mask_row(int64_t at, int64_t n, float* to) {
@@ -122,7 +134,7 @@ class ScoreMask {
   }
 
   // A key that is masked with -inf takes no part, whatever its score.
-  float add_mask(const TileAt& t, float* scores, float c) {
+  void add_mask(const TileAt& t, float* scores, float scale) {
     const F32 d;
     int64_t before = 0;
     for (int64_t r = 0; r < t.rows; ++r) {
@@ -135,13 +147,12 @@ class ScoreMask {
       before = at;
     }
     Transpose(rows_, kKeyTile, t.rows, t.keys, turned_, panel_rows());
-    const bool add = a_.mask.dtype != DType::kBool;
-    const auto vc = hn::Set(d, c), none = hn::Set(d, -kInf);
+    const bool add = AddsNumbers(a_);
+    const auto vscale = hn::Set(d, scale), none = hn::Set(d, -kInf);
     for_each(t, scores, [&](VF x, int64_t j, int64_t r) HWY_ATTR {
       const auto m = hn::LoadU(d, turned_ + j * panel_rows() + r);
-      return hn::IfThenElse(hn::Eq(m, none), none, add ? hn::MulAdd(x, vc, m) : x);
+      return hn::IfThenElse(hn::Eq(m, none), none, add ? hn::MulAdd(x, vscale, m) : x);
     });
-    return add ? 1 : c;
   }
 
   void cut(const TileAt& t, float* scores) {
@@ -164,6 +175,7 @@ class ScoreMask {
   const Attention& a_;
   const AttentionShape& s_;
   RowWalk walk_;
+  const float unit_;
   Buffer scratch_;
   float *rows_, *turned_;
   uint32_t* words_;

@@ -15,7 +15,7 @@ struct AttentionTask {
 // As those of attention_backward.
 struct AttentionBackwardTask {
   Attention a;
-  View grad_out, lse, delta, dq, dk, dv;
+  View grad_out, lse, delta, dq, dk, dv, lse_low{};
 };
 
 // All tasks of one dtype.

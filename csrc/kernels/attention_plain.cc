@@ -112,11 +112,11 @@ void for_each_row(const AttentionShape& s, F f) {
 
 }  // namespace
 
-void attention_forward_plain(const Attention& a, const View& out, const View& lse) {
+void attention_forward_plain(const Attention& a, const View& out, const View& lse, const View& lse_low) {
   count_route(Route::kAttentionPlain);
   const AttentionShape s(a);
   const Tensors t(a);
-  std::vector<double> results, logs, weight(static_cast<size_t>(s.keys)), sums(static_cast<size_t>(s.dv));
+  std::vector<double> results, logs, lows, weight(static_cast<size_t>(s.keys)), sums(static_cast<size_t>(s.dv));
   constexpr double kNone = -std::numeric_limits<double>::infinity();
   for_each_row(s, [&](int64_t b, int64_t h, int64_t i) {
     const Row row(a, s, t, b, h, i);
@@ -134,17 +134,22 @@ void attention_forward_plain(const Attention& a, const View& out, const View& ls
       for (int64_t d = 0; d < s.dv; ++d) sums[d] += w * v[d];
     }
     for (const double sum : sums) results.push_back(total == 0 ? 0 : sum / total);
-    logs.push_back(shift + std::log(total));
+    const double from = total == 0 ? kNone : shift;
+    const auto put = [&]<class T>(LogSum<T> log) { logs.push_back(log.high), lows.push_back(log.low); };
+    lse.dtype == DType::kFloat64 ? put(LogSum<double>(from, std::log(total)))
+                                 : put(LogSum<float>(from, std::log(total)));
   });
   store(results, out);
   store(logs, lse);
+  if (lse_low.data && lse_low.numel() > 0) store(lows, lse_low);
 }
 
 void attention_backward_plain(const Attention& a, const View& grad_out, const View& lse, const View& delta,
-                              const View& dq, const View& dk, const View& dv) {
+                              const View& dq, const View& dk, const View& dv, const View& lse_low) {
   const AttentionShape s(a);
   const Tensors t(a);
-  const Doubles grad(grad_out), logs(lse), shift(delta);
+  const Doubles grad(grad_out), logs(lse), shift(delta), lows(lse_low);
+  const bool exact = lse_low.data && lse_low.numel() > 0;
   std::vector<double> by_q(t.q.values.size()), by_k(t.k.values.size()), by_v(t.v.values.size());
   for_each_row(s, [&](int64_t b, int64_t h, int64_t i) {
     const Row row(a, s, t, b, h, i);
@@ -153,7 +158,7 @@ void attention_backward_plain(const Attention& a, const View& grad_out, const Vi
       double slope, by_weight = 0;
       const double x = row.score(j, &slope);
       if (std::isinf(x)) continue;
-      const double p = std::exp(x - logs.get(b, h, i)), kept = row.kept(j);
+      const double p = std::exp(x - logs.get(b, h, i) - (exact ? lows.get(b, h, i) : 0)), kept = row.kept(j);
       const size_t at_k = t.k.at(b, h / s.group, j), at_v = t.v.at(b, h / s.group, j);
       for (size_t d = 0; d < static_cast<size_t>(s.dv); ++d) {
         by_weight += grad.values[at_g + d] * t.v.values[at_v + d];

@@ -6,9 +6,9 @@
 
 namespace deepseek::kernels {
 
-// As in attention.h; lse and delta may be doubles.
-void attention_forward_plain(const Attention& a, const View& out, const View& lse);
+// As in attention.h; lse, lse_low and delta may be doubles.
+void attention_forward_plain(const Attention& a, const View& out, const View& lse, const View& lse_low = {});
 void attention_backward_plain(const Attention& a, const View& grad_out, const View& lse, const View& delta,
-                              const View& dq, const View& dk, const View& dv);
+                              const View& dq, const View& dk, const View& dv, const View& lse_low = {});
 
 }  // namespace deepseek::kernels

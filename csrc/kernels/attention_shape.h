@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <cstdint>
+#include <limits>
 
 #include "kernels/attention.h"
 #include "runtime/parallel.h"
@@ -47,6 +49,19 @@ struct AttentionShape {
     if (causal) end = std::min(end, hi + 1);
     if (window) end = std::min(end, hi + window);
     return std::max<int64_t>(end, 0);
+  }
+};
+
+// top + log(sum), the logarithm of a denominator, and what rounding it to T cut off: under a mask of large numbers that
+// is all of log(sum), and a weight exp(score - high - low) needs it. Stays finite where top is.
+template <class T>
+struct LogSum {
+  T high, low;
+  LogSum(double top, double log_sum) : high(static_cast<T>(top)), low(0) {
+    if (!std::isfinite(top)) return;
+    constexpr double kMost = std::numeric_limits<T>::max();
+    high = static_cast<T>(std::clamp(top + log_sum, -kMost, kMost));
+    low = static_cast<T>(top - static_cast<double>(high) + log_sum);
   }
 };
 

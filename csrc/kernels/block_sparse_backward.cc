@@ -75,10 +75,10 @@ class SparseBackwardTile {
     float *scores = scores_.as<float>(), *by_scores = by_scores_.as<float>();
     panel_.take(b_, head_, rows.n, [&](int64_t r) { return rows.row[r]; });
     M::scores(n, vecs, M::words(s_.d), key_rows_.data, key_rows_.row, panel_.queries(), scores);
-    const float c = mask_.apply(t, scores, nullptr);
+    mask_.apply(t, scores, nullptr);
     CutUnselected(rows, n, scores);
     M::scores(n, vecs, M::words(s_.dv), value_rows_.data, value_rows_.row, panel_.grads(), by_scores);
-    WeightGradients(t, c, static_cast<float>(a_.scale), panel_.lse(), panel_.delta(), nullptr, nullptr, scores,
+    WeightGradients(t, mask_.unit(), static_cast<float>(a_.scale), panel_.numbers(), nullptr, nullptr, scores,
                     by_scores);
     M::add(n, rows.n, dv_, scores, panel_.grad_columns(), turned_.as<Word>(), by_values_.as<float>());
     M::add(n, rows.n, d_, by_scores, panel_.query_columns(), turned_.as<Word>(), by_keys_.as<float>());
@@ -147,7 +147,7 @@ void SparseBackwardAs(const Attention& a, const BlockSelection& sel, const Given
 void BlockSparseBackward(const Attention& a, const BlockSelection& sel, const View& grad, const View& lse,
                          const View& delta, const View& dq, const View& dk, const View& dv, bool bf16_dot) {
   if (dq.numel() + dk.numel() + dv.numel() == 0) return;
-  const GivenGradients given{grad, lse.as<float>(), delta.as<float>()};
+  const GivenGradients given(grad, lse, delta);
   DotsBf16(bf16_dot) ? count_route(Route::kBlockSparseBackwardBf16Dot) : DS_COUNT_ROUTE(BlockSparseBackwardFloat);
   ForOperands(a.q.dtype, bf16_dot, [&]<class M>() { SparseBackwardAs<M>(a, sel, given, dq, dk, dv); });
 }

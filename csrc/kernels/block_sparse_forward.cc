@@ -58,13 +58,13 @@ class SparseForwardBlock {
       if (lists_.begin(tile) < lists_.end(tile)) read_tile(tile);
   }
 
-  void finish(const View& out, const View& lse) {
+  void finish(const View& out, const LogSums& logs) {
     const RowWalk to(out);
     for (int64_t r = 0; r < count_; ++r) {
       const int64_t row = first_ + r, head = head_ * s_.group + row % s_.group;
-      FinishRow(total_.values + r * width_, width_, s_.dv, total_.top[r], total_.sum[r], 1 / total_.sum[r],
-                out.as<E>() + to.at(s_, b_, head_, row),
-                &lse.as<float>()[(b_ * s_.heads + head) * s_.queries + row / s_.group]);
+      FinishRow(total_.values + r * width_, width_, s_.dv, total_.sum[r], 1 / total_.sum[r],
+                out.as<E>() + to.at(s_, b_, head_, row));
+      logs.put((b_ * s_.heads + head) * s_.queries + row / s_.group, total_.top[r], total_.sum[r], mask_.unit());
     }
   }
 
@@ -87,10 +87,10 @@ class SparseForwardBlock {
         gathered_.as<Word>(), queries_.as<Word>());
     float *scores = scores_.as<float>(), *keep = scores + kKeyTile * panel_rows();
     M::scores(n, vecs, M::words(s_.d), keys.data, keys.row, queries_.as<Word>(), scores);
-    const float c = mask_.apply(TileAt{b_, head_, rows.row[0], rows.n, key, n, rows.position}, scores, nullptr);
+    mask_.apply(TileAt{b_, head_, rows.row[0], rows.n, key, n, rows.position}, scores, nullptr);
     CutUnselected(rows, n, scores);
     const bool fresh = take_sums(rows);
-    SoftmaxTile(vecs, scores, n, c, {}, panel_.top, panel_.sum, keep, fresh);
+    SoftmaxTile(vecs, scores, n, mask_.unit(), {}, panel_.top, panel_.sum, keep, fresh);
     M::values(rows.n, width_, M::words(n), M::weights(scores, n, vecs, weights_.as<Word>()), values.data, values.row,
               keep, panel_.values, width_, fresh);
     return_sums(rows);
@@ -126,6 +126,7 @@ class SparseForwardBlock {
   // As Merge, of rows that lie apart.
   void MergeScales(const GatheredRows& rows) {
     const F32 d;
+    const auto unit = hn::Set(d, mask_.unit());
     float top[kMaxPanel], sum[kMaxPanel];
     for (int64_t i = 0; i < round_up(rows.n, lanes()); ++i) {
       const int64_t at = rows.row[std::min(i, rows.n - 1)] - first_;
@@ -134,7 +135,7 @@ class SparseForwardBlock {
     for (int64_t i = 0; i < rows.n; i += lanes()) {
       const auto m = hn::LoadU(d, top + i), part_m = hn::LoadU(d, panel_.top + i), both = hn::Max(part_m, m);
       const auto shift = hn::IfThenElse(hn::Eq(both, hn::Set(d, -kInf)), hn::Zero(d), both);
-      const auto keep = Exp2(hn::Sub(m, shift)), take = Exp2(hn::Sub(part_m, shift));
+      const auto keep = Exp2(hn::Mul(hn::Sub(m, shift), unit)), take = Exp2(hn::Mul(hn::Sub(part_m, shift), unit));
       hn::StoreU(both, d, merged_top_ + i);
       hn::StoreU(hn::MulAdd(hn::LoadU(d, panel_.sum + i), take, hn::Mul(hn::LoadU(d, sum + i), keep)), d,
                  merged_sum_ + i);
@@ -176,7 +177,7 @@ void SparseForwardAs(const Attention& a, const BlockSelection& sel, const View& 
     for (int64_t unit; (unit = next.fetch_add(1)) < count * heads;) {
       const int64_t head = unit % heads, first = (count - 1 - unit / heads) * size;  // causal: the longest first
       block.run(head / s.key_heads, head % s.key_heads, first, std::min(size, s.queries - first));
-      block.finish(out, lse);
+      block.finish(out, {lse, {}});
     }
   });
 }

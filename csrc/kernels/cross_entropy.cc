@@ -29,8 +29,16 @@ HWY_INLINE hn::Vec<D> load_or(D d, const S* p, int64_t count, hn::TFromD<D> fill
   return hn::LoadU(d, padded);
 }
 
+// The largest number of a row, and the logarithm of the sum of exp(x - top). Beside a large top their sum says nothing
+// of the latter.
+template <class C>
+struct RowSum {
+  C top, log;
+  C lse() const { return top + log; }
+};
+
 template <class S>
-ComputeType<S> log_sum_exp(const S* row, int64_t n) {
+RowSum<ComputeType<S>> row_sum(const S* row, int64_t n) {
   using C = ComputeType<S>;
   const hn::ScalableTag<C> d;
   const int64_t lanes = hn::Lanes(d);
@@ -42,22 +50,38 @@ ComputeType<S> log_sum_exp(const S* row, int64_t n) {
   auto sum = hn::Zero(d);  // a NaN that Max dropped comes back here
   for (int64_t i = 0; i < n; i += lanes)
     sum = hn::Add(sum, VExp(d, hn::Sub(load_or(d, row + i, n - i, kLowest), shift)));
-  return largest + std::log(hn::GetLane(hn::SumOfLanes(d, sum)));
+  return {largest, std::log(hn::GetLane(hn::SumOfLanes(d, sum)))};
+}
+
+// What exp(x - top - log) gives the share of x with, from its saved sum, or anew where that lost its last digits.
+template <class S>
+RowSum<ComputeType<S>> row_sum(const S* row, int64_t n, ComputeType<S> lse) {
+  using C = ComputeType<S>;
+  const bool exact = !(std::abs(lse) * std::numeric_limits<C>::epsilon() > C(1e-4));
+  return exact ? RowSum<C>{lse, C(0)} : row_sum(row, n);
+}
+
+// The weights of all classes: sum_c weight[c]; weight may be null (ones).
+template <class C>
+C total_weight(int64_t n, const C* weight) {
+  C total = weight ? C(0) : static_cast<C>(n);
+  for (int64_t c = 0; weight && c < n; ++c) total += weight[c];
+  return total;
 }
 
 // sum_c weight[c] * (lse - x[c]); weight may be null (ones).
 template <class S>
-ComputeType<S> smooth_loss(const S* row, int64_t n, ComputeType<S> lse, const ComputeType<S>* weight) {
+ComputeType<S> smooth_loss(const S* row, int64_t n, const RowSum<ComputeType<S>>& of, const ComputeType<S>* weight) {
   using C = ComputeType<S>;
   const hn::ScalableTag<C> d;
   const int64_t lanes = hn::Lanes(d);
-  const auto top = hn::Set(d, lse);
+  const auto top = hn::Set(d, of.top);
   auto sum = hn::Zero(d);
   for (int64_t i = 0; i < n; i += lanes) {
-    const auto gap = hn::Sub(top, load_or(d, row + i, n - i, lse));
+    const auto gap = hn::Sub(top, load_or(d, row + i, n - i, of.top));
     sum = weight ? hn::MulAdd(gap, load_or(d, weight + i, n - i, C(0)), sum) : hn::Add(sum, gap);
   }
-  return hn::GetLane(hn::SumOfLanes(d, sum));
+  return hn::GetLane(hn::SumOfLanes(d, sum)) + of.log * total_weight(n, weight);
 }
 
 template <class S>
@@ -71,15 +95,16 @@ void forward_rows(const View& logits, const int64_t* target, const CrossEntropyA
     C& loss = static_cast<C*>(loss_out)[r];
     C& lse = static_cast<C*>(lse_out)[r];
     const S* row = logits.as<S>() + r * logits.strides[0];
-    lse = log_sum_exp(row, n);
+    const RowSum<C> sum = row_sum(row, n);
+    lse = sum.lse();
     const int64_t t = target[r];
     if (t == a.ignore_index) {
       loss = C(0);
       continue;
     }
-    loss = (weight ? weight[t] : C(1)) * (lse - static_cast<C>(row[t]));
+    loss = (weight ? weight[t] : C(1)) * (sum.top - static_cast<C>(row[t]) + sum.log);
     if (a.label_smoothing > 0)
-      loss = (C(1) - smoothing) * loss + smoothing / static_cast<C>(n) * smooth_loss(row, n, lse, weight);
+      loss = (C(1) - smoothing) * loss + smoothing / static_cast<C>(n) * smooth_loss(row, n, sum, weight);
   }
 }
 
@@ -91,11 +116,7 @@ void backward_rows(const View& out, const View& logits, const int64_t* target, c
   const int64_t n = logits.sizes[1], lanes = hn::Lanes(d);
   const C* weight = static_cast<const C*>(a.weight);
   const C smoothing = static_cast<C>(a.label_smoothing), spread = smoothing / static_cast<C>(n);
-  C total = static_cast<C>(n);
-  if (weight && a.label_smoothing > 0) {
-    total = C(0);
-    for (int64_t c = 0; c < n; ++c) total += weight[c];
-  }
+  const C total = a.label_smoothing > 0 ? total_weight(n, weight) : C(0);
   for (int64_t r = begin; r < end; ++r) {
     S* to = out.as<S>() + r * out.strides[0];
     const int64_t t = target[r];
@@ -107,10 +128,12 @@ void backward_rows(const View& out, const View& logits, const int64_t* target, c
     const C g = static_cast<const C*>(grad)[r * grad_stride], w = weight ? weight[t] : C(1);
     const C keep = (C(1) - smoothing) * w;
     const C at_p = g * (keep + spread * total), off = g * spread;
-    const auto shift = hn::Set(d, static_cast<const C*>(lse)[r]), factor = hn::Set(d, at_p), minus = hn::Set(d, -off);
     const S* row = logits.as<S>() + r * logits.strides[0];
+    const RowSum<C> sum = row_sum(row, n, static_cast<const C*>(lse)[r]);
+    const auto top = hn::Set(d, sum.top), log = hn::Set(d, sum.log), factor = hn::Set(d, at_p),
+               minus = hn::Set(d, -off);
     for (int64_t i = 0; i < n; i += lanes) {
-      auto v = hn::Mul(factor, VExp(d, hn::Sub(load_or(d, row + i, n - i, C(0)), shift)));
+      auto v = hn::Mul(factor, VExp(d, hn::Sub(hn::Sub(load_or(d, row + i, n - i, C(0)), top), log)));
       if (a.label_smoothing > 0)
         v = weight ? hn::MulAdd(minus, load_or(d, weight + i, n - i, C(0)), v) : hn::Add(v, minus);
       // The target's lane is finished before rounding.

@@ -65,7 +65,7 @@ void TokenSparseAs(const Attention& a, const View& indices, const View& out, con
       shape.keys = static_cast<int64_t>(tokens.size());
       block.begin(at / s.queries, head, query * s.group + first, std::min(kTokenRows, s.group - first));
       block.run();
-      block.finish(out, lse);
+      block.finish(out, {lse, {}});
     }
   });
 }

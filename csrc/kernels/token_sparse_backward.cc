@@ -151,9 +151,9 @@ class TokenBackward {
                     row = query * s_.group + p * panel_rows();
       const TileAt t{b_, head_, row, rows, 0, n, positions_};
       M::scores(n, vecs, M::words(s_.d), keys.data, keys.row, panel.queries(), scores);
-      const float c = mask_.apply(t, scores, nullptr);
+      mask_.apply(t, scores, nullptr);
       M::scores(n, vecs, M::words(s_.dv), values.data, values.row, panel.grads(), by_scores);
-      WeightGradients(t, c, static_cast<float>(a_.scale), panel.lse(), panel.delta(), nullptr, nullptr, scores,
+      WeightGradients(t, mask_.unit(), static_cast<float>(a_.scale), panel.numbers(), nullptr, nullptr, scores,
                       by_scores);
       M::add_rows(n, rows, dv_, scores, panel.grad_columns(), turned_.as<Word>(), by_values);
       M::add_rows(n, rows, d_, by_scores, panel.query_columns(), turned_.as<Word>(), by_keys);
@@ -200,7 +200,7 @@ void TokenBackwardAs(const Attention& a, const View& indices, const GivenGradien
 void TokenSparseBackward(const Attention& a, const View& indices, const View& grad, const View& lse, const View& delta,
                          const View& dq, const View& dk, const View& dv, bool bf16_dot) {
   if (dq.numel() + dk.numel() + dv.numel() == 0) return;
-  const GivenGradients given{grad, lse.as<float>(), delta.as<float>()};
+  const GivenGradients given(grad, lse, delta);
   DotsBf16(bf16_dot) ? count_route(Route::kTokenSparseBackwardBf16Dot) : DS_COUNT_ROUTE(TokenSparseBackwardFloat);
   ForOperands(a.q.dtype, bf16_dot, [&]<class M>() { TokenBackwardAs<M>(a, indices, given, dq, dk, dv); });
 }

@@ -143,9 +143,8 @@ struct IndexPut {
     Grads out(2);
     if (c.need(0)) out[0] = accumulate ? g : index_put(g, indices, zeros({}, g.dtype()), false);
     if (c.need(1)) {
-      Tensor picked = index(g, indices);
-      const Dims& want = c.in[1].sizes();
-      out[1] = want.size() > picked.dim() ? reshape(picked, want) : picked;
+      out[1] = index(g, indices);  // and dims of one that values had in front
+      while (out[1].dim() < c.in[1].dim()) out[1] = unsqueeze(out[1], 0);
     }
     return out;
   }

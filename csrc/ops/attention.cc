@@ -25,11 +25,12 @@ Tensor repeat_heads(const Tensor& t, int64_t groups) {
 
 Tensor masked_scores(const Tensor& scores, const Tensor& mask) {
   if (mask.dtype() == DType::kBool) return where(mask, scores, scalar(-INFINITY));
-  DS_CHECK(mask.dtype() == scores.dtype(),
-           "Expected attn_mask dtype to be bool or to match query dtype, but got attn_mask.dtype: ",
-           name_of(mask.dtype()), " and query.dtype: ", name_of(scores.dtype()));
+  check_attention_mask_dtype(mask.dtype(), scores.dtype());
   return scores + mask;
 }
+
+// Beside the numbers of a mask the logarithm of a sum of weights may vanish; what its rounding cuts off is kept then.
+bool splits_lse(const Tensor& mask) { return mask.defined() && mask.dtype() != DType::kBool; }
 
 // What rows of all dtypes share, and the parts that forward and backward have in common.
 struct AttentionRule {
@@ -50,7 +51,7 @@ struct AttentionRule {
     check_attention_sinks(kName, sinks, q.size(1));
     DS_CHECK(softcap >= 0, kName, "softcap must not be negative, got ", softcap);
     DS_CHECK(dropout_p >= 0 && dropout_p < 1 && (dropout_p == 0 || state.defined()),
-             "_attention: dropout_p must be in [0, 1) and come with a generator state, got ", dropout_p);
+             "attention: dropout_p must be in [0, 1) and come with a generator state, got ", dropout_p);
   }
 
   // The kernels' arguments; `keep` holds copies made for them.
@@ -88,17 +89,24 @@ struct AttentionRule {
     if (softcap > 0) scores = tanh(scores / softcap) * softcap;
     if (in[3].defined()) scores = masked_scores(scores, in[3].dtype() == DType::kBool ? in[3] : to_dtype(in[3], c));
     if (is_causal || window > 0) scores = where(seen(q.size(2), k.size(2)), scores, scalar(-INFINITY));
+    // Weights are terms over their sum: under a mask of large numbers the logarithm of the sum may vanish beside the
+    // largest score.
     const Tensor none = all(eq(scores, -INFINITY), Dims{-1}, true);  // queries without any key
-    scores = where(none, scalar(0.0), scores);
-    Tensor lse = logsumexp(scores, {-1}, true);
-    if (in[4].defined()) {
-      const Tensor sinks = reshape(to_dtype(in[4], c), {1, -1, 1, 1});
-      lse = where(none, sinks, logaddexp(lse, sinks));
-    }
-    Tensor weights = where(none, scalar(0.0), exp(scores - where(none, scalar(0.0), lse)));
-    if (!in[4].defined()) lse = where(none, scalar(-INFINITY), lse);
+    const Tensor sinks = in[4].defined() ? reshape(to_dtype(in[4], c), {1, -1, 1, 1}) : scalar(-INFINITY);
+    Tensor top = k.size(2) > 0 ? amax(detach(scores), {-1}, true) : where(none, scalar(-INFINITY), scalar(0.0));
+    top = maximum(top, detach(sinks));
+    const Tensor empty = eq(top, -INFINITY);  // nor a sink
+    const Tensor shift = where(empty, scalar(0.0), top);
+    const Tensor terms = where(none, scalar(0.0), exp(where(none, shift, scores) - shift));
+    Tensor total = sum(terms, Dims{-1}, true);
+    if (in[4].defined()) total = total + exp(sinks - shift);
+    total = where(empty, scalar(1.0), total);
+    Tensor weights = terms / total;
     if (dropout_p > 0) weights = weights * dropout_mask(weights, dropout_p, in[5]);
-    return {to_dtype(matmul(weights, v), t), squeeze(lse, -1)};
+    const Tensor lse = where(empty, scalar(-INFINITY), shift + log(total));
+    return {to_dtype(matmul(weights, v), t), squeeze(lse, -1),
+            splits_lse(in[3]) ? squeeze(where(empty, scalar(0.0), shift - detach(lse) + detach(log(total))), -1)
+                              : zeros({0}, c)};
   }
   bool operator==(const AttentionRule&) const = default;
 };
@@ -121,7 +129,7 @@ struct AttentionBackward {
   static constexpr OpInfo info{
       .schema =
           "_attention_backward(Tensor? grad, Tensor? grad_lse, Tensor query, Tensor key, Tensor value, Tensor? "
-          "mask, Tensor? sinks, Tensor? state, Tensor output, Tensor lse, " DS_ATTENTION_ATTRIBUTES
+          "mask, Tensor? sinks, Tensor? state, Tensor output, Tensor lse, Tensor lse_low, " DS_ATTENTION_ATTRIBUTES
           ") -> (Tensor dq, Tensor dk, Tensor dv, Tensor dsinks)",
       .doc = "Gradients of attention with respect to query, key, value and sinks.",
       .kind = Kind::kFused,
@@ -142,32 +150,33 @@ struct AttentionForward {
   static constexpr OpInfo info{
       .schema =
           "_attention(Tensor query, Tensor key, Tensor value, Tensor? mask, Tensor? sinks, Tensor? "
-          "state, " DS_ATTENTION_ATTRIBUTES ") -> (Tensor out, Tensor lse)",
+          "state, " DS_ATTENTION_ATTRIBUTES ") -> (Tensor out, Tensor lse, Tensor lse_low)",
       .doc =
           "softmax(query @ key^T * scale) @ value of [B, H, L, E], [B, K, S, E] and [B, K, S, V], and the logarithm "
-          "of the denominators.",
+          "of the denominators, with what its rounding cut off (empty unless a mask adds numbers).",
       .kind = Kind::kFused,
       .autocast = Autocast::kLower,
       .saves = Saves::kInputsOutput,
       .shown = Shown::kHidden};
   bool operator==(const AttentionForward&) const = default;
-  std::array<Meta, 2> infer(Inputs in) const {
+  std::array<Meta, 3> infer(Inputs in) const {
     rule().check(in[0], in[1], in[2], in[3], in[4], in[5]);
-    return attention_results(in[0], in[2]);
+    const auto [out, lse] = attention_results(in[0], in[2]);
+    return {out, lse, splits_lse(in[3]) ? lse : Meta{lse.dtype, {0}}};
   }
   void eval(Inputs in, std::span<Tensor> out) const {
     TensorList keep;
     const kernels::Attention a = rule().args(in, keep);
     if (in[0].dtype() == DType::kFloat64)
-      kernels::attention_forward_plain(a, out[0].view(), out[1].view());
+      kernels::attention_forward_plain(a, out[0].view(), out[1].view(), out[2].view());
     else
-      kernels::attention_forward(a, out[0].view(), out[1].view());
+      kernels::attention_forward(a, out[0].view(), out[1].view(), out[2].view());
   }
   Grads vjp(const Vjp& c) const {
     if (c.need(3)) return vjp_by_composite(*this, c);  // a mask that learns
     TensorList in{c.grad[0], c.grad[1]};
     for (const Tensor& t : c.in) in.push_back(t);
-    in.push_back(detach(c.out[0])), in.push_back(detach(c.out[1]));
+    for (const Tensor& t : c.out) in.push_back(detach(t));
     const TensorList g = apply_list(AttentionBackward{is_causal, scale, window, softcap, dropout_p, query_start}, in);
     return {g[0], g[1], g[2], Tensor(), c.in[4].defined() ? g[3] : Tensor(), Tensor()};
   }
@@ -180,19 +189,20 @@ void AttentionBackward::eval(Inputs in, std::span<Tensor> out) const {
   const kernels::Attention a = rule().args(in.subspan(2, 6), keep);
   const DType t = in[2].dtype();
   const AttentionBackwardInputs g(in[0], in[1], in[8], in[9]);
+  const Tensor low = dense(in[10], g.lse.dtype());
   if (in[6].defined()) {
     const Tensor by_sinks = Tensor::empty(in[6].sizes(), computing_type(t));
     kernels::attention_sink_gradient(a.sinks, g.lse.view(), g.delta.view(), by_sinks.view());
     kernels::copy(out[3].view(), by_sinks.view());
   }
   (t == DType::kFloat64 ? kernels::attention_backward_plain : kernels::attention_backward)(
-      a, g.grad.view(), g.lse.view(), g.delta.view(), out[0].view(), out[1].view(), out[2].view());
+      a, g.grad.view(), g.lse.view(), g.delta.view(), out[0].view(), out[1].view(), out[2].view(), low.view());
 }
 
 TensorList AttentionBackward::composite(Inputs in) const {
   const AttentionForward forward{is_causal, scale, window, softcap, dropout_p, query_start};
   const uint64_t needs = 0b111 | (in[6].defined() ? 0b10000 : 0);
-  const Grads g = vjp_by_composite(forward, Vjp{in.subspan(2, 6), in.subspan(8, 2), in.first(2), needs});
+  const Grads g = vjp_by_composite(forward, Vjp{in.subspan(2, 6), in.subspan(8, 3), in.first(2), needs});
   return {or_zeros(g[0], in[2]), or_zeros(g[1], in[3]), or_zeros(g[2], in[4]),
           in[6].defined() ? or_zeros(g[4], in[6]) : zeros({0}, in[2].dtype())};
 }
@@ -210,10 +220,10 @@ TensorList attention_in_plain_ops(const Tensor& query, const Tensor& key, const 
 
 namespace {
 
-// Rows without any allowed key give zeros, as PyTorch's safe softmax.
+// Rows without any allowed key give zeros, as PyTorch's safe softmax, and take no gradient.
 Tensor safe_softmax(const Tensor& scores) {
   const Tensor none = all(eq(scores, -INFINITY), Dims{-1}, true);
-  return where(none, scalar(0.0), softmax(scores, -1));
+  return where(none, scalar(0.0), softmax(where(none, scalar(0.0), scores), -1));
 }
 
 Tensor with_dims(Tensor t, int dims) {
@@ -221,14 +231,22 @@ Tensor with_dims(Tensor t, int dims) {
   return t;
 }
 
-// q, k and v with the batch dims (and heads, unless grouped) of all three, or false where those do not broadcast.
-bool share_batch(Tensor& q, Tensor& k, Tensor& v, bool grouped) {
+// [.., L, S] with all dims before the last three as one, as large as `batch` says where there are any.
+Tensor with_one_batch_dim(const Tensor& t, const Dims& batch) {
+  if (t.dim() <= 3 || batch.size() == 1) return t;
+  Dims spread = batch;
+  for (int i = 3; i > 0; --i) spread.push_back(t.size(-i));
+  return reshape(expand(t, spread), {numel_of(batch), t.size(-3), t.size(-2), t.size(-1)});
+}
+
+// q, k and v with four dims, of which the batch (and heads, unless grouped) is that of all three, and the mask to
+// match; `batch` gets the dims that became one. False where those do not broadcast.
+bool share_batch(Tensor& q, Tensor& k, Tensor& v, Tensor& mask, Dims& batch, bool grouped) {
   Tensor* const all[] = {&q, &k, &v};
-  for (Tensor* t : all) {
-    if (t->dim() > 4) return false;
-    *t = with_dims(*t, 4);
-  }
-  for (int dim = 0; dim < (grouped ? 1 : 2); ++dim) {
+  const int dims = std::max({4, q.dim(), k.dim(), v.dim()});
+  for (Tensor* t : all) *t = with_dims(*t, dims);
+  if (mask.defined() && mask.dim() > dims) return false;
+  for (int dim = 0; dim < (grouped ? dims - 3 : dims - 2); ++dim) {
     int64_t size = 1;
     for (const Tensor* t : all) size = t->size(dim) == 1 ? size : t->size(dim);
     for (Tensor* t : all) {
@@ -237,6 +255,14 @@ bool share_batch(Tensor& q, Tensor& k, Tensor& v, bool grouped) {
       sizes[dim] = size;
       if (t->size(dim) != size) *t = expand(*t, sizes);
     }
+    if (dim < dims - 3) batch.push_back(size);
+  }
+  for (Tensor* t : all) *t = with_one_batch_dim(*t, batch);
+  if (mask.defined() && mask.dim() > 3 && dims > 4) {
+    mask = with_dims(mask, dims);
+    for (int dim = 0; dim < batch.size(); ++dim)
+      if (mask.size(dim) != 1 && mask.size(dim) != batch[dim]) return false;
+    mask = with_one_batch_dim(mask, batch);
   }
   return k.size(1) == v.size(1);
 }
@@ -245,7 +271,7 @@ bool share_batch(Tensor& q, Tensor& k, Tensor& v, bool grouped) {
 bool fits_kernel(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& mask) {
   if (q.numel() == 0 || k.numel() == 0 || v.numel() == 0) return false;
   if (k.size(-1) != q.size(-1) || v.size(-2) != k.size(-2) || q.size(1) % k.size(1) != 0) return false;
-  const bool known = !mask.defined() || mask.dtype() == DType::kBool || mask.dtype() == q.dtype();
+  const bool known = !mask.defined() || fits_attention(mask.dtype(), q.dtype());
   return known && (!mask.defined() || broadcasts_to(mask.sizes(), score_sizes(q, k)));
 }
 
@@ -303,13 +329,13 @@ DS_BODY(AttentionOp,
   return without_added_dims(attend(rule, with_dims(q, 4), with_dims(k, 4), with_dims(v, 4), in[3], in[4]), q.dim());
 }
 
-DS_BODY(ScaledDotProductAttention,
-        "scaled_dot_product_attention(Tensor query, Tensor key, Tensor value, Tensor? attn_mask=None, float "
-        "dropout_p=0.0, bool is_causal=False, float? scale=None, bool enable_gqa=False) -> Tensor",
-        "softmax(query @ key^T * scale + mask) @ value; query [.., L, E], key [.., S, E], value [.., S, V]; scale "
-        "defaults to 1/sqrt(E).",
-        false, kFunctional, double dropout_p;
-        bool is_causal; Opt<double> scale; bool enable_gqa;) {
+DS_BODY_CAST(kLower, ScaledDotProductAttention,
+             "scaled_dot_product_attention(Tensor query, Tensor key, Tensor value, Tensor? attn_mask=None, float "
+             "dropout_p=0.0, bool is_causal=False, float? scale=None, bool enable_gqa=False) -> Tensor",
+             "softmax(query @ key^T * scale + mask) @ value; query [.., L, E], key [.., S, E], value [.., S, V]; scale "
+             "defaults to 1/sqrt(E).",
+             false, kFunctional, double dropout_p;
+             bool is_causal; Opt<double> scale; bool enable_gqa;) {
   const Tensor &q = in[0], &mask = in[3];
   Tensor k = in[1], v = in[2];
   DS_CHECK(q.dim() >= 2 && k.dim() >= 2 && v.dim() >= 2,
@@ -320,13 +346,19 @@ DS_BODY(ScaledDotProductAttention,
            " key.dtype: ", name_of(k.dtype()), " and value.dtype: ", name_of(v.dtype()), " instead.");
   DS_CHECK(!(is_causal && mask.defined()),
            "_scaled_dot_product_attention: Explicit attn_mask should not be set when is_causal=True");
+  DS_CHECK(dropout_p >= 0 && dropout_p <= 1, "scaled_dot_product_attention: dropout_p must be between 0 and 1, got ",
+           dropout_p);
   const double factor = usual_scale(scale, q);
-  const bool small = q.dtype() == DType::kFloat32 || is_reduced_float(q.dtype());
+  const bool fused = is_floating(q.dtype()) && !is_float8(q.dtype()) && dropout_p < 1;
   const int dims = std::max({q.dim(), k.dim(), v.dim()});
-  Tensor q4 = q, k4 = k, v4 = v;
-  if (small && dropout_p >= 0 && dropout_p < 1 && (!mask.defined() || mask.dim() <= dims) &&
-      share_batch(q4, k4, v4, enable_gqa) && fits_kernel(q4, k4, v4, mask))
-    return without_added_dims(attend({is_causal, factor, 0, 0, dropout_p, 0}, q4, k4, v4, mask, Tensor()), dims);
+  Tensor q4 = q, k4 = k, v4 = v, mask4 = mask;
+  Dims sizes;
+  if (fused && share_batch(q4, k4, v4, mask4, sizes, enable_gqa) && fits_kernel(q4, k4, v4, mask4)) {
+    const Tensor out = attend({is_causal, factor, 0, 0, dropout_p, 0}, q4, k4, v4, mask4, Tensor());
+    if (dims <= 4) return without_added_dims(out, dims);
+    for (int i = 1; i < 4; ++i) sizes.push_back(out.size(i));
+    return reshape(out, sizes);
+  }
   if (enable_gqa) {
     DS_CHECK(q.dim() >= 3 && k.size(-3) > 0 && q.size(-3) % k.size(-3) == 0,
              "Number of heads in key and value must divide the number of heads in query: got ", q.sizes(), " and ",
@@ -340,7 +372,8 @@ DS_BODY(ScaledDotProductAttention,
     scores = where(le(cols, rows), scores, scalar(-INFINITY));
   }
   if (mask.defined()) scores = masked_scores(scores, mask);
-  Tensor weights = mask.defined() ? safe_softmax(scores) : softmax(scores, -1);
+  // A float32 mask makes wider scores of 16-bit queries.
+  Tensor weights = to_dtype(mask.defined() ? safe_softmax(scores) : softmax(scores, -1), v.dtype());
   if (dropout_p > 0) weights = dropout(weights, dropout_p, true);
   return matmul(weights, v);
 }

@@ -28,6 +28,8 @@ inline constexpr int64_t kMostPosition = int64_t{1} << 30;
 void check_attention_shapes(const char* op, const Tensor& query, const Tensor& key, const Tensor& value);
 void check_attention_dtypes(const char* op, const Tensor& query, const Tensor& key, const Tensor& value);
 void check_attention_positions(const char* op, int64_t queries, int64_t keys, int64_t window, int64_t query_start);
+bool fits_attention(DType mask, DType query);  // bool, float32 or the query's own
+void check_attention_mask_dtype(DType mask, DType query);
 void check_attention_mask(const char* op, const Tensor& mask, DType dtype, const Dims& scores);
 void check_attention_sinks(const char* op, const Tensor& sinks, int64_t heads);
 bool broadcasts_to(const Dims& from, const Dims& to);

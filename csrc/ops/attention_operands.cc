@@ -38,11 +38,19 @@ bool broadcasts_to(const Dims& from, const Dims& to) {
   return true;
 }
 
+bool fits_attention(DType mask, DType query) {
+  return mask == DType::kBool || mask == DType::kFloat32 || mask == query;
+}
+
+void check_attention_mask_dtype(DType mask, DType query) {
+  DS_CHECK(fits_attention(mask, query),
+           "Expected attn_mask dtype to be bool or float or to match query dtype, but got attn_mask.dtype: ",
+           name_of(mask), " and query.dtype: ", name_of(query));
+}
+
 void check_attention_mask(const char* op, const Tensor& mask, DType dtype, const Dims& scores) {
   if (!mask.defined()) return;
-  DS_CHECK(mask.dtype() == DType::kBool || mask.dtype() == dtype,
-           "Expected attn_mask dtype to be bool or to match query dtype, but got attn_mask.dtype: ",
-           name_of(mask.dtype()), " and query.dtype: ", name_of(dtype));
+  check_attention_mask_dtype(mask.dtype(), dtype);
   DS_CHECK(broadcasts_to(mask.sizes(), scores), op, "a mask of shape ", mask.sizes(),
            " does not broadcast to the scores, ", scores);
 }

@@ -1,5 +1,6 @@
 // Creation, copies and dtype conversion.
 #include <cmath>
+#include <limits>
 
 #include "kernels/copy.h"
 #include "ops/ops.h"
@@ -117,30 +118,58 @@ Tensor full_like(const Tensor& t, Scalar value) { return apply(FullLike{value, {
 struct ArangeRange {
   Scalar start, end, step;
   Meta meta(Opt<DType> dtype) const {
-    DS_CHECK(step.to_double() != 0, "step must be nonzero");
-    if (dtype && *dtype == DType::kInt64) return ArangeRange{start.to_int(), end.to_int(), step.to_int()}.meta({});
-    DS_CHECK(std::isfinite(start.to_double()) && std::isfinite(end.to_double()), "unsupported range: ", start, " -> ",
-             end);
-    DS_CHECK((step.to_double() > 0) == (end.to_double() >= start.to_double()) || start.to_double() == end.to_double(),
-             "upper bound and lower bound inconsistent with step sign");
-    const bool floats = start.is_float() || end.is_float() || step.is_float();
-    const double n =
-        floats ? std::ceil((end.to_double() - start.to_double()) / step.to_double())
-               : static_cast<double>((end.to_int() - start.to_int() + step.to_int() - (step.to_int() > 0 ? 1 : -1)) /
-                                     step.to_int());
-    return {dtype.value_or(floats ? default_dtype() : DType::kInt64), {static_cast<int64_t>(std::max(n, 0.0))}};
+    DS_CHECK(step.to_double() != 0 && !std::isnan(step.to_double()), "arange: step must be nonzero, got ", step);
+    DS_CHECK(std::isfinite(start.to_double()) && std::isfinite(end.to_double()), "arange: unsupported range: ", start,
+             " -> ", end);
+    if (is_float() && dtype && !is_floating(*dtype)) {
+      for (const Scalar& s : {start, end, step}) check_fits(s, DType::kInt64);
+      if (*dtype == DType::kInt64) return ArangeRange{start.to_int(), end.to_int(), step.to_int()}.meta(dtype);
+    }
+    const int64_t n = is_float() ? count_floats() : count_integers();
+    return {dtype.value_or(is_float() ? default_dtype() : DType::kInt64), {n}};
   }
   void fill(Tensor& out) const {
     const int64_t n = out.numel();
     dispatch(out.dtype(), [&]<class T>() {
       T* p = out.data<T>();
       if constexpr (std::is_integral_v<T>) {
-        // Integers count from the integer part of start by the integer part of step.
-        for (int64_t i = 0; i < n; ++i) p[i] = static_cast<T>(start.to_int() + i * step.to_int());
+        // Integers count from the integer part of start by the integer part of step; on the way there they may wrap.
+        const auto first = static_cast<uint64_t>(start.to_int()), by = static_cast<uint64_t>(step.to_int());
+        for (int64_t i = 0; i < n; ++i)
+          p[i] = static_cast<T>(static_cast<int64_t>(first + by * static_cast<uint64_t>(i)));
       } else {
         for (int64_t i = 0; i < n; ++i) p[i] = T(start.to_double() + static_cast<double>(i) * step.to_double());
       }
     });
+  }
+
+ private:
+  bool is_float() const { return start.is_float() || end.is_float() || step.is_float(); }
+  void check_direction(bool fits) const {
+    DS_CHECK(fits, "arange: upper bound and lower bound inconsistent with step sign: from ", start, " to ", end, " by ",
+             step);
+  }
+  [[noreturn]] void refuse_count() const {
+    fail<Error>("arange: from ", start, " to ", end, " by ", step, " has more elements than an int64 can count");
+  }
+  int64_t count_floats() const {
+    const double a = start.to_double(), b = end.to_double(), by = step.to_double();
+    check_direction(by > 0 ? b >= a : b <= a);
+    const double n = std::ceil((b - a) / by);
+    if (!(n < 0x1p63)) refuse_count();
+    return static_cast<int64_t>(n);
+  }
+  // Exact up to the limits of int64.
+  int64_t count_integers() const {
+    const int64_t a = start.to_int(), b = end.to_int(), by = step.to_int();
+    check_direction(by > 0 ? b >= a : b <= a);
+    const auto distance = [](int64_t from, int64_t to) {
+      return static_cast<uint64_t>(to) - static_cast<uint64_t>(from);
+    };
+    const uint64_t span = by > 0 ? distance(a, b) : distance(b, a), pace = by > 0 ? distance(0, by) : distance(by, 0);
+    const uint64_t n = span / pace + (span % pace != 0);
+    if (n > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) refuse_count();
+    return static_cast<int64_t>(n);
   }
 };
 
@@ -186,19 +215,35 @@ struct Linspace {
   bool operator==(const Linspace&) const = default;
   Meta infer(Inputs) const {
     DS_CHECK(steps >= 0, "number of steps must be non-negative, got ", steps);
-    return {dtype.value_or(default_dtype()), {steps}};
+    const DType t = dtype.value_or(default_dtype());
+    if (is_integral(t))
+      for (const Scalar& s : {start, end}) check_fits(s, DType::kInt64), check_fits(Scalar(s.to_int()), t);
+    return {t, {steps}};
   }
   void eval(Inputs, Tensor& out) const {
+    if (!is_floating(out.dtype()) && (beyond_doubles(start) || beyond_doubles(end))) return fill_exactly(out);
     const bool floats = is_floating(out.dtype());
     const double a = floats ? start.to_double() : static_cast<double>(start.to_int());
     const double b = floats ? end.to_double() : static_cast<double>(end.to_int());
-    const double step = steps > 1 ? (b - a) / static_cast<double>(steps - 1) : 0;
+    const auto parts = static_cast<double>(std::max<int64_t>(steps - 1, 1));
+    const double step = std::isfinite(b - a) ? (b - a) / parts : b / parts - a / parts;
     dispatch(out.dtype(), [&]<class T>() {
       T* p = out.data<T>();
       // From both ends, so that the last value is exact.
       for (int64_t i = 0; i < steps; ++i)
         p[i] = static_cast<T>(i < steps / 2 || steps == 1 ? a + step * static_cast<double>(i)
                                                           : b - step * static_cast<double>(steps - 1 - i));
+    });
+  }
+
+ private:
+  // Doubles do not tell all integers of this size apart.
+  static bool beyond_doubles(const Scalar& s) { return std::abs(s.to_double()) > 0x1p53; }
+  void fill_exactly(Tensor& out) const {
+    const __int128 a = start.to_int(), b = end.to_int(), parts = std::max<int64_t>(steps - 1, 1);
+    dispatch(out.dtype(), [&]<class T>() {
+      if constexpr (std::is_integral_v<T>)
+        for (int64_t i = 0; i < steps; ++i) out.data<T>()[i] = static_cast<T>((a * (parts - i) + b * i) / parts);
     });
   }
 };
@@ -345,6 +390,8 @@ DS_OP(Detach);
 Tensor detach(const Tensor& input) { return apply(Detach{}, input); }
 
 Tensor set_requires_grad(Tensor t, bool on) {
+  if (mode().recorder && on != t.requires_grad())
+    mode().recorder->refuse("requires_grad is changed, or set on a tensor made in it");
   DS_CHECK(!on || (is_floating(t.dtype()) && !is_float8(t.dtype())),
            "only Tensors of floating point dtype can require gradients, got ", name_of(t.dtype()));
   if (!t.is_leaf()) {

@@ -10,8 +10,14 @@ namespace deepseek {
 namespace {
 
 constexpr OpInfo index_info(const char* schema, const char* doc, Saves saves, bool inplace = false,
-                            Shown shown = Shown::kBoth) {
-  return {.schema = schema, .doc = doc, .kind = Kind::kIndex, .saves = saves, .inplace = inplace, .shown = shown};
+                            Shown shown = Shown::kBoth, Autocast autocast = Autocast::kNone) {
+  return {.schema = schema,
+          .doc = doc,
+          .kind = Kind::kIndex,
+          .autocast = autocast,
+          .saves = saves,
+          .inplace = inplace,
+          .shown = shown};
 }
 
 void check_index_dtype(const char* op, const Tensor& index, bool allow_int32 = false) {
@@ -266,9 +272,9 @@ Tensor index_add(const Tensor& input, int64_t dim, const Tensor& index, const Te
 
 struct IndexCopy {
   int64_t dim;
-  static constexpr OpInfo info =
-      index_info("index_copy(Tensor input, int dim, Tensor index, Tensor source) -> Tensor",
-                 "input with the listed entries of a dim replaced by source.", Saves::kRest, true);
+  static constexpr OpInfo info = index_info("index_copy(Tensor input, int dim, Tensor index, Tensor source) -> Tensor",
+                                            "input with the listed entries of a dim replaced by source.", Saves::kRest,
+                                            true, Shown::kBoth, Autocast::kPromote);
   bool operator==(const IndexCopy&) const = default;
   Meta infer(Inputs in) const { return index_write_meta("index_copy", in, dim); }
   void eval(Inputs in, Tensor& out) const {

@@ -15,6 +15,42 @@ Tensor reduce_loss(const Tensor& loss, const Str& reduction) {
   return loss;
 }
 
+// Of class indices for logits (or logarithms) of the given sizes, [C] or [N, C, ...]. Says what to do with what is
+// nearly right.
+void check_class_targets(const char* op, const Dims& logits, const Tensor& target) {
+  DS_CHECK_AS(ValueError, logits.size() > 0, op, ": expected input of 1 or more dimensions, [C] or [N, C, ...], got 0");
+  const Dims& got = target.sizes();
+  Dims want = logits;
+  const int64_t classes = want[want.size() == 1 ? 0 : 1];
+  want.erase(want.size() == 1 ? 0 : 1);
+  DS_CHECK(is_floating(target.dtype()) || got != logits || got == want || want.empty(), op, ": target ", got,
+           " of integers has the input's shape; class indices have shape ", want,
+           ". If it is one-hot, pass target.argmax(", logits.size() == 1 ? 0 : 1, ") or target.to(input.dtype)");
+  DS_CHECK_AS(ValueError, !want.empty() || target.dim() > 1 || target.numel() == 1, op,
+              ": for 1-D input a 1-D target must have size 1, but got target size: ", target.numel());
+  DS_CHECK_AS(ValueError, want.empty() || (target.dim() > 0 && got[0] == want[0]), op, ": Expected input batch_size (",
+              logits[0], ") to match target batch_size (", got.empty() ? 0 : got[0], "). Class indices have shape ",
+              want, ", got ", got);
+  const bool column = target.dim() == want.size() + 1 && target.size(target.dim() > 1 ? 1 : 0) == 1;
+  DS_CHECK(!column || (want.empty() && target.dim() <= 1), op, ": target of shape ", got,
+           " has a dim too many (multi-target not supported): class indices have shape ", want,
+           "; pass target.squeeze(", target.dim() > 1 ? 1 : 0, ")");
+  DS_CHECK(got == want || (want.empty() && target.dim() == 1), op, ": size mismatch (got input: ", logits,
+           ", target: ", got, "). Expected target size ", want, " of class indices",
+           is_floating(target.dtype()) ? " or probabilities of the input's shape" : "");
+  const DType t = target.dtype();
+  DS_CHECK(t == DType::kInt64 || t == DType::kInt32 || t == DType::kUInt8, op,
+           ": expected target dtype to be Long or Byte, but got ", name_of(t), ". Indices of ", classes,
+           " classes are integers: pass target.long()",
+           is_floating(t) ? ", or probabilities of the input's shape" : "");
+}
+
+void check_class_weight(const Tensor& weight, int64_t classes) {
+  DS_CHECK(!weight.defined() || (weight.dim() == 1 && weight.sizes()[0] == classes),
+           "weight tensor should be defined either for all ", classes,
+           " classes or no classes but got weight tensor of shape: ", weight.defined() ? weight.sizes() : Dims());
+}
+
 }  // namespace
 
 // What the rows of one call share. weight is [C] or missing.
@@ -89,7 +125,6 @@ struct CrossEntropy {
           "(Tensor loss, Tensor lse)",
       .doc = "Cross-entropy of each row of logits [N, C] with class indices [N]; 0 for ignored rows.",
       .kind = Kind::kFused,
-      .autocast = Autocast::kFloat32,
       .saves = Saves::kInputsOutput,
       .shown = Shown::kHidden};
   bool operator==(const CrossEntropy&) const = default;
@@ -101,9 +136,7 @@ struct CrossEntropy {
                 "\"cross_entropy\" not implemented for '", name_of(in[0].dtype()), "'");
     DS_CHECK(in[1].dtype() == DType::kInt64 || in[1].dtype() == DType::kInt32, "expected scalar type Long but found ",
              name_of(in[1].dtype()), " (class indices)");
-    DS_CHECK(!in[2].defined() || (in[2].dim() == 1 && in[2].sizes()[0] == in[0].sizes()[1]),
-             "weight tensor should be defined either for all ", in[0].sizes()[1],
-             " classes or no classes but got weight tensor of shape: ", in[2].defined() ? in[2].sizes() : Dims());
+    check_class_weight(in[2], in[0].sizes()[1]);
     const Meta m{computing_type(in[0].dtype()), in[1].sizes()};
     return {m, m};
   }
@@ -145,8 +178,8 @@ Tensor mean_weight(const Tensor& target, const Tensor& weight, int64_t ignore_in
 }
 }  // namespace
 
-DS_BODY(
-    CrossEntropyPublic,
+DS_BODY_CAST(
+    kFloat32, CrossEntropyPublic,
     "cross_entropy(Tensor input, Tensor target, Tensor? weight=None, str reduction='mean', int ignore_index=-100, "
     "float label_smoothing=0.0) -> Tensor",
     "-log softmax(input)[target] over classes in dim 1 ([N, C, …] logits; indices, or probabilities of input's shape).",
@@ -158,11 +191,12 @@ DS_BODY(
            "label_smoothing must be between 0.0 and 1.0. Got: ", label_smoothing);
   DS_CHECK_AS(ValueError, reduction == "mean" || reduction == "sum" || reduction == "none", reduction.view(),
               " is not a valid value for reduction");
-  if (is_floating(target.dtype())) {
-    DS_CHECK(target.sizes() == x.sizes(), "cross_entropy: probability targets must have input's shape; got ",
-             target.sizes(), " and ", x.sizes());
+  if (is_floating(target.dtype()) && target.sizes() == x.sizes()) {
+    DS_CHECK(ignore_index < 0, "cross_entropy: ignore_index is not supported for a target of probabilities, got ",
+             ignore_index);
     const int64_t classes = x.sizes()[x.dim() == 1 ? 0 : 1];
     const Tensor t = class_rows(target) * (1 - label_smoothing) + label_smoothing / static_cast<double>(classes);
+    check_class_weight(weight, classes);
     const Tensor weighted = weight.defined() ? t * weight : t;
     const Tensor loss = neg(sum(weighted * log_softmax(class_rows(x), 1), Dims{1}));
     Dims sizes = x.sizes();
@@ -170,18 +204,14 @@ DS_BODY(
     if (reduction == "mean") return sum(loss) / static_cast<double>(std::max<int64_t>(1, loss.numel()));
     return reduction == "sum" ? sum(loss) : reshape(loss, sizes);
   }
-  Dims want = x.sizes();
-  want.erase(x.dim() == 1 ? 0 : 1);
-  DS_CHECK_AS(ValueError, target.dim() == want.size() && (want.empty() || target.sizes()[0] == want[0]),
-              "Expected input batch_size (", x.dim() > 1 ? x.sizes()[0] : 1, ") to match target batch_size (",
-              target.dim() > 0 ? target.sizes()[0] : 1, ").");
-  DS_CHECK(target.sizes() == want, "Expected target size ", want, ", got ", target.sizes());
-  const Tensor ids = reshape(target, {-1});
-  const Tensor loss =
-      to_dtype(apply_n<2>(CrossEntropy{ignore_index, label_smoothing}, class_rows(x), ids, weight)[0], x.dtype());
-  if (reduction == "sum") return sum(loss);
-  if (reduction == "none") return reshape(loss, target.sizes());
-  return sum(loss) / mean_weight(ids, weight, ignore_index, loss.dtype());
+  check_class_targets("cross_entropy", x.sizes(), target);
+  const Tensor ids = to_dtype(reshape(target, {-1}), DType::kInt64);
+  const Tensor loss = apply_n<2>(CrossEntropy{ignore_index, label_smoothing}, class_rows(x), ids, weight)[0];
+  const auto reduced = [&] {  // in float32, as a sum may be more than 16 bits hold
+    if (reduction == "none") return reshape(loss, x.dim() == 1 ? Dims() : target.sizes());
+    return reduction == "sum" ? sum(loss) : sum(loss) / mean_weight(ids, weight, ignore_index, loss.dtype());
+  };
+  return to_dtype(reduced(), x.dtype());
 }
 
 namespace {
@@ -225,10 +255,7 @@ struct LinearCrossEntropy {
     DS_CHECK(!bias.defined() || (bias.dim() == 1 && bias.sizes()[0] == w.sizes()[0]),
              "linear_cross_entropy: linear_bias must be [", w.sizes()[0], "], got ",
              bias.defined() ? bias.sizes() : Dims());
-    DS_CHECK_AS(ValueError, target.dim() == 1 && target.sizes()[0] == x.sizes()[0], "Expected input batch_size (",
-                x.sizes()[0], ") to match target batch_size (", target.dim() > 0 ? target.sizes()[0] : 1, ").");
-    DS_CHECK(target.dtype() == DType::kInt64 || target.dtype() == DType::kInt32, "expected scalar type Long but found ",
-             name_of(target.dtype()), " (class indices)");
+    check_class_targets("linear_cross_entropy", {x.sizes()[0], w.sizes()[0]}, target);
     const Meta loss{computing_type(x.dtype()), {}}, none{x.dtype(), {0}};
     return {loss, needs_input(0) ? x.meta() : none, needs_input(1) ? w.meta() : none,
             needs_input(2) && bias.defined() ? bias.meta() : none};
@@ -289,6 +316,8 @@ DS_BODY(LinearCrossEntropyPublic,
         false, kFunctional, Str reduction;
         Opt<int64_t> ignore_index; double label_smoothing;) {
   const Tensor &x = in[0], &w = in[1], &target = in[2], &bias = in[3], &class_weight = in[4];
+  // The product in autocast's dtype, the loss in float32.
+  const auto in_result_type = [&](const Tensor& loss) { return mode().autocast ? loss : to_dtype(loss, x.dtype()); };
   const int64_t ignored = ignore_index.value_or(-100);
   DS_CHECK(w.dim() >= 2 && (x.dim() == 1 || x.dim() == 2),
            "linear_cross_entropy: input must be [D] or [N, D] and linear_weight [C, ..., D], got ", x.sizes(), " and ",
@@ -310,10 +339,10 @@ DS_BODY(LinearCrossEntropyPublic,
     const TensorList out =
         apply_list(LinearCrossEntropy{ignored, label_smoothing, reduction == "mean", needs},
                    std::array{single ? unsqueeze(x, 0) : x, w, bias, single ? reshape(target, {1}) : target});
-    return to_dtype(out[0], x.dtype());
+    return in_result_type(out[0]);
   }
-  DS_CHECK(x.dtype() == w.dtype() || mode().autocast,
-           "linear_cross_entropy: expected input and linear_weight to have the ",
+  const auto cast = [](DType t) { return mode().autocast && t != DType::kFloat64 ? mode().autocast_dtype : t; };
+  DS_CHECK(cast(x.dtype()) == cast(w.dtype()), "linear_cross_entropy: expected input and linear_weight to have the ",
            "same dtype, but got: ", name_of(x.dtype()), " != ", name_of(w.dtype()));
   // Logits of 16-bit inputs are float32 here as they are in the blocks above.
   const DType t = is_floating(x.dtype()) ? computing_type(x.dtype()) : x.dtype();
@@ -325,35 +354,44 @@ DS_BODY(LinearCrossEntropyPublic,
     sizes.insert(0, x.sizes()[0]);
     logits = reshape(logits, sizes);
   }
-  return to_dtype(CrossEntropyPublic{reduction, ignored, label_smoothing}.body(
-                      std::array{logits, wide(target), wide(class_weight)}),
-                  x.dtype());
+  return in_result_type(
+      apply(CrossEntropyPublic{reduction, ignored, label_smoothing}, logits, wide(target), wide(class_weight)));
 }
 
-DS_BODY(
-    NllLoss,
+DS_BODY_CAST(
+    kFloat32, NllLoss,
     "nll_loss(Tensor input, Tensor target, Tensor? weight=None, str reduction='mean', int ignore_index=-100) -> Tensor",
     "-input[target] for log-probabilities [N, C, …].", false, kFunctional, Str reduction;
     int64_t ignore_index;) {
+  check_class_targets("nll_loss", in[0].sizes(), in[1]);
   const Tensor rows = class_rows(in[0]);
-  const Tensor ids = reshape(in[1], {-1});
-  DS_CHECK_AS(ValueError, rows.sizes()[0] == ids.sizes()[0], "Expected input batch_size (", rows.sizes()[0],
-              ") to match target batch_size (", ids.sizes()[0], ").");
+  check_class_weight(in[2], rows.size(1));
+  const Tensor ids = to_dtype(reshape(in[1], {-1}), DType::kInt64);
+  kernels::check_targets(dense(ids, DType::kInt64).view(), rows.size(1), ignore_index);
   const Tensor kept = ne(ids, ignore_index);
   const Tensor safe = where(kept, ids, scalar(int64_t{0}));
-  const Tensor picked = squeeze(gather(rows, 1, unsqueeze(safe, 1)), 1);
-  Tensor w = to_dtype(kept, rows.dtype());
+  const DType t = is_reduced_float(rows.dtype()) ? DType::kFloat32 : rows.dtype();
+  const Tensor picked = to_dtype(squeeze(gather(rows, 1, unsqueeze(safe, 1)), 1), t);
+  Tensor w = to_dtype(kept, t);
   if (in[2].defined()) w = w * index_select(in[2], 0, safe);
   const Tensor loss = neg(where(kept, picked * w, scalar(0.0)));
-  if (reduction == "sum") return sum(loss);
-  if (reduction == "none") return reshape(loss, in[1].sizes());
-  DS_CHECK_AS(ValueError, reduction == "mean", reduction.view(), " is not a valid value for reduction");
-  return sum(loss) / sum(w);
+  const auto reduced = [&] {
+    if (reduction == "sum") return sum(loss);
+    if (reduction == "none") return reshape(loss, in[0].dim() == 1 ? Dims() : in[1].sizes());
+    DS_CHECK_AS(ValueError, reduction == "mean", reduction.view(), " is not a valid value for reduction");
+    return sum(loss) / sum(w);
+  };
+  return to_dtype(reduced(), rows.dtype());
 }
 
-DS_BODY(MseLoss, "mse_loss(Tensor input, Tensor target, str reduction='mean') -> Tensor", "(input - target)^2.", false,
-        kFunctional, Str reduction;) {
+DS_BODY_CAST(kFloat32, MseLoss, "mse_loss(Tensor input, Tensor target, str reduction='mean') -> Tensor",
+             "(input - target)^2.", false, kFunctional, Str reduction;) {
   return reduce_loss(square(in[0] - in[1]), reduction);
 }
+
+Tensor cross_entropy(const Tensor& x, const Tensor& target) {
+  return apply(CrossEntropyPublic{"mean", -100, 0.0}, x, target, Tensor());
+}
+Tensor mse_loss(const Tensor& x, const Tensor& target) { return apply(MseLoss{"mean"}, x, target); }
 
 }  // namespace deepseek

@@ -1,6 +1,7 @@
 // Matrix products. One kernel op over batches; everything else is shapes around it.
 #include "kernels/matmul.h"
 
+#include "core/autocast_off.h"
 #include "ops/composite.h"
 #include "ops/operands.h"
 
@@ -82,7 +83,6 @@ struct Dot {
   static constexpr OpInfo info{.schema = "dot(Tensor input, Tensor tensor) -> Tensor",
                                .doc = "Inner product of two vectors.",
                                .kind = Kind::kMatmul,
-                               .autocast = Autocast::kLower,
                                .saves = Saves::kOthers};
   bool operator==(const Dot&) const = default;
   Meta infer(Inputs in) const {
@@ -106,8 +106,8 @@ struct Dot {
 };
 DS_OP(Dot);
 
-DS_BODY(Matmul, "matmul(Tensor input, Tensor other) -> Tensor",
-        "Matrix product with PyTorch's rules for 1-d and batched inputs.", false, kBoth, ) {
+DS_BODY_CAST(kLower, Matmul, "matmul(Tensor input, Tensor other) -> Tensor",
+             "Matrix product with PyTorch's rules for 1-d and batched inputs.", false, kBoth, ) {
   const Tensor &a = in[0], &b = in[1];
   DS_CHECK(a.dim() > 0 && b.dim() > 0, "both arguments to matmul need to be at least 1D, but they are ", a.dim(),
            "D and ", b.dim(), "D");
@@ -126,7 +126,7 @@ DS_BODY(Matmul, "matmul(Tensor input, Tensor other) -> Tensor",
   if (vector_b) out = squeeze(out, -1);
   return vector_a ? squeeze(out, vector_b ? -1 : -2) : out;
 }
-Tensor matmul(const Tensor& input, const Tensor& other) { return Matmul{}.body(std::array{input, other}); }
+Tensor matmul(const Tensor& input, const Tensor& other) { return apply(Matmul{}, input, other); }
 
 DS_BODY(Mm, "mm(Tensor input, Tensor mat2) -> Tensor", "Product of two matrices.", false, kBoth, ) {
   DS_CHECK(in[0].dim() == 2, "self must be a matrix");
@@ -152,7 +152,9 @@ DS_BODY(Bmm, "bmm(Tensor input, Tensor mat2) -> Tensor", "Batched product [B, M,
   return product(in[0], in[1]);
 }
 Tensor bmm(const Tensor& input, const Tensor& mat2) { return Bmm{}.body(std::array{input, mat2}); }
+// autocast leaves mv, addmv and dot alone, as PyTorch does.
 DS_BODY(Mv, "mv(Tensor input, Tensor vec) -> Tensor", "Matrix times vector.", false, kBoth, ) {
+  const AutocastOff off;
   check_matrix_and_vector(in[0], in[1]);
   return matmul(in[0], in[1]);
 }
@@ -163,11 +165,13 @@ DS_BODY(Outer, "outer(Tensor input, Tensor vec2) -> Tensor", "Products of all pa
 }
 namespace {
 // beta * input + alpha * (a @ b), the factors rounded to the dtype; 16-bit floats are rounded once, at the end.
-Tensor scaled_sum(const Tensor& input, const Tensor& a, const Tensor& b, Scalar beta, Scalar alpha) {
+Tensor scaled_sum(const char* op, const Tensor& input, const Tensor& a, const Tensor& b, Scalar beta, Scalar alpha) {
   const DType t = a.dtype();
-  if (is_reduced_float(t) && b.dtype() == t && input.dtype() == t) {
+  DS_CHECK(input.dtype() == t && b.dtype() == t, op, ": input and both factors must have the same dtype, but got ",
+           name_of(input.dtype()), ", ", name_of(t), " and ", name_of(b.dtype()), "; convert with .to(dtype)");
+  if (is_reduced_float(t)) {
     const auto wide = [](const Tensor& x) { return to_dtype(x, DType::kFloat32); };
-    return to_dtype(scaled_sum(wide(input), wide(a), wide(b), beta, alpha), t);
+    return to_dtype(scaled_sum(op, wide(input), wide(a), wide(b), beta, alpha), t);
   }
   if (!is_floating(t)) {
     beta = beta.to_int();
@@ -178,24 +182,26 @@ Tensor scaled_sum(const Tensor& input, const Tensor& a, const Tensor& b, Scalar 
   return (beta.to_double() == 1 ? input : input * scalar(beta)) + scaled;
 }
 }  // namespace
-DS_BODY(Addmm, "addmm(Tensor input, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1) -> Tensor",
-        "beta * input + alpha * mat1 @ mat2.", true, kBoth, Scalar beta;
-        Scalar alpha;) {
+DS_BODY_CAST(kLower, Addmm, "addmm(Tensor input, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1) -> Tensor",
+             "beta * input + alpha * mat1 @ mat2.", true, kBoth, Scalar beta;
+             Scalar alpha;) {
   DS_CHECK(in[1].dim() == 2 && in[2].dim() == 2, "mat1 and mat2 must be matrices, got ", in[1].dim(), "-D and ",
            in[2].dim(), "-D");
-  return scaled_sum(in[0], in[1], in[2], beta, alpha);
+  return scaled_sum("addmm", in[0], in[1], in[2], beta, alpha);
 }
-DS_BODY(Baddbmm, "baddbmm(Tensor input, Tensor batch1, Tensor batch2, *, Scalar beta=1, Scalar alpha=1) -> Tensor",
-        "beta * input + alpha * batch1 @ batch2.", true, kBoth, Scalar beta;
-        Scalar alpha;) {
+DS_BODY_CAST(kLower, Baddbmm,
+             "baddbmm(Tensor input, Tensor batch1, Tensor batch2, *, Scalar beta=1, Scalar alpha=1) -> Tensor",
+             "beta * input + alpha * batch1 @ batch2.", true, kBoth, Scalar beta;
+             Scalar alpha;) {
   check_batches(in[1], in[2]);
-  return scaled_sum(in[0], in[1], in[2], beta, alpha);
+  return scaled_sum("baddbmm", in[0], in[1], in[2], beta, alpha);
 }
 DS_BODY(Addmv, "addmv(Tensor input, Tensor mat, Tensor vec, *, Scalar beta=1, Scalar alpha=1) -> Tensor",
         "beta * input + alpha * mat @ vec.", true, kBoth, Scalar beta;
         Scalar alpha;) {
+  const AutocastOff off;
   check_matrix_and_vector(in[1], in[2]);
-  return scaled_sum(in[0], in[1], in[2], beta, alpha);
+  return scaled_sum("addmv", in[0], in[1], in[2], beta, alpha);
 }
 
 namespace {

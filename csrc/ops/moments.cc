@@ -151,9 +151,9 @@ struct LogSumExp {
     kernels::logsumexp(keepdim_view(out, x.sizes(), reduced_mask("logsumexp", dim, x.dim())), x.view());
   }
   Grads vjp(const Vjp& c) const {
+    // NaN at an infinite result: no share of it is right.
     const Tensor y = kept(c.out[0], c.in[0].sizes(), dim, keepdim);
-    const Tensor shifted = where(eq(y, c.in[0]), scalar(0.0), c.in[0] - y);  // equal infinities differ by nothing
-    return {unreduce(c.grad[0], c.in[0].sizes(), dim, keepdim) * exp(shifted)};
+    return {unreduce(c.grad[0], c.in[0].sizes(), dim, keepdim) * exp(c.in[0] - y)};
   }
 };
 DS_OP(LogSumExp);

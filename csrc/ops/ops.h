@@ -148,10 +148,14 @@ Tensor linear(const Tensor& input, const Tensor& weight, const Tensor& bias = {}
 Tensor softmax(const Tensor& input, int64_t dim);
 Tensor log_softmax(const Tensor& input, int64_t dim);
 
+// --- losses, the mean over what is compared
+Tensor cross_entropy(const Tensor& input, const Tensor& target);  // logits [N, C, …]; class numbers or probabilities
+Tensor mse_loss(const Tensor& input, const Tensor& target);
+
 // --- pieces of derivatives shared by several ops
 Tensor pow_vjp_base(const Tensor& g, const Tensor& base, const Tensor& exponent);
 Tensor pow_vjp_exponent(const Tensor& g, const Tensor& base, const Tensor& exponent, const Tensor& result);
-Tensor max_share(const Tensor& a, const Tensor& b);  // 1 where a > b, 1/2 at ties, 0 below
+Tensor max_share(const Tensor& a, const Tensor& b);  // 0 where a < b, 1/2 at ties, else 1
 Tensor min_share(const Tensor& a, const Tensor& b);
 Tensor silu_curvature(const Tensor& x);
 Tensor gelu_erf_curvature(const Tensor& x);

@@ -165,6 +165,11 @@ constexpr Shown shown_as(std::string_view name) { return name.starts_with('_') ?
   DS_OP(S);                                                                                                  \
   Tensor name(const Tensor& a, const Tensor& b, const Tensor& c) { return apply(S{}, a, b, c); }
 
+namespace {
+// A derivative that is 0 / 0 at one point and taken as zero there.
+Tensor over_or_zero(const Tensor& a, const Tensor& b) { return where(eq(b, 0), scalar(0.0), a / b); }
+}  // namespace
+
 #define DS_TERNARY_ARGS_Where "(Tensor condition, Tensor input, Tensor other)"
 #define DS_TERNARY_ARGS_Lerp "(Tensor input, Tensor end, Tensor weight)"
 #define DS_TERNARY_ARGS_SwiGluBackward "(Tensor grad, Tensor gate, Tensor up)"
@@ -194,7 +199,7 @@ Tensor pow_vjp_exponent(const Tensor& g, const Tensor& base, const Tensor& expon
 }
 
 Tensor max_share(const Tensor& a, const Tensor& b) {
-  return to_dtype(gt(a, b), a.dtype()) + to_dtype(eq(a, b), a.dtype()) * 0.5;
+  return to_dtype(logical_not(lt(a, b)), a.dtype()) - to_dtype(eq(a, b), a.dtype()) * 0.5;
 }
 Tensor min_share(const Tensor& a, const Tensor& b) { return max_share(b, a); }
 

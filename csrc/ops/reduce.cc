@@ -166,7 +166,8 @@ struct ProdDim {
   static constexpr OpInfo info{
       .schema = "prod.dim(Tensor input, int dim, bool keepdim=False, *, dtype? dtype=None) -> Tensor",
       .doc = "Product along a dim.",
-      .kind = Kind::kReduce};
+      .kind = Kind::kReduce,
+      .autocast = Autocast::kFloat32};
   bool operator==(const ProdDim&) const = default;
   Meta infer(Inputs in) const {
     check_reducible("prod", in[0].dtype());

@@ -103,11 +103,7 @@ template <class F>
 struct SoftmaxOf {
   int64_t dim;
   Opt<DType> dtype;
-  static constexpr OpInfo info{.schema = F::kForward,
-                               .doc = F::kDoc,
-                               .kind = Kind::kRow,
-                               .autocast = Autocast::kFloat32,
-                               .saves = Saves::kOutput};
+  static constexpr OpInfo info{.schema = F::kForward, .doc = F::kDoc, .kind = Kind::kRow, .saves = Saves::kOutput};
   bool operator==(const SoftmaxOf&) const = default;
   Meta infer(Inputs in) const {
     wrap_dim("softmax", dim, in[0].dim());

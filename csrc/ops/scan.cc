@@ -100,10 +100,10 @@ struct LogCumsumExp {
   Grads vjp(const Vjp& c) const {
     const DType t = c.out[0].dtype();
     const Tensor x = widened(c.in[0], t), y = widened(c.out[0], t), g = widened(c.grad[0], t);
-    if (x.dim() == 0 || x.size(dim) <= 1) return {c.grad[0]};
+    if (x.dim() == 0 || x.size(dim) <= 1) return {exp(x - y) * g};
     const int64_t n = x.size(dim);
     const Tensor decay = exp(difference(narrow(y, dim, 0, n - 1), narrow(y, dim, 1, n - 1)));
-    return {exp(difference(x, y)) * reverse_recurrence(decay, g, dim)};
+    return {exp(x - y) * reverse_recurrence(decay, g, dim)};  // NaN where x is a sum's infinity
   }
 };
 DS_OP(LogCumsumExp);

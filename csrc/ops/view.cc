@@ -2,7 +2,7 @@
 // scatter.
 #include "base/reach.h"
 #include "kernels/copy.h"
-#include "ops/ops.h"
+#include "ops/composite.h"
 
 namespace deepseek {
 namespace {
@@ -157,6 +157,53 @@ struct ViewOp {
 };
 DS_OP(ViewOp);
 Tensor view(const Tensor& input, const Dims& size) { return apply(ViewOp{size}, input); }
+
+// The same bytes as numbers of another type. Where an element's size changes, so does the last dim's.
+struct ViewDType {
+  Opt<DType> dtype;
+  static constexpr OpInfo info{.schema = "_view_dtype(Tensor input, dtype? dtype) -> Tensor",
+                               .doc = "The same memory read as another dtype; no gradient flows through it.",
+                               .kind = Kind::kView,
+                               .saves = Saves::kNone,
+                               .differentiable = false,
+                               .shown = Shown::kHidden};
+  bool operator==(const ViewDType&) const = default;
+  ViewSpec view(const Tensor& in) const {
+    DS_CHECK_AS(TypeError, dtype, "view(): wants a dtype or a shape, got None");
+    const auto from = static_cast<int64_t>(size_of(in.dtype())), to = static_cast<int64_t>(size_of(*dtype));
+    ViewSpec v{in.sizes(), in.strides(), 0, *dtype};
+    if (from == to) return v;
+    const auto check = [&](bool fits, auto&&... what) {
+      DS_CHECK(fits, what..., " to view ", name_of(in.dtype()), " as ", name_of(*dtype), " (different element sizes)");
+    };
+    check(in.dim() > 0, "view(): self.dim() cannot be 0");
+    check(in.numel() == 0 || in.sizes().back() == 1 || in.strides().back() == 1,
+          "view(): self.stride(-1) must be 1, but got ", in.strides().back(), ",");
+    v.strides.back() = 1;
+    if (from > to) {
+      v.sizes.back() *= from / to;
+      for (int i = 0; i + 1 < in.dim(); ++i) v.strides[i] *= from / to;
+      return v;
+    }
+    const int64_t parts = to / from;
+    check(in.sizes().back() % parts == 0, "view(): self.size(-1) must be divisible by ", parts, ", but got ",
+          in.sizes().back(), ",");
+    check(in.offset() % parts == 0, "view(): self.storage_offset() must be divisible by ", parts, ", but got ",
+          in.offset(), ",");
+    v.sizes.back() /= parts;
+    for (int i = 0; i + 1 < in.dim(); ++i) {
+      check(in.strides()[i] % parts == 0, "view(): self.stride(", i, ") must be divisible by ", parts, ", but got ",
+            in.strides()[i], ",");
+      v.strides[i] /= parts;
+    }
+    return v;
+  }
+};
+DS_OP(ViewDType);
+DS_BODY(ViewAsDType, "view.dtype(Tensor input, dtype? dtype) -> Tensor",
+        "The same memory read as another dtype; no gradient flows through it.", false, kMethod, Opt<DType> dtype;) {
+  return apply(ViewDType{dtype}, in[0]);
+}
 
 struct Reshape {
   Dims shape;

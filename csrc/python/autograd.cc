@@ -17,6 +17,7 @@ class PythonHook final : public Hook {
   }
   Tensor call(const Tensor& grad) override {
     const py::gil_scoped_acquire lock;
+    refuse_capture("a hook of a tensor runs");
     const py::object result = py::handle(f_)(grad);
     if (result.is_none()) return {};
     DS_CHECK_AS(TypeError, is_tensor(result.ptr()), "a tensor hook must return a Tensor or None, got ",
@@ -126,6 +127,10 @@ void FunctionNode::release_saved() {
   if (py::hasattr(py::handle(ctx_), "_release_saved")) py::handle(ctx_).attr("_release_saved")();
 }
 
+namespace {
+PyObject* autocast_enabled(PyObject*) { return PyBool_FromLong(mode().autocast); }
+}  // namespace
+
 void bind_autograd(py::module_& m) {
   HostHooks& hooks = host_hooks();
   hooks.release_lock = []() -> void* { return PyGILState_Check() ? PyEval_SaveThread() : nullptr; };
@@ -148,6 +153,9 @@ void bind_autograd(py::module_& m) {
   m.def("_set_grad_enabled", [](bool on) { mode().grad = on; });
   m.def("_is_inference_mode", [] { return mode().inference; });
   m.def("_set_inference_mode", [](bool on) { mode().inference = on; });
+  // Not by pybind11: losses ask on every call.
+  static Method enabled = method<autocast_enabled>("_autocast_enabled", "Whether autocast is on.");
+  m.add_object(enabled.ml_name, new_function(enabled));
   m.def("_autocast_state", [] {
     return py::make_tuple(mode().autocast, py::reinterpret_steal<py::object>(wrap_dtype(mode().autocast_dtype)));
   });
@@ -161,9 +169,13 @@ void bind_autograd(py::module_& m) {
     return register_hook(t, Ref<Hook>(new PythonHook(std::move(f))));
   });
   m.def("_register_post_accumulate_grad_hook", [](const Tensor& t, py::object f) {
+    refuse_capture("a hook is registered");
     return register_post_accumulate_hook(t, Ref<Hook>(new PythonHook(std::move(f))));
   });
-  m.def("_remove_hook", [](const Tensor& t, int64_t id) { remove_hook(t, id); });
+  m.def("_remove_hook", [](const Tensor& t, int64_t id) {
+    refuse_capture("a hook is removed");
+    remove_hook(t, id);
+  });
 
   py::class_<NodeRef>(m, "Node", "A node of the tape.", collected<NodeRef, visit_node>())
       .def("name", [](const NodeRef& n) { return n.get().name(); })
@@ -180,6 +192,7 @@ void bind_autograd(py::module_& m) {
       .def(
           "register_prehook",
           [](const NodeRef& n, py::object f) {
+            refuse_capture("a hook is registered");
             n.get().hooks.push_back({0, 0, Ref<Hook>(new PythonHook(std::move(f)))});
           },
           "A hook on the gradient of the node's first output.")
@@ -191,6 +204,7 @@ void bind_autograd(py::module_& m) {
       .def("__repr__", [](const NodeRef& n) { return "<" + n.get().name() + ">"; });
   m.def("_grad_fn", [](const Tensor& t) -> py::object {
     if (t.is_leaf()) return py::none();
+    refuse_capture("grad_fn is read");  // another one on every call
     const Edge e = t.edge();
     return e.node ? py::cast(NodeRef{e.node}) : py::none();
   });

@@ -2,6 +2,8 @@
 #include <algorithm>
 #include <map>
 
+#include "core/autocast_off.h"
+#include "core/schema_types.h"
 #include "python/call_arguments.h"
 #include "python/slots.h"
 
@@ -58,11 +60,12 @@ PyObject* finish(const Call& call, TensorList& out) {
     Py_INCREF(call.out);
     return call.out;
   }
-  if (schema.returns_list) return wrap_list(out, true);
-  if (schema.returns.size() == 1) return wrap(std::move(out[0]));
+  PyTypeObject* type = call.subclasses.result();
+  if (schema.returns_list) return wrap_list(out, true, type);
+  if (schema.returns.size() == 1) return wrap(std::move(out[0]), type);
   auto result =
       pybind11::reinterpret_steal<pybind11::object>(checked(PyStructSequence_New(result_type_for(*call.def))));
-  for (size_t i = 0; i < out.size(); ++i) PyStructSequence_SET_ITEM(result.ptr(), i, wrap(out[i]));
+  for (size_t i = 0; i < out.size(); ++i) PyStructSequence_SET_ITEM(result.ptr(), i, wrap(out[i], type));
   return result.release().ptr();
 }
 
@@ -86,9 +89,32 @@ struct OpFunction {
   PyObject* name;
 };
 
+PyObject* call_op(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
+  const auto* f = reinterpret_cast<OpFunction*>(self);
+  Call call;
+  select_overload(*f->overloads, args, nargs, kwnames, call);
+  if (call.subclasses.hooked()) [[unlikely]]
+    return call_hooks(self, args, nargs, kwnames);
+  const GeneratorScope scope(call.generator);
+  if (f->inplace) {
+    DS_CHECK_AS(TypeError, nargs > 0 && is_tensor(args[0]), call.def->schema.base,
+                "_(): the first argument must be a Tensor");
+    dispatch_inplace(*call.def, call.op, call.inputs);
+    Py_INCREF(args[0]);
+    return args[0];
+  }
+  TensorList out;
+  if (call.out) {
+    const AutocastOff off;
+    dispatch_op(*call.def, call.op, call.inputs, out);
+  } else {
+    dispatch_op(*call.def, call.op, call.inputs, out);
+  }
+  return finish(call, out);
+}
+
 PyObject* op_vectorcall(PyObject* self, PyObject* const* args, size_t nargsf, PyObject* kwnames) {
-  auto* f = reinterpret_cast<OpFunction*>(self);
-  return call_op(*f->overloads, f->inplace, args, PyVectorcall_NARGS(nargsf), kwnames);
+  return call_op(self, args, PyVectorcall_NARGS(nargsf), kwnames);
 }
 void op_dealloc(PyObject* self) {
   PyTypeObject* type = Py_TYPE(self);
@@ -104,7 +130,8 @@ PyObject* op_name(PyObject* self) {
 std::string doc_text(const OpFunction* f) {
   std::string text;
   for (const OpDef* def : *f->overloads)
-    text += std::string(text.empty() ? "" : "\n\n") + def->info->schema + "\n\n" + def->info->doc;
+    text += std::string(text.empty() ? "" : "\n\n") + signature_text(def->schema, def->schema.base) + "\n\n" +
+            def->info->doc;
   return text;
 }
 PyObject* op_doc(PyObject* self) { return PyUnicode_FromString(doc_text(reinterpret_cast<OpFunction*>(self)).c_str()); }
@@ -178,23 +205,6 @@ PyObject* make_op_function(const std::string& name, bool method, bool inplace) {
   f->inplace = inplace;
   f->name = PyUnicode_FromString((name + (inplace ? "_" : "")).c_str());
   return reinterpret_cast<PyObject*>(f);
-}
-
-PyObject* call_op(const std::vector<const OpDef*>& overloads, bool inplace, PyObject* const* args, Py_ssize_t nargs,
-                  PyObject* kwnames) {
-  Call call;
-  select_overload(overloads, args, nargs, kwnames, call);
-  const GeneratorScope scope(call.generator);
-  if (inplace) {
-    DS_CHECK_AS(TypeError, nargs > 0 && is_tensor(args[0]), overloads[0]->schema.base,
-                "_(): the first argument must be a Tensor");
-    dispatch_inplace(*call.def, call.op, call.inputs);
-    Py_INCREF(args[0]);
-    return args[0];
-  }
-  TensorList out;
-  dispatch_op(*call.def, call.op, call.inputs, out);
-  return finish(call, out);
 }
 
 namespace {

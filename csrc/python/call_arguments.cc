@@ -2,13 +2,25 @@
 
 #include <algorithm>
 
+#include "core/schema_types.h"
+
 namespace deepseek::python {
 namespace {
 
 // Why an overload did not match; the last one is shown to the user.
 struct Mismatch {
   std::string message;
+  bool of_signature = false;  // too many arguments, too few or unknown ones: the user should see which there are
 };
+
+// What was given for a tensor; of other libraries' tensors and arrays also whose, and the way here.
+std::string given_for_tensor(PyObject* o) {
+  std::string name = Py_TYPE(o)->tp_name;
+  if (is_tensor(o) || PyType_Check(o) || !PyObject_HasAttrString(o, "__dlpack__")) return name;
+  if (name.find('.') == std::string::npos)
+    name = std::string(pybind11::str(pybind11::type::handle_of(o).attr("__module__"))) + "." + name;
+  return name + "; deepseek.as_tensor() makes a Tensor of it";
+}
 
 Generator* generator_of(PyObject* o) {
   if (o == Py_None) return nullptr;
@@ -56,6 +68,7 @@ bool parse_list(PyObject* o, bool indices, Call& call, PyObject*& wrong) {
   for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(o); ++i) {
     wrong = is_tensor(items[i]) || (indices && items[i] == Py_None) ? nullptr : items[i];
     if (wrong) return false;
+    if (items[i] != Py_None) call.subclasses.see(items[i]);
     // A list may be changed while the interpreter lock is released: its tensors are held.
     call.inputs.push_back(items[i] == Py_None ? Tensor() : unwrap(items[i]));
   }
@@ -146,7 +159,12 @@ bool parse(const OpDef& def, PyObject* const* args, Py_ssize_t nargs, PyObject* 
     std::ostringstream os;
     os << schema.base << "(): ";
     (os << ... << parts);
-    why.message = os.str();
+    why = {os.str()};
+    return false;
+  };
+  const auto refuse_count = [&](auto&&... parts) {
+    refuse(parts...);
+    why.of_signature = true;
     return false;
   };
   call.def = &def;
@@ -187,9 +205,7 @@ bool parse(const OpDef& def, PyObject* const* args, Py_ssize_t nargs, PyObject* 
           schema.args.size() > 1 && schema.args[0].kind != ArgType::kTensor) {
         return refuse("missing required argument '", a.name, "'");
       }
-      if (!a.has_default && a.kind != ArgType::kGenerator && a.kind != ArgType::kDevice &&
-          !(a.kind == ArgType::kOptDType))
-        return refuse("missing 1 required positional argument: \"", a.name, "\"; the signature is ", def.info->schema);
+      if (!may_be_left_out(a)) return refuse_count("missing 1 required positional argument: \"", a.name, "\"");
       if (a.kind == ArgType::kTensor || a.kind == ArgType::kGenerator)
         call.inputs.push_back(a.kind == ArgType::kTensor && a.default_text != "None"
                                   ? Tensor::wrapped(Scalar(std::stod(a.default_text)))
@@ -221,14 +237,15 @@ bool parse(const OpDef& def, PyObject* const* args, Py_ssize_t nargs, PyObject* 
     }
     if (wrong)
       return refuse("argument '", a.name, "' must be a list of Tensors, but one of them is of type ",
-                    Py_TYPE(wrong)->tp_name);
-    if (!ok) return refuse("argument '", a.name, "' must be ", a.type, ", not ", Py_TYPE(value)->tp_name);
+                    given_for_tensor(wrong));
+    if (!ok)
+      return refuse("argument '", a.name, "' must be ", find_schema_type(a.type)->words, ", not ",
+                    a.kind <= ArgType::kTensorList ? given_for_tensor(value) : Py_TYPE(value)->tp_name);
   }
   if (next < nargs) {
     const auto positional =
         std::count_if(schema.args.begin(), schema.args.end(), [](const SchemaArg& a) { return !a.keyword_only; });
-    return refuse("takes ", positional, " positional arguments but ", nargs, " were given; the signature is ",
-                  def.info->schema);
+    return refuse_count("takes ", positional, " positional arguments but ", nargs, " were given");
   }
   for (Py_ssize_t i = 0; i < nkw; ++i) {
     if (used >> i & 1) continue;
@@ -243,8 +260,7 @@ bool parse(const OpDef& def, PyObject* const* args, Py_ssize_t nargs, PyObject* 
         PyUnicode_CompareWithASCIIString(name, "memory_format") == 0 ||
         PyUnicode_CompareWithASCIIString(name, "non_blocking") == 0)
       continue;
-    return refuse("got an unexpected keyword argument '", utf8(name), "'; the signature is ", schema.name,
-                  def.info->schema + schema.name.size());
+    return refuse_count("got an unexpected keyword argument '", utf8(name), "'");
   }
   return true;
 }
@@ -255,8 +271,11 @@ bool parse(const OpDef& def, PyObject* const* args, Py_ssize_t nargs, PyObject* 
   std::string all;
   for (const OpDef* def : overloads) {
     parse(*def, args, nargs, kwnames, call, why);
-    all += std::string("\n  ") + def->info->schema + ": " + why.message;
+    all += "\n  " + signature_text(def->schema, def->schema.base) + ": " + why.message;
   }
+  if (overloads.size() == 1 && why.of_signature)
+    fail<TypeError>(why.message, "; the signature is ",
+                    signature_text(overloads[0]->schema, overloads[0]->schema.name));
   if (overloads.size() == 1) fail<TypeError>(why.message);
   fail<TypeError>(overloads[0]->schema.base,
                   "() received an invalid combination of arguments. The overloads are:", all);

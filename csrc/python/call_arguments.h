@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "python/python.h"
+#include "python/subclass.h"
 
 namespace deepseek::python {
 
@@ -12,6 +12,7 @@ struct Call {
   const OpDef* def;
   TensorList inputs;
   uint64_t borrowed = 0;  // bit i: inputs[i] belongs to the caller's object
+  Subclasses subclasses;
   alignas(16) char op[kMaxOpBytes];
   bool requires_grad = false;
   bool list_result = false;
@@ -26,8 +27,10 @@ struct Call {
       if (borrowed >> i & 1) inputs[i].forget();
     borrowed = 0;
     inputs.clear();
+    subclasses = {};
   }
   void add_input(PyObject* tensor) {
+    subclasses.see(tensor);
     if (inputs.size() >= 63) return inputs.push_back(unwrap(tensor));
     borrowed |= uint64_t{1} << inputs.size();
     inputs.push_back(Tensor::borrow(reinterpret_cast<TensorObject*>(tensor)->cell));

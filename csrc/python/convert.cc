@@ -44,10 +44,12 @@ void release_object(void* o) {
 
 bool is_ndarray(py::handle o) { return py::isinstance(o, py::module_::import("numpy").attr("ndarray")); }
 
-Tensor from_numpy(const py::object& array) {
+Tensor from_numpy(const py::object& given) {
   DType dtype;
   // Not just anything with __array_interface__: a NumPy scalar's points to memory that is gone when the dict is.
-  DS_CHECK_AS(TypeError, is_ndarray(array), "expected np.ndarray (got ", Py_TYPE(array.ptr())->tp_name, ")");
+  DS_CHECK_AS(TypeError, is_ndarray(given), "expected np.ndarray (got ", Py_TYPE(given.ptr())->tp_name, ")");
+  // Of a subclass the array itself, which says the truth about its memory.
+  const py::object array = py::module_::import("numpy").attr("asarray")(given);
   DS_CHECK_AS(TypeError, dtype_of_array(array, dtype), "can't convert np.ndarray of type numpy.",
               std::string(py::str(array.attr("dtype"))),
               ". The only supported types are: float64, float32, float16, int64, int32, "
@@ -86,9 +88,14 @@ Tensor from_numpy(const py::object& array) {
   return Tensor::from_storage(std::move(storage), sizes, strides, 0, dtype);
 }
 
-// For values that are copied anyway: also scalars, other exporters of the array interface, unaligned memory.
+// For values that are copied anyway: also scalars, other exporters of the array interface, unaligned memory, and other
+// libraries' tensors, without their gradients.
 Tensor values_of_array(PyObject* o) {
   py::object array = py::reinterpret_borrow<py::object>(o);
+  if (!PyObject_HasAttrString(o, "__array_interface__")) {
+    if (py::hasattr(array, "detach")) array = array.attr("detach")();
+    return from_dlpack_producer(array);
+  }
   if (!is_ndarray(array)) array = py::module_::import("numpy").attr("asarray")(array);
   if (!array.attr("flags").attr("aligned").cast<bool>()) array = array.attr("copy")();
   return from_numpy(array);
@@ -157,16 +164,18 @@ void join(Shape& s, DType t) {
 }
 
 bool is_sequence(PyObject* o) { return PyList_Check(o) || PyTuple_Check(o) || PyRange_Check(o); }
+// Not a class that has the attribute for its objects.
 bool is_array(PyObject* o) {
-  return !is_tensor(o) && !PyUnicode_Check(o) && PyObject_HasAttrString(o, "__array_interface__") &&
-         PyObject_HasAttrString(o, "strides");
+  if (PyFloat_Check(o) || PyLong_Check(o) || PyUnicode_Check(o) || PyType_Check(o) || is_tensor(o)) return false;
+  if (PyObject_HasAttrString(o, "__array_interface__")) return PyObject_HasAttrString(o, "strides");
+  return PyObject_HasAttrString(o, "__dlpack__");
 }
 
 // NumPy's scalars are arrays without dims.
 bool has_dims(PyObject* o) {
   if (is_sequence(o)) return true;
   if (is_tensor(o)) return cell_of(o).sizes.size() > 0;
-  return is_array(o) && py::handle(o).attr("ndim").cast<int>() > 0;
+  return is_array(o) && values_of_array(o).dim() > 0;
 }
 
 // A subclass's may raise, or say something else each time.
@@ -183,6 +192,11 @@ void scan(PyObject* o, int depth, Shape& s) {
     if (depth == s.sizes.size()) s.sizes.push_back(n);
     DS_CHECK_AS(ValueError, s.sizes[depth] == n, "expected sequence of length ", s.sizes[depth], " at dim ", depth,
                 " (got ", n, ")");
+    if (PyRange_Check(o)) {  // integers, which need not be looked at: there may be more than any memory holds
+      DS_CHECK_AS(ValueError, n == 0 || s.sizes.size() == depth + 1, "expected sequence at dim ", depth + 1,
+                  " (got a number)");
+      return n > 0 ? join(s, DType::kInt64) : void();
+    }
     for (Py_ssize_t i = 0; i < n; ++i) {
       const py::object entry = py::reinterpret_steal<py::object>(checked(PySequence_GetItem(o, i)));
       const int before = s.sizes.size();
@@ -277,7 +291,9 @@ Tensor tensor_from_data(PyObject* data, Opt<DType> dtype) {
 }
 
 void bind_convert(py::module_& m) {
-  const auto make = [](const py::object& data, const py::object& dtype, const py::object& device, bool requires_grad) {
+  // Accepted as every factory does; there is no pinned memory here.
+  const auto make = [](const py::object& data, const py::object& dtype, const py::object& device, bool requires_grad,
+                       [[maybe_unused]] bool pin_memory) {
     check_device(device.ptr());
     Opt<DType> t;
     if (!dtype.is_none()) t = unwrap_dtype(dtype.ptr());
@@ -285,7 +301,10 @@ void bind_convert(py::module_& m) {
     return requires_grad ? set_requires_grad(out) : out;
   };
   m.def("tensor", make, py::arg("data"), py::kw_only(), py::arg("dtype") = py::none(), py::arg("device") = py::none(),
-        py::arg("requires_grad") = false, "A fresh tensor with the data's values; dtype inferred as PyTorch does.");
+        py::arg("requires_grad") = false, py::arg("pin_memory") = false,
+        "A fresh tensor with the data's values; dtype inferred as PyTorch does. Data may be numbers, nested sequences, "
+        "arrays, and other libraries' tensors (anything with __dlpack__).");
+  m.def("_is_number", [](const py::object& o) { return is_number(o.ptr()); });
   m.def(
       "as_tensor",
       [](const py::object& data, const py::object& dtype, const py::object& device) {
@@ -300,7 +319,8 @@ void bind_convert(py::module_& m) {
         return dtype.is_none() ? t : to_dtype(t, unwrap_dtype(dtype.ptr()));
       },
       py::arg("data"), py::arg("dtype") = py::none(), py::arg("device") = py::none(),
-      "Shares memory with tensors and arrays where the dtype allows.");
+      "A tensor on the memory of a tensor, an array, or another library's tensor, where the dtype allows; a copy "
+      "else.");
   m.def("from_numpy", from_numpy, py::arg("ndarray"), "A tensor on the array's memory.");
   py::class_<ArraySource>(m, "_ArraySource").def_property_readonly("__array_interface__", array_interface);
   m.def("_numpy", to_numpy, py::arg("self"), py::arg("force") = false, "A NumPy array on the tensor's memory.");
@@ -316,6 +336,7 @@ void bind_convert(py::module_& m) {
     return py::reinterpret_steal<py::object>(to_dlpack(t, versioned, copied));
   });
   m.def("_from_dlpack_capsule", [](const py::object& capsule) { return from_dlpack_capsule(capsule.ptr()); });
+  m.def("_from_dlpack_producer", from_dlpack_producer);
   m.def(
       "promote_types",
       [](const py::object& a, const py::object& b) {

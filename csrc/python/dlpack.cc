@@ -66,8 +66,10 @@ DType from_dl_type(DLDataType d) {
     const DLDataType ours = dl_type(static_cast<DType>(i));
     if (ours.code == d.code && ours.bits == d.bits && d.lanes == 1) return static_cast<DType>(i);
   }
-  fail<BufferError>("from_dlpack: there is no dtype for DLPack type code ", int(d.code), " with ", int(d.bits),
-                    " bits and ", d.lanes, " lanes");
+  constexpr const char* kNames[] = {"int", "uint", "float", "opaque", "bfloat", "complex", "bool"};
+  const std::string name = d.code < std::size(kNames) ? kNames[d.code] + std::to_string(d.bits) : "this type";
+  fail<BufferError>("from_dlpack: there is no dtype for ", name, " (DLPack type code ", int(d.code), " with ",
+                    int(d.bits), " bits and ", d.lanes, " lanes)");
 }
 
 // Keeps the tensor, and the shape and stride arrays the struct points to.
@@ -166,6 +168,27 @@ Tensor from_dlpack_capsule(PyObject* capsule) {
   fail<BufferError>(
       "from_dlpack received an invalid capsule. Note that DLTensor capsules can be consumed only once, so you might "
       "have already constructed a tensor from it once.");
+}
+
+Tensor from_dlpack_producer(pybind11::object producer) {
+  namespace py = pybind11;
+  // PyTorch exports the memory of a tensor whose sign or conjugate is still to be taken, without a word of it.
+  for (const char* resolve : {"resolve_conj", "resolve_neg"})
+    if (py::hasattr(producer, resolve)) producer = producer.attr(resolve)();
+  if (py::hasattr(producer, "__dlpack_device__")) {
+    const py::tuple device = producer.attr("__dlpack_device__")();
+    const int kind = py::int_(device[0]), index = py::int_(device[1]);
+    DS_CHECK_AS(BufferError, kind == kCpu, "from_dlpack(): the data is on DLPack device (", kind, ", ", index,
+                "); deepseek shares CPU memory only, copy it there first, as with .cpu()");
+  }
+  py::object capsule;
+  try {
+    capsule = producer.attr("__dlpack__")(py::arg("max_version") = py::make_tuple(1, 0));
+  } catch (py::error_already_set& e) {
+    if (!e.matches(PyExc_TypeError)) throw;
+    capsule = producer.attr("__dlpack__")();  // an exporter of the protocol before 1.0
+  }
+  return from_dlpack_capsule(capsule.ptr());
 }
 
 }  // namespace deepseek::python

@@ -10,5 +10,7 @@ namespace deepseek::python {
 PyObject* to_dlpack(const Tensor& t, bool versioned, bool copied);
 // Takes over a capsule of either kind; BufferError when it was consumed or cannot be shared.
 Tensor from_dlpack_capsule(PyObject* capsule);
+// The memory of an object with __dlpack__; BufferError where that is not the CPU's.
+Tensor from_dlpack_producer(pybind11::object producer);
 
 }  // namespace deepseek::python

@@ -71,9 +71,10 @@ PyObject* make_size(const Dims& sizes) {
 
 bool is_number(PyObject* o) {
   if (PyFloat_Check(o) || PyLong_Check(o)) return true;
-  // NumPy scalars: numbers that are not arrays.
+  // NumPy scalars: numbers that are not arrays. Its complex ones would lose their imaginary part.
   return PyNumber_Check(o) && !PySequence_Check(o) && !is_tensor(o) &&
-         (Py_TYPE(o)->tp_as_number->nb_float || Py_TYPE(o)->tp_as_number->nb_index);
+         (Py_TYPE(o)->tp_as_number->nb_float || Py_TYPE(o)->tp_as_number->nb_index) &&
+         std::string_view(Py_TYPE(o)->tp_name).find("complex") == std::string_view::npos;
 }
 
 namespace {
@@ -197,6 +198,7 @@ void check_device(PyObject* o) {
 // --- exceptions
 
 void set_error_from_exception() noexcept {
+  refuse_capture("a call fails while it is recorded, and another time may not");
   try {
     throw;
   } catch (const PythonError&) {

@@ -1,52 +1,52 @@
 // t[index] and t[index] = value: basic indices become views, tensors and lists become index / index_put.
-#include "python/python.h"
+#include "python/subclass.h"
 
 namespace deepseek::python {
 namespace {
 
 struct Indexed {
   Tensor view;         // after all basic indices
-  TensorList indices;  // one an indexed dim of `view`, undefined where the dim stays whole
+  TensorList indices;  // of `view` in order, as index() takes them: a mask covers as many dims as it has, any other
+                       // index one, an undefined one leaves its dim whole
+  int covered = 0;     // dims of `view` that `indices` cover
   bool advanced = false;
 };
 
-// How many dims of the tensor an index entry uses up.
-int consumed_dims(PyObject* o) {
-  if (o == Py_None || o == Py_Ellipsis || PyBool_Check(o)) return 0;
-  if (is_tensor(o)) {
-    const Cell& c = cell_of(o);
-    return c.dtype == DType::kBool || c.dtype == DType::kUInt8 ? c.sizes.size() : 1;
-  }
-  return 1;
-}
+bool is_mask(const Tensor& t) { return t.dtype() == DType::kBool || t.dtype() == DType::kUInt8; }
+int dims_covered(const Tensor& index) { return index.defined() && is_mask(index) ? index.dim() : 1; }
+
+// How many dims of the tensor an entry that is no tensor uses up.
+int consumed_dims(PyObject* o) { return o == Py_None || o == Py_Ellipsis || PyBool_Check(o) ? 0 : 1; }
 
 bool is_sequence_index(PyObject* o) { return PyList_Check(o) || PyTuple_Check(o); }
 
 // A NumPy array or a list as an index tensor.
 Tensor index_tensor(PyObject* o) {
+  if (PyList_Check(o))
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(o); ++i) {
+      PyObject* entry = PyList_GET_ITEM(o, i);
+      DS_CHECK_AS(IndexError, entry != Py_None && entry != Py_Ellipsis && !PySlice_Check(entry), "a list with ",
+                  Py_TYPE(entry)->tp_name, " in it is no index; use a tuple: x[a, b] or x[tuple(entries)]");
+    }
   const Tensor t = tensor_from_data(o, {});
   return t.numel() == 0 && is_floating(t.dtype()) ? to_dtype(t, DType::kInt64) : t;
 }
 
-Opt<int64_t> slice_bound(PyObject* o, const char* what) {
-  if (o == Py_None) return {};
-  int64_t v;
-  DS_CHECK_AS(TypeError, to_int(o, v), "slice indices must be integers or None or have an __index__ method (", what,
-              ")");
-  return v;
-}
-
+// Bounds of any size are cut to what a tensor can have, as Python's own slices do.
 Tensor apply_slice(const Tensor& t, int dim, PyObject* o) {
   auto* s = reinterpret_cast<PySliceObject*>(o);
-  const Opt<int64_t> step = slice_bound(s->step, "step");
-  DS_CHECK_AS(ValueError, step.value_or(1) > 0, "step must be greater than zero");
-  return slice(t, dim, slice_bound(s->start, "start"), slice_bound(s->stop, "stop"), step.value_or(1));
+  Py_ssize_t start, stop, step;
+  if (PySlice_Unpack(o, &start, &stop, &step) < 0) throw PythonError();
+  DS_CHECK_AS(ValueError, step > 0, "step must be greater than zero, got ", step);
+  return slice(t, dim, s->start == Py_None ? Opt<int64_t>() : start, s->stop == Py_None ? Opt<int64_t>() : stop, step);
 }
 
-void set_index(Indexed& r, int dim, const Tensor& t) {
-  while (r.indices.size() <= static_cast<size_t>(dim)) r.indices.push_back(Tensor());
-  r.indices[dim] = t;
+// `t` stands at dim `dim` of the view; returns the dim behind what it covers.
+int set_index(Indexed& r, int dim, const Tensor& t) {
+  for (; r.covered < dim; ++r.covered) r.indices.push_back(Tensor());
+  r.indices.push_back(t);
   r.advanced = true;
+  return r.covered += dims_covered(t);
 }
 
 Indexed resolve(const Tensor& self, PyObject* index) {
@@ -58,18 +58,19 @@ Indexed resolve(const Tensor& self, PyObject* index) {
   }
   std::vector<Tensor> converted(entries.size());
   int used = 0, ellipses = 0;
+  int64_t at;
   for (size_t i = 0; i < entries.size(); ++i) {
     PyObject* o = entries[i];
     if (is_tensor(o)) {
       converted[i] = unwrap(o);
-    } else if (is_sequence_index(o) || (PyObject_HasAttrString(o, "__array_interface__") && PySequence_Check(o))) {
+    } else if (is_sequence_index(o) || (PyObject_HasAttrString(o, "__array_interface__") && !to_int(o, at))) {
       converted[i] = index_tensor(o);
     }
     if (converted[i].defined()) {
       const DType t = converted[i].dtype();
       DS_CHECK_AS(IndexError, !is_floating(t), "tensors used as indices must be long, int, byte or bool tensors, got ",
                   name_of(t));
-      used += t == DType::kBool || t == DType::kUInt8 ? converted[i].dim() : 1;
+      used += dims_covered(converted[i]);
       if (t == DType::kUInt8 &&
           PyErr_WarnEx(PyExc_UserWarning,
                        "indexing with dtype deepseek.uint8 is deprecated, use a mask of dtype deepseek.bool instead",
@@ -87,7 +88,6 @@ Indexed resolve(const Tensor& self, PyObject* index) {
   int dim = 0;
   for (size_t i = 0; i < entries.size(); ++i) {
     PyObject* o = entries[i];
-    int64_t at;
     if (o == Py_None) {
       r.view = unsqueeze(r.view, dim++);
     } else if (o == Py_Ellipsis) {
@@ -96,24 +96,24 @@ Indexed resolve(const Tensor& self, PyObject* index) {
       r.view = apply_slice(r.view, dim++, o);
     } else if (PyBool_Check(o)) {
       r.view = unsqueeze(r.view, dim);
-      set_index(r, dim++, full({1}, o == Py_True, DType::kBool));
+      dim = set_index(r, dim, full({1}, o == Py_True, DType::kBool));
     } else if (converted[i].defined()) {
       const Tensor& t = converted[i];
-      const bool mask = t.dtype() == DType::kBool || t.dtype() == DType::kUInt8;
-      if (!mask && t.dim() == 0) {  // a 0-d integer tensor selects, as an int does
-        r.view = select(r.view, dim, t.item().to_int());
-      } else if (mask && t.dim() == 0) {
+      if (t.dim() > 0) {
+        dim = set_index(r, dim, t);
+      } else if (is_mask(t)) {
         r.view = unsqueeze(r.view, dim);
-        set_index(r, dim++, reshape(to_dtype(t, DType::kBool), {1}));
-      } else {
-        set_index(r, dim, t);
-        dim += mask ? t.dim() : 1;
+        dim = set_index(r, dim, reshape(to_dtype(t, DType::kBool), {1}));
+      } else {  // a 0-d integer tensor selects, as an int does
+        r.view = select(r.view, dim, t.item().to_int());
       }
     } else if (to_int(o, at)) {
       DS_CHECK_AS(IndexError, r.view.dim() > 0,
                   "invalid index of a 0-dim tensor. Use `tensor.item()` to convert it to a Python number");
       r.view = select(r.view, dim, at);
     } else {
+      DS_CHECK_AS(IndexError, !PyLong_Check(o), "index is out of range for dimension ", dim, " with size ",
+                  r.view.size(dim), ": it does not even fit in 64 bits");
       fail<IndexError>(
           "only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid indices (got ",
           Py_TYPE(o)->tp_name, ")");
@@ -125,17 +125,24 @@ Indexed resolve(const Tensor& self, PyObject* index) {
 }  // namespace
 
 PyObject* tensor_getitem(PyObject* self, PyObject* key) {
+  PyTypeObject* type = tensor_type;
+  if (!is_exact_tensor(self)) [[unlikely]] {
+    Subclasses seen;
+    seen.see(self);
+    if (seen.hooked()) return call_hooks("__getitem__", self, key);
+    type = seen.result();
+  }
   const Tensor t = unwrap(self);
   int64_t at;
   if (PyLong_CheckExact(key) && to_int(key, at)) {
     DS_CHECK_AS(IndexError, t.dim() > 0,
                 "invalid index of a 0-dim tensor. Use `tensor.item()` in Python or `tensor.item<T>()` in C++ to "
                 "convert a 0-dim tensor to a number");
-    return wrap(select(t, 0, at));
+    return wrap(select(t, 0, at), type);
   }
   const Indexed r = resolve(t, key);
-  if (r.advanced) return wrap(index(r.view, r.indices));
-  return wrap(r.view.is(t) ? expand(t, t.sizes()) : r.view);
+  if (r.advanced) return wrap(index(r.view, r.indices), type);
+  return wrap(r.view.is(t) ? expand(t, t.sizes()) : r.view, type);
 }
 
 int tensor_setitem(PyObject* self, PyObject* key, PyObject* value) {

@@ -40,7 +40,8 @@ PyObject* jit_call(PyObject*, PyObject* const* a, Py_ssize_t n) {
                 "_jit_call(): each entry is a pair (recording, state)");
     Entry& e = entry_of(PyTuple_GET_ITEM(pair.ptr(), 0));
     TensorList in, out;
-    if (!e.admits(a[1], a[2], in, nullptr) || !state_of(PyTuple_GET_ITEM(pair.ptr(), 1)).unchanged()) continue;
+    const State& state = state_of(PyTuple_GET_ITEM(pair.ptr(), 1));
+    if (!e.admits(state, a[1], a[2], in, nullptr) || !state.unchanged()) continue;
     if (!jit::replay(e.graph, in, out)) continue;
     to_front(entries, pair.ptr());
     size_t next = 0;
@@ -103,12 +104,13 @@ void bind_jit(py::module_& m) {
       py::arg("entry"));
   m.def(
       "_jit_why",
-      [](const py::object& entry, const py::tuple& args, const py::dict& kwargs) {
+      [](const py::object& entry, const py::object& state, const py::tuple& args, const py::dict& kwargs) {
         TensorList tensors;
         std::string why;
-        return entry_of(entry.ptr()).admits(args.ptr(), kwargs.ptr(), tensors, &why) ? std::string() : why;
+        const bool fits = entry_of(entry.ptr()).admits(state_of(state.ptr()), args.ptr(), kwargs.ptr(), tensors, &why);
+        return fits ? std::string() : why;
       },
-      py::arg("entry"), py::arg("args"), py::arg("kwargs"));
+      py::arg("entry"), py::arg("state"), py::arg("args"), py::arg("kwargs"));
   m.def(
       "_jit_watch",
       [](const py::object& entry, const py::object& died) {
@@ -125,7 +127,7 @@ void bind_jit(py::module_& m) {
       },
       py::arg("entry"), "Whether those objects are all there.");
   m.def(
-      "_jit_change", [](const py::object& state) { return state_of(state.ptr()).change(); }, py::arg("state"));
+      "_jit_change", [](const py::object& state) { return state_of(state.ptr()).difference(); }, py::arg("state"));
   m.def("_jit_passes", [] {
     py::dict d;
     for (const jit::Pass& p : jit::passes()) d[p.name] = p.doc;

@@ -5,6 +5,7 @@
 
 #include "jit/recording.h"
 #include "python/jit_host.h"
+#include "python/jit_observe.h"
 #include "python/slots.h"
 
 namespace deepseek::python {
@@ -13,28 +14,16 @@ namespace py = pybind11;
 
 namespace {
 
-TensorGuard guard_of(const Tensor& t) {
-  return {t.dtype(), t.sizes(), t.strides(), t.requires_grad(), t.is_leaf(), t.cell()->inference, 0, 0};
+// The attributes a tensor's Python object has; null when there are none.
+PyObject* attributes_of(const Tensor& t) {
+  const auto* object = static_cast<const TensorObject*>(t.cell()->python);
+  return object && object->dict && PyDict_GET_SIZE(object->dict) > 0 ? object->dict : nullptr;
 }
 
-bool check(const TensorGuard& g, const Tensor& t, std::string* why) {
-  const bool same = t.dtype() == g.dtype && t.sizes() == g.sizes && t.strides() == g.strides &&
-                    t.requires_grad() == g.requires_grad && t.is_leaf() == g.leaf && t.cell()->inference == g.inference;
-  if (!same && why) {
-    std::ostringstream os;
-    if (t.dtype() != g.dtype)
-      os << "dtype " << name_of(g.dtype) << " became " << name_of(t.dtype());
-    else if (!(t.sizes() == g.sizes))
-      os << "size " << g.sizes << " became " << t.sizes();
-    else if (!(t.strides() == g.strides))
-      os << "strides " << g.strides << " became " << t.strides();
-    else if (t.requires_grad() != g.requires_grad)
-      os << "requires_grad became " << (g.requires_grad ? "False" : "True");
-    else
-      os << "it " << (t.is_leaf() != g.leaf ? "is_leaf" : "the inference flag") << " changed";
-    *why += os.str();
-  }
-  return same;
+bool check(const jit::TensorState& s, const Tensor& t, std::string* why) {
+  if (s.is_of(t)) return true;
+  if (why) *why += s.difference(t);
+  return false;
 }
 
 void note_sharing(std::vector<TensorGuard>& guards, Inputs tensors) {
@@ -45,6 +34,13 @@ void note_sharing(std::vector<TensorGuard>& guards, Inputs tensors) {
       if (tensors[j].storage() == tensors[i].storage()) guards[i].same_storage = j;
     }
   }
+}
+
+// The first tensor on the memory of `t`; their number when there is none.
+size_t first_on(const Tensor& t, Inputs tensors) {
+  for (size_t i = 0; i < tensors.size(); ++i)
+    if (tensors[i].storage() == t.storage()) return i;
+  return tensors.size();
 }
 
 bool check_sharing(const std::vector<TensorGuard>& guards, Inputs tensors) {
@@ -78,7 +74,8 @@ void Entry::prepare() {
   });
 }
 
-bool Entry::admits(PyObject* args_given, PyObject* kwargs_given, TensorList& tensors, std::string* why) {
+bool Entry::admits(const State& state, PyObject* args_given, PyObject* kwargs_given, TensorList& tensors,
+                   std::string* why) {
   if (cleared) return false;
   if (!match(args, args_given, tensors, why) || !match(kwargs, kwargs_given, tensors, why)) return false;
   if (!(modes == ModeGuard())) {
@@ -87,7 +84,10 @@ bool Entry::admits(PyObject* args_given, PyObject* kwargs_given, TensorList& ten
   }
   for (size_t i = 0; i < tensors.size(); ++i) {
     std::string detail;
-    if (check(inputs[i], tensors[i], why ? &detail : nullptr)) continue;
+    if (check(inputs[i].state, tensors[i], why ? &detail : nullptr)) {
+      if (inputs[i].attributes == attributes_of(tensors[i])) continue;
+      detail = "it has other attributes";
+    }
     if (why) *why = "tensor " + std::to_string(i) + " of the arguments: " + detail;
     return false;
   }
@@ -95,52 +95,107 @@ bool Entry::admits(PyObject* args_given, PyObject* kwargs_given, TensorList& ten
     if (why) *why = "other arguments share memory";
     return false;
   }
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    const Tensor& t = tensors[i];
+    const bool same_cell = state.watches(t.cell()) ? t.cell() == inputs[i].reached : !inputs[i].reached;
+    const bool same_memory =
+        !inputs[i].storage || (t.storage().get() == inputs[i].storage && t.offset() == inputs[i].offset);
+    if (same_cell && same_memory) continue;
+    if (why) *why = "other arguments are tensors the function reaches itself, or on their memory";
+    return false;
+  }
   prepare();
   auto c = graph.captured.begin();
   for (const CapturedGuard& g : captured) {
     while (c->slot != g.slot) ++c;
     std::string detail;
-    if (check(g.guard, c->tensor, why ? &detail : nullptr)) continue;
+    if (g.watched || check(*c->found, c->tensor, why ? &detail : nullptr)) {
+      if (c->tensor.storage().get() == g.storage && first_on(c->tensor, tensors) == g.shared_with) continue;
+      detail = "it is on other memory, or arguments share that";
+    }
     if (why) *why = "a tensor the function captured: " + detail;
     return false;
   }
-  const auto grad_present = [&](int32_t slot) {
-    const auto defined = [](const Tensor& t) { return t.cell()->grad_meta && t.cell()->grad_meta->grad.defined(); };
+  const auto grad_of = [&](int32_t slot) {
+    const auto of = [](const Tensor& t) { return t.cell()->grad_meta ? t.cell()->grad_meta->grad : Tensor(); };
     for (size_t i = 0; i < tensors.size(); ++i)
-      if (graph.inputs[i] == slot) return defined(tensors[i]);
+      if (graph.inputs[i] == slot) return of(tensors[i]);
     for (const jit::Captured& c : graph.captured)
-      if (c.slot == slot) return defined(c.tensor);
-    return false;
+      if (c.slot == slot) return of(c.tensor);
+    return Tensor();
   };
   for (const jit::GradState& s : graph.grads) {
-    if (grad_present(s.slot) == s.present) continue;
-    if (why) *why = s.present ? "a .grad became None" : "a .grad is no longer None";
+    const Tensor grad = grad_of(s.slot);
+    std::string detail;
+    if (grad.defined() != s.found.has_value())
+      detail = s.found ? "it became None" : "it is no longer None";
+    else if (!s.found || check(*s.found, grad, &detail))
+      continue;
+    if (why) *why = "a .grad: " + detail;
     return false;
   }
   return true;
 }
 
+namespace {
+
+// What others can do with a result besides reading it must be the same on a replay, which makes plain tensors.
+bool is_plain_result(const Tensor& t, Inputs given, const jit::Graph& graph) {
+  const auto* object = static_cast<PyObject*>(t.cell()->python);
+  if (is_exact_tensor(const_cast<PyObject*>(object)) && !attributes_of(t)) return true;
+  const auto is_t = [&](const Tensor& other) { return other.is(t); };
+  return std::ranges::any_of(given, is_t) ||
+         std::ranges::any_of(graph.captured, [&](const jit::Captured& c) { return c.tensor.is(t); });
+}
+
+}  // namespace
+
 std::string Entry::record(State& state, PyObject* function, PyObject* given, PyObject* named, py::object& returned) {
-  TensorList in, out;
+  TensorList in, out, after;
   args = flatten(given, in);
   kwargs = flatten(named, in);
-  for (const Tensor& t : in) inputs.push_back(guard_of(t));
+  for (const Tensor& t : in) inputs.push_back({jit::TensorState(t), attributes_of(t), 0, 0});
+
   note_sharing(inputs, in);
-  state.note(function, given, named);
+  StateWalk walk(state);
+  walk.start(function, given, named);
+  const auto call = [&] {
+    returned = py::reinterpret_steal<py::object>(checked(PyObject_Call(function, given, named)));
+  };
+  if (std::string why = walk.refusal(); !why.empty()) {
+    call();
+    return why;
+  }
   jit::Recording recording(in);
-  returned = py::reinterpret_steal<py::object>(checked(PyObject_Call(function, given, named)));
+  {
+    const Observer observer(walk, &recording);
+    call();
+  }
   result = flatten(returned.ptr(), out);
-  const std::string why = recording.finish(out);
+  const std::string why = recording.finish(out, walk.handles());
   if (returned.is(py::ellipsis())) return "it returns an Ellipsis";  // which means something else to _jit_call's caller
   if (!(modes == ModeGuard())) return "it changes grad mode, inference mode, autocast or the default dtype";
   if (!why.empty()) return why;
   if (holds_object(result))
     return "it returns an object that is neither a tensor, a number, a string nor a container of them";
-  if (!state.refusal().empty()) return state.refusal();
+  if (std::string refusal = walk.refusal(); !refusal.empty()) return refusal;
   if (const std::string change = state.change(); !change.empty()) return "it changes the program's state: " + change;
+  if (!match(args, given, after, nullptr) || !match(kwargs, named, after, nullptr))
+    return "it changes a container it is given";
+  for (size_t i = 0; i < in.size(); ++i)
+    if (!after[i].is(in[i]) || attributes_of(in[i]) != inputs[i].attributes) return "it changes an argument";
+  for (size_t i = 0; i < in.size(); ++i) {
+    if (state.watches(in[i].cell())) inputs[i].reached = in[i].cell();
+    if (!state.watches_memory(in[i].storage().get())) continue;
+    inputs[i].storage = in[i].storage().get();
+    inputs[i].offset = in[i].offset();
+  }
   graph = std::move(recording.graph());
+  for (const Tensor& t : out)
+    if (!is_plain_result(t, in, graph)) return "it returns a tensor with attributes, or of a subclass";
   for (const jit::Captured& c : graph.captured)
-    if (!c.constant) captured.push_back({c.slot, guard_of(c.tensor)});
+    if (!c.constant)
+      captured.push_back({c.slot, c.tensor.storage().get(), first_on(c.tensor, in), state.watches(c.tensor.cell())});
   return {};
 }
 

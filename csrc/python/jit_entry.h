@@ -13,10 +13,13 @@ namespace deepseek::python {
 // --- what must be as it was when the call was recorded
 
 struct TensorGuard {
-  DType dtype;
-  Dims sizes, strides;
-  bool requires_grad, leaf, inference;
+  jit::TensorState state;
+  PyObject* attributes;            // its __dict__ where that is not empty; the state of the program holds it
   size_t same_cell, same_storage;  // the first tensor that is this one, or shares its memory
+  // What the program's state reaches, and so the function may have used instead: the tensor itself, its memory.
+  const Cell* reached = nullptr;
+  const Storage* storage = nullptr;
+  int64_t offset = 0;
 };
 
 struct ModeGuard {
@@ -27,7 +30,9 @@ struct ModeGuard {
 
 struct CapturedGuard {
   int32_t slot;
-  TensorGuard guard;
+  const Storage* storage;
+  size_t shared_with;  // the first of the arguments on that memory, or none
+  bool watched;        // the state of the program has a check of its dtype and so on
 };
 
 struct Entry {
@@ -45,7 +50,7 @@ struct Entry {
   // Optimises the graph. Not done for a first call: many captured functions are called once for each of their variants.
   void prepare();
   // Whether a call may be replayed; collects its tensors. `why`, where given, says what is in the way.
-  bool admits(PyObject* args, PyObject* kwargs, TensorList& tensors, std::string* why);
+  bool admits(const State& state, PyObject* args, PyObject* kwargs, TensorList& tensors, std::string* why);
 
   int traverse(visitproc visit, void* arg) const;
   void clear();

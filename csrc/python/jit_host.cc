@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "jit/recording.h"
+#include "python/jit_observe.h"
 
 namespace deepseek::python {
 
@@ -77,6 +78,7 @@ PyObject* jit_host(PyObject* function, PyObject* args, PyObject* kwargs) {
   py::object result;
   {
     const RecorderPause pause;
+    const Observer::Pause unobserved;
     result = py::reinterpret_steal<py::object>(checked(PyObject_Call(function, args, kwargs)));
   }
   if (holds_value(flatten(result.ptr(), out)))

@@ -1,5 +1,7 @@
 #include "python/jit_state.h"
 
+#include <algorithm>
+
 #include "python/jit_tree.h"
 #include "python/slots.h"
 
@@ -9,57 +11,158 @@ namespace py = pybind11;
 
 // --- comparing
 
+namespace {
+
+// A comparison may run any code.
+bool same(PyObject* now, PyObject* then) {
+  if (now == then) return true;
+  if (!now || !then) return false;
+  const auto held = py::reinterpret_borrow<py::object>(now);
+  return same_value(now, then);
+}
+
+// A function without attributes is one with none.
+PyObject* attributes_of(PyFunctionObject* f) {
+  return f->func_dict && PyDict_GET_SIZE(f->func_dict) > 0 ? f->func_dict : nullptr;
+}
+
+PyObject* attributes_of_tensor(PyObject* tensor) {
+  PyObject* attributes = reinterpret_cast<TensorObject*>(tensor)->dict;
+  return attributes && PyDict_GET_SIZE(attributes) > 0 ? attributes : nullptr;
+}
+
+}  // namespace
+
 bool State::dict_holds(const Check& c) const {
   if (PyDict_GET_SIZE(c.container) != c.size) return false;
   PyObject *key, *value;
   Py_ssize_t at = 0;
-  uint32_t i = 0;
-  for (; i < c.count; ++i) {  // nearly always in the same order
+  for (uint32_t i = 0; i < c.count; ++i) {
     const Item& item = items_[c.begin + i];
-    if (!PyDict_Next(c.container, &at, &key, &value) || key != item.key || value != item.value) break;
-  }
-  for (; i < c.count; ++i) {
-    const Item& item = items_[c.begin + i];
-    const auto now = py::reinterpret_borrow<py::object>(PyDict_GetItem(c.container, item.key));
-    if (!now || !same_value(now.ptr(), item.value)) return false;
+    if (!PyDict_Next(c.container, &at, &key, &value)) return false;
+    if (key == item.key && value == item.value) continue;  // nearly always
+    const auto held = py::reinterpret_borrow<py::object>(value);
+    if (!same(key, item.key) || !same(held.ptr(), item.value)) return false;
   }
   return true;
 }
 
-bool State::holds(const Check& c) const {
+// What the items of a check are at present; null where there is nothing.
+std::vector<py::object> State::items_now(const Check& c) const {
+  std::vector<py::object> now;
+  const auto add = [&](PyObject* borrowed) { now.push_back(py::reinterpret_borrow<py::object>(borrowed)); };
   switch (c.kind) {
+    case Kind::kDict:
+    case Kind::kSome:
+      for (uint32_t i = 0; i < c.count; ++i) add(PyDict_GetItem(c.container, items_[c.begin + i].key));
+      break;
+    case Kind::kList:
+      for (Py_ssize_t i = 0; i < PyList_GET_SIZE(c.container); ++i) add(PyList_GET_ITEM(c.container, i));
+      break;
+    case Kind::kIterable: {
+      // The container's own way of iterating: a subclass may have another.
+      auto* type = reinterpret_cast<PyTypeObject*>(items_[c.begin].value);
+      const auto iterator = py::reinterpret_steal<py::object>(checked(type->tp_iter(c.container)));
+      add(items_[c.begin].value);
+      while (PyObject* item = PyIter_Next(iterator.ptr())) now.push_back(py::reinterpret_steal<py::object>(item));
+      break;
+    }
+    case Kind::kCell:
+      add(PyCell_GET(c.container));
+      break;
+    case Kind::kObject: {
+      add(reinterpret_cast<PyObject*>(Py_TYPE(c.container)));
+      now.push_back(py::reinterpret_steal<py::object>(PyObject_GenericGetDict(c.container, nullptr)));
+      break;
+    }
+    case Kind::kSlots:
+      for (uint32_t i = 0; i < c.count; ++i) {
+        PyObject* descriptor = items_[c.begin + i].key;
+        auto* type = reinterpret_cast<PyObject*>(Py_TYPE(c.container));
+        now.push_back(
+            py::reinterpret_steal<py::object>(Py_TYPE(descriptor)->tp_descr_get(descriptor, c.container, type)));
+        PyErr_Clear();
+      }
+      break;
+    case Kind::kFunction: {
+      auto* f = reinterpret_cast<PyFunctionObject*>(c.container);
+      for (PyObject* o : {f->func_code, f->func_defaults, f->func_kwdefaults, attributes_of(f)}) add(o);
+      break;
+    }
+    case Kind::kBases:
+      add(reinterpret_cast<PyTypeObject*>(c.container)->tp_mro);
+      break;
+  }
+  PyErr_Clear();
+  return now;
+}
+
+bool State::items_hold(const Check& c, const std::vector<py::object>& now) const {
+  if (now.size() != c.count) return false;
+  for (uint32_t i = 0; i < c.count; ++i)
+    if (!same(now[i].ptr(), items_[c.begin + i].value)) return false;
+  return true;
+}
+
+bool State::holds(const Check& c) const {
+  switch (c.kind) {  // the frequent ones without a list
     case Kind::kDict:
       return dict_holds(c);
     case Kind::kSome:
-      for (uint32_t i = c.begin; i < c.begin + c.count; ++i) {
-        PyObject* now = PyDict_GetItem(c.container, items_[i].key);
-        if (now == items_[i].value) continue;
-        const auto held = py::reinterpret_borrow<py::object>(now);
-        if (!now || !same_value(now, items_[i].value)) return false;
-      }
+      for (uint32_t i = c.begin; i < c.begin + c.count; ++i)
+        if (!same(PyDict_GetItem(c.container, items_[i].key), items_[i].value)) return false;
       return true;
     case Kind::kList:
-      if (PyList_GET_SIZE(c.container) != c.size) return false;
       for (uint32_t i = 0; i < c.count; ++i) {
-        if (i >= static_cast<size_t>(PyList_GET_SIZE(c.container))) return false;  // a comparison may run any code
-        PyObject* now = PyList_GET_ITEM(c.container, i);
-        if (now == items_[c.begin + i].value) continue;
-        const auto held = py::reinterpret_borrow<py::object>(now);
-        if (!same_value(now, items_[c.begin + i].value)) return false;
+        if (PyList_GET_SIZE(c.container) != static_cast<Py_ssize_t>(c.count)) return false;
+        if (!same(PyList_GET_ITEM(c.container, i), items_[c.begin + i].value)) return false;
       }
-      return true;
-    case Kind::kCell: {
-      const auto now = py::reinterpret_borrow<py::object>(PyCell_GET(c.container));
-      return now && same_value(now.ptr(), items_[c.begin].value);
+      return PyList_GET_SIZE(c.container) == c.size;
+    case Kind::kCell:
+      return same(PyCell_GET(c.container), items_[c.begin].value);
+    case Kind::kObject: {
+      if (reinterpret_cast<PyObject*>(Py_TYPE(c.container)) != items_[c.begin].value) return false;
+      if (!items_[c.begin + 1].value) return true;
+      PyObject* attributes = PyObject_GenericGetDict(c.container, nullptr);
+      if (!attributes) return PyErr_Clear(), false;
+      Py_DECREF(attributes);
+      return attributes == items_[c.begin + 1].value;
     }
+    case Kind::kFunction: {
+      auto* f = reinterpret_cast<PyFunctionObject*>(c.container);
+      const Item* then = &items_[c.begin];
+      return f->func_code == then[0].value && f->func_defaults == then[1].value &&
+             f->func_kwdefaults == then[2].value && attributes_of(f) == then[3].value;
+    }
+    case Kind::kBases:
+      return reinterpret_cast<PyTypeObject*>(c.container)->tp_mro == items_[c.begin].value;
+    case Kind::kIterable:  // the first item is the type that iterates
+      if (PyObject_Size(c.container) + 1 != static_cast<Py_ssize_t>(c.count)) return PyErr_Clear(), false;
+      if (c.count == 1) return true;
+      [[fallthrough]];
+    case Kind::kSlots:
+      return items_hold(c, items_now(c));
   }
   return false;
+}
+
+bool State::TensorCheck::holds() const {
+  const Cell& cell = cell_of(tensor);
+  return cell.storage.get() == storage && cell.offset == offset && attributes_of_tensor(tensor) == attributes &&
+         state.is_of(Borrowed(tensor));
 }
 
 bool State::unchanged() const {
   for (const Check& c : checks_)
     if (!holds(c)) return false;
+  for (const TensorCheck& t : tensors_)
+    if (!t.holds()) return false;
   return !cleared_;
+}
+
+bool State::watches_memory(const Storage* storage) const {
+  return std::ranges::any_of(tensors_,
+                             [&](const TensorCheck& t) { return cell_of(t.tensor).storage.get() == storage; });
 }
 
 // --- messages
@@ -105,38 +208,56 @@ std::string State::words(const Name& n) const {
 }
 
 std::string State::change(const Check& c) const {
+  const auto container = [&] { return c.name < 0 ? "a container" : words(names_[c.name]); };
   if (c.kind == Kind::kDict || c.kind == Kind::kList) {
     const Py_ssize_t now = PyObject_Size(c.container);
     if (now != c.size)
-      return "the length of " + words(names_[c.name]) + (c.form == Name::kAttribute ? ".__dict__" : "") +
-             " changed from " + std::to_string(c.size) + " to " + std::to_string(now);
+      return "the length of " + container() + (c.form == Name::kAttribute ? ".__dict__" : "") + " changed from " +
+             std::to_string(c.size) + " to " + std::to_string(now);
   }
+  const std::vector<py::object> now = items_now(c);
+  const char* const parts[] = {"__code__", "__defaults__", "__kwdefaults__", "__dict__"};
   for (uint32_t i = 0; i < c.count; ++i) {
     const Item& item = items_[c.begin + i];
-    py::object now;
-    if (c.kind == Kind::kList)
-      now = py::reinterpret_borrow<py::object>(PyList_GetItem(c.container, i));
-    else if (c.kind == Kind::kCell)
-      now = py::reinterpret_borrow<py::object>(PyCell_GET(c.container));
+    PyObject* present = i < now.size() ? now[i].ptr() : nullptr;
+    if (same(present, item.value)) continue;
+    if (c.kind == Kind::kFunction) return container() + "." + parts[i] + " changed";
+    if (c.kind == Kind::kObject) return container() + (i == 0 ? ".__class__" : ".__dict__") + " changed";
+    if (c.kind == Kind::kBases) return "the bases of " + container() + " changed";
+    if (c.kind == Kind::kIterable) return "the contents of " + container() + " changed";
+    std::string name;
+    if (c.kind == Kind::kSlots)
+      name = container() + "." + py::str(py::handle(item.key).attr("__name__")).cast<std::string>();
     else
-      now = py::reinterpret_borrow<py::object>(PyDict_GetItem(c.container, item.key));
-    if (now && same_value(now.ptr(), item.value)) continue;
-    PyErr_Clear();
-    return words({c.form, c.name, item.key, i}) + " changed from " + brief(item.value) + " to " + brief(now.ptr());
+      name = words({c.form, c.name, item.key, i});
+    return name + " changed from " + brief(item.value) + " to " + brief(present);
   }
+  if (c.kind == Kind::kDict) return "the order of " + container() + "'s items changed";
+  if (now.size() != c.count) return "the contents of " + container() + " changed";
   return "something it looked at changed and changed back";
 }
 
 std::string State::change() const {
   for (const Check& c : checks_)
     if (!holds(c)) return change(c);
+  for (const TensorCheck& t : tensors_)
+    if (attributes_of_tensor(t.tensor) != t.attributes) return "attributes of a tensor changed";
   return {};
+}
+
+std::string State::difference() const {
+  if (std::string why = change(); !why.empty()) return why;
+  for (const TensorCheck& t : tensors_)
+    if (std::string why = t.state.difference(Borrowed(t.tensor)); !why.empty())
+      return "a tensor the function can reach: " + why;
+  return unchanged() ? "" : "a tensor the function can reach is on other memory";
 }
 
 // --- references
 
 int State::traverse(visitproc visit, void* arg) const {
-  for (const Check& c : checks_) Py_VISIT(c.container);
+  for (const Check& c : checks_)
+    if (c.held) Py_VISIT(c.container);
   for (const Item& i : items_) {
     Py_VISIT(i.key);
     Py_VISIT(i.value);
@@ -153,10 +274,13 @@ void State::clear() {
   checks_.clear();
   items_.clear();
   names_.clear();
-  for (const Check& c : checks) Py_DECREF(c.container);
+  tensors_.clear();
+  cells_.clear();
+  for (const Check& c : checks)
+    if (c.held) Py_DECREF(c.container);
   for (const Item& i : items) {
     Py_XDECREF(i.key);
-    Py_DECREF(i.value);
+    Py_XDECREF(i.value);
   }
   for (const Name& n : names) Py_XDECREF(n.key);
 }

@@ -2,8 +2,10 @@
 #pragma once
 
 #include <string>
+#include <unordered_set>
 #include <vector>
 
+#include "jit/graph.h"
 #include "python/python.h"
 
 namespace deepseek::python {
@@ -16,13 +18,13 @@ class State {
   State(const State&) = delete;
   ~State() { clear(); }
 
-  // Notes all that function(*args, **kwargs) can reach by name.
-  void note(PyObject* function, PyObject* args, PyObject* kwargs);
-  // Why no replay can be trusted; empty when it can.
-  const std::string& refusal() const { return refusal_; }
   bool unchanged() const;
-  // What changed, for a message; empty when nothing did.
+  // What the call itself changed, for a message; empty when nothing. Tensors may become ones that require grad.
   std::string change() const;
+  // What is in the way of a replay.
+  std::string difference() const;
+  bool watches(const Cell* tensor) const { return cells_.contains(tensor); }
+  bool watches_memory(const Storage* storage) const;
 
   int traverse(visitproc visit, void* arg) const;
   void clear();
@@ -39,13 +41,18 @@ class State {
     Py_ssize_t index = 0;
   };
   enum class Kind : uint8_t {
-    kDict,  // its size and all items
-    kSome,  // some items of a dict
-    kList,  // its size and all items
-    kCell,  // of a closure
+    kDict,      // all items, in order
+    kSome,      // some items of a dict, which may be absent
+    kList,      // all items
+    kIterable,  // what iterating gives: of sets, deques, bytearrays
+    kCell,      // of a closure
+    kObject,    // its class and its __dict__, by identity
+    kSlots,     // attributes without a __dict__
+    kFunction,  // its code, defaults, keyword defaults and attributes, by identity
+    kBases,     // of a class
   };
   struct Item {
-    PyObject *key, *value;  // key: of a dict; the name of a cell
+    PyObject *key, *value;  // key: of a dict; the name of a cell; a slot's descriptor. value: null when there is none
   };
   struct Check {
     Kind kind;
@@ -54,16 +61,28 @@ class State {
     PyObject* container;
     Py_ssize_t size;
     uint32_t begin, count;  // in items_
+    bool held = true;       // not so an argument, which the recording does not keep alive and looks for first
+  };
+  struct TensorCheck {
+    PyObject* tensor;      // an item, or something in one, holds it
+    PyObject* attributes;  // its __dict__ where that is not empty, which has a check of its own
+    jit::TensorState state;
+    const Storage* storage;
+    int64_t offset;
+    bool holds() const;
   };
   bool holds(const Check& c) const;
   bool dict_holds(const Check& c) const;
+  bool items_hold(const Check& c, const std::vector<pybind11::object>& now) const;
+  std::vector<pybind11::object> items_now(const Check& c) const;
   std::string change(const Check& c) const;
   std::string words(const Name& name) const;
 
   std::vector<Check> checks_;  // references are owned
   std::vector<Item> items_;
   std::vector<Name> names_;
-  std::string refusal_;
+  std::vector<TensorCheck> tensors_;
+  std::unordered_set<const Cell*> cells_;  // of those
   bool cleared_ = false;
 };
 

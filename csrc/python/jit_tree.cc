@@ -33,6 +33,7 @@ Tree flatten(PyObject* o, TensorList& tensors) {
   Tree t;
   if (is_tensor(o)) {
     t.kind = Tree::kTensor;
+    t.value = py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(Py_TYPE(o)));
     tensors.push_back(unwrap(o));
   } else if (PyTuple_Check(o) || PyList_CheckExact(o)) {
     t.kind = PyTuple_Check(o) ? Tree::kTuple : Tree::kList;
@@ -83,7 +84,8 @@ bool match(const Tree& t, PyObject* o, TensorList& tensors, std::string* why) {
   };
   switch (t.kind) {
     case Tree::kTensor:
-      if (!is_tensor(o)) return differs(std::string("a Tensor became ") + Py_TYPE(o)->tp_name);
+      if (reinterpret_cast<PyObject*>(Py_TYPE(o)) != t.value.ptr())
+        return differs("a " + py::str(t.value.attr("__name__")).cast<std::string>() + " became " + Py_TYPE(o)->tp_name);
       tensors.push_back(unwrap(o));
       return true;
     case Tree::kValue:

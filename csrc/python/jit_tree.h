@@ -12,7 +12,7 @@ namespace deepseek::python {
 struct Tree {
   enum Kind : uint8_t { kTensor, kValue, kObject, kWeak, kTuple, kList, kDict };
   Kind kind = kValue;
-  pybind11::object value;  // kValue, kObject; kWeak: a weak reference to an object; the type of a tuple or list
+  pybind11::object value;  // kValue, kObject; kWeak: a weak reference to an object; else the type
   std::vector<pybind11::object> keys;
   std::vector<Tree> children;
 };

@@ -1,6 +1,7 @@
-// Finds the state of the program that a captured function can reach by name.
-#include "jit/pointer_map.h"
-#include "python/jit_state.h"
+// What is inside the objects a call can reach: containers, attributes, classes.
+#include "python/jit_walk.h"
+
+#include "python/jit_tree.h"
 
 namespace deepseek::python {
 
@@ -11,46 +12,54 @@ namespace {
 constexpr size_t kMostItems = 20'000;
 constexpr Py_ssize_t kMostOfOne = 1'000;  // items of one container
 
-// A class the walk knows, imported on first use. Never released.
-PyObject* known_class(PyObject*& place, const char* module, const char* name) {
+// Something the walk knows by name, imported on first use. Never released.
+PyObject* known(PyObject*& place, const char* module, const char* name) {
   if (!place) place = py::getattr(py::module_::import(module), name).release().ptr();
   return place;
 }
+PyTypeObject* known_class(PyObject*& place, const char* module, const char* name) {
+  return reinterpret_cast<PyTypeObject*>(known(place, module, name));
+}
+PyObject *deque_, *ordered_, *partial_, *cache_, *optimizer_, *scheduler_, *module_, *compiled_, *stateless_,
+    *pure_types_;
 
-bool is_instance(PyObject* o, PyObject* type) { return PyObject_TypeCheck(o, reinterpret_cast<PyTypeObject*>(type)); }
+PyTypeObject* deque_type() { return known_class(deque_, "collections", "deque"); }
 
 // Nothing to look into: most of what a walk meets.
 bool is_plain(PyObject* o) {
-  return o == Py_None || is_tensor(o) || PyLong_Check(o) || PyFloat_Check(o) || PyUnicode_Check(o) || is_dtype(o) ||
-         PyBytes_Check(o) || PyComplex_Check(o);
+  return o == Py_None || PyLong_CheckExact(o) || PyFloat_CheckExact(o) || PyUnicode_CheckExact(o) || PyBool_Check(o) ||
+         is_dtype(o) || PyBytes_CheckExact(o) || PyComplex_CheckExact(o) || o == Py_Ellipsis || o == Py_NotImplemented;
 }
 
-// Code of deepseek, the standard library or an installed package: its globals are not watched.
-bool is_library(PyObject* module_name) {
-  static PyObject* known = checked(PyDict_New());
-  if (!module_name || !PyUnicode_Check(module_name)) return false;
-  if (PyObject* answer = PyDict_GetItem(known, module_name)) return answer == Py_True;
-  static PyObject* ask = nullptr;
-  const auto answer = py::reinterpret_steal<py::object>(
-      checked(PyObject_CallOneArg(known_class(ask, "deepseek.jit.guards", "is_library"), module_name)));
-  if (PyDict_SetItem(known, module_name, answer.ptr()) < 0) throw PythonError();
-  return answer.ptr() == Py_True;
-}
-
-bool is_library_type(PyTypeObject* type) {
+Owner owner_of_type(PyTypeObject* type) {
   static PyObject* name = checked(PyUnicode_InternFromString("__module__"));
   const auto module = py::reinterpret_steal<py::object>(PyObject_GetAttr(reinterpret_cast<PyObject*>(type), name));
   if (!module) PyErr_Clear();
-  return !module || !PyUnicode_Check(module.ptr()) || is_library(module.ptr());  // some types in C have no module
+  // Some types in C have no module.
+  return module && PyUnicode_Check(module.ptr()) ? owner_of(module.ptr()) : Owner::kLibrary;
+}
+bool is_library_type(PyTypeObject* type) { return owner_of_type(type) != Owner::kUser; }
+
+// A class statement made it: its objects have attributes and slots besides what the first base not so made has.
+bool is_made_in_python(PyTypeObject* type) {
+  return type->tp_flags & Py_TPFLAGS_HEAPTYPE &&
+         type->tp_dealloc == known_class(module_, "deepseek.nn", "Module")->tp_dealloc;
+}
+PyTypeObject* base_in_c(PyTypeObject* type) {
+  while (is_made_in_python(type)) type = type->tp_base;
+  return type;
 }
 
-// Dunder names but for __call__ and __init__.
+bool is_ours(PyTypeObject* type) { return std::string_view(type->tp_name).starts_with("deepseek."); }
+
+bool in_set(PyObject* set, PyTypeObject* type) { return PySet_Contains(set, reinterpret_cast<PyObject*>(type)) == 1; }
+
 bool is_special(PyObject* name) {
   Py_ssize_t n;
   const char* s = PyUnicode_Check(name) ? PyUnicode_AsUTF8AndSize(name, &n) : nullptr;
   if (!s) return PyErr_Clear(), false;
   const std::string_view text(s, n);
-  return text.starts_with("__") && text.ends_with("__") && text != "__call__" && text != "__init__";
+  return text.starts_with("__") && text.ends_with("__");
 }
 
 py::object dict_of_type(PyTypeObject* type) {
@@ -72,234 +81,342 @@ class Depth {
 
 }  // namespace
 
-class StateWalk {
- public:
-  explicit StateWalk(State& state) : s_(state) {}
-
-  using Name = State::Name;
-  using Kind = State::Kind;
-
-  // Notes the state inside `o`, which the caller holds.
-  void value(PyObject* o, const Name& name) {
-    if (is_plain(o) || PyType_Check(o) || PyModule_Check(o) || PyCFunction_Check(o)) return;
-    if (!first_time(o)) return;
-    if (s_.items_.size() > kMostItems) return too_much("more than 20,000 objects");
-    const Depth depth;
-    if (PyDict_Check(o)) return dict(o, intern(name), Name::kItem);
-    if (PyList_Check(o)) return list(o, intern(name));
-    if (PyTuple_Check(o)) return tuple(o, intern(name));
-    if (PyAnySet_Check(o)) return;
-    if (PyFunction_Check(o)) return function(o, name);
-    if (PyMethod_Check(o)) {
-      value(PyMethod_GET_SELF(o), name);
-      return value(PyMethod_GET_FUNCTION(o), name);
-    }
-    PyTypeObject* type = Py_TYPE(o);
-    if (PyIter_Check(o)) {
-      s_.refusal_ = "it can reach the iterator " + s_.words(name) + ", whose position cannot be watched";
-      return;
-    }
-    if (is_instance(o, known_class(module_, "deepseek.nn", "Module"))) return object(o, name);
-    if (is_instance(o, known_class(partial_, "functools", "partial"))) return partial(o, name);
-    if (is_instance(o, known_class(compiled_, "deepseek.jit.capture", "Compiled")))
-      return value(py::handle(o).attr("_function").ptr(), name);  // the object holds it
-    if (!is_library_type(type)) object(o, name);
+Owner owner_of(PyObject* module_name) {
+  static PyObject* answers = checked(PyDict_New());
+  if (!module_name || !PyUnicode_Check(module_name)) return Owner::kUser;
+  PyObject* answer = PyDict_GetItem(answers, module_name);
+  if (!answer) {
+    static PyObject* ask = nullptr;
+    const auto fresh = py::reinterpret_steal<py::object>(
+        checked(PyObject_CallOneArg(known(ask, "deepseek.jit.guards", "owner"), module_name)));
+    if (PyDict_SetItem(answers, module_name, fresh.ptr()) < 0) throw PythonError();
+    answer = PyDict_GetItem(answers, module_name);
   }
+  return static_cast<Owner>(PyLong_AsLong(answer));
+}
 
- private:
-  void too_much(const char* what) {
-    if (s_.refusal_.empty()) s_.refusal_ = std::string("it can reach ") + what + ", too much state to watch";
-  }
-  bool first_time(void* o) {
-    ++count_;
-    return seen_.add(o, count_) == count_;
-  }
+// --- the notes
 
-  int32_t intern(const Name& name) {
-    Py_XINCREF(name.key);
-    s_.names_.push_back(name);
-    return static_cast<int32_t>(s_.names_.size()) - 1;
-  }
+StateWalk::StateWalk(State& state) : s_(state) {
+  kept_.reserve(256);
+  s_.checks_.reserve(128);
+  s_.items_.reserve(512);
+  s_.names_.reserve(128);
+}
 
-  State::Check& check(Kind kind, PyObject* container, int32_t name, Name::Form form, Py_ssize_t size) {
-    Py_INCREF(container);
-    s_.checks_.push_back({kind, form, name, container, size, static_cast<uint32_t>(s_.items_.size()), 0});
-    return s_.checks_.back();
-  }
-  void item(PyObject* key, PyObject* value) {  // of the newest check
-    Py_XINCREF(key);
-    Py_INCREF(value);
-    s_.items_.push_back({key, value});
-    ++s_.checks_.back().count;
-  }
-  // What is inside the items of the newest check.
-  void look_into_items() {
-    const State::Check c = s_.checks_.back();
-    for (uint32_t i = 0; i < c.count; ++i) {
-      const State::Item it = s_.items_[c.begin + i];
-      if (!is_plain(it.value)) value(it.value, {c.form, c.name, it.key, i});
-    }
-  }
+bool StateWalk::first_time(PyObject* o) {
+  if (seen_.add(o, ++count_) != count_) return false;
+  kept_.push_back(py::reinterpret_borrow<py::object>(o));
+  return true;
+}
 
-  // form: how its items are named
-  void dict(PyObject* d, int32_t name, Name::Form form) {
-    check(Kind::kDict, d, name, form, PyDict_GET_SIZE(d));
-    if (form == Name::kItem && PyDict_GET_SIZE(d) > kMostOfOne) return too_much("a dict of more than 1,000 items");
-    PyObject *key, *value;
-    for (Py_ssize_t at = 0; PyDict_Next(d, &at, &key, &value);) item(key, value);
-    look_into_items();
+int32_t StateWalk::intern(const Name& name) {
+  Py_XINCREF(name.key);
+  s_.names_.push_back(name);
+  return static_cast<int32_t>(s_.names_.size()) - 1;
+}
+
+void StateWalk::check(Kind kind, PyObject* container, int32_t name, Name::Form form, Py_ssize_t size) {
+  const bool held = container != argument_;
+  if (held) Py_INCREF(container);
+  s_.checks_.push_back({kind, form, name, container, size, static_cast<uint32_t>(s_.items_.size()), 0, held});
+}
+
+void StateWalk::item(PyObject* key, PyObject* value) {
+  Py_XINCREF(key);
+  Py_XINCREF(value);
+  s_.items_.push_back({key, value});
+  ++s_.checks_.back().count;
+}
+
+void StateWalk::look_into_items() {
+  const State::Check c = s_.checks_.back();
+  for (uint32_t i = 0; i < c.count; ++i) {
+    const State::Item it = s_.items_[c.begin + i];
+    if (it.value && !is_plain(it.value)) value(it.value, {c.form, c.name, it.key, i});
   }
+}
 
-  void list(PyObject* l, int32_t name) {
-    check(Kind::kList, l, name, Name::kIndex, PyList_GET_SIZE(l));
-    if (PyList_GET_SIZE(l) > kMostOfOne) return too_much("a list of more than 1,000 items");
-    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(l); ++i) item(nullptr, PyList_GET_ITEM(l, i));
-    look_into_items();
-  }
+std::string StateWalk::refusal() const {
+  if (!refusal_.empty()) return refusal_;
+  if (any_attribute_ && (user_module_ || !by_name_.empty()))
+    return "it looks up attributes by names made while it runs, and may do so in a module or an optimizer";
+  return {};
+}
 
-  void tuple(PyObject* t, int32_t name) {
-    if (PyTuple_GET_SIZE(t) > kMostOfOne) return too_much("a tuple of more than 1,000 items");
-    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(t); ++i)
-      value(PyTuple_GET_ITEM(t, i), {Name::kIndex, name, nullptr, i});
-  }
+// --- objects
 
-  void partial(PyObject* p, const Name& name) {
-    value(py::handle(p).attr("func").ptr(), name);
-    const int32_t parent = intern(name);
-    const auto args = py::handle(p).attr("args").cast<py::tuple>();
-    tuple(args.ptr(), parent);
-    const auto keywords = py::handle(p).attr("keywords").cast<py::dict>();
-    for (const auto& [key, item] : keywords) value(item.ptr(), {Name::kItem, parent, key.ptr()});
-  }
-
-  void function(PyObject* o, const Name& name) {
-    auto* f = reinterpret_cast<PyFunctionObject*>(o);
-    if (is_library(f->func_module)) {  // a decorator of a library on a function of the user's
-      static PyObject* wrapped = checked(PyUnicode_InternFromString("__wrapped__"));
-      PyObject* inner = f->func_dict ? PyDict_GetItem(f->func_dict, wrapped) : nullptr;
-      if (!inner || !PyFunction_Check(inner)) return;
-      f = reinterpret_cast<PyFunctionObject*>(o = inner);
-      if (is_library(f->func_module)) return;
-    }
-    if (f->func_closure) closure(f);
-    if (f->func_dict && PyDict_GET_SIZE(f->func_dict) > 0) dict(f->func_dict, intern(name), Name::kAttribute);
-    if (f->func_defaults || f->func_kwdefaults) defaults(f, intern(name));
-    names_of(reinterpret_cast<PyCodeObject*>(f->func_code), f->func_globals);
-  }
-
-  void closure(PyFunctionObject* f) {
-    const auto names =
-        py::reinterpret_steal<py::tuple>(checked(PyCode_GetFreevars(reinterpret_cast<PyCodeObject*>(f->func_code))));
-    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(f->func_closure); ++i) {
-      PyObject* cell = PyTuple_GET_ITEM(f->func_closure, i);
-      const auto content = py::reinterpret_borrow<py::object>(PyCell_GET(cell));
-      if (!content) continue;  // not assigned yet
-      PyObject* variable = PyTuple_GET_ITEM(names.ptr(), i);
-      check(Kind::kCell, cell, -1, Name::kClosure, 0);
-      item(variable, content.ptr());
-      value(content.ptr(), {Name::kPlain, -1, variable});
-    }
-  }
-
-  void defaults(PyFunctionObject* f, int32_t name) {
-    if (f->func_defaults)
-      for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(f->func_defaults); ++i)
-        value(PyTuple_GET_ITEM(f->func_defaults, i), {Name::kDefault, name, nullptr, i});
-    PyObject *key, *item;
-    if (f->func_kwdefaults)
-      for (Py_ssize_t at = 0; PyDict_Next(f->func_kwdefaults, &at, &key, &item);)
-        value(item, {Name::kDefault, name, key});
-  }
-
-  // Globals by name, and names looked up in modules of the user's that are globals.
-  void names_of(PyCodeObject* code, PyObject* globals) {
-    check(Kind::kSome, globals, -1, Name::kGlobal, 0);
-    note_names(code->co_names, globals);
-    const State::Check c = s_.checks_.back();
-    for (uint32_t i = c.begin; i < c.begin + c.count; ++i) {
-      const State::Item it = s_.items_[i];
-      if (PyModule_Check(it.value))
-        names_of_module(code, it.value);
-      else
-        value(it.value, {Name::kPlain, -1, it.key});
-    }
-    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(code->co_consts); ++i)
-      if (PyObject* constant = PyTuple_GET_ITEM(code->co_consts, i); PyCode_Check(constant))
-        names_of(reinterpret_cast<PyCodeObject*>(constant), globals);
-  }
-
-  void names_of_module(PyCodeObject* code, PyObject* module) {
-    const auto name = py::reinterpret_steal<py::object>(PyModule_GetNameObject(module));
-    if (!name) PyErr_Clear();
-    if (name && is_library(name.ptr())) return;
-    PyObject* attributes = PyModule_GetDict(module);
-    check(Kind::kSome, attributes, intern({Name::kPlain, -1, name.ptr()}), Name::kAttribute, 0);
-    note_names(code->co_names, attributes);
-    look_into_items();
-  }
-
-  void note_names(PyObject* names, PyObject* namespace_dict) {
-    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(names); ++i) {
-      PyObject* name = PyTuple_GET_ITEM(names, i);
-      if (PyObject* content = PyDict_GetItem(namespace_dict, name)) item(name, content);
-    }
-  }
-
-  // All attributes: of a module numbers and flags, parameters, buffers, hooks and submodules.
-  void object(PyObject* o, const Name& name) {
-    const auto attributes = py::reinterpret_steal<py::object>(PyObject_GenericGetDict(o, nullptr));
-    if (!attributes) PyErr_Clear();
-    if (attributes) dict(attributes.ptr(), intern(name), Name::kAttribute);
-    classes(Py_TYPE(o));
-  }
-
-  // Methods and constants of user classes.
-  void classes(PyTypeObject* type) {
-    if (!first_time(type)) return;
-    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(type->tp_mro); ++i) {
-      auto* base = reinterpret_cast<PyTypeObject*>(PyTuple_GET_ITEM(type->tp_mro, i));
-      if ((base == type || first_time(base)) && !is_library_type(base)) user_class(base);
-    }
-  }
-
-  void user_class(PyTypeObject* base) {
-    const py::object attributes = dict_of_type(base);
-    const py::object name = py::handle(reinterpret_cast<PyObject*>(base)).attr("__name__");
-    check(Kind::kSome, attributes.ptr(), intern({Name::kPlain, -1, name.ptr()}), Name::kAttribute, 0);
-    std::vector<py::object> rest;  // descriptors and the like, with their names
-    PyObject *key, *value;
-    for (Py_ssize_t at = 0; PyDict_Next(attributes.ptr(), &at, &key, &value);) {
-      const bool watched = is_plain(value) || PyTuple_Check(value) || PyList_Check(value) || PyDict_Check(value) ||
-                           PyFunction_Check(value);
-      if (watched && !is_tensor(value) && !is_special(key)) {
-        item(key, value);
-        continue;
-      }
-      rest.push_back(py::reinterpret_borrow<py::object>(key));
-      rest.push_back(py::reinterpret_borrow<py::object>(value));
-    }
-    const int32_t parent = s_.checks_.back().name;
-    look_into_items();
-    for (size_t i = 0; i < rest.size(); i += 2)
-      this->value(rest[i + 1].ptr(), {Name::kAttribute, parent, rest[i].ptr()});
-  }
-
-  static inline PyObject *partial_ = nullptr, *compiled_ = nullptr, *module_ = nullptr;
-
-  State& s_;
-  jit::PointerMap seen_;  // objects that are walked once, and classes
-  int32_t count_ = 0;
-};
-
-void State::note(PyObject* function, PyObject* args, PyObject* kwargs) {
-  StateWalk walk(*this);
+void StateWalk::start(PyObject* function, PyObject* args, PyObject* kwargs) {
   py::object name = py::getattr(function, "__name__", py::none());
   if (name.is_none()) name = py::str(Py_TYPE(function)->tp_name);
-  walk.value(function, {Name::kPlain, -1, name.ptr()});
+  value(function, {Name::kPlain, -1, name.ptr()});
   for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(args); ++i)
-    walk.value(PyTuple_GET_ITEM(args, i), {Name::kArgument, -1, nullptr, i});
+    argument(PyTuple_GET_ITEM(args, i), {Name::kArgument, -1, nullptr, i});
+  PyObject *key, *item;
+  for (Py_ssize_t at = 0; PyDict_Next(kwargs, &at, &key, &item);) argument(item, {Name::kArgument, -1, key});
+}
+
+// Tensors and containers of an argument are others on each call, and compared with it.
+void StateWalk::argument(PyObject* o, const Name& name) {
+  if (is_plain(o) || PySlice_Check(o)) return;
+  const Depth depth;
+  if (is_tensor(o)) {
+    PyObject* own = reinterpret_cast<TensorObject*>(o)->dict;
+    if (own && PyDict_GET_SIZE(own) > 0 && first_time(own)) dict(own, intern(name), Name::kAttribute);
+  } else if (PyTuple_Check(o) || PyList_CheckExact(o)) {
+    const int32_t mine = intern(name);
+    if (PySequence_Fast_GET_SIZE(o) > kMostOfOne) return too_much("a sequence of more than 1,000 items");
+    for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(o); ++i)
+      argument(PySequence_Fast_GET_ITEM(o, i), {Name::kIndex, mine, nullptr, i});
+    if (is_made_in_python(Py_TYPE(o))) attributes(o, mine);
+  } else if (PyDict_CheckExact(o)) {
+    const int32_t mine = intern(name);
+    PyObject *key, *item;
+    for (Py_ssize_t at = 0; PyDict_Next(o, &at, &key, &item);) argument(item, {Name::kItem, mine, key});
+  } else {
+    argument_ = o;
+    value(o, name);
+    argument_ = nullptr;
+  }
+}
+
+// Notes the state inside `o`, which the caller holds.
+void StateWalk::value(PyObject* o, const Name& name) {
+  if (is_plain(o) || !refusal_.empty() || !first_time(o)) return;
+  if (s_.items_.size() > kMostItems) return too_much("more than 20,000 objects");
+  const Depth depth;
+  if (is_tensor(o)) return tensor(o, name);
+  if (PyFunction_Check(o)) return function(o, name);
+  if (PyMethod_Check(o)) {
+    value(PyMethod_GET_SELF(o), name);
+    return value(PyMethod_GET_FUNCTION(o), name);
+  }
+  if (PyType_Check(o)) return type_object(reinterpret_cast<PyTypeObject*>(o), name);
+  if (PyCFunction_Check(o)) return c_function(o, name);
+  if (PyModule_Check(o)) {
+    const auto module = py::reinterpret_steal<py::object>(PyModule_GetNameObject(o));
+    if (!module) PyErr_Clear();
+    if (!module || owner_of(module.ptr()) == Owner::kUser)
+      refuse("it can reach the module " + s_.words(name) + " by another way than its name");
+    return;
+  }
+  object(o, name);
+}
+
+void StateWalk::tensor(PyObject* o, const Name& name) {
+  PyObject* own = reinterpret_cast<TensorObject*>(o)->dict;
+  if (own && PyDict_GET_SIZE(own) == 0) own = nullptr;
+  s_.tensors_.push_back({o, own, jit::TensorState(Borrowed(o)), cell_of(o).storage.get(), cell_of(o).offset});
+  s_.cells_.insert(&cell_of(o));
+  if (own) dict(own, intern(name), Name::kAttribute);
+}
+
+void StateWalk::object(PyObject* o, const Name& name) {
+  PyTypeObject *type = Py_TYPE(o), *base = base_in_c(type);
+  if (type != base) {  // made in Python, as these are
+    if (PyObject_TypeCheck(o, known_class(compiled_, "deepseek.jit.capture", "Compiled")))
+      return part(o, "_function", name);  // its recordings are not the function's state
+    if (PyObject_TypeCheck(o, known_class(optimizer_, "deepseek.optim", "Optimizer")) ||
+        PyObject_TypeCheck(o, known_class(scheduler_, "deepseek.optim.lr_scheduler", "LRScheduler"))) {
+      classes(type);
+      return by_name(o, name);  // its steps change it, on replays too
+    }
+  }
+  if (!contents(o, name)) {
+    const bool is_iterator = PyIter_Check(o);
+    return refuse("it can reach " + std::string(is_iterator ? "the iterator " : "") + s_.words(name) + ", a " +
+                  std::string(type->tp_name) + (is_iterator ? " whose position" : " whose state") +
+                  " cannot be watched");
+  }
+  if (type == base && !type->tp_dictoffset) return;
+  // Its methods are seen when they run, and refused then.
+  if (type != base && owner_of_type(type) == Owner::kLibrary) return by_name(o, name);
+  const int32_t mine = intern(name);
+  attributes(o, mine);
+}
+
+// What the part of the object that is made in C holds. False when that cannot be watched.
+bool StateWalk::contents(PyObject* o, const Name& name) {
+  PyTypeObject* base = base_in_c(Py_TYPE(o));
+  if (base == &PyBaseObject_Type) return true;
+  if (PyDict_Check(o)) {
+    const int32_t mine = intern(name);
+    dict(o, mine, Name::kItem);
+    // It keeps an order of its own.
+    PyTypeObject* ordered = known_class(ordered_, "collections", "OrderedDict");
+    if (PyDict_GET_SIZE(o) > 1 && PyObject_TypeCheck(o, ordered)) iterable(o, ordered, mine);
+    return true;
+  }
+  if (PyList_Check(o)) return list(o, intern(name)), true;
+  if (PyTuple_Check(o)) return tuple(o, intern(name)), true;
+  if (PyFrozenSet_Check(o)) return iterable(o, &PyFrozenSet_Type, intern(name)), true;
+  if (PyAnySet_Check(o)) return iterable(o, &PySet_Type, intern(name)), true;
+  if (PyByteArray_Check(o)) return iterable(o, &PyByteArray_Type, intern(name)), true;
+  if (PyObject_TypeCheck(o, deque_type())) return iterable(o, deque_type(), intern(name)), true;
+  if (PyObject_TypeCheck(o, known_class(partial_, "functools", "partial"))) return partial(o, name), true;
+  if (PyObject_TypeCheck(o, &PyProperty_Type)) {
+    for (const char* which : {"fget", "fset", "fdel"}) part(o, which, name);
+    return true;
+  }
+  if (base == &PyStaticMethod_Type || base == &PyClassMethod_Type) return part(o, "__func__", name), true;
+  if (PyWeakref_Check(o)) {
+    const auto referent = py::reinterpret_steal<py::object>(PyObject_CallNoArgs(o));
+    if (!referent) return PyErr_Clear(), true;
+    return value(referent.ptr(), name), true;
+  }
+  if (PyIter_Check(o)) return false;
+  if (is_ours(base)) return true;
+  return in_set(known(stateless_, "deepseek.jit.guards", "STATELESS"), base);
+}
+
+void StateWalk::dict(PyObject* d, int32_t name, Name::Form form) {
+  const size_t mine = s_.checks_.size();
+  check(Kind::kDict, d, name, form, PyDict_GET_SIZE(d));
+  if (form == Name::kItem && PyDict_GET_SIZE(d) > kMostOfOne) return too_much("a dict of more than 1,000 items");
   PyObject *key, *value;
-  for (Py_ssize_t at = 0; PyDict_Next(kwargs, &at, &key, &value);) walk.value(value, {Name::kArgument, -1, key});
+  for (Py_ssize_t at = 0; PyDict_Next(d, &at, &key, &value);) item(key, value);
+  look_into_items();
+  if (form != Name::kItem) return;
+  const State::Check c = s_.checks_[mine];
+  for (uint32_t i = 0; i < c.count; ++i)
+    if (PyObject* k = s_.items_[c.begin + i].key; !is_plain(k)) this->value(k, {Name::kPlain, -1, k});
+}
+
+void StateWalk::list(PyObject* l, int32_t name) {
+  check(Kind::kList, l, name, Name::kIndex, PyList_GET_SIZE(l));
+  if (PyList_GET_SIZE(l) > kMostOfOne) return too_much("a list of more than 1,000 items");
+  for (Py_ssize_t i = 0; i < PyList_GET_SIZE(l); ++i) item(nullptr, PyList_GET_ITEM(l, i));
+  look_into_items();
+}
+
+void StateWalk::tuple(PyObject* t, int32_t name) {
+  if (PyTuple_GET_SIZE(t) > kMostOfOne) return too_much("a tuple of more than 1,000 items");
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(t); ++i) value(PyTuple_GET_ITEM(t, i), {Name::kIndex, name, nullptr, i});
+}
+
+// By the way a type iterates over `o`, which may be of a subclass with another way.
+void StateWalk::iterable(PyObject* o, PyTypeObject* type, int32_t name) {
+  if (PyObject_Size(o) > kMostOfOne) return too_much("a collection of more than 1,000 items");
+  const auto iterator = py::reinterpret_steal<py::object>(checked(type->tp_iter(o)));
+  check(Kind::kIterable, o, name, Name::kIndex);
+  item(nullptr, reinterpret_cast<PyObject*>(type));
+  while (PyObject* next = PyIter_Next(iterator.ptr())) {
+    item(nullptr, next);
+    Py_DECREF(next);
+  }
+  if (PyErr_Occurred()) throw PythonError();
+  const State::Check c = s_.checks_.back();
+  for (uint32_t i = 1; i < c.count; ++i) value(s_.items_[c.begin + i].value, {Name::kIndex, name, nullptr, i - 1});
+}
+
+// The class, the __dict__ and the slots.
+void StateWalk::attributes(PyObject* o, int32_t name) {
+  const auto own = py::reinterpret_steal<py::object>(PyObject_GenericGetDict(o, nullptr));
+  if (!own) PyErr_Clear();
+  check(Kind::kObject, o, name, Name::kAttribute);
+  item(nullptr, reinterpret_cast<PyObject*>(Py_TYPE(o)));
+  item(nullptr, own.ptr());
+  if (own) dict(own.ptr(), name, Name::kAttribute);
+  slots(o, name);
+  classes(Py_TYPE(o));
+}
+
+void StateWalk::slots(PyObject* o, int32_t name) {
+  if (slotless_.contains(Py_TYPE(o))) return;
+  std::vector<py::object> found;  // descriptors and what is there
+  PyObject* mro = Py_TYPE(o)->tp_mro;
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(mro); ++i) {
+    auto* base = reinterpret_cast<PyTypeObject*>(PyTuple_GET_ITEM(mro, i));
+    if (!is_made_in_python(base) || base->tp_itemsize != 0) continue;
+    const py::object members = dict_of_type(base);
+    PyObject *key, *member;
+    for (Py_ssize_t at = 0; PyDict_Next(members.ptr(), &at, &key, &member);)
+      if (Py_IS_TYPE(member, &PyMemberDescr_Type)) found.push_back(py::reinterpret_borrow<py::object>(member));
+  }
+  if (found.empty()) {
+    slotless_.insert(Py_TYPE(o));
+    return;
+  }
+  std::vector<py::object> values;
+  check(Kind::kSlots, o, name, Name::kAttribute);
+  for (const py::object& member : found) {
+    values.push_back(py::reinterpret_steal<py::object>(
+        Py_TYPE(member.ptr())->tp_descr_get(member.ptr(), o, reinterpret_cast<PyObject*>(Py_TYPE(o)))));
+    PyErr_Clear();
+    item(member.ptr(), values.back().ptr());
+  }
+  for (size_t i = 0; i < found.size(); ++i)
+    if (values[i]) {
+      const py::object slot = found[i].attr("__name__");
+      value(values[i].ptr(), {Name::kAttribute, name, slot.ptr()});
+    }
+}
+
+void StateWalk::partial(PyObject* p, const Name& name) {
+  const int32_t mine = intern(name);
+  part(p, "func", name);
+  const py::object args = py::handle(p).attr("args"), keywords = py::handle(p).attr("keywords");
+  tuple(args.ptr(), mine);
+  dict(keywords.ptr(), mine, Name::kItem);
+}
+
+void StateWalk::part(PyObject* o, const char* attribute, const Name& name) {
+  const auto inside = py::reinterpret_steal<py::object>(PyObject_GetAttrString(o, attribute));
+  if (!inside) return PyErr_Clear();
+  value(inside.ptr(), name);
+}
+
+// --- classes
+
+// One that code names, or an object holds: it may be called, which nobody sees where it is made in C.
+void StateWalk::type_object(PyTypeObject* type, const Name& name) {
+  classes(type);
+  PyTypeObject* base = base_in_c(type);
+  const bool harmless = base == &PyBaseObject_Type || is_ours(base) ||
+                        PyType_IsSubtype(type, reinterpret_cast<PyTypeObject*>(PyExc_BaseException)) ||
+                        in_set(known(pure_types_, "deepseek.jit.guards", "PURE_TYPES"), base);
+  if (!harmless) refuse("it can reach " + s_.words(name) + ", a type whose objects may depend on the world outside");
+}
+
+// Methods and attributes of the user's classes.
+void StateWalk::classes(PyTypeObject* type) {
+  if (!looked_into_.insert(type).second) return;
+  kept_.push_back(py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(type)));
+  PyObject* mro = type->tp_mro;
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(mro); ++i) {
+    auto* base = reinterpret_cast<PyTypeObject*>(PyTuple_GET_ITEM(mro, i));
+    if (!(base->tp_flags & Py_TPFLAGS_HEAPTYPE) || is_library_type(base)) continue;
+    if (classes_.insert(base).second) user_class(base);
+  }
+}
+
+void StateWalk::user_class(PyTypeObject* type) {
+  auto* o = reinterpret_cast<PyObject*>(type);
+  kept_.push_back(py::reinterpret_borrow<py::object>(o));
+  const py::object name = py::handle(o).attr("__name__");
+  const int32_t mine = intern({Name::kPlain, -1, name.ptr()});
+  check(Kind::kBases, o, mine, Name::kAttribute);
+  item(nullptr, type->tp_mro);
+  const py::object members = dict_of_type(type);
+  check(Kind::kDict, members.ptr(), mine, Name::kAttribute, PyDict_GET_SIZE(members.ptr()));
+  PyObject *key, *member;
+  for (Py_ssize_t at = 0; PyDict_Next(members.ptr(), &at, &key, &member);) item(key, member);
+  const State::Check c = s_.checks_.back();
+  for (uint32_t i = 0; i < c.count; ++i) {
+    const State::Item it = s_.items_[c.begin + i];
+    // Python's own notes about a class are not what functions look at.
+    const bool note = is_special(it.key) && !PyFunction_Check(it.value) &&
+                      !Py_IS_TYPE(it.value, &PyStaticMethod_Type) && !Py_IS_TYPE(it.value, &PyClassMethod_Type);
+    if (!note && !is_plain(it.value)) value(it.value, {Name::kAttribute, mine, it.key});
+  }
+  if (!Py_IS_TYPE(o, &PyType_Type)) classes(Py_TYPE(o));
+}
+
+// A C function an object holds, or that is passed on: nobody sees when it is called by another one.
+void StateWalk::c_function(PyObject* f, const Name& name) {
+  PyObject* self = PyCFunction_GetSelf(f);
+  if (self && !PyModule_Check(self) && !PyType_Check(self)) value(self, name);
+  if (!is_pure(f)) refuse("it can reach " + s_.words(name) + ", a function that depends on the world outside");
 }
 
 }  // namespace deepseek::python

@@ -12,6 +12,7 @@ PYBIND11_MODULE(_C, m) {
   guard_bound_types();  // first: what is bound inherits from them
   bind_dtypes(m);
   bind_tensor(m);
+  bind_subclass(m);
   bind_runtime(m);
   bind_ops(m);
   bind_convert(m);

@@ -34,11 +34,12 @@ class Borrowed {
   Tensor tensor_;
 };
 
-// A new reference to the one Python object of the tensor's cell; None for an undefined tensor.
-PyObject* wrap(Tensor t);
+// A new reference to the one Python object of the tensor's cell, of this class if there is none yet; None for an
+// undefined tensor.
+PyObject* wrap(Tensor t, PyTypeObject* type = tensor_type);
 // A new object of a subclass on the cell, which must not have an object yet.
 PyObject* wrap_as(PyTypeObject* type, Tensor t);
-PyObject* wrap_list(const TensorList& list, bool as_tuple);
+PyObject* wrap_list(const TensorList& list, bool as_tuple, PyTypeObject* type = tensor_type);
 
 // Thrown when a Python exception is already set.
 struct PythonError {};
@@ -73,8 +74,6 @@ Tensor tensor_from_data(PyObject* data, Opt<DType> dtype);
 
 // --- ops (call.cc)
 PyObject* make_op_function(const std::string& name, bool method, bool inplace);
-PyObject* call_op(const std::vector<const OpDef*>& overloads, bool inplace, PyObject* const* args, Py_ssize_t nargs,
-                  PyObject* kwnames);
 void check_device(PyObject* o);  // None, "cpu" or device("cpu"); else a RuntimeError saying there is only the CPU
 
 // --- indexing (indexing.cc)
@@ -89,6 +88,7 @@ inline void refuse_capture(const char* why) {
 // --- parts of the module
 void bind_dtypes(pybind11::module_& m);
 void bind_tensor(pybind11::module_& m);
+void bind_subclass(pybind11::module_& m);
 void bind_ops(pybind11::module_& m);
 void bind_convert(pybind11::module_& m);
 void bind_autograd(pybind11::module_& m);

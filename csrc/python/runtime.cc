@@ -16,6 +16,7 @@ namespace {
 namespace py = pybind11;
 
 Tensor generator_state(const Generator& g) {
+  refuse_capture("a generator's state is read");
   const Tensor t = Tensor::empty({16}, DType::kUInt8);
   const RngState s = g.state();
   std::memcpy(t.data_ptr(), &s.seed, 8);
@@ -57,7 +58,11 @@ void bind_runtime(py::module_& m) {
             return self;
           },
           py::arg("seed"), "Restart the stream at `seed`.")
-      .def("initial_seed", [](const Generator& g) { return g.initial_seed(); })
+      .def("initial_seed",
+           [](const Generator& g) {
+             refuse_capture("a generator's seed is read");
+             return g.initial_seed();
+           })
       .def(
           "seed",
           [](Generator& g) {
@@ -78,15 +83,25 @@ void bind_runtime(py::module_& m) {
       [m](const py::object& seed) {
         refuse_capture("the generator is seeded");
         default_generator().manual_seed(seed_from(seed));
-        return m.attr("default_generator");
+        return py::object(m.attr("default_generator"));
       },
       py::arg("seed"));
-  m.def("initial_seed", [] { return default_generator().initial_seed(); });
+  m.def("initial_seed", [] {
+    refuse_capture("the generator's seed is read");
+    return default_generator().initial_seed();
+  });
 
-  m.def("get_num_threads", num_threads, "Threads a kernel may use.");
+  m.def(
+      "get_num_threads",
+      [] {
+        refuse_capture("the number of threads is read");
+        return num_threads();
+      },
+      "Threads a kernel may use.");
   m.def(
       "set_num_threads",
       [](int n) {
+        refuse_capture("the number of threads is set");
         DS_CHECK(n > 0, "set_num_threads expects a positive integer, got ", n);
         set_num_threads(n);
       },
@@ -98,6 +113,7 @@ void bind_runtime(py::module_& m) {
   m.def(
       "memory_stats",
       [] {
+        refuse_capture("the allocator's counters are read");
         const MemoryStats s = memory_stats();
         py::dict d;
         d["allocated_bytes"] = s.allocated_bytes;
@@ -108,7 +124,10 @@ void bind_runtime(py::module_& m) {
         return d;
       },
       "Counters of the allocator, in bytes and calls.");
-  m.def("reset_peak_memory_stats", reset_peak_memory_stats);
+  m.def("reset_peak_memory_stats", [] {
+    refuse_capture("the allocator's counters are reset");
+    reset_peak_memory_stats();
+  });
   m.def("empty_cache", empty_cache, "Give cached memory back to the system.");
   m.def("get_default_dtype", [] { return py::reinterpret_steal<py::object>(wrap_dtype(default_dtype())); });
   m.def(
@@ -117,6 +136,7 @@ void bind_runtime(py::module_& m) {
   m.def(
       "kernel_counts",
       [] {
+        refuse_capture("the counters of kernels are read");
         py::dict d;
         for (const auto& [key, count] : kernels::route_counts()) d[py::str(key)] = count;
         return d;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "python/python.h"
+#include "python/text_signature.h"
 #if PY_VERSION_HEX < 0x030C0000
 #include <structmember.h>
 #endif
@@ -175,7 +176,10 @@ Slot slot() {
   decltype(slot_signature<id>()) f = &Guarded<F>::call;
   return Slot({id, reinterpret_cast<void*>(f)});
 }
-inline Slot slot(Method* methods) { return Slot({Py_tp_methods, methods}); }
+inline Slot slot(Method* methods) {
+  add_text_signatures(methods);
+  return Slot({Py_tp_methods, methods});
+}
 inline Slot slot(Attribute* attributes) { return Slot({Py_tp_getset, attributes}); }
 inline Slot slot(PyMemberDef* members) { return Slot({Py_tp_members, members}); }
 inline Slot slot(const char* doc) { return Slot({Py_tp_doc, const_cast<char*>(doc)}); }
@@ -196,5 +200,14 @@ template <void (*Destroy)(PyObject*)>
 PyObject* new_capsule(void* pointer, const char* name) {
   return checked(PyCapsule_New(pointer, name, &Guarded<Destroy>::call));
 }
+
+// --- the profile function of this thread
+
+template <int (*F)(PyObject*, PyFrameObject*, int, PyObject*)>
+void set_profile_function(PyObject* argument) {
+  PyEval_SetProfile(&Guarded<F>::call, argument);
+}
+// One that was found there; null for none.
+inline void put_profile_function_back(Py_tracefunc f, PyObject* argument) { PyEval_SetProfile(f, argument); }
 
 }  // namespace deepseek::python

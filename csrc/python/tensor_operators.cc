@@ -1,16 +1,20 @@
 #include "python/tensor_operators.h"
 
+#include "python/subclass.h"
+
 namespace deepseek::python {
 namespace {
 
 // A tensor (borrowed) or a number as a tensor; undefined for anything else.
 class Operand {
  public:
-  explicit Operand(PyObject* o) : borrowed_(is_tensor(o)) {
-    if (borrowed_)
+  Operand(PyObject* o, Subclasses& seen) : borrowed_(is_tensor(o)) {
+    if (borrowed_) {
       tensor_ = Tensor::borrow(reinterpret_cast<TensorObject*>(o)->cell);
-    else if (is_number(o))
+      seen.see(o);
+    } else if (is_number(o)) {
       tensor_ = number_tensor(o);
+    }
   }
   ~Operand() {
     if (borrowed_) tensor_.forget();
@@ -24,40 +28,72 @@ class Operand {
   bool borrowed_;
 };
 
-template <class F>
-PyObject* binary(PyObject* a, PyObject* b, F f) {
-  const Operand x(a), y(b);
-  if (!x.defined() || !y.defined()) Py_RETURN_NOTIMPLEMENTED;
-  return wrap(f(x, y));
+// An operand is neither a tensor nor a number: perhaps a NumPy array, which is something with a buffer.
+[[gnu::cold]] PyObject* with_array(const char* method, PyObject* a, PyObject* b) {
+  if (!PyObject_CheckBuffer(is_tensor(a) ? b : a)) Py_RETURN_NOTIMPLEMENTED;
+  namespace py = pybind11;
+  return py::module_::import("deepseek._array_operators")
+      .attr("call")(method, py::handle(a), py::handle(b))
+      .release()
+      .ptr();
+}
+
+[[gnu::cold]] PyObject* by_hook(const char* method, PyObject* a, PyObject* b) {
+  if (is_tensor(a)) return call_hooks(method, a, b);
+  return call_hooks((std::string("__r") + (method + 2)).c_str(), b, a);  // 2 + x is x.__radd__(2)
 }
 
 template <class F>
-PyObject* inplace(PyObject* self, PyObject* b, const OpDef& def, F make_op) {
-  const Operand y(b);
-  if (!y.defined()) Py_RETURN_NOTIMPLEMENTED;
-  const Tensor in[] = {unwrap(self), y};
+PyObject* unary(const char* method, PyObject* a, F f) {
+  Subclasses seen;
+  const Operand x(a, seen);
+  if (seen.hooked()) return call_hooks(method, a, nullptr);
+  return wrap(f(x), seen.result());
+}
+
+// `method` is how Python calls the operator, such as "__add__".
+template <class F>
+PyObject* binary(const char* method, PyObject* a, PyObject* b, F f) {
+  if (is_exact_tensor(a) && is_exact_tensor(b)) [[likely]]
+    return wrap(f(Borrowed(a), Borrowed(b)));
+  Subclasses seen;
+  const Operand x(a, seen), y(b, seen);
+  if (!x.defined() || !y.defined()) return with_array(method, a, b);
+  if (seen.hooked()) return by_hook(method, a, b);
+  return wrap(f(x, y), seen.result());
+}
+
+PyObject* inplace(const char* method, PyObject* self, PyObject* b, const OpDef& def) {
+  Subclasses seen;
+  const Operand x(self, seen), y(b, seen);
+  if (!y.defined()) return with_array(method, self, b);
+  if (seen.hooked()) return call_hooks(method, self, b);
+  const Tensor in[] = {x, y};
   alignas(16) char op[kMaxOpBytes];
-  make_op(def, op);
+  def.init(op);
   dispatch_inplace(def, op, in);
   Py_INCREF(self);
   return self;
 }
-void default_op(const OpDef& def, char* op) { def.init(op); }
 
-#define DS_NB(slot, fn)                                                             \
-  PyObject* nb_##slot(PyObject* a, PyObject* b) {                                   \
-    return binary(a, b, [](const Tensor& x, const Tensor& y) { return fn(x, y); }); \
+#define DS_NB(slot, fn)                                                                              \
+  PyObject* nb_##slot(PyObject* a, PyObject* b) {                                                    \
+    return binary("__" #slot "__", a, b, [](const Tensor& x, const Tensor& y) { return fn(x, y); }); \
   }
 #define DS_NB_INPLACE(slot, name)                  \
   PyObject* nb_i##slot(PyObject* a, PyObject* b) { \
     static const OpDef& def = *find_op(name);      \
-    return inplace(a, b, def, default_op);         \
+    return inplace("__i" #slot "__", a, b, def);   \
+  }
+#define DS_NB_UNARY(slot, fn)                                                \
+  PyObject* nb_##slot(PyObject* a) {                                         \
+    return unary("__" #slot "__", a, [](const Tensor& x) { return fn(x); }); \
   }
 // clang-format off
 DS_NB(add, add)
 DS_NB(sub, sub)
 DS_NB(mul, mul)
-DS_NB(div, div)
+DS_NB(truediv, div)
 DS_NB(floordiv, floor_divide)
 DS_NB(mod, remainder)
 DS_NB(and, bitwise_and)
@@ -65,11 +101,10 @@ DS_NB(or, bitwise_or)
 DS_NB(xor, bitwise_xor)
 DS_NB(lshift, bitwise_left_shift)
 DS_NB(rshift, bitwise_right_shift)
-DS_NB(matmul, matmul)
 DS_NB_INPLACE(add, "add")
 DS_NB_INPLACE(sub, "sub")
 DS_NB_INPLACE(mul, "mul")
-DS_NB_INPLACE(div, "div")
+DS_NB_INPLACE(truediv, "div")
 DS_NB_INPLACE(floordiv, "floor_divide")
 DS_NB_INPLACE(mod, "remainder")
 DS_NB_INPLACE(and, "bitwise_and")
@@ -77,19 +112,33 @@ DS_NB_INPLACE(or, "bitwise_or")
 DS_NB_INPLACE(xor, "bitwise_xor")
 DS_NB_INPLACE(lshift, "bitwise_left_shift")
 DS_NB_INPLACE(rshift, "bitwise_right_shift")
-DS_NB_INPLACE(pow2, "pow")
+DS_NB_UNARY(neg, neg)
+DS_NB_UNARY(abs, abs)
+DS_NB_UNARY(invert, bitwise_not)
 // clang-format on
-PyObject* nb_pow(PyObject* a, PyObject* b, PyObject*) {
-  return binary(a, b, [](const Tensor& x, const Tensor& y) { return pow(x, y); });
+PyObject* nb_matmul(PyObject* a, PyObject* b) {
+  const auto multiplies = [](PyObject* o) { return is_tensor(o) || !is_number(o); };
+  if (!multiplies(a) || !multiplies(b)) Py_RETURN_NOTIMPLEMENTED;  // there is no product with a number
+  return binary("__matmul__", a, b, [](const Tensor& x, const Tensor& y) { return matmul(x, y); });
 }
-PyObject* nb_ipow(PyObject* a, PyObject* b, PyObject*) { return nb_ipow2(a, b); }
-PyObject* nb_neg(PyObject* a) { return wrap(neg(unwrap(a))); }
+PyObject* nb_pow(PyObject* a, PyObject* b, PyObject*) {
+  return binary("__pow__", a, b, [](const Tensor& x, const Tensor& y) { return pow(x, y); });
+}
+PyObject* nb_ipow(PyObject* a, PyObject* b, PyObject*) {
+  static const OpDef& def = *find_op("pow");
+  return inplace("__ipow__", a, b, def);
+}
+PyObject* nb_divmod(PyObject* a, PyObject* b) {
+  const auto made = [](PyObject* o) { return pybind11::reinterpret_steal<pybind11::object>(checked(o)); };
+  const auto quotient = made(nb_floordiv(a, b));
+  if (quotient.is(pybind11::handle(Py_NotImplemented))) return quotient.inc_ref().ptr();
+  const auto rest = made(nb_mod(a, b));
+  return PyTuple_Pack(2, quotient.ptr(), rest.ptr());
+}
 PyObject* nb_pos(PyObject* a) {
   Py_INCREF(a);
   return a;
 }
-PyObject* nb_abs(PyObject* a) { return wrap(abs(unwrap(a))); }
-PyObject* nb_invert(PyObject* a) { return wrap(bitwise_not(unwrap(a))); }
 int nb_bool(PyObject* self) {
   const Tensor t = unwrap(self);
   DS_CHECK(t.numel() != 0, "Boolean value of Tensor with no values is ambiguous");
@@ -111,27 +160,21 @@ PyObject* nb_index(PyObject* self) {
 }
 
 PyObject* richcompare(PyObject* a, PyObject* b, int op) {
-  if (!is_tensor(b) && !is_number(b)) {
-    if (op == Py_EQ) Py_RETURN_FALSE;  // as PyTorch: a tensor equals no other object
-    if (op == Py_NE) Py_RETURN_TRUE;
-    Py_RETURN_NOTIMPLEMENTED;
+  // Left to the other object, and after that a tensor equals only itself.
+  switch (op) {
+    case Py_LT:
+      return binary("__lt__", a, b, [](const Tensor& x, const Tensor& y) { return lt(x, y); });
+    case Py_LE:
+      return binary("__le__", a, b, [](const Tensor& x, const Tensor& y) { return le(x, y); });
+    case Py_EQ:
+      return binary("__eq__", a, b, [](const Tensor& x, const Tensor& y) { return eq(x, y); });
+    case Py_NE:
+      return binary("__ne__", a, b, [](const Tensor& x, const Tensor& y) { return ne(x, y); });
+    case Py_GT:
+      return binary("__gt__", a, b, [](const Tensor& x, const Tensor& y) { return gt(x, y); });
+    default:
+      return binary("__ge__", a, b, [](const Tensor& x, const Tensor& y) { return ge(x, y); });
   }
-  return binary(a, b, [op](const Tensor& x, const Tensor& y) {
-    switch (op) {
-      case Py_LT:
-        return lt(x, y);
-      case Py_LE:
-        return le(x, y);
-      case Py_EQ:
-        return eq(x, y);
-      case Py_NE:
-        return ne(x, y);
-      case Py_GT:
-        return gt(x, y);
-      default:
-        return ge(x, y);
-    }
-  });
 }
 
 }  // namespace
@@ -142,9 +185,10 @@ void add_operators(std::vector<Slot>& slots) {
                                 slot<Py_nb_add, nb_add>(),
                                 slot<Py_nb_subtract, nb_sub>(),
                                 slot<Py_nb_multiply, nb_mul>(),
-                                slot<Py_nb_true_divide, nb_div>(),
+                                slot<Py_nb_true_divide, nb_truediv>(),
                                 slot<Py_nb_floor_divide, nb_floordiv>(),
                                 slot<Py_nb_remainder, nb_mod>(),
+                                slot<Py_nb_divmod, nb_divmod>(),
                                 slot<Py_nb_power, nb_pow>(),
                                 slot<Py_nb_matrix_multiply, nb_matmul>(),
                                 slot<Py_nb_and, nb_and>(),
@@ -155,7 +199,7 @@ void add_operators(std::vector<Slot>& slots) {
                                 slot<Py_nb_inplace_add, nb_iadd>(),
                                 slot<Py_nb_inplace_subtract, nb_isub>(),
                                 slot<Py_nb_inplace_multiply, nb_imul>(),
-                                slot<Py_nb_inplace_true_divide, nb_idiv>(),
+                                slot<Py_nb_inplace_true_divide, nb_itruediv>(),
                                 slot<Py_nb_inplace_floor_divide, nb_ifloordiv>(),
                                 slot<Py_nb_inplace_remainder, nb_imod>(),
                                 slot<Py_nb_inplace_power, nb_ipow>(),

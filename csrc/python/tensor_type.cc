@@ -6,8 +6,8 @@
 
 #include "autograd/engine.h"
 #include "python/collect.h"
-#include "python/python.h"
 #include "python/slots.h"
+#include "python/subclass.h"
 #include "python/tensor_operators.h"
 
 namespace deepseek::python {
@@ -160,7 +160,10 @@ PyObject* get_nbytes(PyObject* self) {
            name_of(t.dtype()), " tensor of size ", t.sizes(), " overflow int64");
   return PyLong_FromLongLong(bytes);
 }
-PyObject* get_version(PyObject* self) { return PyLong_FromUnsignedLong(unwrap(self).version()); }
+PyObject* get_version(PyObject* self) {
+  refuse_capture("a tensor's version is read");
+  return PyLong_FromUnsignedLong(unwrap(self).version());
+}
 PyObject* get_retains_grad(PyObject* self) {
   const Cell& c = cell_of(self);
   return PyBool_FromLong(c.grad_meta && c.grad_meta->retain_hook);
@@ -174,12 +177,12 @@ PyObject* get_T(PyObject* self) {
   const Tensor t = unwrap(self);
   Dims order;
   for (int i = t.dim() - 1; i >= 0; --i) order.push_back(i);
-  return wrap(permute(t, order));
+  return wrap(permute(t, order), result_class(self));
 }
 PyObject* get_mT(PyObject* self) {
   const Tensor t = unwrap(self);
   DS_CHECK(t.dim() >= 2, "tensor.mT is only supported on matrices or batches of matrices. Got ", t.dim(), "-D tensor.");
-  return wrap(transpose(t, -2, -1));
+  return wrap(transpose(t, -2, -1), result_class(self));
 }
 PyObject* get_grad(PyObject* self) {
   const Tensor t = unwrap(self);
@@ -194,7 +197,7 @@ PyObject* get_grad(PyObject* self) {
   if (mode().recorder) mode().recorder->record_get_grad(t, g);
   return wrap(g);
 }
-PyObject* get_data(PyObject* self) { return wrap(detach(unwrap(self))); }
+PyObject* get_data(PyObject* self) { return wrap(detach(unwrap(self)), result_class(self)); }
 
 int set_grad(PyObject* self, PyObject* value) {
   const Tensor t = unwrap(self);
@@ -231,7 +234,6 @@ int set_data(PyObject* self, PyObject* value) {
 
 int set_requires_grad_attr(PyObject* self, PyObject* value) {
   DS_CHECK_AS(TypeError, value && PyBool_Check(value), "requires_grad must be a bool");
-  if ((value == Py_True) != unwrap(self).requires_grad()) refuse_capture("requires_grad is changed");
   set_requires_grad(unwrap(self), value == Py_True);
   return 0;
 }
@@ -269,7 +271,10 @@ PyObject* m_data_ptr(PyObject* self) {
 PyObject* m_storage_offset(PyObject* self) { return PyLong_FromLongLong(cell_of(self).offset); }
 PyObject* m_is_contiguous(PyObject* self) { return PyBool_FromLong(unwrap(self).is_contiguous()); }
 PyObject* m_element_size(PyObject* self) { return PyLong_FromLongLong(size_of(cell_of(self).dtype)); }
-PyObject* m_storage_ptr(PyObject* self) { return PyLong_FromVoidPtr(cell_of(self).storage->data()); }
+PyObject* m_storage_ptr(PyObject* self) {
+  refuse_capture("the address of a tensor's memory is read");
+  return PyLong_FromVoidPtr(cell_of(self).storage->data());
+}
 PyObject* m_storage_nbytes(PyObject* self) { return PyLong_FromSize_t(cell_of(self).storage->bytes()); }
 PyObject* m_is_view(PyObject* self) {
   return PyBool_FromLong(cell_of(self).grad_meta && cell_of(self).grad_meta->base.defined());
@@ -333,7 +338,6 @@ std::array<PyObject*, N> named_arguments(const char* function, const std::array<
 PyObject* m_requires_grad_(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
   const auto [value] = named_arguments<1>("requires_grad_", {"requires_grad"}, args, nargs, kwnames);
   const bool on = !value || is_true(value);
-  if (on != unwrap(self).requires_grad()) refuse_capture("requires_grad is changed");
   set_requires_grad(unwrap(self), on);
   return Py_NewRef(self);
 }
@@ -376,10 +380,11 @@ Method methods[] = {
     method<m_retain_grad>("retain_grad", "Keep .grad for this non-leaf tensor."),
     method<m_detach_>("detach_", "Cut this tensor from its graph."),
     method<m_is_contiguous>("_is_contiguous", "True for row-major memory without gaps."),
-    method<m_size>("size", "Sizes, or the size of one dim."),
-    method<m_stride>("stride", "Strides in elements, or the stride of one dim."),
-    method<m_requires_grad_>("requires_grad_", "Set requires_grad in place."),
-    method<m_copy_>("copy_", "Overwrite with another tensor's values (broadcast, converted)."),
+    method<m_size>("size", "(dim=None) Sizes, or the size of one dim."),
+    method<m_stride>("stride", "(dim=None) Strides in elements, or the stride of one dim."),
+    method<m_requires_grad_>("requires_grad_", "(requires_grad=True) Set requires_grad in place."),
+    method<m_copy_>("copy_",
+                    "(src, non_blocking=False) Overwrite with another tensor's values (broadcast, converted)."),
     static_method<make_subclass>("_make_subclass", "A subclass object on data's memory."),
     {},
 };
@@ -415,12 +420,12 @@ PyObject* wrap_as(PyTypeObject* type, Tensor t) {
   return reinterpret_cast<PyObject*>(object);
 }
 
-PyObject* wrap(Tensor t) {
+PyObject* wrap(Tensor t, PyTypeObject* type) {
   if (!t.defined()) Py_RETURN_NONE;
   Cell* cell = t.cell();
   if (!cell->python) {
     if (mode().recorder) mode().recorder->record_wrapped(t);
-    return wrap_as(tensor_type, std::move(t));
+    return wrap_as(type, std::move(t));
   }
   auto* object = static_cast<PyObject*>(cell->python);
   if (cell->python_owned) {  // the cell's reference becomes the caller's, and the object holds the cell again
@@ -432,15 +437,15 @@ PyObject* wrap(Tensor t) {
   return object;
 }
 
-PyObject* wrap_list(const TensorList& list, bool as_tuple) {
+PyObject* wrap_list(const TensorList& list, bool as_tuple, PyTypeObject* type) {
   namespace py = pybind11;
   const auto n = static_cast<Py_ssize_t>(list.size());
   const auto out = py::reinterpret_steal<py::object>(checked(as_tuple ? PyTuple_New(n) : PyList_New(n)));
   for (Py_ssize_t i = 0; i < n; ++i) {
     if (as_tuple)
-      PyTuple_SET_ITEM(out.ptr(), i, wrap(list[i]));
+      PyTuple_SET_ITEM(out.ptr(), i, wrap(list[i], type));
     else
-      PyList_SET_ITEM(out.ptr(), i, wrap(list[i]));
+      PyList_SET_ITEM(out.ptr(), i, wrap(list[i], type));
   }
   return py::object(out).release().ptr();
 }
@@ -462,8 +467,19 @@ void bind_tensor(pybind11::module_& m) {
       slot("A multi-dimensional array on the CPU with automatic differentiation."),
   };
   add_operators(slots);
-  tensor_type = new_type("deepseek.Tensor", sizeof(TensorObject),
-                         Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC, slots);
+  // What Python needs to say that a method of PyTorch's is not implemented yet (python/deepseek/_install.py): a base
+  // class that holds such names, so that Tensor's own members stay what they are, and a metatype whose __dir__ leaves
+  // them out.
+  constexpr unsigned kOpen = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE;
+  const auto one = [](PyTypeObject* type) {
+    return pybind11::make_tuple(pybind11::handle(reinterpret_cast<PyObject*>(type)));
+  };
+  PyTypeObject* names = new_type("deepseek.TensorNames", 0, kOpen, {slot("Names that Tensor has not.")});
+  PyTypeObject* metatype =
+      new_type("deepseek.TensorType", 0, kOpen, {slot("The type of Tensor.")}, one(&PyType_Type).ptr());
+  tensor_type = new_type("deepseek.Tensor", sizeof(TensorObject), kOpen | Py_TPFLAGS_HAVE_GC, slots, one(names).ptr());
+  m.attr("_TensorType") = pybind11::handle(reinterpret_cast<PyObject*>(metatype));
+  Py_SET_TYPE(reinterpret_cast<PyObject*>(tensor_type), metatype);  // this reference keeps it alive
   m.add_object("Tensor", reinterpret_cast<PyObject*>(tensor_type));
   host_hooks().release_object = release_owned_object;
 }

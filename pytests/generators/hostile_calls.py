@@ -32,7 +32,7 @@ import warnings
 
 import deepseek
 from deepseek import _C
-from hostile_values import Subclass, anything, tensor, typed
+from hostile_values import Subclass, Theme, anything, tensor, typed
 
 SECONDS = int(os.environ.get("DEEPSEEK_HOSTILE_SECONDS", "60"))
 MEMORY = 2 << 30  # bytes of address space beyond what the imports took
@@ -134,6 +134,7 @@ class Case:
     def __init__(self, number: int) -> None:
         self.rng = rng = random.Random(number)
         self.endless: list[str] = []
+        self.theme = Theme(rng)
         self.words = ""
         kind = rng.random()
         if kind < 0.45:
@@ -161,12 +162,12 @@ class Case:
         schema = SCHEMAS.get(name.rpartition(".")[2].rstrip("_"))
         rng = self.rng
         if schema and rng.random() < 0.8:
-            args = [typed(kind, rng, self.endless) for kind in schema]
+            args = [typed(kind, rng, self.endless, self.theme) for kind in schema]
             if rng.random() < 0.3:
                 args = args[: rng.randrange(len(args) + 1)]
         elif (annotated := _annotations(f)) and rng.random() < 0.7:
             wanted = annotated[: rng.randrange(len(annotated) + 1)] if rng.random() < 0.5 else annotated
-            args = [typed(kind, rng, self.endless) for kind in wanted]
+            args = [typed(kind, rng, self.endless, self.theme) for kind in wanted]
         else:
             args = [self._any() for _ in range(rng.choice([0, 1, 1, 2, 2, 3, 4, 6]))]
         kwargs = {}
@@ -190,7 +191,7 @@ class Case:
         if callable(bound):
             schema = SCHEMAS.get(name.rstrip("_"))
             if schema and self.rng.random() < 0.7:
-                return self._set(label, bound, [typed(k, self.rng, self.endless) for k in schema[1:]], {})
+                return self._set(label, bound, [typed(k, self.rng, self.endless, self.theme) for k in schema[1:]], {})
             return self._call(label, bound)
         return self._set(label, bool, (bound,), {})
 

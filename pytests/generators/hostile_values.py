@@ -268,18 +268,33 @@ _MAKERS = [
 ]
 
 
-def typed(kind: str, rng, endless: list[str] | None = None):
+class Theme:
+    """What the tensors of one call have in common, so that some calls come through the first checks."""
+
+    def __init__(self, rng) -> None:
+        self.dtype = rng.choice([deepseek.float32, deepseek.float32, *DTYPES])
+        self.shape = rng.choice([(3,), (2, 3), (4, 4), (2, 2, 3), (1, 2, 3, 4), (2, 2, 2, 2), (0, 3)])
+
+    def tensor(self, rng):
+        whole = self.shape
+        shape = rng.choice([whole, whole, whole, whole[-1:], whole[:1], (), (3,), (2, 3), (2, 2, 3), (0,)])
+        dtype = rng.choice([self.dtype, self.dtype, self.dtype, deepseek.int64, deepseek.int32, *DTYPES])
+        values = [float(rng.choice([0, 1, 1, 2, -1, 0.5])) for _ in range(int(np.prod(shape)))]
+        return deepseek.tensor(values, dtype=deepseek.float64).to(dtype).reshape(shape)
+
+
+def typed(kind: str, rng, endless: list[str] | None = None, theme: Theme | None = None):
     """A value of the type a schema asks for, with hostile contents; seldom of another type."""
-    if rng.random() < 0.1:
+    if rng.random() < 0.05:
         return anything(rng, endless)
     if kind.endswith("?") and rng.random() < 0.3:
         return None
     kind = kind.removesuffix("?").rstrip("*")
     small = rng.random() < 0.6
     if kind == "Tensor":
-        return tensor(rng, endless)
+        return theme.tensor(rng) if theme and rng.random() < 0.7 else tensor(rng, endless)
     if kind == "Tensor[]":
-        return [tensor(rng, endless) for _ in range(rng.randrange(4))]
+        return [typed("Tensor", rng, endless, theme) for _ in range(rng.randrange(4))]
     if kind == "int":
         return rng.randrange(-3, 5) if small else rng.choice(INTEGERS)
     if kind == "int[]":

@@ -20,20 +20,31 @@ def size_of(*size: Any) -> tuple[int, ...]:
     return tuple(size[0]) if len(size) == 1 and isinstance(size[0], (list, tuple)) else size
 
 
+AS_THEY_ARE = {"grad": False, "low": False, "ints": False, "noncontig": False}
 for _name in ("reshape", "view"):
     op(
         _name,
-        lambda x, shape: x.reshape(shape),
+        lambda x, to: x.view(to) if isinstance(to, np.dtype) else x.reshape(to),
         S(T(3, 4), [4, 3]),
         S(T(2, 3, 4), [6, -1]),
         S(T(), [1, 1]),
         S(T(1), []),
         S(T(0, 3), [3, 0]),
         S(T(2, 6), [2, 2, 3]),
+        *([S(T(2, 6, dtype="float64"), DT("int32")).but(**AS_THEY_ARE)] if _name == "view" else []),
         noncontig=_name == "reshape",
         **MOVE,
         errors=[E(RuntimeError, "shape|size", T(3, 4), [5, 2]), E(RuntimeError, "-1|infer", T(3, 4), [-1, -1])],
     )
+op(
+    "_view_dtype",
+    lambda x, dtype: x.view(dtype),
+    S(T(2, 6, dtype="float64"), DT("int32")),
+    S(T(0, 4, dtype="float64"), DT("uint8")),
+    S(T(dtype="float64"), DT("int64")),
+    noncontig=False,
+    **MOVE | {"grad": False},
+)
 op(
     "transpose",
     lambda x, a, b: np.swapaxes(x, a, b) if x.ndim else x,

@@ -48,7 +48,7 @@ def varlen_backward(
     for rows, keys in sequences(cu_q, cu_k):
         part = [heads_first(x) for x in (q[rows], k[keys], v[keys])]
         logs = None if by_lse is None else by_lse[None, :, rows]
-        rule = (None, sinks, None, None, None, causal, scale, window, cap, 0.0, 0)
+        rule = (None, sinks, None, None, None, None, causal, scale, window, cap, 0.0, 0)
         grads = attention_backward(heads_first(g[rows]), logs, *part, *rule)
         for to, at, grad in zip(found, (rows, keys, keys), grads, strict=False):
             to[at] = np.swapaxes(grad[0], 0, 1)

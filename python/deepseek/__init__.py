@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from deepseek import _C, _install
 
-_install.install()
+_install.install()  # before the star imports: it says what _C shows
 
 from deepseek._aliases import *  # noqa: E402
 from deepseek._C import *  # noqa: E402  (the ops of _C.__all__, which install() sets)
@@ -22,26 +22,57 @@ from deepseek._unique import *  # noqa: E402
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # names that load on first use: see _lazy.py
+    from deepseek import accelerator as accelerator
     from deepseek import amp as amp
     from deepseek import autograd as autograd
+    from deepseek import backends as backends
+    from deepseek import cli as cli
     from deepseek import cuda as cuda
     from deepseek import io as io
-    from deepseek import jit as jit
     from deepseek import linalg as linalg
     from deepseek import models as models
     from deepseek import nn as nn
     from deepseek import optim as optim
     from deepseek import quantization as quantization
     from deepseek import random as random
+    from deepseek import return_types as return_types
     from deepseek import testing as testing
+    from deepseek import train as train
     from deepseek import utils as utils
     from deepseek import version as version
     from deepseek._serialization import load as load
     from deepseek._serialization import save as save
+    from deepseek._settings import *
+    from deepseek._storage import UntypedStorage as UntypedStorage
     from deepseek.amp import autocast as autocast
-    from deepseek.jit import compile as compile
+    from deepseek.amp import get_autocast_dtype as get_autocast_dtype
+    from deepseek.jit import CallableModule as _CallableModule
+    from deepseek.jit.capture import compile as compile
 
+    __all__: list[str]
     __version__: str
+    jit: _CallableModule
+
+    class BFloat16Tensor(_C.Tensor): ...
+
+    class BoolTensor(_C.Tensor): ...
+
+    class ByteTensor(_C.Tensor): ...
+
+    class CharTensor(_C.Tensor): ...
+
+    class DoubleTensor(_C.Tensor): ...
+
+    class FloatTensor(_C.Tensor): ...
+
+    class HalfTensor(_C.Tensor): ...
+
+    class IntTensor(_C.Tensor): ...
+
+    class LongTensor(_C.Tensor): ...
+
+    class ShortTensor(_C.Tensor): ...
+
 
 # dtypes, under PyTorch's names. `float`, `int` and `bool` hide Python's in this module from here on.
 float64 = double = _C.float64
@@ -59,11 +90,13 @@ float8_e5m2 = _C.float8_e5m2
 newaxis = None
 
 
-def __getattr__(name: str) -> object:
-    from deepseek._lazy import load  # `from deepseek import _lazy` would ask this function for it
+if not TYPE_CHECKING:  # for checkers a name that is not above is an error
 
-    value = globals()[name] = load(name, globals())
-    return value
+    def __getattr__(name: str) -> object:
+        from deepseek._lazy import load  # `from deepseek import _lazy` would ask this function for it
+
+        value = globals()[name] = load(name, globals())
+        return value
 
 
 def __dir__() -> list[str]:

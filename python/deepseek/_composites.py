@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 
 from deepseek import _C
+from deepseek._autocast import autocast_float32
 from deepseek._C import Tensor
 from deepseek._functions import broadcast_shapes, norm
+from deepseek._overload import overload
 
 __all__ = [
     "adjoint",
@@ -55,7 +57,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-    from deepseek import dtype
+    from deepseek import device, dtype
 
 # --- shapes -----------------------------------------------------------------------------------------------------------
 
@@ -65,14 +67,14 @@ def _tensors(args: Any) -> tuple[Tensor, ...]:
     return tuple(args[0]) if len(args) == 1 and isinstance(args[0], (list, tuple)) else args
 
 
-def broadcast_tensors(*tensors: Any) -> tuple[Tensor, ...]:
+def broadcast_tensors(*tensors: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
     """The tensors expanded to their common shape (views)."""
     found = _tensors(tensors)
     shape = broadcast_shapes(*(t.shape for t in found))
     return tuple(t.expand(shape) for t in found)
 
 
-def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
+def meshgrid(*tensors: Tensor | Sequence[Tensor], indexing: str = "ij") -> tuple[Tensor, ...]:
     """Grids of coordinates: for inputs of sizes n1, n2, … tensors of shape [n1, n2, …] (views).
 
     Args:
@@ -117,17 +119,29 @@ def _at_least(dims: int, tensors: Any) -> Any:
     return result[0] if len(tensors) == 1 and isinstance(tensors[0], Tensor) else tuple(result)
 
 
-def atleast_1d(*tensors: Any) -> Any:
+@overload
+def atleast_1d(tensors: Tensor, /) -> Tensor: ...  # type: ignore[overload-overlap]
+@overload
+def atleast_1d(*tensors: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]: ...
+def atleast_1d(*tensors: Any) -> Tensor | tuple[Tensor, ...]:
     """0-d tensors as 1-d; others as they are."""
     return _at_least(1, tensors)
 
 
-def atleast_2d(*tensors: Any) -> Any:
+@overload
+def atleast_2d(tensors: Tensor, /) -> Tensor: ...  # type: ignore[overload-overlap]
+@overload
+def atleast_2d(*tensors: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]: ...
+def atleast_2d(*tensors: Any) -> Tensor | tuple[Tensor, ...]:
     """Leading dims of size 1 added up to 2."""
     return _at_least(2, tensors)
 
 
-def atleast_3d(*tensors: Any) -> Any:
+@overload
+def atleast_3d(tensors: Tensor, /) -> Tensor: ...  # type: ignore[overload-overlap]
+@overload
+def atleast_3d(*tensors: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]: ...
+def atleast_3d(*tensors: Any) -> Tensor | tuple[Tensor, ...]:
     """Dims of size 1 added up to 3: [n] becomes [1, n, 1] and [m, n] becomes [m, n, 1]."""
     return _at_least(3, tensors)
 
@@ -217,7 +231,7 @@ def diag(input: Tensor, diagonal: int = 0) -> Tensor:
 def diag_embed(input: Tensor, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
     """Matrices whose diagonal is the last dim of input, in dims ``dim1`` and ``dim2`` of the result."""
     n = input.size(-1) + abs(offset)
-    out = _C.zeros([*input.shape[:-1], n, n], dtype=input.dtype)
+    out = input.new_zeros([*input.shape[:-1], n, n])
     out.diagonal(offset, -2, -1).copy_(input)
     return out.movedim([-2, -1], [dim1, dim2])
 
@@ -230,7 +244,7 @@ def trace(input: Tensor) -> Tensor:
     """
     if input.dim() != 2:
         raise RuntimeError(f"trace: expected a matrix, but got tensor with dim {input.dim()}")
-    return input.diagonal().sum()
+    return autocast_float32(input).diagonal().sum()
 
 
 def argwhere(input: Tensor) -> Tensor:
@@ -238,7 +252,7 @@ def argwhere(input: Tensor) -> Tensor:
     return _C.nonzero(input)
 
 
-def rsub(input: Tensor, other: Any, *, alpha: Any = 1) -> Tensor:
+def rsub(input: Tensor, other: Tensor | float, *, alpha: float = 1) -> Tensor:
     """other - alpha * input."""
     if not isinstance(input, Tensor):
         raise TypeError(f"rsub(): argument 'input' must be Tensor, not {type(input).__name__}")
@@ -246,19 +260,40 @@ def rsub(input: Tensor, other: Any, *, alpha: Any = 1) -> Tensor:
     return result
 
 
-def logspace(start: Any, end: Any, steps: int, base: float = 10.0, **options: Any) -> Tensor:
-    """``steps`` values from base**start to base**end, evenly spaced in the exponent; shape [steps]."""
-    wanted = options.pop("dtype", None)
-    if wanted is not None and not wanted.is_floating_point:  # integers count between the integer parts
+def logspace(
+    start: float,
+    end: float,
+    steps: int,
+    base: float = 10.0,
+    *,
+    dtype: dtype | None = None,
+    device: device | str | None = None,
+    requires_grad: bool = False,
+    layout: Any = None,
+    pin_memory: bool = False,
+) -> Tensor:
+    """``steps`` values from base**start to base**end, evenly spaced in the exponent; shape [steps].
+
+    Args:
+        start, end, base: numbers.
+        layout, pin_memory: accepted, as there is one layout and no device to pin memory for.
+    """
+    if dtype is not None and not dtype.is_floating_point:  # integers count between the integer parts
         start, end = int(start), int(end)
-    exponents = _C.linspace(
-        start, end, steps, dtype=_C.float64, **{k: v for k, v in options.items() if k != "requires_grad"}
-    )
-    result = _C._to_dtype(_C.pow(scalar_tensor(base, dtype=_C.float64), exponents), wanted or _C.get_default_dtype())
-    return result.requires_grad_(options.get("requires_grad", False))
+    exponents = _C.linspace(start, end, steps, dtype=_C.float64, device=device)
+    result = _C._to_dtype(_C.pow(scalar_tensor(base, dtype=_C.float64), exponents), dtype or _C.get_default_dtype())
+    return result.requires_grad_(requires_grad)
 
 
-def scalar_tensor(s: Any, *, dtype: dtype | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def scalar_tensor(
+    s: float,
+    *,
+    dtype: dtype | None = None,
+    device: device | str | None = None,
+    requires_grad: bool = False,
+    layout: Any = None,
+    pin_memory: bool = False,
+) -> Tensor:
     """A 0-d tensor; the default dtype unless one is given."""
     return _C.full([], s, dtype=dtype or _C.get_default_dtype(), device=device, requires_grad=requires_grad)
 
@@ -302,12 +337,12 @@ def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
 # --- compositions -----------------------------------------------------------------------------------------------------
 
 
-def clamp_min_(input: Tensor, min: Any) -> Tensor:
+def clamp_min_(input: Tensor, min: Tensor | float) -> Tensor:
     """:func:`clamp_min` in place."""
     return input.clamp_(min)
 
 
-def clamp_max_(input: Tensor, max: Any) -> Tensor:
+def clamp_max_(input: Tensor, max: Tensor | float) -> Tensor:
     """:func:`clamp_max` in place."""
     return input.clamp_(None, max)
 
@@ -328,7 +363,7 @@ def positive(input: Tensor) -> Tensor:
     return input
 
 
-def float_power(input: Any, exponent: Any) -> Tensor:
+def float_power(input: Tensor | float, exponent: Tensor | float) -> Tensor:
     """input to the power of exponent, in float64.
 
     Raises:
@@ -337,13 +372,15 @@ def float_power(input: Any, exponent: Any) -> Tensor:
     if not (isinstance(input, Tensor) or isinstance(exponent, Tensor)):
         raise TypeError("float_power(): argument 'input' or 'exponent' must be Tensor, got two numbers")
     wide = [_C._to_dtype(t, _C.float64) if isinstance(t, Tensor) else t for t in (input, exponent)]
-    return _C.pow(*wide)
+    return _C.pow(*wide)  # type: ignore[arg-type]  # one of the two is a tensor
 
 
 def inner(input: Tensor, other: Tensor) -> Tensor:
     """Products summed over the last dim of both: shape ``input.shape[:-1] + other.shape[:-1]``."""
     if input.dim() == 0 or other.dim() == 0:
         return input * other
+    if input.dim() == 1 and other.dim() == 1:
+        return _C.dot(input, other)
     return tensordot(input, other, ([-1], [-1]))
 
 
@@ -395,17 +432,29 @@ def rot90(input: Tensor, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
     return input.flip(b).transpose(a, b) if k % 4 == 1 else input.transpose(a, b).flip(b)
 
 
-def nansum(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: dtype | None = None) -> Tensor:
+def nansum(
+    input: Tensor,
+    dim: int | Sequence[int] | None = None,
+    keepdim: bool = False,
+    *,
+    dtype: dtype | None = None,
+) -> Tensor:
     """Sum over dims, NaN counting as zero."""
     return input.masked_fill(input.isnan(), 0).sum(dim, keepdim, dtype=dtype)
 
 
-def nanmean(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: dtype | None = None) -> Tensor:
+def nanmean(
+    input: Tensor,
+    dim: int | Sequence[int] | None = None,
+    keepdim: bool = False,
+    *,
+    dtype: dtype | None = None,
+) -> Tensor:
     """Mean over dims of the elements that are not NaN."""
     return nansum(input, dim, keepdim, dtype=dtype) / input.isnan().logical_not().sum(dim, keepdim)
 
 
-def isin(elements: Tensor, test_elements: Any, *, invert: bool = False) -> Tensor:
+def isin(elements: Tensor, test_elements: Tensor | float, *, invert: bool = False) -> Tensor:
     """True where an element occurs among ``test_elements`` (a tensor or a number); shape of elements, bool."""
     tests = test_elements if isinstance(test_elements, Tensor) else _C.tensor([test_elements])
     found = (elements.unsqueeze(-1) == tests.reshape(-1)).any(-1)
@@ -439,11 +488,15 @@ def _triangle_indices(row: int, col: int, keep: Callable[[Tensor], Tensor], dtyp
     return _C._to_dtype(_C.nonzero(keep(_C.ones([row, col], dtype=_C.bool))).t().contiguous(), dtype or _C.int64)
 
 
-def tril_indices(row: int, col: int, offset: int = 0, *, dtype: dtype | None = None, device: Any = None) -> Tensor:
+def tril_indices(
+    row: int, col: int, offset: int = 0, *, dtype: dtype | None = None, device: device | str | None = None
+) -> Tensor:
     """Row and column indices of the lower triangle of a [row, col] matrix: shape [2, n], int64."""
     return _triangle_indices(row, col, lambda m: m.tril(offset), dtype)
 
 
-def triu_indices(row: int, col: int, offset: int = 0, *, dtype: dtype | None = None, device: Any = None) -> Tensor:
+def triu_indices(
+    row: int, col: int, offset: int = 0, *, dtype: dtype | None = None, device: device | str | None = None
+) -> Tensor:
     """Row and column indices of the upper triangle of a [row, col] matrix: shape [2, n], int64."""
     return _triangle_indices(row, col, lambda m: m.triu(offset), dtype)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 
 from deepseek import _C
 from deepseek._C import Tensor
@@ -17,13 +18,17 @@ __all__ = ["einsum"]
 # One label a dim: a letter, or "..0", "..1", … counted from the right for the dims of an ellipsis.
 Labels = list[str]
 
+_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"  # in the order of an implied output
 
-def einsum(equation: str, *operands: Any) -> Tensor:
+
+def einsum(equation: str | Tensor, *operands: Any) -> Tensor:
     """Sum of products of the operands' elements, in Einstein's notation.
 
     ``einsum("bij,bjk->bik", a, b)`` multiplies batches of matrices: letters that are not in the output are summed. A
     letter twice in one operand takes its diagonal, ``...`` stands for any dims, and without ``->`` the output has the
-    letters that occur once, in alphabetical order. Operands are combined from left to right.
+    letters that occur once, in alphabetical order. Operands are combined from left to right. The same with numbers for
+    letters: ``einsum(a, [0, 1, 2], b, [0, 2, 3], [0, 1, 3])``; there ``...`` is Python's, and the last list may be
+    left out.
 
     Args:
         equation: index letters of each operand, separated by commas, then optionally ``->`` and those of the output.
@@ -31,10 +36,18 @@ def einsum(equation: str, *operands: Any) -> Tensor:
 
     Raises:
         TypeError: operands that are not tensors.
+        ValueError: no operands, or a number outside 0 to 51.
         RuntimeError: letters that do not fit the operands.
     """
+    if isinstance(equation, Tensor):
+        equation, operands = _from_sublists((equation, *operands))
     if not isinstance(equation, str):
-        raise TypeError(f"einsum(): the first argument must be the equation (str), got {type(equation).__name__}")
+        raise TypeError(
+            "einsum(): the first argument must be the equation (str), or the first operand (Tensor) followed by its "
+            f"list of subscripts; got {type(equation).__name__}"
+        )
+    if not operands:
+        raise ValueError("einsum(): no operands were given; write einsum(equation, tensor, ...)")
     tensors = list(operands[0]) if len(operands) == 1 and isinstance(operands[0], (list, tuple)) else list(operands)
     for i, t in enumerate(tensors):
         if not isinstance(t, Tensor):
@@ -52,6 +65,35 @@ def einsum(equation: str, *operands: Any) -> Tensor:
     # A label of the output that only size-1 dims had is gone by now.
     result = tensor.permute([labels.index(x) for x in output if x in labels])
     return result.reshape([sizes[x] for x in output])
+
+
+def _from_sublists(arguments: Sequence[Any]) -> tuple[str, tuple[Any, ...]]:
+    """The equation and the operands of ``einsum(a, [0, 1], b, [1, 2], [0, 2])``."""
+
+    def written(subscripts: Any, what: str) -> str:
+        if isinstance(subscripts, (str, Tensor)) or not hasattr(subscripts, "__iter__"):
+            raise TypeError(
+                f"einsum(): {what} must be a list of subscripts (numbers from 0 to 51, or ...), not "
+                f"{type(subscripts).__name__}"
+            )
+        return "".join(letter(subscript, what) for subscript in subscripts)
+
+    def letter(subscript: Any, what: str) -> str:
+        if subscript is Ellipsis:
+            return "..."
+        if isinstance(subscript, bool) or not hasattr(subscript, "__index__"):
+            raise TypeError(f"einsum(): {what} has {subscript!r}; subscripts must be numbers from 0 to 51, or ...")
+        if not 0 <= operator.index(subscript) < len(_LETTERS):
+            raise ValueError(f"einsum(): {what} has {subscript}; subscripts must be within the valid range [0, 52)")
+        return _LETTERS[operator.index(subscript)]
+
+    if len(arguments) < 2:
+        raise ValueError("einsum(): an operand must be followed by its list of subscripts, as in einsum(a, [0, 1])")
+    lists = arguments[1::2]
+    equation = ",".join(written(subscripts, f"the list of operand {i}") for i, subscripts in enumerate(lists))
+    if len(arguments) % 2:
+        equation += "->" + written(arguments[-1], "the list of the output")
+    return equation, tuple(arguments[: 2 * len(lists) : 2])
 
 
 def _letters(text: str, what: str) -> tuple[str, str | None]:

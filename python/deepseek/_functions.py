@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from deepseek import _C
 from deepseek._C import Tensor
+from deepseek._overload import overload
 
 __all__ = [
     "allclose",
@@ -31,80 +32,189 @@ __all__ = [
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Any, TypeVar
+    from typing import Any, Literal, TypeVar
 
-    from deepseek import dtype
+    from deepseek import Size, dtype
 
     F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _documented(f: F) -> F:
-    """Puts the op's own documentation before that of its wrapper."""
-    f.__doc__ = f"{getattr(_C, f.__name__).__doc__}\n\n{f.__doc__ or ''}".rstrip()
+    """Puts the op's own documentation, which alternates with its overloads' signatures, before that of its wrapper."""
+    about = getattr(_C, f.__name__).__doc__.split("\n\n")[1::2]
+    f.__doc__ = "\n\n".join([*about, (f.__doc__ or "").lstrip("\n")])
     return f
 
 
 # --- ops with more than one PyTorch signature -------------------------------------------------------------------------
 
 
+@overload
+def where(condition: Tensor) -> tuple[Tensor, ...]: ...
+@overload
+def where(condition: Tensor, input: Tensor | float, other: Tensor | float, *, out: Tensor | None = None) -> Tensor: ...
 @_documented
-def where(condition: Tensor, input: Any = None, other: Any = None, *, out: Tensor | None = None) -> Any:
+def where(
+    condition: Tensor,
+    input: Tensor | float | None = None,
+    other: Tensor | float | None = None,
+    *,
+    out: Tensor | None = None,
+) -> Tensor | tuple[Tensor, ...]:
     """``where(condition)`` alone gives ``nonzero(condition, as_tuple=True)``."""
     if out is not None:
-        return _C.op_call("where", condition, input, other, out=out)
+        written: Tensor = _C.op_call("where", condition, input, other, out=out)
+        return written
     if input is None and other is None:
         return nonzero(condition, as_tuple=True)
-    return _C.where(condition, input, other)
+    return _C.where(condition, input, other)  # type: ignore[arg-type]  # it refuses None
 
 
+@overload
+def nonzero(input: Tensor, *, as_tuple: Literal[False] = False) -> Tensor: ...
+@overload
+def nonzero(input: Tensor, *, as_tuple: Literal[True]) -> tuple[Tensor, ...]: ...
 @_documented
-def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
+def nonzero(input: Tensor, *, as_tuple: bool = False) -> Tensor | tuple[Tensor, ...]:
     """With ``as_tuple=True``: one 1-d index tensor for each dim, usable as an index."""
     if not as_tuple:
         return _C.nonzero(input)
     return _C.nonzero(input.reshape(1) if input.dim() == 0 else input).unbind(1)
 
 
-def _spread(op: Callable[..., Any], input: Tensor, dim: Any, unbiased: Any, keepdim: bool, rest: dict[str, Any]) -> Any:
+def _spread(
+    op: Callable[..., Any],
+    input: Tensor,
+    dim: Any,
+    unbiased: bool | None,
+    keepdim: bool,
+    correction: float | None,
+    out: Any = None,
+) -> Any:
     """std, var and their ``_mean`` forms: the older ``unbiased`` flag says n - 1 (True) or n (False)."""
     if isinstance(dim, bool):  # var(x, False)
         dim, unbiased = None, dim
     if unbiased is not None:
-        if "correction" in rest:
+        if correction is not None:
             raise TypeError(f"{op.__name__}(): give `correction` or `unbiased`, not both")
-        rest["correction"] = int(unbiased)
-    return op(input, dim, keepdim=keepdim, **rest)
+        correction = int(unbiased)
+    into = {} if out is None else {"out": out}
+    return op(input, dim, correction=correction, keepdim=keepdim, **into)
 
 
 @_documented
-def std(input: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, **kwargs: Any) -> Tensor:
-    """``unbiased`` is PyTorch's older spelling of ``correction`` (True: 1, False: 0)."""
-    result: Tensor = _spread(_C.std, input, kwargs.pop("axis", dim), unbiased, keepdim, kwargs)
+def std(
+    input: Tensor,
+    dim: int | Sequence[int] | None = None,
+    unbiased: bool | None = None,
+    keepdim: bool = False,
+    *,
+    correction: float | None = None,
+    axis: int | Sequence[int] | None = None,
+    out: Tensor | None = None,
+) -> Tensor:
+    """
+    Args:
+        input: any shape, floating.
+        dim: an int or several; all when None. ``axis`` is NumPy's name for it.
+        unbiased: PyTorch's older spelling of ``correction``: True is 1, False is 0.
+        keepdim: keep reduced dims with size 1.
+        correction: what is taken from the number of elements.
+        out: write the result into this.
+    """
+    result: Tensor = _spread(_C.std, input, dim if axis is None else axis, unbiased, keepdim, correction, out)
     return result
 
 
 @_documented
-def var(input: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, **kwargs: Any) -> Tensor:
-    """``unbiased`` is PyTorch's older spelling of ``correction`` (True: 1, False: 0)."""
-    result: Tensor = _spread(_C.var, input, kwargs.pop("axis", dim), unbiased, keepdim, kwargs)
+def var(
+    input: Tensor,
+    dim: int | Sequence[int] | None = None,
+    unbiased: bool | None = None,
+    keepdim: bool = False,
+    *,
+    correction: float | None = None,
+    axis: int | Sequence[int] | None = None,
+    out: Tensor | None = None,
+) -> Tensor:
+    """
+    Args:
+        input: any shape, floating.
+        dim: an int or several; all when None. ``axis`` is NumPy's name for it.
+        unbiased: PyTorch's older spelling of ``correction``: True is 1, False is 0.
+        keepdim: keep reduced dims with size 1.
+        correction: what is taken from the number of elements.
+        out: write the result into this.
+    """
+    result: Tensor = _spread(_C.var, input, dim if axis is None else axis, unbiased, keepdim, correction, out)
     return result
 
 
 @_documented
-def std_mean(input: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, **kwargs: Any) -> Any:
-    """``unbiased`` is PyTorch's older spelling of ``correction`` (True: 1, False: 0)."""
-    return _spread(_C.std_mean, input, kwargs.pop("axis", dim), unbiased, keepdim, kwargs)
+def std_mean(
+    input: Tensor,
+    dim: int | Sequence[int] | None = None,
+    unbiased: bool | None = None,
+    keepdim: bool = False,
+    *,
+    correction: float | None = None,
+    axis: int | Sequence[int] | None = None,
+    out: tuple[Tensor, Tensor] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """
+    Args:
+        input: any shape, floating.
+        dim: an int or several; all when None. ``axis`` is NumPy's name for it.
+        unbiased: PyTorch's older spelling of ``correction``: True is 1, False is 0.
+        keepdim: keep reduced dims with size 1.
+        correction: what is taken from the number of elements.
+        out: write the result into this.
+    """
+    pair: tuple[Tensor, Tensor] = _spread(
+        _C.std_mean, input, dim if axis is None else axis, unbiased, keepdim, correction, out
+    )
+    return pair
 
 
 @_documented
-def var_mean(input: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, **kwargs: Any) -> Any:
-    """``unbiased`` is PyTorch's older spelling of ``correction`` (True: 1, False: 0)."""
-    return _spread(_C.var_mean, input, kwargs.pop("axis", dim), unbiased, keepdim, kwargs)
+def var_mean(
+    input: Tensor,
+    dim: int | Sequence[int] | None = None,
+    unbiased: bool | None = None,
+    keepdim: bool = False,
+    *,
+    correction: float | None = None,
+    axis: int | Sequence[int] | None = None,
+    out: tuple[Tensor, Tensor] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """
+    Args:
+        input: any shape, floating.
+        dim: an int or several; all when None. ``axis`` is NumPy's name for it.
+        unbiased: PyTorch's older spelling of ``correction``: True is 1, False is 0.
+        keepdim: keep reduced dims with size 1.
+        correction: what is taken from the number of elements.
+        out: write the result into this.
+    """
+    pair: tuple[Tensor, Tensor] = _spread(
+        _C.var_mean, input, dim if axis is None else axis, unbiased, keepdim, correction, out
+    )
+    return pair
 
 
 @_documented
-def norm(input: Tensor, p: Any = "fro", dim: Any = None, keepdim: bool = False, dtype: dtype | None = None) -> Tensor:
-    """``p="fro"`` is the 2-norm. The nuclear norm needs an SVD and is not available (NotImplementedError)."""
+def norm(
+    input: Tensor,
+    p: float | str = "fro",
+    dim: int | Sequence[int] | None = None,
+    keepdim: bool = False,
+    dtype: dtype | None = None,
+) -> Tensor:
+    """``p="fro"`` is the 2-norm.
+
+    Raises:
+        NotImplementedError: ``p="nuc"``, which needs a singular value decomposition.
+    """
     if isinstance(p, str):
         if p == "nuc":
             raise NotImplementedError("norm(p='nuc') is not available: it needs a singular value decomposition")
@@ -118,11 +228,17 @@ _MAX_LIST = 8  # an int[] argument of an op holds at most this many entries
 
 
 @_documented
-def split(tensor: Tensor, split_size_or_sections: Any = None, dim: int = 0, *, split_size: Any = None) -> Any:
+def split(
+    tensor: Tensor,
+    split_size_or_sections: int | Sequence[int] | None = None,
+    dim: int = 0,
+    *,
+    split_size: int | Sequence[int] | None = None,
+) -> tuple[Tensor, ...]:
     """``split_size_or_sections`` is the size of each piece, or a list of sizes that add up to the dim."""
     sections = split_size if split_size_or_sections is None else split_size_or_sections
     if not isinstance(sections, (list, tuple)) or len(sections) <= _MAX_LIST:
-        return _C.split(tensor, sections, dim)
+        return _C.split(tensor, sections, dim)  # type: ignore[arg-type]  # it refuses None
     if any(n < 0 for n in sections):
         raise RuntimeError(f"split expects non-negative sizes, got {list(sections)}")
     if sum(sections) != tensor.size(dim):
@@ -136,12 +252,12 @@ def split(tensor: Tensor, split_size_or_sections: Any = None, dim: int = 0, *, s
     return tuple(tensor.narrow(dim, start, n) for start, n in zip(ends, sections, strict=False))
 
 
-def split_with_sizes(input: Tensor, split_sizes: Sequence[int], dim: int = 0) -> Any:
+def split_with_sizes(input: Tensor, split_sizes: Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
     """:func:`split` with a list of sizes."""
     return split(input, list(split_sizes), dim)
 
 
-def tensor_split(input: Tensor, indices_or_sections: Any, dim: int = 0) -> tuple[Tensor, ...]:
+def tensor_split(input: Tensor, indices_or_sections: int | Sequence[int] | Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     """Views of nearly equal size (an int), or cut at the given positions (a list, tuple or 1-d tensor).
 
     Raises:
@@ -169,13 +285,13 @@ def _check_tensor(name: str, input: Any) -> None:
         raise TypeError(f"{name}(): argument 'input' must be Tensor, not {type(input).__name__}")
 
 
-def clamp_min(input: Tensor, min: Any) -> Tensor:
+def clamp_min(input: Tensor, min: Tensor | float) -> Tensor:
     """The larger of input and ``min``; gradients at ties go to input."""
     _check_tensor("clamp_min", input)
     return _C.clamp(input, min)
 
 
-def clamp_max(input: Tensor, max: Any) -> Tensor:
+def clamp_max(input: Tensor, max: Tensor | float) -> Tensor:
     """The smaller of input and ``max``; gradients at ties go to input."""
     _check_tensor("clamp_max", input)
     return _C.clamp(input, None, max)
@@ -232,7 +348,7 @@ def allclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e
     return bool(_C.isclose(input, other, rtol, atol, equal_nan).all())
 
 
-def broadcast_shapes(*shapes: Any) -> Any:
+def broadcast_shapes(*shapes: int | Sequence[int]) -> Size:
     """The shape that tensors of these shapes broadcast to.
 
     Raises:

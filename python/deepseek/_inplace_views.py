@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from deepseek import _C
+from deepseek import _C, _composites
 from deepseek._C import Tensor
 from deepseek._composites import float_power
 
@@ -24,6 +24,8 @@ def _in_place(name: str) -> Callable[..., Tensor]:
         return self
 
     method.__name__ = method.__qualname__ = name + "_"
+    # inspect shows the signature of what is wrapped.
+    method.__wrapped__ = getattr(_composites, name, None) or getattr(Tensor, name)  # type: ignore[attr-defined]
     method.__doc__ = f":meth:`{name}` of this very tensor: other tensors on its memory stay as they are."
     return method
 

@@ -2,7 +2,22 @@
 
 from __future__ import annotations
 
-from deepseek import _C, _aliases, _composites, _einsum, _functions, _inplace_views, _tensor, _top, _unique
+import sys
+
+from deepseek import (
+    _C,
+    _aliases,
+    _composites,
+    _einsum,
+    _functions,
+    _inplace_views,
+    _missing,
+    _tensor,
+    _top,
+    _torch_function,
+    _torch_tensor,
+    _unique,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,8 +60,33 @@ def _signature(op: Any) -> Any:
     return signature_of(op.__name__)
 
 
+class _Documentation:
+    """``__doc__`` of ops and their methods."""
+
+    def __get__(self, op: Any, owner: Any) -> str:
+        if op is None:
+            return "An op of the table, as a function or a method."
+        from deepseek._signatures import documentation_of
+
+        return documentation_of(op.__name__)
+
+
+class _TensorSignature:
+    """``inspect.signature(Tensor)``, and not that of its subclasses."""
+
+    def __get__(self, instance: object, owner: Any) -> Any:
+        if owner is not _C.Tensor:
+            raise AttributeError("__signature__")
+        import inspect
+
+        data = inspect.Parameter("data", inspect.Parameter.POSITIONAL_ONLY, default=())
+        return inspect.Signature([data])
+
+
 def install() -> None:
     """Called once, by the package."""
+    if _missing.ModuleFinder not in sys.meta_path:  # not again when the package is reloaded
+        sys.meta_path.append(_missing.ModuleFinder)
     _C.__all__ = shown_ops()
     kind: Any = _C.Tensor
     for name, method in methods().items():
@@ -55,6 +95,7 @@ def install() -> None:
         setattr(kind, name, property(getter))
     for name, value in _tensor.CONSTANTS.items():
         setattr(kind, name, value)
+    kind.__torch_function__ = classmethod(_torch_function.usual)
     for alias, name in aliases().items():
         setattr(kind, alias, getattr(kind, name))
     function: Any = type(_C.add)
@@ -62,3 +103,11 @@ def install() -> None:
     function.__get__ = lambda op, instance, owner=None: op
     for op_type in (function, type(kind.add)):
         op_type.__signature__ = property(_signature)
+        op_type.__doc__ = _Documentation()
+    kind.__signature__ = _TensorSignature()
+    present, names = vars(kind), kind.__base__
+    for name in _torch_tensor.TENSOR_NAMES.split():
+        if name not in present:
+            setattr(names, name, _missing.NotYet("Tensor", name))
+    metatype: Any = _C._TensorType
+    metatype.__dir__ = _missing.without_missing

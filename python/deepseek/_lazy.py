@@ -1,14 +1,30 @@
-"""Names of the package that load on first use, and what is said about names that do not exist."""
+"""Names of the package that load on first use."""
 
 from __future__ import annotations
 
+import builtins
 import importlib
+import sys
 from typing import Any
 
+from deepseek._missing import missing_in_module
+
 SUBMODULES = (
-    "amp", "autograd", "cli", "cuda", "io", "jit", "linalg", "models", "nn", "optim", "quantization", "random",
-    "return_types", "testing", "train", "utils", "version",
+    "accelerator", "amp", "autograd", "backends", "cli", "cuda", "io", "jit", "linalg", "models", "nn", "optim",
+    "quantization", "random", "return_types", "testing", "train", "utils", "version",
 )  # fmt: skip
+SETTINGS = (
+    "are_deterministic_algorithms_enabled",
+    "get_default_device",
+    "get_float32_matmul_precision",
+    "get_num_interop_threads",
+    "is_deterministic_algorithms_warn_only_enabled",
+    "set_default_device",
+    "set_float32_matmul_precision",
+    "set_flush_denormal",
+    "set_num_interop_threads",
+    "use_deterministic_algorithms",
+)
 # name: (module, its name there)
 ATTRIBUTES = {
     "autocast": ("deepseek.amp", "autocast"),
@@ -18,6 +34,7 @@ ATTRIBUTES = {
     "__version__": ("deepseek.version", "__version__"),
     "compile": ("deepseek.jit", "compile"),
     "UntypedStorage": ("deepseek._storage", "UntypedStorage"),
+    **{name: ("deepseek._settings", name) for name in SETTINGS},
 }
 LEGACY = (
     "BFloat16Tensor", "BoolTensor", "ByteTensor", "CharTensor", "DoubleTensor", "FloatTensor", "HalfTensor",
@@ -26,10 +43,11 @@ LEGACY = (
 
 
 def load(name: str, present: dict[str, Any]) -> Any:
-    """The value of ``deepseek.<name>``.
+    """The value of ``deepseek.<name>``, for the package's ``__getattr__``.
 
     Raises:
-        AttributeError: no such name; the text says whether PyTorch has it, and the nearest name that exists.
+        AttributeError: no such name; the text says whether PyTorch has it, or which existing name is near.
+        ImportError: the same, for ``from deepseek import name``.
     """
     if name in SUBMODULES:
         return importlib.import_module(f"deepseek.{name}")
@@ -40,17 +58,18 @@ def load(name: str, present: dict[str, Any]) -> Any:
         from deepseek._legacy import legacy_type
 
         return legacy_type(name)
-    from deepseek._torch_names import TORCH_NAMES
-    from deepseek.utils._nearest import missing_attribute
+    if name == "__all__":
+        return [n for n in names(present) if n[:2] != "__" and n not in SUBMODULES and not _is_builtin_type(n)]
+    raise missing_in_module("deepseek", name, lambda: names(present), sys._getframe(2))
 
-    error = missing_attribute("deepseek", name, names(present))
-    if name in TORCH_NAMES:
-        text = f"PyTorch's torch.{name} does not exist in deepseek yet; {str(error).partition('; ')[2]}"
-        error = AttributeError(f"module 'deepseek' has no attribute '{name}': {text}", name=name)
-    raise error
+
+def _is_builtin_type(name: str) -> bool:
+    """``from deepseek import *`` leaves Python's float, int and bool alone."""
+    return isinstance(getattr(builtins, name, None), type)
 
 
 def names(present: dict[str, Any]) -> list[str]:
-    """Every name of the package, loaded or not."""
-    hidden = {"annotations", "TYPE_CHECKING"}
-    return sorted({*(n for n in present if n not in hidden), *SUBMODULES, *ATTRIBUTES, *LEGACY})
+    """Every public name of the package, loaded or not, and the module's own ``__name__`` and their like."""
+    helpers = {"annotations", "TYPE_CHECKING"}
+    shown = (n for n in present if n not in helpers and (n.startswith("__") or not n.startswith("_")))
+    return sorted({*shown, *SUBMODULES, *ATTRIBUTES, *LEGACY})

@@ -28,7 +28,7 @@ class UntypedStorage:
         return self._keep._storage_ptr()
 
     def nbytes(self) -> int:
-        """Bytes."""
+        """Size of the memory in bytes."""
         return self._keep._storage_nbytes()
 
     size = nbytes

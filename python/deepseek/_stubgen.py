@@ -12,34 +12,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from deepseek import _C, _install, _tensor
+from deepseek import _C, _install, _overload, _tensor
+from deepseek._signatures import TYPES, overloads_of
 
 HERE = Path(__file__).parent
 STUB = HERE / "_C.pyi"
 HEAD = HERE / "_stub_head.pyi.txt"
-NUMBER = "_float"  # accepts int and bool too
-
-# Schema type -> Python type of an argument. Tensor arguments after the first also take numbers.
-TYPES = {
-    "Tensor": f"Tensor | {NUMBER}",
-    "Tensor?": f"Tensor | {NUMBER} | None",
-    "Tensor[]": "Sequence[Tensor]",
-    "Generator?": "Generator | None",
-    "device?": "_device | _str | None",
-    "int": "_int",
-    "float": "_float",
-    "bool": "_bool",
-    "Scalar": NUMBER,
-    "int[]": "Sequence[_int] | _int",
-    "str": "_str",
-    "int?": "_int | None",
-    "float?": "_float | None",
-    "bool?": "_bool | None",
-    "Scalar?": f"{NUMBER} | None",
-    "int[]?": "Sequence[_int] | _int | None",
-    "str?": "_str | None",
-    "dtype?": "_dtype | None",
-}
 # Builtins and names that members of Tensor or of the module hide inside the stub.
 RENAMED = {name: f"_{name}" for name in ("bool", "int", "float", "str", "type", "dtype", "device")}
 
@@ -53,7 +31,7 @@ def _result(schema: str, named: dict[str, list[str]], base: str) -> str:
     return "tuple[Tensor, ...]" if text == "Tensor[]" else "Tensor"
 
 
-def _parameters(op: Any, method: bool) -> str:
+def _parameters(op: Any, method: bool, others: list[Any]) -> str:
     parts: list[str] = []
     keyword_only = False
     for i, (name, kind, default, is_keyword, varargs) in enumerate(op.arguments):
@@ -72,16 +50,15 @@ def _parameters(op: Any, method: bool) -> str:
         text = default
         if kind == "Generator?" and text is None:
             text = "None"
-        parts.append(f"{name}: {TYPES[kind]}" + ("" if text is None else f" = {text}"))
+        shown = TYPES[kind]
+        if (
+            kind == "Tensor"
+            and default is None
+            and any(len(o.arguments) > i and o.arguments[i][1] != kind for o in others)
+        ):
+            shown = kind  # max(x, 0) is the overload with a dim
+        parts.append(f"{name}: {_spelled(shown)}" + ("" if text is None else f" = {text}"))
     return ", ".join(parts)
-
-
-def _groups() -> dict[str, list[Any]]:
-    """Public name -> overloads, in the order the core tries them."""
-    groups: dict[str, list[Any]] = {}
-    for name, op in sorted(_C.op_table().items()):
-        groups.setdefault(name.partition(".")[0], []).append(op)
-    return groups
 
 
 def _definitions(name: str, ops: list[Any], method: bool, named: dict[str, list[str]]) -> list[str]:
@@ -91,15 +68,33 @@ def _definitions(name: str, ops: list[Any], method: bool, named: dict[str, list[
         result = "Tensor" if name != base else _result(op.schema, named, base)
         if len(ops) > 1:
             lines.append("@overload")
-        lines.append(f"def {name}({_parameters(op, method)}) -> {result}: ...")
+        lines.append(f"def {name}({_parameters(op, method, ops)}) -> {result}: ...")
     return lines
 
 
-def _python_method(name: str, function: Any) -> str:
-    """The signature of a method written in Python, its annotations spelled for the stub."""
+def _python_method(name: str, function: Any) -> list[str]:
+    """A method written in Python: its overloads, or the one signature it has."""
+    shown = getattr(function, "__wrapped__", function)
+    if type(shown) is type(_C.Tensor.exp):
+        return [
+            re.sub(r"^def \w+", f"def {name}", line)
+            for line in _definitions(shown.__name__, overloads_of(shown.__name__), True, {})
+        ]
+    overloads = _overload.OVERLOADS.get((function.__module__, function.__qualname__), [])
+    if not overloads:
+        return [_python_signature(name, function)]
+    return [line for f in overloads for line in ("@overload", _python_signature(name, f))]
+
+
+def _python_signature(name: str, function: Any) -> str:
+    """The signature of a function written in Python, its annotations spelled for the stub."""
     parts: list[str] = []
     keyword_only = False
+    before = None
     for i, p in enumerate(inspect.signature(function).parameters.values()):
+        if before is p.POSITIONAL_ONLY is not p.kind:
+            parts.append("/")
+        before = p.kind
         if i == 0:
             parts.append(p.name)
             continue
@@ -116,18 +111,18 @@ def _spelled(annotation: str) -> str:
     return re.sub(r"(?<![\w.])(\w+)(?![\w.])", lambda m: RENAMED.get(m[1], m[1]), annotation)
 
 
-def _tensor_members(groups: dict[str, list[Any]], named: dict[str, list[str]]) -> list[str]:
+def _tensor_members(named: dict[str, list[str]]) -> list[str]:
     written = _install.methods()
     method_type = type(_C.Tensor.exp)
     lines: list[str] = []
     own: dict[str, list[str]] = {}
-    for name in sorted(vars(_C.Tensor)):
+    for name in dir(_C.Tensor):
         method = getattr(_C.Tensor, name)
         if type(method) is method_type and method.__name__ == name:  # not a second name
-            ops = groups.get(name) or [op for op in groups[name.removesuffix("_")] if op.inplace]
+            ops = overloads_of(name)
             own[name] = _definitions(name, ops, True, named)
     for name, function in written.items():
-        own[name] = [_python_method(name, function)]
+        own[name] = _python_method(name, function)
     for alias, name in _install.aliases().items():
         own[alias] = [re.sub(rf"^def {name}\(", f"def {alias}(", line) for line in own[name]]
     for name in sorted(own):
@@ -138,13 +133,12 @@ def _tensor_members(groups: dict[str, list[Any]], named: dict[str, list[str]]) -
 
 def generate() -> str:
     """The text of ``_C.pyi``."""
-    groups = _groups()
     named: dict[str, list[str]] = {}
     functions: list[str] = []
     for name in sorted(n for n in dir(_C) if type(getattr(_C, n)) is type(_C.add)):
-        ops = groups.get(name) or [op for op in groups[name.removesuffix("_")] if op.inplace]
+        ops = overloads_of(name)
         functions += _definitions(name, ops, False, named)
-    members = _tensor_members(groups, named)
+    members = _tensor_members(named)
     results = [
         line
         for base, fields in sorted(named.items())

@@ -5,13 +5,14 @@ from __future__ import annotations
 from deepseek import _C
 from deepseek._C import Tensor
 from deepseek._device import CPU, device
+from deepseek._overload import overload
 from deepseek._storage import UntypedStorage, address_of
 from deepseek._tensor_copy import __copy__, __deepcopy__, __reduce_ex__
 from deepseek._tensor_str import tensor_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Any, NoReturn
 
     from deepseek import dtype
@@ -124,7 +125,17 @@ def _as_dtype(value: Any) -> dtype | None:
 
 def _check_device(value: Any) -> None:
     if value is not None and value != "cpu" and not isinstance(value, device):
+        if not isinstance(value, (str, int)):
+            raise TypeError(f"to() expects a dtype, a device or a Tensor, got {type(value).__name__}")
         device(value)
+
+
+def check_memory_format(value: Any) -> None:
+    """Warns once that there are no channels-last tensors."""
+    if getattr(value, "is_channels_last", False):
+        from deepseek._once import warn_once
+
+        warn_once(f"memory_format={value!r}", "tensors are in row-major order, so only the order of dims counts")
 
 
 def _converted(self: Tensor, target: dtype | None, copy: bool) -> Tensor:
@@ -133,48 +144,51 @@ def _converted(self: Tensor, target: dtype | None, copy: bool) -> Tensor:
     return _C._to_dtype(self, target)
 
 
-def to(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+def to(
+    self: Tensor,
+    device: device | str | dtype | type | Tensor | None = None,
+    dtype: dtype | type | bool | None = None,
+    non_blocking: bool = False,
+    copy: bool = False,
+    *,
+    other: Tensor | None = None,
+    memory_format: Any = None,
+) -> Tensor:
     """This tensor in another dtype: ``to(dtype)``, ``to(device, dtype)`` or ``to(other)``; itself when nothing changes.
 
     Args:
-        args: a dtype, a device and dtype, or a tensor to be like; then ``non_blocking`` (no effect) and ``copy``.
-        kwargs: ``dtype``, ``device``, ``other``, ``copy``, ``non_blocking``, ``memory_format`` (no effect).
+        device: the CPU. A dtype or a tensor in its place is ``dtype`` or ``other``, and what follows moves up by one.
+        dtype: of the result; this tensor's when omitted.
+        non_blocking: no effect, there is nothing to wait for.
+        copy: a fresh tensor in any case.
+        other: a tensor with the dtype of the result.
+        memory_format: no effect, see ``deepseek.memory_format``.
 
     Raises:
         RuntimeError: a device other than the CPU.
         TypeError: anything else.
     """
-    if len(args) == 1 and not kwargs and isinstance(args[0], _C.dtype):  # x.to(dtype), by far the commonest
-        return self if args[0] is self.dtype else _C._to_dtype(self, args[0])
-    rest = list(args)
-    target: Any = kwargs.pop("dtype", None)
-    other = kwargs.pop("other", None)
-    place = kwargs.pop("device", None)
-    if rest:
-        first = rest.pop(0)
-        found = _as_dtype(first)
-        if found is not None:
-            target = found
-        elif isinstance(first, Tensor):
-            other = first
-        elif first is None or isinstance(first, (str, device, int)):
-            place = first
-            if rest and (rest[0] is None or _as_dtype(rest[0]) is not None):
-                target = rest.pop(0)
+    # x.to(dtype) is by far the commonest.
+    if isinstance(device, _C.dtype) and dtype is None and other is None and memory_format is None and not copy:
+        return self if device is self.dtype else _C._to_dtype(self, device)
+    if isinstance(device, (_C.dtype, Tensor, type)):
+        if isinstance(dtype, bool):  # to(dtype, non_blocking, copy)
+            dtype, copy = None, copy or non_blocking
+        if dtype is not None or other is not None:
+            raise TypeError(f"to() got two dtypes: {device!r} and {dtype or other!r}")
+        if isinstance(device, Tensor):
+            device, other = None, device
         else:
-            raise TypeError(f"to() expects a dtype, a device or a Tensor, got {type(first).__name__}")
+            device, dtype = None, device
     if other is not None:
-        target = other.dtype
-    rest += [False] * (2 - len(rest))
-    copy = kwargs.pop("copy", rest[1])
-    for name in ("non_blocking", "memory_format"):
-        kwargs.pop(name, None)
-    if kwargs or len(rest) > 2:
-        raise TypeError(f"to() got unexpected arguments: {', '.join(kwargs) or len(args)}")
-    _check_device(place)
-    if target is not None and _as_dtype(target) is None:
-        raise TypeError(f"to(): dtype must be a deepseek.dtype, got {target!r}")
-    return _converted(self, None if target is None else _as_dtype(target), bool(copy))
+        dtype = other.dtype
+    if memory_format is not None:
+        check_memory_format(memory_format)
+    _check_device(device)
+    target = _as_dtype(dtype)
+    if target is None and dtype is not None:
+        raise TypeError(f"to(): dtype must be a deepseek.dtype, got {dtype!r}")
+    return _converted(self, target, copy)
 
 
 def _conversion(name: str, target: dtype) -> Callable[..., Tensor]:
@@ -186,6 +200,10 @@ def _conversion(name: str, target: dtype) -> Callable[..., Tensor]:
     return convert
 
 
+@overload
+def type_(self: Tensor, dtype: None = None, non_blocking: bool = False) -> str: ...
+@overload
+def type_(self: Tensor, dtype: dtype | str | type, non_blocking: bool = False) -> Tensor: ...
 def type_(self: Tensor, dtype: Any = None, non_blocking: bool = False) -> Any:
     """The name of the tensor's type, such as ``"deepseek.FloatTensor"``; or the tensor converted to a dtype or name.
 
@@ -207,48 +225,112 @@ def cpu(self: Tensor, memory_format: Any = None) -> Tensor:
     return self
 
 
-def cuda(self: Tensor, *args: Any, **kwargs: Any) -> NoReturn:
+def cuda(self: Tensor, device: Any = None, non_blocking: bool = False, memory_format: Any = None) -> NoReturn:
     """Raises RuntimeError: there is no CUDA."""
     raise RuntimeError("cuda() is not available: deepseek runs on the CPU only; leave the call out or use .to('cpu')")
 
 
+def pin_memory(self: Tensor, device: Any = None) -> Tensor:
+    """This tensor: without a GPU there is no pinned memory. Warns once."""
+    from deepseek._once import warn_once
+
+    warn_once("Tensor.pin_memory()", "memory is pinned for copies to a GPU, and there is none")
+    return self
+
+
+def is_pinned(self: Tensor, device: Any = None) -> bool:
+    """False: there is no pinned memory."""
+    return False
+
+
 def is_contiguous(self: Tensor, memory_format: Any = None) -> bool:
-    """True when the memory is in row-major order without gaps."""
+    """True when the memory is in row-major order without gaps, or in that order with dim 1 last for channels-last."""
+    if getattr(memory_format, "is_channels_last", False):
+        last = [0, *range(2, self.dim()), 1]
+        return self.dim() == memory_format.dims and self.permute(last)._is_contiguous()
     return self._is_contiguous()
 
 
 # --- new tensors of the same dtype ------------------------------------------------------------------------------------
 
 
+def _of_class(self: Tensor, fresh: Tensor) -> Tensor:
+    """``fresh`` as an object of the class that ops on ``self`` return."""
+    cls = _C._result_class(self)
+    return fresh if cls is Tensor else _C._as_subclass(fresh, cls)
+
+
 def new_tensor(
-    self: Tensor, data: Any, *, dtype: dtype | None = None, device: Any = None, requires_grad: bool = False
+    self: Tensor,
+    data: Any,
+    *,
+    dtype: dtype | None = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    layout: Any = None,
+    pin_memory: bool = False,
 ) -> Tensor:
     """A fresh tensor with ``data``'s values, in this tensor's dtype unless one is given."""
-    return _C.tensor(data, dtype=dtype or self.dtype, device=device, requires_grad=requires_grad)
+    return _of_class(self, _C.tensor(data, dtype=dtype or self.dtype, device=device, requires_grad=requires_grad))
 
 
-def new_zeros(self: Tensor, *size: Any, dtype: dtype | None = None, **options: Any) -> Tensor:
+def new_zeros(
+    self: Tensor,
+    size: int | Sequence[int],
+    *more: int,
+    dtype: dtype | None = None,
+    device: device | str | None = None,
+    requires_grad: bool = False,
+    layout: Any = None,
+    pin_memory: bool = False,
+) -> Tensor:
     """Zeros of the given size, in this tensor's dtype unless one is given."""
-    return _C.zeros(*_size(size, options), dtype=dtype or self.dtype, **options)
+    return _of_class(self, _C.zeros(size, *more, dtype=dtype or self.dtype, device=device, requires_grad=requires_grad))
 
 
-def new_ones(self: Tensor, *size: Any, dtype: dtype | None = None, **options: Any) -> Tensor:
+def new_ones(
+    self: Tensor,
+    size: int | Sequence[int],
+    *more: int,
+    dtype: dtype | None = None,
+    device: device | str | None = None,
+    requires_grad: bool = False,
+    layout: Any = None,
+    pin_memory: bool = False,
+) -> Tensor:
     """Ones of the given size, in this tensor's dtype unless one is given."""
-    return _C.ones(*_size(size, options), dtype=dtype or self.dtype, **options)
+    return _of_class(self, _C.ones(size, *more, dtype=dtype or self.dtype, device=device, requires_grad=requires_grad))
 
 
-def new_empty(self: Tensor, *size: Any, dtype: dtype | None = None, **options: Any) -> Tensor:
+def new_empty(
+    self: Tensor,
+    size: int | Sequence[int],
+    *more: int,
+    dtype: dtype | None = None,
+    device: device | str | None = None,
+    requires_grad: bool = False,
+    layout: Any = None,
+    pin_memory: bool = False,
+) -> Tensor:
     """Uninitialised memory of the given size, in this tensor's dtype unless one is given."""
-    return _C.empty(*_size(size, options), dtype=dtype or self.dtype, **options)
+    return _of_class(self, _C.empty(size, *more, dtype=dtype or self.dtype, device=device, requires_grad=requires_grad))
 
 
-def new_full(self: Tensor, size: Any, fill_value: Any, *, dtype: dtype | None = None, **options: Any) -> Tensor:
+def new_full(
+    self: Tensor,
+    size: Sequence[int],
+    fill_value: float,
+    *,
+    dtype: dtype | None = None,
+    device: device | str | None = None,
+    requires_grad: bool = False,
+    layout: Any = None,
+    pin_memory: bool = False,
+) -> Tensor:
     """``fill_value`` repeated to the given size, in this tensor's dtype unless one is given."""
-    return _C.full(size, fill_value, dtype=dtype or self.dtype, **options)
-
-
-def _size(size: tuple[Any, ...], options: dict[str, Any]) -> tuple[Any, ...]:
-    return (options.pop("size"),) if "size" in options else size
+    return _of_class(
+        self, _C.full(size, fill_value, dtype=dtype or self.dtype, device=device, requires_grad=requires_grad)
+    )
 
 
 # --- Python protocols -------------------------------------------------------------------------------------------------
@@ -275,7 +357,9 @@ def __reversed__(self: Tensor) -> Tensor:
 
 
 def __contains__(self: Tensor, element: Any) -> bool:
-    if isinstance(element, (Tensor, float, int)):
+    if isinstance(element, complex):
+        return element.imag == 0 and element.real in self
+    if isinstance(element, Tensor) or _C._is_number(element):
         return bool(_C.eq(self, element).any())
     raise RuntimeError(f"Tensor.__contains__ only supports Tensor or scalar, but you passed in a {type(element)}.")
 
@@ -335,14 +419,14 @@ def __dir__(self: Tensor) -> list[str]:
 
 
 def as_subclass(self: Tensor, cls: type[Tensor]) -> Tensor:
-    """A ``cls`` object on the same memory.
+    """A ``cls`` object on the same memory and in the same graph.
 
     Raises:
         TypeError: ``cls`` is not a subclass of Tensor.
     """
     if not isinstance(cls, type) or not issubclass(cls, Tensor):
         raise TypeError(f"as_subclass(): cls must be a subclass of Tensor, got {cls!r}")
-    return Tensor._make_subclass(cls, self.detach(), self.requires_grad)
+    return _C._as_subclass(self, cls)
 
 
 def where(self: Tensor, condition: Tensor, other: Any) -> Tensor:
@@ -416,6 +500,7 @@ METHODS: dict[str, Any] = {
     f.__name__: f
     for f in (
         backward, register_hook, register_post_accumulate_grad_hook, is_inference, _is_view, to, cpu, cuda,
+        is_pinned, pin_memory,
         is_contiguous, new_tensor, new_zeros, new_ones, new_empty, new_full, __repr__, __format__, __iter__,
         __reversed__, __contains__, __array__, __array_wrap__, numpy, tolist, __dlpack__, __dlpack_device__, __dir__,
         __copy__, __deepcopy__, __reduce_ex__, as_subclass, where, index_put, index_put_, is_same_size, is_set_to,

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from deepseek import _C
 from deepseek._C import Tensor
+from deepseek._overload import overload
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Literal
 
 __all__ = ["unique", "unique_consecutive"]
 
 
-def _result(values: Tensor, inverse: Tensor | None, counts: Tensor | None) -> Any:
+def _result(values: Tensor, inverse: Tensor | None, counts: Tensor | None) -> Tensor | tuple[Tensor, ...]:
     found = (values, *(t for t in (inverse, counts) if t is not None))
     return found if len(found) > 1 else values
 
@@ -39,13 +40,47 @@ def _row_order(rows: Tensor) -> Tensor:
     return _C.tensor(sorted(range(len(keys)), key=keys.__getitem__), dtype=_C.int64)
 
 
+@overload
+def unique(
+    input: Tensor,
+    sorted: bool = True,
+    return_inverse: Literal[False] = False,
+    return_counts: Literal[False] = False,
+    dim: int | None = None,
+) -> Tensor: ...
+@overload
+def unique(
+    input: Tensor,
+    sorted: bool = True,
+    *,
+    return_inverse: Literal[True],
+    return_counts: bool = False,
+    dim: int | None = None,
+) -> tuple[Tensor, ...]: ...
+@overload
+def unique(
+    input: Tensor,
+    sorted: bool = True,
+    return_inverse: bool = False,
+    *,
+    return_counts: Literal[True],
+    dim: int | None = None,
+) -> tuple[Tensor, ...]: ...
+@overload
 def unique(
     input: Tensor,
     sorted: bool = True,
     return_inverse: bool = False,
     return_counts: bool = False,
     dim: int | None = None,
-) -> Any:
+) -> Tensor | tuple[Tensor, ...]: ...
+def unique(
+    input: Tensor,
+    sorted: bool = True,
+    return_inverse: bool = False,
+    return_counts: bool = False,
+    dim: int | None = None,
+) -> Tensor | tuple[Tensor, ...]:
     """The distinct elements in ascending order, or the distinct slices along ``dim``. Not differentiable.
 
     Args:
@@ -79,9 +114,28 @@ def unique(
     return _result(values, inverse, counts if return_counts else None)
 
 
+@overload
+def unique_consecutive(
+    input: Tensor,
+    return_inverse: Literal[False] = False,
+    return_counts: Literal[False] = False,
+    dim: int | None = None,
+) -> Tensor: ...
+@overload
+def unique_consecutive(
+    input: Tensor, *, return_inverse: Literal[True], return_counts: bool = False, dim: int | None = None
+) -> tuple[Tensor, ...]: ...
+@overload
+def unique_consecutive(
+    input: Tensor, return_inverse: bool = False, *, return_counts: Literal[True], dim: int | None = None
+) -> tuple[Tensor, ...]: ...
+@overload
 def unique_consecutive(
     input: Tensor, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None
-) -> Any:
+) -> Tensor | tuple[Tensor, ...]: ...
+def unique_consecutive(
+    input: Tensor, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None
+) -> Tensor | tuple[Tensor, ...]:
     """Runs of equal neighbours reduced to one: elements of the flattened input, or slices along ``dim``."""
     x = input.detach()
     rows = x.reshape(-1) if dim is None else (x.movedim(dim, 0) if x.dim() > 1 else x)

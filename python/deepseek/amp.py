@@ -7,6 +7,7 @@ import math
 
 import deepseek
 from deepseek import _C
+from deepseek._missing import guard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +28,9 @@ def _check_device(device_type: str) -> None:
 
 
 class autocast:
-    """Run matrix products in a 16-bit dtype and ops that need range in float32. A context manager and a decorator.
+    """Run matrix products in a 16-bit dtype and losses in float32. A context manager and a decorator.
+
+    The table is PyTorch's for CPUs: docs/architecture.md, "Autocast". Ops in place and with ``out=`` are not cast.
 
     Args:
         device_type: ``"cpu"``.
@@ -244,7 +247,4 @@ def _all_finite(t: Tensor) -> bool:
     return bool(_C.isfinite(t).all())
 
 
-def __getattr__(name: str) -> Any:
-    from deepseek.utils._nearest import missing_attribute
-
-    raise missing_attribute(__name__, name, __all__)
+guard(__name__)

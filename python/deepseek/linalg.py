@@ -6,6 +6,7 @@ import math
 
 from deepseek import _C
 from deepseek._C import Tensor
+from deepseek._missing import guard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -95,7 +96,4 @@ def norm(A: Tensor, ord: Any = None, dim: Any = None, keepdim: bool = False, *, 
     return vector_norm(A, ord, dims, keepdim, dtype=dtype)
 
 
-def __getattr__(name: str) -> Any:
-    from deepseek.utils._nearest import missing_attribute
-
-    raise missing_attribute(__name__, name, __all__)
+guard(__name__)

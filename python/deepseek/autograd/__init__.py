@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from deepseek import _C
 from deepseek._C import Tensor
+from deepseek._missing import guard
 from deepseek.autograd.function import Function
 from deepseek.autograd.grad_mode import enable_grad, inference_mode, no_grad, set_grad_enabled
 
@@ -12,17 +13,23 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
+    from deepseek.autograd import functional as functional
+    from deepseek.autograd.anomaly_mode import detect_anomaly as detect_anomaly
+    from deepseek.autograd.anomaly_mode import set_detect_anomaly as set_detect_anomaly
+
     Tensors = Tensor | Sequence[Tensor]
     OptionalTensors = Tensor | Sequence[Tensor | None] | None
 
 __all__ = [
     "Function",
     "backward",
+    "detect_anomaly",
     "enable_grad",
     "functional",
     "grad",
     "inference_mode",
     "no_grad",
+    "set_detect_anomaly",
     "set_grad_enabled",
 ]
 
@@ -93,7 +100,7 @@ def grad(
     allow_unused: bool | None = None,
     is_grads_batched: bool = False,
     materialize_grads: bool = False,
-) -> tuple[Any, ...]:
+) -> tuple[Tensor, ...]:
     """Gradients of ``outputs`` with respect to ``inputs``, leaving every ``.grad`` alone.
 
     Args:
@@ -131,14 +138,8 @@ def grad(
             "One of the differentiated Tensors appears to not have been used in the graph. Set allow_unused=True if "
             "this is the desired behavior."
         )
-    return tuple(found)
+    return tuple(found)  # type: ignore[arg-type]  # None only with allow_unused; PyTorch's type is this one too
 
 
-def __getattr__(name: str) -> Any:
-    import importlib
-
-    if name == "functional":
-        return importlib.import_module("deepseek.autograd.functional")
-    from deepseek.utils._nearest import missing_attribute
-
-    raise missing_attribute(__name__, name, __all__)
+_ANOMALY = "anomaly_mode"
+guard(__name__, ("functional", _ANOMALY), {"detect_anomaly": _ANOMALY, "set_detect_anomaly": _ANOMALY})

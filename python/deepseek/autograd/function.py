@@ -6,6 +6,7 @@ import functools
 
 from deepseek import _C
 from deepseek._C import Tensor
+from deepseek._missing import guard
 from deepseek.autograd.grad_mode import no_grad
 
 TYPE_CHECKING = False
@@ -321,3 +322,6 @@ def once_differentiable(fn: Callable[..., Any]) -> Callable[..., Any]:
         return _Refusal.apply(results, *args)
 
     return wrapper
+
+
+guard(__name__)

@@ -7,6 +7,7 @@ from typing import Any
 
 from deepseek import _C
 from deepseek._C import Tensor
+from deepseek._missing import guard
 from deepseek.autograd import grad
 from deepseek.autograd.grad_mode import enable_grad
 
@@ -166,3 +167,6 @@ def hvp(
         found = _grad(first, leaves, vectors, create_graph, create_graph, strict)
     kept = outputs if create_graph else tuple(o.detach() for o in outputs)
     return kept[0], _shaped(found, single_input)
+
+
+guard(__name__)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 
 from deepseek import _C
+from deepseek._missing import guard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -164,3 +165,6 @@ class inference_mode(_Mode):
         grad, inference = self._before.pop()
         _C._set_grad_enabled(grad)
         _C._set_inference_mode(inference)
+
+
+guard(__name__)

@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+import typer.core
 
 from deepseek.cli.report import error_line
 
+
+class _Commands(typer.core.TyperGroup):
+    """Lists the commands with their whole first sentence, where the usual one cuts it to the width of the screen."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        rows = [(name, " ".join((self.commands[name].help or "").split("\n\n")[0].split())) for name in self.commands]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
 app = typer.Typer(
     name="deepseek",
+    cls=_Commands,
     help="DeepSeek-style models on CPUs.",
     add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -26,9 +39,24 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print parameters and memory, then stop.")]
 
 
-@app.callback()
-def _root() -> None:
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from deepseek.version import __version__
+
+        print(f"deepseek {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
     """DeepSeek-style models on CPUs."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
 
 
 @app.command()
@@ -57,11 +85,13 @@ def demo(
 @app.command()
 def train(
     config: Annotated[
-        Path | None, typer.Argument(help="Settings: .toml or .json with [model] [data] [optim] [run].")
+        Path | None,
+        typer.Argument(help="Settings: .toml or .json with [model] [data] [optim] [run]; or a run's folder."),
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder of the checkpoints; a run found there is continued.")] = Path(
-        "runs/train"
-    ),
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the checkpoints; a run found there is continued. Default: runs/train."),
+    ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Short for --set run.seed=N.")] = None,
     threads: Threads = None,
     settings: Settings = None,
@@ -70,7 +100,13 @@ def train(
 ) -> int:
     """Train a language model on bytes; run the same command again to continue after Ctrl-C or a crash.
 
-    Example: deepseek train config.toml --out runs/mine --set run.steps=5000
+    The file's settings are explained by deepseek config. A finished run is extended by more run.steps.
+
+    \b
+    Examples:
+      deepseek train config.toml --out runs/mine
+      deepseek train runs/mine --set run.steps=5000
+      deepseek train --out runs/next --set run.init_from=runs/mine
     """
     from deepseek.cli.training import run_train, use_threads
 
@@ -87,7 +123,9 @@ def generate(
     prompt: Annotated[str | None, typer.Option(help="Text to continue.")] = None,
     prompt_file: Annotated[Path | None, typer.Option(help="File to continue.")] = None,
     max_bytes: Annotated[int, typer.Option(min=0, help="Bytes to generate.")] = 400,
-    temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the most likely byte.")] = 0.7,
+    temperature: Annotated[
+        float, typer.Option(min=0.0, help="0 takes the most likely byte that starts no endless loop.")
+    ] = 0.7,
     top_k: Annotated[int, typer.Option(min=0, help="Only the k most likely bytes; 0: all.")] = 0,
     top_p: Annotated[float, typer.Option(help="Only the most likely bytes up to this probability.")] = 0.95,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same text.")] = 0,
@@ -102,6 +140,20 @@ def generate(
 
     use_threads(threads)
     return run_generate(checkpoint, prompt, prompt_file, max_bytes, temperature, top_k, top_p, seed)
+
+
+@app.command()
+def config(
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the page docs/configuration.md.")] = False,
+) -> int:
+    """Print every setting of deepseek train with its default and meaning, as a file to start from.
+
+    Example: deepseek config > mine.toml
+    """
+    from deepseek.train.settings import as_page, as_toml
+
+    sys.stdout.write(as_page() if markdown else as_toml())
+    return 0
 
 
 @app.command()

@@ -19,12 +19,15 @@ from deepseek.cli.report import TrainingDisplay, megabytes, note, print_table
 from deepseek.models.size import model_size
 from deepseek.train import (
     CheckpointError,
+    ConfigError,
     Corpus,
     Progress,
+    RunConfig,
     TrainConfig,
     Trainer,
     bits_per_byte,
     gzip_bits_per_byte,
+    learning_rate_scale,
     load_config,
     load_corpus,
     newest,
@@ -32,6 +35,7 @@ from deepseek.train import (
     xz_bits_per_byte,
 )
 from deepseek.train.checkpoint import step_folders
+from deepseek.train.warm_start import source_model
 
 _SAMPLE_BYTES = 500
 _NEVER = 10**9  # steps between checkpoints in the demo, which saves at its end
@@ -97,16 +101,70 @@ def run_demo(
     return _train(config, root, "demo", prompt, as_json)
 
 
-def run_train(path: Path | None, out: Path, overrides: list[str], as_json: bool, dry_run: bool) -> int:
-    """Trains to the end of the configured run, continuing what is in ``out``; returns the exit code."""
-    found = newest(out)
-    base = TrainConfig.from_dict(found.info["config"]) if found is not None else None
+def run_train(path: Path | None, out: Path | None, overrides: list[str], as_json: bool, dry_run: bool) -> int:
+    """Trains to the end of the configured run, continuing what is in the run's folder; returns the exit code.
+
+    Args:
+        path: File of settings, or the folder of a run to continue; None takes the defaults.
+        out: Folder of the run; None takes ``path`` where that is a run's folder, else runs/train.
+        overrides: ``section.name=value``, over those of the run that is continued.
+        as_json: Print the result as JSON.
+        dry_run: Print the size of the model only.
+    """
+    if path is not None and path.is_dir():
+        if out is not None:
+            raise ConfigError(f"{path} is a folder, so it is the run to continue; --out {out} names another one")
+        if not step_folders(path):
+            raise ConfigError(
+                f"{path} is a folder without checkpoints; give a file of settings, or the folder of a run"
+            )
+        path, out = None, path
+    root = Path("runs/train") if out is None else out
+    found = newest(root)
+    if found is None and step_folders(root):
+        raise CheckpointError(f"{root} holds checkpoints, but none of them is undamaged; choose another --out")
+    base = _with_source_model(path, overrides) if found is None else TrainConfig.from_dict(found.info["config"])
     config = load_config(path, overrides, base)
     if dry_run:
         return _print_size(config, as_json)
-    if found is None and step_folders(out):
-        raise CheckpointError(f"{out} holds checkpoints, but none of them is undamaged; choose another --out")
-    return _train(config, out, "train", None, as_json)
+    return _train(config, root, "train", None, as_json)
+
+
+def _with_source_model(path: Path | None, overrides: list[str]) -> TrainConfig:
+    """The defaults, with the shape of the model that ``run.init_from`` names."""
+    init_from = load_config(path, overrides).run.init_from
+    model = source_model(Path(init_from)) if init_from else None
+    return TrainConfig() if model is None else TrainConfig(model=model)
+
+
+def _note_length(trainer: Trainer, before: TrainConfig) -> None:
+    """Says what a continued run has before it.
+
+    Raises:
+        ConfigError: Its length was changed to one that it has already.
+    """
+    old, new = before.run, trainer.config.run
+    done = f"{trainer.step} steps in {trainer.elapsed:.0f} s"
+    if (old.steps, old.seconds) == (new.steps, new.seconds):
+        if trainer.fraction >= 1.0:
+            note(f"this run has ended, after {done}; --set run.steps=N (or run.seconds) extends it")
+        return
+    if trainer.fraction >= 1.0:
+        raise ConfigError(
+            f"run.steps = {new.steps} and run.seconds = {new.seconds:g} end this run before the {done} it has already; "
+            "give more, or 0 for no limit by one of them"
+        )
+    was = learning_rate_scale(trainer.fraction_of(old), trainer.config.optim.warmup) * trainer.config.optim.lr
+    now = learning_rate_scale(trainer.fraction, trainer.config.optim.warmup) * trainer.config.optim.lr
+    note(
+        f"its length changes from {_length(old)} to {_length(new)}: weights, optimizer and text go on from step "
+        f"{trainer.step}, the learning rate goes on as in a run of the new length (from {was:.3g} to {now:.3g})"
+    )
+
+
+def _length(run: RunConfig) -> str:
+    limits = [f"{run.steps} steps"] * bool(run.steps) + [f"{run.seconds:g} s"] * bool(run.seconds)
+    return " or ".join(limits)
 
 
 def _train(config: TrainConfig, root: Path, command: str, prompt: str | None, as_json: bool) -> int:
@@ -116,13 +174,18 @@ def _train(config: TrainConfig, root: Path, command: str, prompt: str | None, as
         f"text: {corpus.name}, {megabytes(len(corpus.train))} in {corpus.n_train_files} files to train on, "
         f"{megabytes(len(corpus.held_out))} in {corpus.n_held_out_files} held out"
     )
+    if corpus.remark:
+        note(corpus.remark)
     size = model_size(config.model, config.run.batch)
     note(f"model: {size.parameters:,} parameters, {size.active:,} of them active per byte")
     with run_lock(root), StopSignal().listen() as stop:
         trainer = Trainer(config, corpus)
-        resumed = trainer.restore_newest(root)
+        resumed = trainer.begin(root)
         if resumed is not None:
             note(f"continuing from {resumed.path}")
+            _note_length(trainer, TrainConfig.from_dict(resumed.info["config"]))
+        elif config.run.init_from:
+            note(f"starting from the weights of {config.run.init_from}")
         begin_step = trainer.step
         with TrainingDisplay() as display:
 
@@ -146,8 +209,9 @@ def _train(config: TrainConfig, root: Path, command: str, prompt: str | None, as
     }
     if prompt is not None:
         trainer.model.eval()
-        sample = sample_bytes(trainer.model, prompt.encode(), _SAMPLE_BYTES, 0.7, 0, 0.95, config.run.seed)
-        result["sample"] = decode(prompt.encode() + bytes(sample))
+        start = prompt.encode("utf-8", "surrogateescape")
+        sample = sample_bytes(trainer.model, start, _SAMPLE_BYTES, 0.7, 0, 0.95, config.run.seed)
+        result["sample"] = decode(start + bytes(sample))
     result["total_seconds"] = round(time.perf_counter() - started, 2)
     _print_result(result, root, as_json)
     return 0

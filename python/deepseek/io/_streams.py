@@ -49,7 +49,7 @@ def read_all(file: Any) -> bytes:
         BlockingIOError: the file has no bytes ready.
         TypeError: ``read`` returns no bytes, as of a file opened as text.
     """
-    parts = []
+    parts: list[bytes | bytearray | memoryview] = []
     while True:
         part = file.read()
         if part is None:

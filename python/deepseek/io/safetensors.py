@@ -18,6 +18,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from deepseek._C import LoadError, _io
+from deepseek._missing import guard
 from deepseek.io._foreign import describe
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ _FRAMEWORKS = ("deepseek", "pt", "pytorch", "torch")
 
 
 def _explained(error: LoadError, head: bytes) -> LoadError:
+    """The error, with what the file seems to be where it is one of another format."""
     what = describe(head)
     return error if what is None else LoadError(f"{error}: not a safetensors file but {what}")
 
@@ -207,3 +209,6 @@ class SafeSlice:
         """Any index that a Tensor takes."""
         tensor: Tensor = self._file.tensor(self._name)[index]
         return tensor
+
+
+guard(__name__)

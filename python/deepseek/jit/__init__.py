@@ -15,18 +15,59 @@ from __future__ import annotations
 
 import sys
 import types
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, overload
 
-from deepseek.jit.capture import Compiled, compile, disable, is_recording
+from deepseek._missing import guard
+from deepseek.jit.capture import Compiled, P, R, compile, disable, is_recording
 
-__all__ = ["Compiled", "compile", "disable", "is_recording"]
+__all__ = ["Compiled", "compile", "disable", "is_recording", "is_scripting", "is_tracing"]
 
 
-class _CallableModule(types.ModuleType):
-    """Lets ``deepseek.jit`` be both the decorator and the module."""
+def is_scripting() -> bool:
+    """False: there is no TorchScript; see :func:`is_recording`."""
+    return False
 
+
+def is_tracing() -> bool:
+    """False: there is no TorchScript; see :func:`is_recording`."""
+    return False
+
+
+_Compiled = Compiled  # the class below has an attribute of that name
+if TYPE_CHECKING:
+    _Module = object  # whose attributes are those below, and not any
+else:
+    _Module = types.ModuleType
+
+
+class CallableModule(_Module):
+    """Lets ``deepseek.jit`` be both the decorator and the module; for type checkers, all that it holds."""
+
+    Compiled = Compiled
+    compile = staticmethod(compile)
+    disable = staticmethod(disable)
+    is_recording = staticmethod(is_recording)
+    is_scripting = staticmethod(is_scripting)
+    is_tracing = staticmethod(is_tracing)
+    if TYPE_CHECKING:
+        capture: types.ModuleType
+        guards: types.ModuleType
+
+    @overload
+    def __call__(self, function: Callable[P, R], **options: Any) -> _Compiled[P, R]: ...
+    @overload
+    def __call__(self, function: None = None, **options: Any) -> Callable[[Callable[P, R]], _Compiled[P, R]]: ...
     def __call__(self, function: Any = None, **options: Any) -> Any:
         return compile(function, **options)
 
+    @property
+    def __signature__(self) -> Any:
+        import inspect
 
-sys.modules[__name__].__class__ = _CallableModule
+        return inspect.signature(compile)
+
+
+sys.modules[__name__].__class__ = CallableModule  # type: ignore[assignment]
+
+guard(__name__)

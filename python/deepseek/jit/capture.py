@@ -7,15 +7,20 @@ import functools
 import types
 import weakref
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from deepseek import _C
+from deepseek._missing import guard
+from deepseek._once import warn_once
 
 __all__ = ["Compiled", "compile", "disable", "is_recording"]
 
 F = TypeVar("F", bound=Callable[..., Any])
+P = ParamSpec("P")
+R = TypeVar("R")
 
 MAX_RECORDINGS = 8
+_MODES = (None, "default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")  # PyTorch's
 _MAX_NOTES = 32
 
 
@@ -24,7 +29,7 @@ def is_recording() -> bool:
     return _C._jit_recording()
 
 
-def _forget_dead(compiled: Compiled) -> Callable[[Any], None]:
+def _forget_dead(compiled: Compiled[..., Any]) -> Callable[[Any], None]:
     """A callback that drops the recordings an object was an argument of: the `self` of a method, most often."""
     alive = weakref.ref(compiled)
 
@@ -35,13 +40,13 @@ def _forget_dead(compiled: Compiled) -> Callable[[Any], None]:
     return died
 
 
-class Compiled:
+class Compiled(Generic[P, R]):
     """A function that is recorded on its first call and replayed afterwards (see :mod:`deepseek.jit`).
 
     Attribute access goes to the function or module it wraps.
     """
 
-    def __init__(self, function: Callable[..., Any], passes: tuple[str, ...], verify: bool) -> None:
+    def __init__(self, function: Callable[P, R], passes: tuple[str, ...], verify: bool) -> None:
         self._function = function
         self._passes = list(passes)
         self._verify = verify
@@ -52,10 +57,10 @@ class Compiled:
         self._in_vain = 0  # recordings made since one was last replayed
         functools.update_wrapper(self, function, updated=())
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         if self._eager:
             return self._function(*args, **kwargs)
-        result = _C._jit_call(self._entries, args, kwargs)
+        result: Any = _C._jit_call(self._entries, args, kwargs)
         if result is NotImplemented:
             return self._record(args, kwargs)
         if result is ...:  # inside another recording: part of that
@@ -71,7 +76,7 @@ class Compiled:
             raise AttributeError(name)
         return getattr(self._function, name)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Compiled:
+    def __deepcopy__(self, memo: dict[int, Any]) -> Compiled[P, R]:
         """A copy starts without recordings."""
         return Compiled(copy.deepcopy(self._function, memo), tuple(self._passes), self._verify)
 
@@ -104,7 +109,7 @@ class Compiled:
     def _why(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
         """What the most recent recording had against the call."""
         entry, state = self._entries[0]
-        why = _C._jit_why(entry, args, kwargs) or _C._jit_change(state) or "a value it read back was another one"
+        why = _C._jit_why(entry, state, args, kwargs) or _C._jit_change(state) or "a value it read back was another one"
         return f"recorded again: {why}"
 
     def _note(self, text: str) -> None:
@@ -137,8 +142,43 @@ class Compiled:
         return getattr(self._function, "__qualname__", type(self._function).__name__)
 
 
+@overload
 def compile(
-    function: Any = None, *, disabled_passes: Iterable[str] = (), verify: bool = False, fullgraph: bool = False
+    function: Callable[P, R],
+    *,
+    disabled_passes: Iterable[str] = (),
+    verify: bool = False,
+    fullgraph: bool = False,
+    dynamic: bool | None = None,
+    backend: str | Callable[..., Any] = "inductor",
+    mode: str | None = None,
+    options: dict[str, Any] | None = None,
+    disable: bool = False,
+) -> Compiled[P, R]: ...
+@overload
+def compile(
+    function: None = None,
+    *,
+    disabled_passes: Iterable[str] = (),
+    verify: bool = False,
+    fullgraph: bool = False,
+    dynamic: bool | None = None,
+    backend: str | Callable[..., Any] = "inductor",
+    mode: str | None = None,
+    options: dict[str, Any] | None = None,
+    disable: bool = False,
+) -> Callable[[Callable[P, R]], Compiled[P, R]]: ...
+def compile(
+    function: Any = None,
+    *,
+    disabled_passes: Iterable[str] = (),
+    verify: bool = False,
+    fullgraph: bool = False,
+    dynamic: bool | None = None,
+    backend: str | Callable[..., Any] = "inductor",
+    mode: str | None = None,
+    options: dict[str, Any] | None = None,
+    disable: bool = False,
 ) -> Any:
     """Capture ``function`` (a function, method or module) on its first call and replay it afterwards.
 
@@ -148,8 +188,11 @@ def compile(
             ``"infer"``, ``"release"``.
         verify: check the graph after every pass (for tests).
         fullgraph: accepted for PyTorch's sake; a capture is always one graph.
+        dynamic, backend, mode, options: PyTorch's; they change nothing here, and a warning says so once.
+        disable: return ``function`` as it is.
 
     Raises:
+        RuntimeError: a ``mode`` that PyTorch does not have, or a mode and options together.
         TypeError: ``function`` cannot be called.
         ValueError: there is no pass of that name.
 
@@ -163,8 +206,30 @@ def compile(
             optimizer.step()
             return loss
     """
+    if mode is not None and options is not None:
+        raise RuntimeError("Either mode or options can be specified, but both can't be specified at the same time.")
+    if mode not in _MODES:
+        raise RuntimeError(f"Unrecognized mode={mode}, should be one of: {', '.join(_MODES[1:])}")
     if function is None:
-        return functools.partial(compile, disabled_passes=disabled_passes, verify=verify, fullgraph=fullgraph)
+        return functools.partial(
+            compile,
+            disabled_passes=disabled_passes,
+            verify=verify,
+            fullgraph=fullgraph,
+            dynamic=dynamic,
+            backend=backend,
+            mode=mode,
+            options=options,
+            disable=disable,
+        )
+    for option, value, usual in (
+        ("dynamic", dynamic, (None, False)),
+        ("backend", backend, ("inductor",)),
+        ("mode", mode, (None, "default")),
+        ("options", options, (None, {})),
+    ):
+        if value not in usual:
+            warn_once(f"compile({option}=...)", "a capture is replayed with the kernels that eager calls use")
     if not callable(function):
         raise TypeError(f"deepseek.jit expects a function or a module, got {type(function).__name__}")
     known = _C._jit_passes()
@@ -173,6 +238,8 @@ def compile(
         raise ValueError(f"deepseek.jit: there is no pass {unknown[0]!r}; passes are {', '.join(known)}")
     if isinstance(function, Compiled):
         function = function._function
+    if disable:
+        return function
     return Compiled(function, tuple(name for name in known if name not in left_out), verify)
 
 
@@ -195,3 +262,6 @@ def disable(function: F) -> F:
         return function(*args, **kwargs)
 
     return outside  # type: ignore[return-value]
+
+
+guard(__name__)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import deepseek
@@ -52,6 +52,7 @@ def stream(
     top_k: int = 0,
     top_p: float = 1.0,
     seed: int = 0,
+    adjust: Callable[[list[int], np.ndarray[Any, Any]], None] | None = None,
 ) -> Iterator[int]:
     """Yields ``max_new_tokens`` tokens that continue ``prompt``; the same arguments give the same tokens.
 
@@ -63,6 +64,7 @@ def stream(
         top_k: Keep only the k most likely tokens; 0 keeps all.
         top_p: Keep the most likely tokens that together reach this probability.
         seed: Of the draw; the global random state is not touched.
+        adjust: Called with all tokens so far and the logits [vocab] of the next one, which it may change.
 
     Raises:
         ValueError: A setting is outside its range or a prompt token is not in the vocabulary.
@@ -78,11 +80,16 @@ def stream(
     rng = np.random.Generator(np.random.Philox(key=seed))
     state = DecodeState(model.config)
     pending = prompt[-model.config.context :]
+    tokens = list(prompt)
     for _ in range(max_new_tokens):
         with deepseek.no_grad():
             logits = model(deepseek.tensor([pending], dtype=deepseek.int64), state)
-        token = choose(logits[0, -1].numpy(), rng, temperature, top_k, top_p)
+        row = logits[0, -1].numpy()
+        if adjust is not None:
+            adjust(tokens, row)
+        token = choose(row, rng, temperature, top_k, top_p)
         pending = [token]
+        tokens.append(token)
         yield token
 
 

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from deepseek.nn import functional, init, utils
-from deepseek.nn import modules as _modules
+from deepseek._missing import guard
+from deepseek.nn import functional, init, modules, parameter, utils
 from deepseek.nn.modules import *  # noqa: F403  (the list is modules.__all__)
 from deepseek.nn.parameter import Buffer, Parameter
-from deepseek.utils._nearest import missing_attribute
 
-__all__ = [*_modules.__all__, "Buffer", "Parameter", "functional", "init", "utils"]
+__all__ = [*modules.__all__, "Buffer", "Parameter", "functional", "init", "modules", "parameter", "utils"]
 
-
-def __getattr__(name: str) -> Any:
-    raise missing_attribute(__name__, name, __all__)
+guard(__name__)

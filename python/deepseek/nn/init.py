@@ -9,6 +9,7 @@ from typing import Any
 
 import deepseek
 from deepseek import Tensor
+from deepseek._missing import guard
 
 __all__ = [
     "calculate_gain",
@@ -54,13 +55,13 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     return _GAINS[nonlinearity](0.01 if param is None else param)
 
 
-def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Any = None) -> Tensor:
+def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: deepseek.Generator | None = None) -> Tensor:
     """Fill with U(a, b)."""
     with deepseek.no_grad():
         return tensor.uniform_(a, b, generator=generator)
 
 
-def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Any = None) -> Tensor:
+def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: deepseek.Generator | None = None) -> Tensor:
     """Fill with N(mean, std^2)."""
     with deepseek.no_grad():
         return tensor.normal_(mean, std, generator=generator)
@@ -91,7 +92,12 @@ def eye_(tensor: Tensor) -> Tensor:
 
 
 def trunc_normal_(
-    tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0, generator: Any = None
+    tensor: Tensor,
+    mean: float = 0.0,
+    std: float = 1.0,
+    a: float = -2.0,
+    b: float = 2.0,
+    generator: deepseek.Generator | None = None,
 ) -> Tensor:
     """Fill with N(mean, std^2) limited to [a, b] (values outside are drawn again).
 
@@ -136,13 +142,13 @@ def _calculate_fan_in_and_fan_out(tensor: Tensor) -> tuple[int, int]:
     return tensor.shape[1] * receptive, tensor.shape[0] * receptive
 
 
-def xavier_uniform_(tensor: Tensor, gain: float = 1.0, generator: Any = None) -> Tensor:
+def xavier_uniform_(tensor: Tensor, gain: float = 1.0, generator: deepseek.Generator | None = None) -> Tensor:
     """Fill with U(-b, b), ``b = gain * sqrt(6 / (fan_in + fan_out))``. (Glorot and Bengio, 2010)"""
     bound = gain * math.sqrt(6.0 / sum(_calculate_fan_in_and_fan_out(tensor)))
     return uniform_(tensor, -bound, bound, generator)
 
 
-def xavier_normal_(tensor: Tensor, gain: float = 1.0, generator: Any = None) -> Tensor:
+def xavier_normal_(tensor: Tensor, gain: float = 1.0, generator: deepseek.Generator | None = None) -> Tensor:
     """Fill with N(0, std^2), ``std = gain * sqrt(2 / (fan_in + fan_out))``. (Glorot and Bengio, 2010)"""
     std = gain * math.sqrt(2.0 / sum(_calculate_fan_in_and_fan_out(tensor)))
     return normal_(tensor, 0.0, std, generator)
@@ -163,7 +169,11 @@ def _is_empty(tensor: Tensor) -> bool:
 
 
 def kaiming_uniform_(
-    tensor: Tensor, a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu", generator: Any = None
+    tensor: Tensor,
+    a: float = 0,
+    mode: str = "fan_in",
+    nonlinearity: str = "leaky_relu",
+    generator: deepseek.Generator | None = None,
 ) -> Tensor:
     """Fill with U(-b, b), ``b = gain * sqrt(3 / fan)``; ``a`` is the slope of leaky_relu. (He et al., 2015)"""
     if _is_empty(tensor):
@@ -173,7 +183,11 @@ def kaiming_uniform_(
 
 
 def kaiming_normal_(
-    tensor: Tensor, a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu", generator: Any = None
+    tensor: Tensor,
+    a: float = 0,
+    mode: str = "fan_in",
+    nonlinearity: str = "leaky_relu",
+    generator: deepseek.Generator | None = None,
 ) -> Tensor:
     """Fill with N(0, std^2), ``std = gain / sqrt(fan)``; ``a`` is the slope of leaky_relu. (He et al., 2015)"""
     if _is_empty(tensor):
@@ -181,7 +195,4 @@ def kaiming_normal_(
     return normal_(tensor, 0.0, _kaiming_std(tensor, a, mode, nonlinearity), generator)
 
 
-def __getattr__(name: str) -> Any:
-    from deepseek.utils._nearest import missing_attribute
-
-    raise missing_attribute(__name__, name, __all__)
+guard(__name__)

@@ -5,16 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 import deepseek
-from deepseek import Tensor
+from deepseek import _C, Tensor
+from deepseek._missing import guard
 
 __all__ = ["Buffer", "Parameter"]
 
 
 def _require_tensor(kind: str, data: Any) -> Tensor:
     if not isinstance(data, Tensor):
-        raise TypeError(
-            f"{kind} expects a Tensor, but got {type(data).__name__}; make one with deepseek.tensor(...) first"
+        name = (
+            type(data).__name__
+            if type(data).__module__ == "builtins"
+            else f"{type(data).__module__}.{type(data).__name__}"
         )
+        raise TypeError(f"{kind} expects a Tensor, but got {name}; make one with deepseek.tensor(...) first")
     return data
 
 
@@ -25,7 +29,12 @@ def _rebuild(cls: type, data: Tensor, requires_grad: bool, attributes: dict[str,
 
 
 class _ModuleTensor(Tensor):
-    """What Parameter and Buffer share: copying and pickling keep the class and the instance's attributes."""
+    """What Parameter and Buffer share: copying and pickling keep the class and the instance's attributes.
+
+    Ops on them give plain tensors, not parameters.
+    """
+
+    __torch_function__ = _C._disabled_torch_function_impl  # type: ignore[assignment]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         if id(self) in memo:
@@ -85,3 +94,6 @@ class Buffer(_ModuleTensor):
 
     def __repr__(self) -> str:
         return "Buffer containing:\n" + super().__repr__()
+
+
+guard(__name__)

@@ -9,6 +9,7 @@ from typing import Any
 
 import deepseek
 from deepseek import _C, Tensor
+from deepseek._missing import guard
 from deepseek.optim.optimizer import Optimizer, ParamsT, check_one_number, check_options, grads_of, wants_loop
 
 __all__ = ["Adam", "AdamW"]
@@ -31,7 +32,8 @@ class Adam(Optimizer):
         amsgrad: divide by the largest mean square so far.
         maximize: ascend instead of descend.
         foreach, fused: one fused pass per group is the default; ``False`` updates op by op (slower, same result).
-        capturable, differentiable: not supported.
+        capturable: no effect, it is about CUDA graphs; a warning says so once.
+        differentiable: not supported.
         master_weights: keep a float32 copy of every bfloat16 or float16 parameter and step on that, with float32 state,
             so that steps too small for 16 bits add up; the parameter is the copy, rounded. Others are not affected.
 
@@ -75,7 +77,7 @@ class Adam(Optimizer):
                 raise ValueError(f"Invalid beta parameter at index {place}: {beta}")
         if not weight_decay >= 0.0:
             raise ValueError(f"Invalid weight_decay value: {weight_decay}")
-        check_options(type(self).__name__, capturable=capturable, differentiable=differentiable)
+        check_options(type(self).__name__, differentiable, capturable)
         defaults = {
             "lr": lr,
             "betas": tuple(betas),
@@ -231,3 +233,6 @@ class AdamW(Adam):
         super()._restore(state, groups)
         for group in self.param_groups:
             group["decoupled_weight_decay"] = True
+
+
+guard(__name__)

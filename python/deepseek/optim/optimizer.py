@@ -7,10 +7,13 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable
 from copy import deepcopy
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import deepseek
 from deepseek import Tensor
+from deepseek._missing import guard, missing_member
+from deepseek._once import warn_once
+from deepseek._state_dicts import check_state_dict
 from deepseek.jit.capture import is_recording, run_on_replay
 from deepseek.nn.modules._hooks import Hook, RemovableHandle, _add
 
@@ -57,6 +60,8 @@ class Optimizer:
     ``param_groups`` is a list of dicts, ``state`` maps a parameter to its dict.
     """
 
+    _watched_names = ("_groups_added",)  # what deepseek.jit watches though nobody names it: zero_grad() goes by it
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "step" in cls.__dict__:
@@ -74,6 +79,7 @@ class Optimizer:
         self._step_pre_hooks: OrderedDict[int, Hook] = OrderedDict()
         self._step_post_hooks: OrderedDict[int, Hook] = OrderedDict()
         self._step_called = False
+        self._groups_added = 0
         groups = list(params)
         if not groups:
             raise ValueError("optimizer got an empty parameter list")
@@ -81,6 +87,11 @@ class Optimizer:
             groups = [{"params": groups}]
         for group in groups:
             self.add_param_group(dict(group) if isinstance(group, dict) else group)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            raise missing_member(self, name, "optim.Optimizer")
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update the parameters from their gradients.
@@ -135,6 +146,7 @@ class Optimizer:
         if len(set(ids)) != len(ids) or known & set(ids):
             raise ValueError("some parameters appear in more than one parameter group")
         self.param_groups.append(param_group)
+        self._groups_added += 1
 
     def _take_params(self, group: dict[str, Any]) -> None:
         """Make ``group["params"]`` a list of tensors, and keep the names if pairs were given."""
@@ -192,8 +204,13 @@ class Optimizer:
         copies ("step" is left as it is).
 
         Raises:
-            ValueError: the groups differ in number or in size.
+            TypeError: no dict.
+            ValueError: not the state of an optimizer, or the groups differ in number or in size.
         """
+        check_state_dict(state_dict)
+        for key in ("state", "param_groups"):
+            if key not in state_dict:
+                raise ValueError(f"no state of an optimizer: it has no {key!r}, but {', '.join(map(repr, state_dict))}")
         saved_groups = state_dict["param_groups"]
         if len(saved_groups) != len(self.param_groups):
             raise ValueError(
@@ -253,7 +270,9 @@ class Optimizer:
 
 
 def _copied(value: Any, dtype: deepseek.dtype | None = None, key: str = "") -> Any:
-    """A copy of loaded state, floating-point tensors in the dtype."""
+    """A copy of loaded state, floating-point tensors in the dtype; other libraries' tensors become ours."""
+    if not isinstance(value, Tensor) and hasattr(value, "__dlpack__"):
+        value = deepseek.as_tensor(value)
     if isinstance(value, Tensor):
         if dtype is not None and key != "step" and value.is_floating_point():
             value = value.to(dtype)
@@ -269,13 +288,17 @@ def grads_of(group: dict[str, Any]) -> tuple[list[Tensor], list[Tensor]]:
     return with_grad, [parameter.grad for parameter in with_grad]
 
 
-def check_options(name: str, **options: Any) -> None:
-    """Refuse torch's options that have no meaning here when they are switched on."""
-    for option, value in options.items():
-        if value:
-            raise NotImplementedError(f"{name}: {option}={value} is not supported; leave it {option}=False")
+def check_options(name: str, differentiable: bool, capturable: bool = False) -> None:
+    """Refuse or warn about torch's options that have no meaning here when they are switched on."""
+    if differentiable:
+        raise NotImplementedError(f"{name}: differentiable=True is not supported; leave it differentiable=False")
+    if capturable:
+        warn_once(f"{name}(capturable=True)", "it is about CUDA graphs; deepseek.jit captures a step as it is")
 
 
 def wants_loop(group: dict[str, Any]) -> bool:
     """Whether the group asks for the op-by-op form: ``fused=False``, or ``foreach=False`` without ``fused``."""
     return group["fused"] is False or (group["fused"] is None and group["foreach"] is False)
+
+
+guard(__name__)

@@ -7,6 +7,7 @@ from typing import Any
 
 import deepseek
 from deepseek import _C, Tensor
+from deepseek._missing import guard
 from deepseek.optim.optimizer import Optimizer, ParamsT, check_one_number, check_options, grads_of, wants_loop
 
 __all__ = ["SGD"]
@@ -53,7 +54,7 @@ class SGD(Optimizer):
             raise ValueError(f"Invalid weight_decay value: {weight_decay}")
         if nesterov and (momentum <= 0 or dampening != 0):
             raise ValueError("Nesterov momentum requires a momentum and zero dampening")
-        check_options("SGD", differentiable=differentiable)
+        check_options("SGD", differentiable)
         defaults = {
             "lr": lr,
             "momentum": momentum,
@@ -132,3 +133,6 @@ class SGD(Optimizer):
                 total.mul_(momentum).add_(grad * (1 - group["dampening"]))
             grad = grad + total * momentum if group["nesterov"] else total
         parameter.sub_(grad * float(group["lr"]))
+
+
+guard(__name__)

@@ -30,17 +30,13 @@ fp8 products are float products: the weight is dequantized to the input's dtype 
 
 from __future__ import annotations
 
-from typing import Any
-
+from deepseek._missing import guard
 from deepseek.quantization._modules import QuantizedLinear, QuantizedWeight, quantize_
 from deepseek.quantization._weight import FORMATS, QuantizedTensor, dequantize, int_mm, qlinear, qmoe, quantize
-from deepseek.utils._nearest import missing_attribute
 
 __all__ = [
     "FORMATS", "QuantizedLinear", "QuantizedTensor", "QuantizedWeight", "dequantize", "int_mm", "qlinear", "qmoe",
     "quantize", "quantize_",
 ]  # fmt: skip
 
-
-def __getattr__(name: str) -> Any:
-    raise missing_attribute(__name__, name, __all__)
+guard(__name__)

@@ -85,7 +85,7 @@ def quantize(tensor: Tensor, format: str = "int4", block: int | None = None) -> 
 
 
 def dequantize(weight: QuantizedTensor, dtype: deepseek.dtype = _C.float32) -> Tensor:
-    """``weight.dequantize(dtype)``."""
+    """The values as a plain tensor: ``weight.dequantize(dtype)``."""
     return weight.dequantize(dtype)
 
 

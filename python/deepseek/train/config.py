@@ -18,37 +18,69 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Where the text comes from: see :func:`deepseek.train.load_corpus`."""
+    """Where the text comes from: see :func:`deepseek.train.load_corpus`.
 
-    path: str = ""  # empty: Python's standard library
+    Attributes:
+        path: Folder or file to train on; empty: the standard library of the running Python.
+        suffix: End of the names of the files that are read in a folder.
+        held_out: Share of the files (of the bytes, where ``path`` is a file) that is not trained on but scored.
+        eval_bytes: Held-out bytes that are scored at the end.
+    """
+
+    path: str = ""
     suffix: str = ".py"
-    held_out: float = 0.08  # share of the files
-    eval_bytes: int = 262144  # held-out bytes that are scored
+    held_out: float = 0.08
+    eval_bytes: int = 262144
 
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """AdamW and its schedule: linear warm-up, then linear decay to zero."""
+    """AdamW and its schedule: linear warm-up, then linear decay to zero.
+
+    Attributes:
+        lr: Highest learning rate.
+        table_lr: Highest learning rate of the n-gram tables, whose rows see few gradients.
+        beta1: Decay of AdamW's mean of gradients.
+        beta2: Decay of AdamW's mean of squared gradients.
+        weight_decay: Of the matrices; norms, embedding and tables are not decayed.
+        warmup: Share of the run in which the learning rate rises.
+        clip: Highest norm of all gradients together; longer ones are scaled down.
+    """
 
     lr: float = 3e-3
-    table_lr: float = 9e-3  # the n-gram tables: a row sees few gradients
+    table_lr: float = 9e-3
     beta1: float = 0.9
     beta2: float = 0.97
-    weight_decay: float = 0.1  # matrices only
-    warmup: float = 0.03  # share of the run
-    clip: float = 1.0  # norm of all gradients
+    weight_decay: float = 0.1
+    warmup: float = 0.03
+    clip: float = 1.0
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Length and housekeeping. The run ends at ``steps`` or after ``seconds``, whichever is first; 0 means no limit."""
+    """Length, start and housekeeping.
+
+    Attributes:
+        steps: The run ends after this many steps; 0: no limit.
+        seconds: The run ends after this much time spent in steps, if ``steps`` are not done before; 0: no limit.
+        batch: Windows of ``model.context`` bytes per step.
+        seed: Of the weights and of the order of the text.
+        init_from: A run's folder, a step-N folder, or a file of weights (``deepseek.save`` of a ``state_dict()``, or
+            safetensors) that a new run starts from; empty: random weights. Only weights are taken over.
+        checkpoint_every: Steps between checkpoints; there is one at the end in any case.
+        keep: Checkpoints that are kept; older ones are removed.
+    """
 
     steps: int = 1500
     seconds: float = 0.0
     batch: int = 8
     seed: int = 0
+    init_from: str = ""
     checkpoint_every: int = 250
     keep: int = 2
+
+
+SECTIONS: dict[str, Any] = {"model": ModelConfig, "data": DataConfig, "optim": OptimConfig, "run": RunConfig}
 
 
 @dataclass(frozen=True)
@@ -100,12 +132,11 @@ class TrainConfig:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
         """Builds a config from nested values; raises ConfigError naming the setting that is wrong."""
-        sections = {"model": ModelConfig, "data": DataConfig, "optim": OptimConfig, "run": RunConfig}
-        unknown = sorted(set(values) - set(sections))
+        unknown = sorted(set(values) - set(SECTIONS))
         if unknown:
-            raise ConfigError(f"unknown section {unknown[0]!r}; known: {', '.join(sections)}")
+            raise ConfigError(f"unknown section {unknown[0]!r}; known: {', '.join(SECTIONS)}")
         built: dict[str, Any] = {}
-        for section, kind in sections.items():
+        for section, kind in SECTIONS.items():
             given = values.get(section, {})
             if not isinstance(given, Mapping):
                 raise ConfigError(f"{section} must be a table of settings, got {given!r}")
@@ -124,21 +155,21 @@ def _typed(path: str, value: Any, kind: Any) -> Any:
     name = path.split(".", 1)[1]
     defaults = {item.name: item.default for item in fields(kind)}
     if name not in defaults:
-        raise ConfigError(f"unknown setting {path!r}; known in this section: {', '.join(defaults)}")
+        known = ", ".join(defaults)
+        raise ConfigError(f"unknown setting {path!r}; known in this section: {known} (deepseek config explains them)")
     default = defaults[name]
     if isinstance(default, tuple):
         if not isinstance(value, list | tuple) or not all(type(item) is int for item in value):
-            raise ConfigError(f"{path} must be a list of integers, got {value!r}")
+            raise ConfigError(f"{path} must be {TYPE_NAMES[tuple]}, got {value!r}")
         return tuple(value)
     if type(default) is float and type(value) is int:
         return float(value)
     if type(value) is not type(default):
-        raise ConfigError(f"{path} must be {_type_name(default)}, got {value!r}")
+        raise ConfigError(f"{path} must be {TYPE_NAMES[type(default)]}, got {value!r}")
     return value
 
 
-def _type_name(default: object) -> str:
-    return {int: "an integer", float: "a number", str: "a string", bool: "true or false"}[type(default)]
+TYPE_NAMES = {int: "an integer", float: "a number", str: "a string", bool: "true or false", tuple: "a list of integers"}
 
 
 def load_config(path: str | Path | None, overrides: Iterable[str] = (), base: TrainConfig | None = None) -> TrainConfig:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sysconfig
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,7 @@ class Corpus:
         n_train_files: Files in ``train``.
         n_held_out_files: Files in ``held_out``.
         digest: SHA-256 of both parts; a resumed run refuses other data.
+        remark: What the reader may want to know about the text; mostly empty.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Corpus:
     n_train_files: int
     n_held_out_files: int
     digest: str
+    remark: str = ""
 
 
 def standard_library() -> Path:
@@ -70,14 +73,16 @@ def load_corpus(path: str | Path | None = None, suffix: str = ".py", held_out_sh
         raise DataError(f"data.held_out must lie between 0 and 1, got {held_out_share}")
     root = standard_library() if path is None else Path(path)
     name = "Python standard library" if path is None else str(root)
-    if root.is_file():
-        text = root.read_bytes()
+    if root.is_dir():
+        train, held_out = _split_files(root, suffix, held_out_share)
+    else:
+        text = _read(root)
         cut = int(len(text) * (1.0 - held_out_share))
         train, held_out = [text[:cut]], [text[cut:]]
-    else:
-        train, held_out = _split_files(root, suffix, held_out_share)
-    if not any(train) or not any(held_out):
-        raise DataError(f"no training text: {root} has too few files ending in {suffix!r}")
+        if not 0 < cut < len(text):
+            what = f"has {len(text)} bytes, too few to hold out {held_out_share:g} of them" if text else "is empty"
+            raise DataError(f"data.path: {root} {what}")
+    odd = sum(not _is_text(text) for text in ((*train, *held_out) if root.is_dir() else (text,)))
     separator = bytes([SEPARATOR])
     train_bytes, held_out_bytes = separator.join(train), separator.join(held_out)
     digest = hashlib.sha256(hashlib.sha256(train_bytes).digest() + hashlib.sha256(held_out_bytes).digest())
@@ -88,26 +93,56 @@ def load_corpus(path: str | Path | None = None, suffix: str = ".py", held_out_sh
         n_train_files=len(train),
         n_held_out_files=len(held_out),
         digest=digest.hexdigest(),
+        remark=f"data.path: {odd} files of {name} are not UTF-8 text, they are read as bytes" if odd else "",
     )
 
 
 def _split_files(root: Path, suffix: str, held_out_share: float) -> tuple[list[bytes], list[bytes]]:
     """Returns the contents of the training and of the held-out files, each ordered by the hash of the path."""
-    if not root.is_dir():
-        raise DataError(f"no training text: {root} does not exist")
     ranked: list[tuple[bytes, Path]] = []
-    for file in root.rglob(f"*{suffix}"):
+    for file in root.rglob("*"):
+        if not file.name.endswith(suffix):
+            continue
         relative = file.relative_to(root)
         generated = relative.name.startswith("_sysconfigdata")  # differs between builds of one Python version
         if _SKIPPED_FOLDERS.isdisjoint(relative.parts[:-1]) and not generated and file.is_file():
             ranked.append((hashlib.sha256(relative.as_posix().encode()).digest(), file))
+    if not ranked:
+        others = Counter(file.suffix for file in root.rglob("*") if file.is_file()).most_common(3)
+        hint = ", ".join(f"{count} ending in {end!r}" for end, count in others) or "no files at all"
+        raise DataError(
+            f"data.path: {root} holds no files to read ending in {suffix!r}, as data.suffix asks for; it holds {hint}"
+        )
     ranked.sort()
     limit = int(held_out_share * 2**32)
     train: list[bytes] = []
     held_out: list[bytes] = []
     for rank, file in ranked:
-        (held_out if int.from_bytes(rank[:4], "big") < limit else train).append(file.read_bytes())
+        (held_out if int.from_bytes(rank[:4], "big") < limit else train).append(_read(file))
+    if not any(train) or not any(held_out):
+        raise DataError(
+            f"data.path: {root} has too few files ending in {suffix!r}: of its {len(ranked)} files with "
+            f"{sum(map(len, (*train, *held_out)))} bytes, data.held_out = {held_out_share:g} leaves {len(train)} to "
+            f"train on and {len(held_out)} held out; give more files, one file, or another data.held_out"
+        )
     return train, held_out
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"data.path: {file} does not exist") from None
+    except OSError as error:
+        raise DataError(f"data.path: cannot read {file}: {error.strerror or error}") from None
+
+
+def _is_text(text: bytes) -> bool:
+    try:
+        text.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 class WindowSampler:
@@ -118,7 +153,10 @@ class WindowSampler:
 
     def __init__(self, data: np.ndarray[Any, Any], context: int, seed: int) -> None:
         if len(data) < 2 * context + 1:
-            raise DataError(f"the training text has {len(data)} bytes, a context of {context} needs {2 * context + 1}")
+            raise DataError(
+                f"data.path: the training text has {len(data)} bytes, model.context = {context} needs at least "
+                f"{2 * context + 1}"
+            )
         self._data = data
         self._context = context
         self._seed = seed

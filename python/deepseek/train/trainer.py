@@ -13,11 +13,10 @@ import deepseek
 from deepseek import nn, optim
 from deepseek.models import LanguageModel
 from deepseek.train.checkpoint import Checkpoint, CheckpointError, newest, prune, save_checkpoint
-from deepseek.train.config import OptimConfig, TrainConfig
+from deepseek.train.config import OptimConfig, RunConfig, TrainConfig
 from deepseek.train.data import Corpus, WindowSampler
-
-# Settings that may differ between a run and its continuation, because no number of the training depends on them.
-_FREE_SETTINGS = frozenset({("run", "checkpoint_every"), ("run", "keep"), ("data", "eval_bytes"), ("data", "path")})
+from deepseek.train.settings import fixed_because
+from deepseek.train.warm_start import load_weights
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,10 @@ class Trainer:
     @property
     def fraction(self) -> float:
         """Done share of the run, by steps or by time, whichever is further."""
-        run = self.config.run
+        return self.fraction_of(self.config.run)
+
+    def fraction_of(self, run: RunConfig) -> float:
+        """What share of such a run is done."""
         by_steps = self.step / run.steps if run.steps else 0.0
         by_time = self.elapsed / run.seconds if run.seconds else 0.0
         return min(1.0, max(by_steps, by_time))
@@ -163,6 +165,17 @@ class Trainer:
         self.sampler.position = training["position"]
         deepseek.set_rng_state(training["rng"])
 
+    def begin(self, root: Path) -> Checkpoint | None:
+        """Continues from the newest verified checkpoint below ``root``, or else takes the weights of ``run.init_from``.
+
+        Returns:
+            The checkpoint it continues from; None if the run is a new one.
+        """
+        checkpoint = self.restore_newest(root)
+        if checkpoint is None and self.config.run.init_from:
+            load_weights(self.model, Path(self.config.run.init_from))
+        return checkpoint
+
     def restore_newest(self, root: Path) -> Checkpoint | None:
         """Continues from the newest verified checkpoint below ``root``; None if there is none."""
         checkpoint = newest(root)
@@ -188,17 +201,21 @@ class Trainer:
 
 
 def _check_same_run(config: TrainConfig, corpus: Corpus, checkpoint: Checkpoint) -> None:
-    stored = checkpoint.info.get("config", {})
+    stored = TrainConfig.from_dict(checkpoint.info.get("config", {})).to_dict()
     for section, settings in config.to_dict().items():
         for name, value in settings.items():
-            before = stored.get(section, {}).get(name)
-            if before != value and (section, name) not in _FREE_SETTINGS:
+            before, reason = stored[section][name], fixed_because(f"{section}.{name}")
+            if before != value and reason:
                 raise CheckpointError(
-                    f"{checkpoint.path} was trained with {section}.{name} = {before!r}, not {value!r}; "
-                    "use the same settings or another --out"
+                    f"{checkpoint.path} was trained with {section}.{name} = {before!r}, not {value!r}, and cannot go "
+                    f"on with another: {reason}; use the same settings or another --out, where --set "
+                    f"run.init_from={checkpoint.path.parent} starts a new run from these weights"
                 )
     if checkpoint.info.get("data", {}).get("digest") != corpus.digest:
-        raise CheckpointError(f"{checkpoint.path} was trained on other text than {corpus.name} holds now")
+        raise CheckpointError(
+            f"{checkpoint.path} was trained on other text than data.path, {corpus.name}, holds now; give the same text "
+            "or another --out"
+        )
 
 
 def load_model(checkpoint: Checkpoint) -> LanguageModel:

@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+from deepseek._missing import guard
 
-from deepseek.utils._nearest import missing_attribute
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from deepseek.utils import data as data
 
-_SUBMODULES = ("data",)
+__all__ = ["data"]
 
-__all__ = list(_SUBMODULES)
-
-
-def __getattr__(name: str) -> Any:
-    if name in _SUBMODULES:
-        return importlib.import_module(f"{__name__}.{name}")
-    raise missing_attribute(__name__, name, __all__)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+guard(__name__, lazy=__all__)

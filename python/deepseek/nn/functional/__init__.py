@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from deepseek._missing import guard
 from deepseek.nn.functional._activation import (
     elu,
     gelu,
@@ -63,7 +62,6 @@ from deepseek.nn.functional._loss import (
     nll_loss,
     smooth_l1_loss,
 )
-from deepseek.utils._nearest import missing_attribute
 
 __all__ = [
     "add_rms_norm",
@@ -119,6 +117,4 @@ __all__ = [
     "varlen_attention",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    raise missing_attribute(__name__, name, __all__)
+guard(__name__)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import Any
 
 import deepseek
 from deepseek import _C, Tensor
@@ -57,21 +56,23 @@ def tanh(input: Tensor) -> Tensor:
     return _C.tanh(input)
 
 
-def softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Tensor:
+def softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: deepseek.dtype | None = None) -> Tensor:
     """Softmax along ``dim``; ``dtype`` converts the input first. The shape stays."""
     if dim is None:
         dim = _implicit_dim("softmax", input.dim())
     return _C.softmax(input if dtype is None else input.to(dtype), dim)
 
 
-def softmin(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Tensor:
+def softmin(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: deepseek.dtype | None = None) -> Tensor:
     """``softmax(-input)`` along ``dim``."""
     if dim is None:
         dim = _implicit_dim("softmin", input.dim())
     return softmax(-input, dim, dtype=dtype)
 
 
-def log_softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Tensor:
+def log_softmax(
+    input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: deepseek.dtype | None = None
+) -> Tensor:
     """Logarithm of the softmax along ``dim``, computed stably."""
     if dim is None:
         dim = _implicit_dim("log_softmax", input.dim())
@@ -99,8 +100,8 @@ def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace
         return _maybe_inplace(lambda x: x.clamp(int(min_val), int(max_val)), input, inplace)
 
     def limit(x: Tensor) -> Tensor:
-        inside = (x > min_val) & (x < max_val)
-        return deepseek.where(inside, x, x.detach().clamp(min_val, max_val))
+        outside = (x <= min_val) | (x >= max_val)
+        return deepseek.where(outside, x.detach().clamp(min_val, max_val), x)
 
     return _maybe_inplace(limit, input, inplace)
 
@@ -112,7 +113,7 @@ def relu6(input: Tensor, inplace: bool = False) -> Tensor:
 
 def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
     """``input * relu6(input + 3) / 6``. (Howard et al., 2019)"""
-    return _maybe_inplace(lambda x: x * (x + 3).clamp(0, 6) / 6, input, inplace)
+    return _maybe_inplace(lambda x: x * relu6(x + 3) / 6, input, inplace)
 
 
 def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:

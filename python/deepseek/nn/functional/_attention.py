@@ -335,7 +335,7 @@ def multi_head_attention(
     if need_weights:
         scores = deepseek.matmul(q * (1.0 / math.sqrt(head_dim)), k.transpose(-2, -1))  # (N, heads, L, S)
         if mask is not None:
-            scores = scores + mask
+            scores = scores + mask.to(scores.dtype)
         weights = dropout(_C.softmax(scores, -1), dropout_p, training=dropout_p > 0.0)
         mixed = deepseek.matmul(weights, v)
     else:

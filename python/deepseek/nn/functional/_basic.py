@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import deepseek
 from deepseek import _C, Tensor
+from deepseek._autocast import autocast_float32, runs_without_autocast
 from deepseek.nn.functional._activation import _maybe_inplace
 
 
@@ -43,8 +44,12 @@ def moe(
     return _C.moe(input, gate_weight, up_weight, down_weight, topk_indices, topk_weights)
 
 
+@runs_without_autocast
 def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``x1^T W_k x2 + b_k``: input1 (..., i), input2 (..., j), weight (out, i, j), result (..., out)."""
+    found = [t.dtype for t in (input1, input2, weight, bias) if t is not None]
+    if any(dtype is not found[0] for dtype in found):
+        raise RuntimeError(f"bilinear: all tensors must have the same dtype, got {found}; convert with .to(dtype)")
     if input1.dtype in (deepseek.float16, deepseek.bfloat16):  # rounded once, at the end
         wide = None if bias is None else bias.float()
         return bilinear(input1.float(), input2.float(), weight.float(), wide).to(input1.dtype)
@@ -235,6 +240,8 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
         raise NotImplementedError(f"Unrecognised padding mode {mode}")
     if mode != "constant" and value is not None:
         raise ValueError(f'Padding mode "{mode}" doesn\'t take in value argument')
+    if mode in ("reflect", "replicate"):
+        input = autocast_float32(input)
     result = input
     if mode == "circular":  # what is cut off does not come round
         result = _crop(input, amounts)

@@ -1,4 +1,7 @@
-"""Losses. ``reduction`` is "mean", "sum" or "none" everywhere; shapes are those of torch's functions."""
+"""Losses. ``reduction`` is "mean", "sum" or "none" everywhere; shapes are those of torch's functions.
+
+Under autocast they take 16-bit inputs as float32 and return float32.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from typing import Any
 
 import deepseek
 from deepseek import _C, Tensor
+from deepseek._autocast import runs_in_float32
 from deepseek.autograd import Function
 from deepseek.nn.functional._activation import log1p_exp
 
@@ -27,21 +31,24 @@ def _reduce(loss: Tensor, reduction: str) -> Tensor:
     return loss.sum() if reduction == "sum" else loss
 
 
-def _broadcast(name: str, input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Both at their common shape; a difference in shape is nearly always a mistake, so it is said aloud."""
+def _broadcast(name: str, input: Tensor, target: Tensor, stacklevel: int = 4) -> tuple[Tensor, Tensor]:
+    """Both at their common shape; a difference in shape is nearly always a mistake, so it is said aloud.
+
+    The loss, the wrapper around it, and its caller are three frames above.
+    """
     if tuple(input.shape) == tuple(target.shape):
         return input, target
     warnings.warn(
         f"{name}: the target size {tuple(target.shape)} differs from the input size {tuple(input.shape)}; "
         "broadcasting is likely to give a wrong loss. Please ensure they have the same size.",
-        stacklevel=3,
+        stacklevel=stacklevel,
     )
     input, target = deepseek.broadcast_tensors(input, target)
     return input, target
 
 
 def _weighted(loss: Tensor, weight: Tensor | None) -> Tensor:
-    return loss if weight is None else loss * weight
+    return loss if weight is None else loss * weight.expand(loss.shape)
 
 
 def cross_entropy(
@@ -58,9 +65,9 @@ def cross_entropy(
 
     Args:
         input: logits, (C), (N, C) or (N, C, d1, ...).
-        target: class indices (int64) without the C dimension, or probabilities of the input's shape.
+        target: class indices (int64, int32 or uint8) without the C dimension, or probabilities of the input's shape.
         weight: (C) factor per class.
-        ignore_index: targets of this index count nothing.
+        ignore_index: targets of this index count nothing. Not with probabilities.
         label_smoothing: share of the target spread evenly over all classes, in [0, 1].
     """
     refuse_legacy(size_average, reduce)
@@ -130,13 +137,19 @@ def mse_loss(
 ) -> Tensor:
     """Squared difference of two tensors of one shape; ``weight`` has that shape too and turns mean into weighted."""
     refuse_legacy(size_average, reduce)
-    input, target = _broadcast("mse_loss", input, target)
+    input, target = _broadcast("mse_loss", input, target, stacklevel=3)
     if weight is None:
         return _C.mse_loss(input, target, check_reduction(reduction))
+    return _weighted_mse(input, target, weight, reduction)
+
+
+@runs_in_float32
+def _weighted_mse(input: Tensor, target: Tensor, weight: Tensor, reduction: str) -> Tensor:
     difference = input - target
     return _reduce_weighted(difference * difference, weight, reduction)
 
 
+@runs_in_float32
 def l1_loss(
     input: Tensor,
     target: Tensor,
@@ -152,6 +165,7 @@ def l1_loss(
     return _reduce(loss, reduction) if weight is None else _reduce_weighted(loss, weight, reduction)
 
 
+@runs_in_float32
 def smooth_l1_loss(
     input: Tensor,
     target: Tensor,
@@ -162,8 +176,8 @@ def smooth_l1_loss(
 ) -> Tensor:
     """``d^2 / (2 beta)`` where the difference ``|d| < beta``, ``|d| - beta / 2`` elsewhere. (Girshick, 2015)"""
     refuse_legacy(size_average, reduce)
-    if beta < 0:
-        raise ValueError(f"Expected beta to be non-negative, got {beta}")
+    if not beta >= 0:
+        raise RuntimeError(f"smooth_l1_loss does not support negative values for beta, got {beta}")
     if beta == 0:
         return l1_loss(input, target, reduction=reduction)
     input, target = _broadcast("smooth_l1_loss", input, target)
@@ -173,6 +187,7 @@ def smooth_l1_loss(
     return _reduce(deepseek.where(size < beta, d * d * (0.5 / beta), size - 0.5 * beta), reduction)
 
 
+@runs_in_float32
 def huber_loss(
     input: Tensor,
     target: Tensor,
@@ -181,7 +196,7 @@ def huber_loss(
     weight: Tensor | None = None,
 ) -> Tensor:
     """``d^2 / 2`` where the difference ``|d| < delta``, ``delta (|d| - delta / 2)`` elsewhere. (Huber, 1964)"""
-    if delta <= 0:
+    if not delta > 0:
         raise RuntimeError(f"huber_loss does not support non-positive values for delta, got {delta}")
     if input.dtype in (deepseek.float16, deepseek.bfloat16):  # rounded once, at the end
         wide = None if weight is None else weight.float()
@@ -190,7 +205,9 @@ def huber_loss(
     d = input - target
     size = d.abs()
     loss = deepseek.where(size < delta, 0.5 * d * d, delta * (size - 0.5 * delta))
-    return _reduce(loss, reduction) if weight is None else _reduce_weighted(loss, weight, reduction)
+    if weight is not None:
+        return _reduce_weighted(loss, weight, reduction)
+    return _reduce(loss, reduction).to(input.dtype)  # whatever the target is, as in PyTorch
 
 
 def _reduce_weighted(loss: Tensor, weight: Tensor, reduction: str) -> Tensor:
@@ -203,6 +220,7 @@ def _reduce_weighted(loss: Tensor, weight: Tensor, reduction: str) -> Tensor:
     return _reduce(loss, reduction)
 
 
+@runs_in_float32
 def binary_cross_entropy(
     input: Tensor,
     target: Tensor,
@@ -215,7 +233,7 @@ def binary_cross_entropy(
 
     Raises:
         ValueError: the shapes differ.
-        RuntimeError: an input is outside [0, 1].
+        RuntimeError: an input or target is outside [0, 1].
     """
     refuse_legacy(size_average, reduce)
     if tuple(target.shape) != tuple(input.shape):
@@ -223,8 +241,9 @@ def binary_cross_entropy(
             f"binary_cross_entropy: the target size ({tuple(target.shape)}) is different to the input size "
             f"({tuple(input.shape)}). Please ensure they have the same size."
         )
-    if not bool(((input >= 0) & (input <= 1)).all()):
-        raise RuntimeError("binary_cross_entropy: all elements of input should be between 0 and 1")
+    for name, values in (("input", input), ("target", target)):
+        if not bool(((values >= 0) & (values <= 1)).all()):
+            raise RuntimeError(f"binary_cross_entropy: all elements of {name} should be between 0 and 1")
     return _reduce(_weighted(_ProbabilityCrossEntropy.apply(input, target), weight), reduction)
 
 
@@ -251,6 +270,7 @@ class _ProbabilityCrossEntropy(Function):
         return grad_p, grad * (log_not_p - log_p)
 
 
+@runs_in_float32
 def binary_cross_entropy_with_logits(
     input: Tensor,
     target: Tensor,
@@ -272,6 +292,7 @@ def binary_cross_entropy_with_logits(
     return _reduce(_weighted(loss, weight), reduction)
 
 
+@runs_in_float32
 def kl_div(
     input: Tensor,
     target: Tensor,
@@ -286,11 +307,16 @@ def kl_div(
     number of elements.
     """
     refuse_legacy(size_average, reduce)
+    if not (input.is_floating_point() and target.is_floating_point()):
+        raise RuntimeError(
+            "kl_div: integer inputs are not supported, it takes log-probabilities and probabilities; got "
+            f"{input.dtype} and {target.dtype}"
+        )
     if reduction == "mean":
         warnings.warn(
             "reduction: 'mean' divides the total loss by both the batch size and the support size."
             "'batchmean' divides only by the batch size, and aligns with the KL div math definition.",
-            stacklevel=2,
+            stacklevel=3,
         )
     if log_target:
         loss = target.exp() * (target - input)

@@ -1,5 +1,6 @@
 """The layers of ``deepseek.nn``, one file per family."""
 
+from deepseek._missing import guard
 from deepseek.nn.modules._activation import (
     ELU,
     GELU,
@@ -99,3 +100,5 @@ __all__ = [
     "TransformerEncoderLayer",
     "Unflatten",
 ]
+
+guard(__name__)

@@ -88,6 +88,10 @@ class MultiheadAttention(Module):
             init.zeros_(self.in_proj_bias)
             init.zeros_(self.out_proj.bias)  # type: ignore[arg-type]
 
+    def extra_repr(self) -> str:
+        """Nothing: PyTorch's layer does not list its parameters either."""
+        return ""
+
     def forward(
         self,
         query: Tensor,

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from deepseek import Tensor
-from deepseek.nn.modules.module import Module
+from deepseek.nn.modules.module import Module, describe_tensor
 from deepseek.nn.parameter import Parameter
 
 
@@ -170,12 +170,10 @@ class ModuleList(_ModuleSequence):
 
 
 class _DictModule(Module):
-    """Dict behaviour over one of the module's tables."""
-
-    _table: str
+    """Dict behaviour over named entries."""
 
     def _entries(self) -> dict[str, Any]:
-        return self.__dict__[self._table]
+        raise NotImplementedError
 
     def __getitem__(self, key: str) -> Any:
         return self._entries()[key]
@@ -196,7 +194,7 @@ class _DictModule(Module):
         raise NotImplementedError
 
     def clear(self) -> None:
-        """Remove everything."""
+        """Remove every module and name."""
         self._entries().clear()
 
     def pop(self, key: str, *default: Any) -> Any:
@@ -204,11 +202,11 @@ class _DictModule(Module):
         return self._entries().pop(key, *default)
 
     def keys(self) -> Iterable[str]:
-        """The names."""
+        """The names, in order."""
         return self._entries().keys()
 
     def values(self) -> Iterable[Any]:
-        """The entries."""
+        """The modules, in order."""
         return self._entries().values()
 
     def items(self) -> Iterable[tuple[str, Any]]:
@@ -241,53 +239,110 @@ class _DictModule(Module):
 class ModuleDict(_DictModule):
     """A dict of modules that the parent sees."""
 
-    _table = "_modules"
-
     def __init__(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]] | None = None) -> None:
         super().__init__()
         if modules is not None:
             self.update(modules)
 
+    def _entries(self) -> dict[str, Any]:
+        return self._modules
+
     def __setitem__(self, key: str, module: Module) -> None:
         self.add_module(key, module)
 
 
-def _as_parameter(value: Any) -> Parameter:
-    if isinstance(value, Parameter):
-        return value
-    if isinstance(value, Tensor):
-        return Parameter(value, requires_grad=value.requires_grad or value.is_floating_point())
-    raise TypeError(f"expected a Parameter or a Tensor, got {type(value).__name__}")
+class _ValueContainer(Module):
+    """Values under names, in order. Tensors become parameters, and modules are registered; others are just kept."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._keys: dict[str, None] = {}
+
+    def _put(self, key: str, value: Any) -> None:
+        if isinstance(value, Tensor) and not isinstance(value, Parameter):
+            value = Parameter(value, requires_grad=value.requires_grad or value.is_floating_point())
+        if key not in self._keys:
+            self._check_name("parameter", key, {})
+        setattr(self, key, value)
+        self._keys[key] = None
+
+    def _line(self, key: str) -> str:
+        value = getattr(self, key)
+        text = describe_tensor(value) if isinstance(value, Tensor) else f"Object of type: {type(value).__name__}"
+        return f"({key}): {text}"
+
+    def extra_repr(self) -> str:
+        return "\n".join(self._line(key) for key in self._keys if key not in self._modules)  # these are shown anyway
 
 
-def _describe(value: Tensor) -> str:
-    size = "x".join(str(n) for n in value.shape)
-    return f"Parameter containing: [{value.dtype} of size {size}]"
-
-
-class ParameterDict(_DictModule):
-    """A dict of parameters that the parent sees; plain tensors become parameters."""
-
-    _table = "_parameters"
+class ParameterDict(_ValueContainer, _DictModule):
+    """A dict of parameters that the parent sees; plain tensors become parameters, other values stay what they are."""
 
     def __init__(self, parameters: Mapping[str, Any] | Iterable[tuple[str, Any]] | None = None) -> None:
         super().__init__()
         if parameters is not None:
             self.update(parameters)
 
+    def _entries(self) -> dict[str, Any]:
+        return {key: getattr(self, key) for key in self._keys}
+
     def __setitem__(self, key: str, value: Any) -> None:
-        self.register_parameter(key, _as_parameter(value))
+        self._put(key, value)
+
+    def __delitem__(self, key: str) -> None:
+        del self._keys[key]
+        delattr(self, key)
+
+    def clear(self) -> None:
+        for key in list(self._keys):
+            del self[key]
+
+    def pop(self, key: str, *default: Any) -> Any:
+        if key not in self._keys and default:
+            return default[0]
+        value = self[key]
+        del self[key]
+        return value
+
+    def popitem(self) -> tuple[str, Any]:
+        """Take the last entry out and return its name and value."""
+        if not self._keys:
+            raise KeyError("popitem(): the ParameterDict is empty")
+        key = next(reversed(self._keys))
+        return key, self.pop(key)
+
+    def setdefault(self, key: str, default: Any = None) -> Any:
+        """The entry ``key``, put there first if it is missing."""
+        if key not in self._keys:
+            self[key] = default
+        return self[key]
+
+    def fromkeys(self, keys: Iterable[str], default: Any = None) -> ParameterDict:
+        """A new dict of these names, all with the one value."""
+        return ParameterDict((key, default) for key in keys)
+
+    def __reversed__(self) -> Iterator[str]:
+        return reversed(self._keys)
+
+    def __or__(self, other: Any) -> ParameterDict:
+        copied = self.copy()
+        copied.update(other)
+        return copied
+
+    def __ror__(self, other: Any) -> ParameterDict:
+        return ParameterDict(other) | self
+
+    def __ior__(self, other: Any) -> ParameterDict:
+        self.update(other)
+        return self
 
     def copy(self) -> ParameterDict:
         """A new dict of the same parameters."""
-        return ParameterDict(dict(self.items()))
-
-    def extra_repr(self) -> str:
-        return "\n".join(f"({key}): {_describe(value)}" for key, value in self.items())
+        return ParameterDict(self._entries())
 
 
-class ParameterList(Module):
-    """A list of parameters that the parent sees; plain tensors become parameters."""
+class ParameterList(_ValueContainer):
+    """A list of parameters that the parent sees; plain tensors become parameters, other values stay what they are."""
 
     def __init__(self, values: Iterable[Any] | None = None) -> None:
         super().__init__()
@@ -297,24 +352,24 @@ class ParameterList(Module):
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return type(self)(list(self)[index])
-        return self._parameters[str(_position(index, len(self)))]
+        return getattr(self, str(_position(index, len(self))))
 
     def __setitem__(self, index: int, value: Any) -> None:
-        self._parameters[str(_position(index, len(self)))] = _as_parameter(value)
+        self._put(str(_position(index, len(self))), value)
 
     def __len__(self) -> int:
-        return len(self._parameters)
+        return len(self._keys)
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self._parameters.values())
+        return (getattr(self, key) for key in list(self._keys))
 
     def append(self, value: Any) -> ParameterList:
-        """Put one parameter at the end."""
-        self.register_parameter(str(len(self)), _as_parameter(value))
+        """Put one value at the end."""
+        self._put(str(len(self)), value)
         return self
 
     def extend(self, values: Iterable[Any]) -> ParameterList:
-        """Put several parameters at the end."""
+        """Put several values at the end."""
         if isinstance(values, Tensor) or not isinstance(values, Iterable):
             raise TypeError(f"ParameterList.extend should be called with an iterable, but got {type(values).__name__}")
         for value in list(values):
@@ -322,6 +377,3 @@ class ParameterList(Module):
         return self
 
     __iadd__ = extend
-
-    def extra_repr(self) -> str:
-        return "\n".join(f"({place}): {_describe(value)}" for place, value in enumerate(self))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Self
 
 import deepseek
 from deepseek import Tensor
+from deepseek._tensor import check_memory_format
 
 _NO_DEVICE = "deepseek runs on CPUs only: device '{device}' does not exist here, keep modules and tensors on 'cpu'"
 
@@ -21,17 +22,8 @@ def check_device(device: Any) -> None:
         raise RuntimeError(_NO_DEVICE.format(device=device))
 
 
-def _parse_to(args: tuple[Any, ...], dtype: Any, device: Any) -> Any:
-    """The dtype that ``Module.to``'s arguments ask for, or None; the device is checked on the way."""
-    for value in args:
-        if isinstance(value, Tensor):
-            dtype = value.dtype
-        elif isinstance(value, deepseek.dtype):
-            dtype = value
-        elif value is not None and not isinstance(value, bool):  # a bool here is non_blocking
-            device = value
-    check_device(device)
-    if dtype is not None and not dtype.is_floating_point:
+def _floating(dtype: Any) -> deepseek.dtype:
+    if not isinstance(dtype, deepseek.dtype) or not dtype.is_floating_point:
         raise TypeError(f"nn.Module.to only accepts floating point dtypes, but got desired dtype={dtype}")
     return dtype
 
@@ -43,7 +35,7 @@ class ConvertMixin:
     _buffers: dict[str, Any]
     children: Callable[[], Iterator[Any]]
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Replace the data of every parameter, its gradient and every buffer by ``fn`` of it.
 
         Parameters keep their identity, so an optimizer made before the conversion still holds them.
@@ -66,45 +58,69 @@ class ConvertMixin:
                 self._buffers[name] = fn(buffer)
         return self
 
-    def to(self, *args: Any, dtype: Any = None, device: Any = None, non_blocking: bool = False) -> Any:
+    def to(
+        self,
+        device: Any = None,
+        dtype: deepseek.dtype | None = None,
+        non_blocking: bool = False,
+        *,
+        tensor: Tensor | None = None,
+        memory_format: Any = None,
+    ) -> Self:
         """Convert the floating-point parameters and buffers in place.
 
-        Called as ``to(dtype)``, ``to(device)``, ``to(device, dtype)`` or ``to(tensor)``; the only device is "cpu".
+        Args:
+            device: "cpu". A dtype or a tensor in its place is meant as ``dtype`` or ``tensor``.
+            dtype: what they become; omitted, nothing changes.
+            non_blocking: no effect, there is nothing to wait for.
+            tensor: one with that dtype.
+            memory_format: no effect, see ``deepseek.memory_format``.
 
         Raises:
             TypeError: ``dtype`` is not a floating-point dtype.
             RuntimeError: a device other than "cpu".
         """
-        target = _parse_to(args, dtype, device)
-        if target is None:
+        if isinstance(device, deepseek.dtype):  # to(dtype, non_blocking)
+            device, dtype = None, device
+        elif isinstance(device, Tensor):  # to(tensor, non_blocking)
+            device, dtype = None, device.dtype
+        elif isinstance(dtype, bool):  # to(device, non_blocking)
+            dtype = None
+        if tensor is not None:
+            dtype = tensor.dtype
+        check_device(device)
+        if memory_format is not None:
+            check_memory_format(memory_format)
+        if dtype is None:
             return self
+        target = _floating(dtype)
         return self._apply(lambda t: t.to(target) if t.is_floating_point() else t)
 
-    def float(self) -> Any:
+    def float(self) -> Self:
         """Convert the floating-point parameters and buffers to float32."""
         return self.to(deepseek.float32)
 
-    def double(self) -> Any:
+    def double(self) -> Self:
         """Convert the floating-point parameters and buffers to float64."""
         return self.to(deepseek.float64)
 
-    def half(self) -> Any:
+    def half(self) -> Self:
         """Convert the floating-point parameters and buffers to float16."""
         return self.to(deepseek.float16)
 
-    def bfloat16(self) -> Any:
+    def bfloat16(self) -> Self:
         """Convert the floating-point parameters and buffers to bfloat16."""
         return self.to(deepseek.bfloat16)
 
-    def type(self, dst_type: Any) -> Any:
+    def type(self, dst_type: Any) -> Self:
         """Convert all parameters and buffers (integer ones too) to ``dst_type``."""
         return self._apply(lambda t: t.to(dst_type))
 
-    def cpu(self) -> Any:
+    def cpu(self) -> Self:
         """Nothing to do: everything lives on the CPU."""
         return self
 
-    def cuda(self, device: Any = None) -> Any:
+    def cuda(self, device: Any = None) -> Self:
         """There is no GPU here.
 
         Raises:
@@ -112,7 +128,7 @@ class ConvertMixin:
         """
         raise RuntimeError(_NO_DEVICE.format(device="cuda" if device is None else device))
 
-    def to_empty(self, *, device: Any, recurse: bool = True) -> Any:
+    def to_empty(self, *, device: Any, recurse: bool = True) -> Self:
         """Give every parameter and buffer fresh, uninitialised memory of the same shape and dtype."""
         check_device(device)
         return self._apply(deepseek.empty_like, recurse=recurse)

@@ -41,7 +41,12 @@ class Linear(Module):
     bias: Parameter | None
 
     def __init__(
-        self, in_features: int, out_features: int, bias: bool = True, device: Any = None, dtype: Any = None
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        device: deepseek.device | str | None = None,
+        dtype: deepseek.dtype | None = None,
     ) -> None:
         super().__init__()
         self.in_features = in_features
@@ -75,8 +80,8 @@ class Bilinear(Module):
         in2_features: int,
         out_features: int,
         bias: bool = True,
-        device: Any = None,
-        dtype: Any = None,
+        device: deepseek.device | str | None = None,
+        dtype: deepseek.dtype | None = None,
     ) -> None:
         super().__init__()
         if in1_features <= 0:
@@ -124,8 +129,8 @@ class Embedding(Module):
         sparse: bool = False,
         _weight: Tensor | None = None,
         _freeze: bool = False,
-        device: Any = None,
-        dtype: Any = None,
+        device: deepseek.device | str | None = None,
+        dtype: deepseek.dtype | None = None,
     ) -> None:
         super().__init__()
         refuse_sparse(sparse)
@@ -209,8 +214,8 @@ class LayerNorm(Module):
         eps: float = 1e-5,
         elementwise_affine: bool = True,
         bias: bool = True,
-        device: Any = None,
-        dtype: Any = None,
+        device: deepseek.device | str | None = None,
+        dtype: deepseek.dtype | None = None,
     ) -> None:
         super().__init__()
         self.normalized_shape = _as_shape(normalized_shape)
@@ -248,8 +253,8 @@ class RMSNorm(Module):
         normalized_shape: int | Sequence[int],
         eps: float | None = None,
         elementwise_affine: bool = True,
-        device: Any = None,
-        dtype: Any = None,
+        device: deepseek.device | str | None = None,
+        dtype: deepseek.dtype | None = None,
     ) -> None:
         super().__init__()
         self.normalized_shape = _as_shape(normalized_shape)

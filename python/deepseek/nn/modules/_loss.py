@@ -76,7 +76,7 @@ class LinearCrossEntropyLoss(_WeightedLoss):
         *,
         out_features: tuple[int, ...] = (),
         bias: bool = False,
-        device: object = None,
+        device: deepseek.device | str | None = None,
         dtype: deepseek.dtype | None = None,
         weight: Tensor | None = None,
         reduction: str = "mean",
@@ -122,14 +122,14 @@ class NLLLoss(_WeightedLoss):
 
 
 class MSELoss(_Loss):
-    """Squared difference."""
+    """Squared difference of two tensors: its mean, sum or each element, as ``reduction`` says."""
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return F.mse_loss(input, target, reduction=self.reduction)
 
 
 class L1Loss(_Loss):
-    """Absolute difference."""
+    """Absolute difference of two tensors: its mean, sum or each element, as ``reduction`` says."""
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return F.l1_loss(input, target, reduction=self.reduction)

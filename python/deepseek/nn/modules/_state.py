@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import deepseek
 from deepseek import Tensor
+from deepseek._state_dicts import check_state_dict
 from deepseek.nn.modules._hooks import Hook, RemovableHandle, _add
 from deepseek.nn.parameter import Parameter
 
@@ -131,7 +132,7 @@ class StateMixin:
         """Copy the tensors of ``state_dict`` into this module and its children.
 
         Args:
-            state_dict: tensors by dotted name; it is not changed.
+            state_dict: tensors by dotted name, also those of a PyTorch module; it is not changed.
             strict: refuse names that are missing or unexpected (a wrong shape is always refused).
             assign: put the given tensors in place of the module's instead of copying (keeps their dtype).
 
@@ -139,11 +140,13 @@ class StateMixin:
             The named tuple ``(missing_keys, unexpected_keys)``.
 
         Raises:
-            TypeError: ``state_dict`` is not a mapping.
+            TypeError: ``state_dict`` is not a mapping with names for keys.
             RuntimeError: one message with every missing, unexpected and mismatched name.
         """
-        if not isinstance(state_dict, Mapping):
-            raise TypeError(f"Expected state_dict to be dict-like, got {type(state_dict)}.")
+        check_state_dict(state_dict)
+        wrong = next((key for key in state_dict if not isinstance(key, str)), None)
+        if wrong is not None:
+            raise TypeError(f"Expected the keys of state_dict to be str, got {wrong!r} of type {type(wrong).__name__}.")
         load = _Load(dict(state_dict), getattr(state_dict, "_metadata", {}), strict, assign)
         load.run(self, "")
         keys = IncompatibleKeys(load.missing, load.unexpected)
@@ -196,11 +199,18 @@ class StateMixin:
 
     def _load_one(self, name: str, key: str, current: Tensor, value: Any, assign: bool) -> str | None:
         """Load one tensor; the text of what is wrong with it, or None."""
+        if not isinstance(value, Tensor) and hasattr(value, "__dlpack__"):
+            try:
+                value = deepseek.as_tensor(value)
+            except (BufferError, TypeError, ValueError) as error:  # complex numbers, another device, …
+                return f'While copying the parameter named "{key}", its value could not be read: {error}'
         if not isinstance(value, Tensor):
             return (
-                f'While copying the parameter named "{key}", expected a Tensor from the checkpoint '
-                f"but received {type(value).__name__}"
+                f'While copying the parameter named "{key}", expected a Tensor or Tensor-like object from '
+                f"checkpoint but received {type(value)}"
             )
+        if current.dim() == 0 and value.dim() == 1 and len(value):  # checkpoints from before there were 0-d tensors
+            value = value[0]
         if tuple(value.shape) != tuple(current.shape):
             return (
                 f"size mismatch for {key}: copying a param with shape {value.shape} from checkpoint, "

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Self
 
 from deepseek import Tensor
+from deepseek._missing import guard, missing_member
 from deepseek.nn.modules._convert import ConvertMixin
 from deepseek.nn.modules._hooks import HooksMixin
 from deepseek.nn.modules._state import StateMixin
@@ -68,7 +69,7 @@ class Module(HooksMixin, StateMixin, ConvertMixin):
             entries = self.__dict__.get(table)
             if entries is not None and name in entries:
                 return entries[name]
-        raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'", name=name, obj=self)
+        raise missing_member(self, name, "nn.Module")
 
     def __setattr__(self, name: str, value: Any) -> None:
         tables = self.__dict__
@@ -306,7 +307,7 @@ class Module(HooksMixin, StateMixin, ConvertMixin):
 
     # Modes
 
-    def train(self, mode: bool = True) -> Any:
+    def train(self, mode: bool = True) -> Self:
         """Set training mode for the whole tree (dropout is active only in it)."""
         if not isinstance(mode, bool):
             raise ValueError("training mode is expected to be boolean")
@@ -315,11 +316,11 @@ class Module(HooksMixin, StateMixin, ConvertMixin):
             module.train(mode)
         return self
 
-    def eval(self) -> Any:
+    def eval(self) -> Self:
         """Set evaluation mode for the whole tree."""
         return self.train(False)
 
-    def requires_grad_(self, requires_grad: bool = True) -> Any:
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
         """Set whether the parameters of the tree record gradients."""
         for parameter in self.parameters():
             parameter.requires_grad_(requires_grad)
@@ -337,7 +338,7 @@ class Module(HooksMixin, StateMixin, ConvertMixin):
                     parameter.grad = parameter.grad.detach()
                 parameter.grad.requires_grad_(False).zero_()
 
-    def apply(self, fn: Callable[[Module], Any]) -> Any:
+    def apply(self, fn: Callable[[Module], Any]) -> Self:
         """Call ``fn`` on every module of the tree, children first (for example to initialise)."""
         for module in self.children():
             module.apply(fn)
@@ -350,19 +351,36 @@ class Module(HooksMixin, StateMixin, ConvertMixin):
         return type(self).__name__
 
     def extra_repr(self) -> str:
-        """What stands between the brackets of ``repr``; a layer overrides it."""
+        """What stands between the brackets of ``repr``; a layer overrides it.
+
+        A module that does not has its own parameters listed there.
+        """
         return ""
+
+    def _describes_itself(self) -> bool:
+        return type(self).extra_repr is not Module.extra_repr
 
     def __repr__(self) -> str:
         extra = self.extra_repr()
         lines = extra.split("\n") if extra else []
-        if not self._modules and len(lines) <= 1:
+        own = [] if self._describes_itself() else [(n, p) for n, p in self._parameters.items() if p is not None]
+        lines += [f"({name}): {describe_tensor(parameter)}" for name, parameter in own]
+        if not self._modules and not own and len(lines) <= 1:
             return f"{self._get_name()}({extra})"
         for name, module in self._modules.items():
             lines.append(f"({name}): " + repr(module).replace("\n", "\n  "))
         return f"{self._get_name()}(\n  " + "\n  ".join(lines) + "\n)"
 
 
+def describe_tensor(value: Tensor) -> str:
+    """A tensor in one line of a module's ``repr``."""
+    kind = "Parameter" if isinstance(value, Parameter) else "Tensor"
+    return f"{kind} containing: [{value.dtype} of size {'x'.join(map(str, value.shape)) or '()'}]"
+
+
 def _type_name(value: Any) -> str:
     cls = type(value)
     return cls.__name__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__name__}"
+
+
+guard(__name__)

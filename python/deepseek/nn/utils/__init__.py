@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from deepseek._missing import guard
 from deepseek.nn.utils._clip import clip_grad_norm_, clip_grad_value_, clip_grads_with_norm_, get_total_norm
 from deepseek.nn.utils._vector import parameters_to_vector, vector_to_parameters
-from deepseek.utils._nearest import missing_attribute
 
 __all__ = [
     "clip_grad_norm_",
@@ -17,6 +15,4 @@ __all__ = [
     "vector_to_parameters",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    raise missing_attribute(__name__, name, __all__)
+guard(__name__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable
 
@@ -20,7 +21,7 @@ def get_total_norm(
     error_if_nonfinite: bool = False,
     foreach: bool | None = None,
 ) -> Tensor:
-    """The norm of all tensors together, as if they were one vector: a 0-d tensor.
+    """The norm of all tensors together, as if they were one vector: a 0-d tensor of the dtype they promote to.
 
     Args:
         norm_type: the order, ``inf`` for the largest absolute value.
@@ -38,11 +39,15 @@ def _total_norm(values: list[Tensor], norm_type: float, error_if_nonfinite: bool
     with deepseek.no_grad():
         if not values:
             return deepseek.tensor(0.0)
-        if norm_type == 2.0:
-            total = _C._sum_squares(values).sqrt()
+        dtype = functools.reduce(deepseek.promote_types, (value.dtype for value in values))
+        wide = deepseek.float64 if dtype is deepseek.float64 else deepseek.float32
+        if norm_type == 2.0 and dtype.is_floating_point:
+            total = _C._sum_squares(values).sqrt().to(dtype)
         else:
-            norms = deepseek.stack([_one_norm(value, norm_type) for value in values])
-            total = norms.max() if norm_type == math.inf else _one_norm(norms, norm_type)
+            # An empty gradient has no largest number and does not count.
+            counted = [value for value in values if value.numel() > 0] or [deepseek.zeros(1, dtype=dtype)]
+            norms = [_C._vector_norm(value.detach(), norm_type).to(wide) for value in map(_widened, counted)]
+            total = _C._vector_norm(deepseek.stack(norms), norm_type).to(dtype)
         if error_if_nonfinite and not math.isfinite(float(total)):
             raise RuntimeError(
                 f"The total norm of order {norm_type} for gradients from `parameters` is non-finite, so it cannot be "
@@ -52,13 +57,9 @@ def _total_norm(values: list[Tensor], norm_type: float, error_if_nonfinite: bool
         return total
 
 
-def _one_norm(value: Tensor, norm_type: float) -> Tensor:
-    size = value.detach().abs()
-    if size.dtype != deepseek.float64:
-        size = size.to(deepseek.float32)
-    if norm_type == math.inf:
-        return size.max() if size.numel() else deepseek.zeros((), dtype=size.dtype)
-    return size.pow(norm_type).sum().pow(1.0 / norm_type)
+def _widened(value: Tensor) -> Tensor:
+    """16-bit floats as float32, so that their norm is rounded once, at the end."""
+    return value.float() if value.dtype in (deepseek.float16, deepseek.bfloat16) else value
 
 
 def clip_grads_with_norm_(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from deepseek._missing import guard
 from deepseek.optim.lr_scheduler._base import LRScheduler
 from deepseek.optim.lr_scheduler._combined import ChainedScheduler, SequentialLR
+from deepseek.optim.lr_scheduler._cyclic import CyclicLR
 from deepseek.optim.lr_scheduler._one_cycle import OneCycleLR
 from deepseek.optim.lr_scheduler._plateau import ReduceLROnPlateau
 from deepseek.optim.lr_scheduler._simple import (
@@ -21,13 +21,13 @@ from deepseek.optim.lr_scheduler._simple import (
     StepLR,
     WarmupCosineLR,
 )
-from deepseek.utils._nearest import missing_attribute
 
 __all__ = [
     "ChainedScheduler",
     "ConstantLR",
     "CosineAnnealingLR",
     "CosineAnnealingWarmRestarts",
+    "CyclicLR",
     "ExponentialLR",
     "LRScheduler",
     "LambdaLR",
@@ -42,6 +42,4 @@ __all__ = [
     "WarmupCosineLR",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    raise missing_attribute(__name__, name, __all__)
+guard(__name__)

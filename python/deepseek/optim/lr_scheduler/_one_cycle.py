@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from deepseek.optim.lr_scheduler._base import LRScheduler
+from deepseek.optim.lr_scheduler._base import LRScheduler, check_resumable
+from deepseek.optim.lr_scheduler._momentum import check_momentum, per_group, set_momentum
 from deepseek.optim.optimizer import Optimizer
 
 
@@ -59,22 +60,22 @@ class OneCycleLR(LRScheduler):
         self._anneal_strategy = anneal_strategy
         self._phases = self._plan(pct_start, three_phase)
         self.cycle_momentum = cycle_momentum
-        if last_epoch == -1:
-            peaks = _per_group("max_lr", optimizer, max_lr)
-            for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+        if last_epoch != -1:
+            check_resumable(optimizer)
+        peaks = per_group("max_lr", optimizer, max_lr)
+        for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+            if last_epoch == -1 or "max_lr" not in group:
                 group["initial_lr"] = peak / div_factor
                 group["max_lr"] = peak
                 group["min_lr"] = group["initial_lr"] / final_div_factor
         if cycle_momentum:
-            if "momentum" not in optimizer.defaults and "betas" not in optimizer.defaults:
-                raise ValueError("optimizer must support momentum or beta1 with `cycle_momentum` option enabled")
-            self.use_beta1 = "betas" in optimizer.defaults
-            if last_epoch == -1:
-                lows = _per_group("base_momentum", optimizer, base_momentum)
-                highs = _per_group("max_momentum", optimizer, max_momentum)
-                for group, low, high in zip(optimizer.param_groups, lows, highs, strict=True):
+            self.use_beta1 = check_momentum(optimizer)
+            lows = per_group("base_momentum", optimizer, base_momentum)
+            highs = per_group("max_momentum", optimizer, max_momentum)
+            for group, low, high in zip(optimizer.param_groups, lows, highs, strict=True):
+                if last_epoch == -1 or "max_momentum" not in group:
                     group["base_momentum"], group["max_momentum"] = low, high
-                    self._set_momentum(group, high)
+                    set_momentum(group, high, self.use_beta1)
         super().__init__(optimizer, last_epoch)
 
     def _plan(self, up: float, three_phase: bool) -> list[tuple[float, str, str, str, str]]:
@@ -89,11 +90,9 @@ class OneCycleLR(LRScheduler):
             ]
         return [(up * total - 1, *rise), (total - 1, "max_lr", "min_lr", "base_momentum", "max_momentum")]
 
-    def _set_momentum(self, group: dict[str, object], value: float) -> None:
-        if self.use_beta1:
-            group["betas"] = (value, *group["betas"][1:])  # type: ignore[index]
-        else:
-            group["momentum"] = value
+    def _set_again(self) -> None:
+        super()._set_again()
+        self.get_lr()  # sets the momentum
 
     def get_lr(self) -> list[float]:
         if self.last_epoch > self.total_steps:
@@ -111,7 +110,7 @@ class OneCycleLR(LRScheduler):
         for group in self.optimizer.param_groups:
             rates.append(shape(group[ends[0]], group[ends[1]], share))
             if self.cycle_momentum:
-                self._set_momentum(group, shape(group[ends[2]], group[ends[3]], share))
+                set_momentum(group, shape(group[ends[2]], group[ends[3]], share), self.use_beta1)
         return rates
 
 
@@ -125,12 +124,3 @@ def _total(total_steps: int | None, epochs: int | None, steps_per_epoch: int | N
     if epochs is None or steps_per_epoch is None:
         raise ValueError("You must define either total_steps OR (epochs AND steps_per_epoch)")
     return epochs * steps_per_epoch
-
-
-def _per_group(name: str, optimizer: Optimizer, value: float | Sequence[float]) -> list[float]:
-    count = len(optimizer.param_groups)
-    if isinstance(value, (list, tuple)):
-        if len(value) != count:
-            raise ValueError(f"Expected {count} values for {name}, but got {len(value)}")
-        return list(value)
-    return [value] * count  # type: ignore[list-item]

@@ -15,6 +15,17 @@ from deepseek.optim.optimizer import Optimizer
 Factor = Callable[[int], float]
 
 
+def own_state(fn: Any) -> dict[str, Any] | None:
+    """The attributes of a function that is an object with some, to be saved with the schedule."""
+    return dict(vars(fn)) if hasattr(fn, "__dict__") and not isinstance(fn, types.FunctionType) else None
+
+
+def restore_own_state(fn: Any, saved: dict[str, Any] | None) -> None:
+    """Give the function what :func:`own_state` returned."""
+    if saved is not None:
+        fn.__dict__.update(saved)
+
+
 class _FunctionLR(LRScheduler):
     """One function of the epoch per group; functions that are objects with state are saved with it."""
 
@@ -32,18 +43,13 @@ class _FunctionLR(LRScheduler):
     def state_dict(self) -> dict[str, Any]:
         """Everything but the optimizer and plain functions, which must be given again."""
         state = {key: value for key, value in self.__dict__.items() if key not in ("optimizer", "lr_lambdas")}
-        state["lr_lambdas"] = [
-            None if isinstance(fn, (types.FunctionType, types.BuiltinFunctionType)) else dict(vars(fn))
-            for fn in self.lr_lambdas
-        ]
+        state["lr_lambdas"] = [own_state(fn) for fn in self.lr_lambdas]
         return state
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over what :meth:`state_dict` returned."""
-        self.__dict__.update({key: value for key, value in state_dict.items() if key != "lr_lambdas"})
-        for fn, saved in zip(self.lr_lambdas, state_dict["lr_lambdas"], strict=True):
-            if saved is not None:
-                fn.__dict__.update(saved)
+    def _take_state(self, state: dict[str, Any]) -> None:
+        super()._take_state({key: value for key, value in state.items() if key != "lr_lambdas"})
+        for fn, saved in zip(self.lr_lambdas, state["lr_lambdas"], strict=True):
+            restore_own_state(fn, saved)
 
 
 class LambdaLR(_FunctionLR):
@@ -56,14 +62,18 @@ class LambdaLR(_FunctionLR):
 class MultiplicativeLR(_FunctionLR):
     """The present rate times ``lr_lambda(epoch)``."""
 
+    _follows_present = True
+
     def get_lr(self) -> list[float]:
-        if self.last_epoch <= 0:
+        if self._step_count == 1:  # made just now
             return self._present()
         return [lr * fn(self.last_epoch) for lr, fn in zip(self._present(), self.lr_lambdas, strict=True)]
 
 
 class StepLR(LRScheduler):
     """Times ``gamma`` every ``step_size`` epochs."""
+
+    _follows_present = True
 
     def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1, last_epoch: int = -1) -> None:
         self.step_size = step_size
@@ -81,6 +91,8 @@ class StepLR(LRScheduler):
 class MultiStepLR(LRScheduler):
     """Times ``gamma`` at each epoch in ``milestones``."""
 
+    _follows_present = True
+
     def __init__(
         self, optimizer: Optimizer, milestones: Iterable[int], gamma: float = 0.1, last_epoch: int = -1
     ) -> None:
@@ -95,14 +107,15 @@ class MultiStepLR(LRScheduler):
         passed = bisect_right(sorted(self.milestones.elements()), self.last_epoch)
         return [base * self.gamma**passed for base in self.base_lrs]
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over what :meth:`state_dict` returned."""
-        super().load_state_dict(state_dict)
+    def _take_state(self, state: dict[str, Any]) -> None:
+        super()._take_state(state)
         self.milestones = Counter({int(epoch): count for epoch, count in self.milestones.items()})
 
 
 class ConstantLR(LRScheduler):
     """``initial_lr * factor`` until epoch ``total_iters``, then ``initial_lr``."""
+
+    _follows_present = True
 
     def __init__(
         self, optimizer: Optimizer, factor: float = 1.0 / 3, total_iters: int = 5, last_epoch: int = -1
@@ -117,6 +130,8 @@ class ConstantLR(LRScheduler):
         if self.last_epoch == 0:
             return [lr * self.factor for lr in self._present()]
         if self.last_epoch == self.total_iters:
+            if self.factor == 0:  # nothing is left of the present rate
+                return list(self.base_lrs)
             return [lr / self.factor for lr in self._present()]
         return self._present()
 
@@ -127,6 +142,8 @@ class ConstantLR(LRScheduler):
 
 class LinearLR(LRScheduler):
     """``initial_lr`` times a factor that goes linearly from ``start_factor`` to ``end_factor`` (a warm-up)."""
+
+    _follows_present = True
 
     def __init__(
         self,
@@ -164,6 +181,8 @@ class LinearLR(LRScheduler):
 class ExponentialLR(LRScheduler):
     """Times ``gamma`` every epoch."""
 
+    _follows_present = True
+
     def __init__(self, optimizer: Optimizer, gamma: float, last_epoch: int = -1) -> None:
         self.gamma = gamma
         super().__init__(optimizer, last_epoch)
@@ -177,6 +196,8 @@ class ExponentialLR(LRScheduler):
 
 class PolynomialLR(LRScheduler):
     """``initial_lr * (1 - epoch / total_iters) ** power``, 0 after ``total_iters``."""
+
+    _follows_present = True
 
     def __init__(self, optimizer: Optimizer, total_iters: int = 5, power: float = 1.0, last_epoch: int = -1) -> None:
         self.total_iters = total_iters
@@ -199,6 +220,8 @@ class PolynomialLR(LRScheduler):
 class CosineAnnealingLR(LRScheduler):
     """Half a cosine from ``initial_lr`` to ``eta_min`` in ``T_max`` epochs. (Loshchilov and Hutter, 2016)"""
 
+    _follows_present = True
+
     def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0, last_epoch: int = -1) -> None:
         self.T_max = T_max
         self.eta_min = eta_min
@@ -210,8 +233,6 @@ class CosineAnnealingLR(LRScheduler):
     def get_lr(self) -> list[float]:
         if self.last_epoch == 0:
             return self._present()
-        if self._step_count == 1:  # resumed: there is no previous epoch to derive from
-            return self._get_closed_form_lr()
         if (self.last_epoch - 1 - self.T_max) % (2 * self.T_max) == 0:  # the previous height was 0: start upwards
             rise = (1 - math.cos(math.pi / self.T_max)) / 2
             pairs = zip(self._present(), self.base_lrs, strict=True)

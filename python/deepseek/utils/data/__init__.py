@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from deepseek.utils._nearest import missing_attribute
+from deepseek._missing import guard
 from deepseek.utils.data._collate import default_collate, default_convert
 from deepseek.utils.data._dataset import (
     ChainDataset,
@@ -13,6 +11,7 @@ from deepseek.utils.data._dataset import (
     IterableDataset,
     Subset,
     TensorDataset,
+    get_worker_info,
     random_split,
 )
 from deepseek.utils.data._loader import DataLoader
@@ -39,9 +38,8 @@ __all__ = [
     "TensorDataset",
     "default_collate",
     "default_convert",
+    "get_worker_info",
     "random_split",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    raise missing_attribute(__name__, name, __all__)
+guard(__name__)

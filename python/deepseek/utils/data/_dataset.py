@@ -24,7 +24,7 @@ class Dataset(Generic[T_co]):
     def __getitem__(self, index: Any) -> T_co:
         raise NotImplementedError(f"{type(self).__name__} defines no __getitem__")
 
-    def __add__(self, other: Dataset[Any]) -> ConcatDataset:
+    def __add__(self, other: Dataset[T_co]) -> ConcatDataset[T_co]:
         return ConcatDataset([self, other])
 
 
@@ -34,7 +34,7 @@ class IterableDataset(Dataset[T_co]):
     def __iter__(self) -> Iterator[T_co]:
         raise NotImplementedError(f"{type(self).__name__} defines no __iter__")
 
-    def __add__(self, other: Dataset[Any]) -> ChainDataset:  # type: ignore[override]
+    def __add__(self, other: Dataset[T_co]) -> ChainDataset[T_co]:  # type: ignore[override]
         return ChainDataset([self, other])  # type: ignore[list-item]  # if it is not iterable, iterating says so
 
 
@@ -77,7 +77,7 @@ class Subset(Dataset[T_co]):
         return len(self.indices)
 
 
-class ConcatDataset(Dataset[Any]):
+class ConcatDataset(Dataset[T_co]):
     """Data sets one after the other.
 
     Raises:
@@ -85,7 +85,7 @@ class ConcatDataset(Dataset[Any]):
         TypeError: one of them is iterable only.
     """
 
-    def __init__(self, datasets: Iterable[Dataset[Any]]) -> None:
+    def __init__(self, datasets: Iterable[Dataset[T_co]]) -> None:
         self.datasets = list(datasets)
         if not self.datasets:
             raise ValueError("datasets should not be an empty iterable")
@@ -96,7 +96,7 @@ class ConcatDataset(Dataset[Any]):
     def __len__(self) -> int:
         return self.cumulative_sizes[-1]
 
-    def __getitem__(self, index: int) -> Any:
+    def __getitem__(self, index: int) -> T_co:
         if not -len(self) <= index < len(self):
             raise IndexError(f"index {index} is out of range for {len(self)} samples")
         index %= len(self)
@@ -104,13 +104,13 @@ class ConcatDataset(Dataset[Any]):
         return self.datasets[place][index - (self.cumulative_sizes[place - 1] if place else 0)]
 
 
-class ChainDataset(IterableDataset[Any]):
+class ChainDataset(IterableDataset[T_co]):
     """Iterable data sets one after the other."""
 
-    def __init__(self, datasets: Iterable[Iterable[Any]]) -> None:
+    def __init__(self, datasets: Iterable[Iterable[T_co]]) -> None:
         self.datasets = list(datasets)
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[T_co]:
         return itertools.chain.from_iterable(self.datasets)
 
     def __len__(self) -> int:
@@ -127,7 +127,9 @@ def fetch(dataset: Any, indices: list[int]) -> list[Any]:
     return [dataset[index] for index in indices]
 
 
-def random_split(dataset: Dataset[T_co], lengths: Sequence[int | float], generator: Any = None) -> list[Subset[T_co]]:
+def random_split(
+    dataset: Dataset[T_co], lengths: Sequence[int | float], generator: deepseek.Generator | None = None
+) -> list[Subset[T_co]]:
     """Split a data set at random into parts.
 
     Args:
@@ -162,3 +164,8 @@ def _sizes_of_fractions(fractions: Sequence[float], total: int) -> list[int]:
                 f"Length of split at index {place} is 0. This might result in an empty dataset.", stacklevel=3
             )
     return sizes
+
+
+def get_worker_info() -> None:
+    """None: samples are loaded in the calling process, as PyTorch says there too."""
+    return None

@@ -3,27 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
+import deepseek
+from deepseek._once import warn_once
 from deepseek.utils.data._collate import default_collate, default_convert
-from deepseek.utils.data._dataset import IterableDataset, fetch
+from deepseek.utils.data._dataset import Dataset, IterableDataset, fetch
 from deepseek.utils.data._sampler import BatchSampler, RandomSampler, SequentialSampler
 
 T_co = TypeVar("T_co", covariant=True)
-
-# torch's options about worker processes and devices, with the values that mean "none of it".
-_NO_MEANING: dict[str, tuple[Any, ...]] = {
-    "num_workers": (0,),
-    "pin_memory": (False,),
-    "timeout": (0,),
-    "worker_init_fn": (None,),
-    "multiprocessing_context": (None,),
-    "prefetch_factor": (None,),
-    "persistent_workers": (False,),
-    "pin_memory_device": ("",),
-    "in_order": (True, False),
-}
 
 
 class _Endless:
@@ -45,17 +34,18 @@ class DataLoader(Generic[T_co]):
         collate_fn: makes a batch from a list of samples; :func:`default_collate` when omitted.
         drop_last: leave a last, shorter batch out.
         generator: source of the shuffling; the default generator when omitted.
-        num_workers, pin_memory and their like: accepted with the values that switch them off; samples are loaded in
-            the calling process.
+        num_workers, timeout, worker_init_fn, multiprocessing_context, prefetch_factor, persistent_workers, in_order:
+            about worker processes. There are none: samples are loaded in the calling process, in the same order; a
+            warning says so once.
+        pin_memory, pin_memory_device: no effect without a GPU; a warning says so once.
 
     Raises:
-        ValueError: options that exclude each other.
-        NotImplementedError: worker processes or pinned memory.
+        ValueError: options that exclude each other, or outside their range.
     """
 
     def __init__(
         self,
-        dataset: Any,
+        dataset: Dataset[T_co] | Sequence[T_co],
         batch_size: int | None = 1,
         shuffle: bool | None = None,
         sampler: Iterable[Any] | None = None,
@@ -67,22 +57,28 @@ class DataLoader(Generic[T_co]):
         timeout: float = 0,
         worker_init_fn: Any = None,
         multiprocessing_context: Any = None,
-        generator: Any = None,
+        generator: deepseek.Generator | None = None,
         *,
         prefetch_factor: int | None = None,
         persistent_workers: bool = False,
         pin_memory_device: str = "",
         in_order: bool = True,
     ) -> None:
-        given = locals()
-        for option, off in _NO_MEANING.items():
-            if given[option] not in off:
-                raise NotImplementedError(
-                    f"DataLoader: {option}={given[option]!r} is not supported, samples are loaded in the calling "
-                    f"process; leave it {off[0]!r}"
-                )
-        self.dataset = dataset
-        self.num_workers = 0
+        _check_workers(num_workers, timeout, multiprocessing_context, prefetch_factor, persistent_workers)
+        if num_workers > 0:
+            warn_once("DataLoader(num_workers=...)", "samples are loaded in the calling process, in the same order")
+        if pin_memory:
+            warn_once("DataLoader(pin_memory=True)", "memory is pinned for copies to a GPU, and there is none")
+        self.dataset: Any = dataset
+        self.num_workers = num_workers
+        self.timeout = timeout
+        self.worker_init_fn = worker_init_fn
+        self.multiprocessing_context = multiprocessing_context
+        self.prefetch_factor = 2 if prefetch_factor is None and num_workers > 0 else prefetch_factor
+        self.persistent_workers = persistent_workers
+        self.pin_memory = pin_memory
+        self.pin_memory_device = pin_memory_device
+        self.in_order = in_order
         self.generator = generator
         self._iterable = isinstance(dataset, IterableDataset)
         if self._iterable:
@@ -151,3 +147,27 @@ def _refuse_order(shuffle: bool | None, sampler: Any, batch_sampler: Any) -> Non
             raise ValueError(
                 f"DataLoader with IterableDataset: expected unspecified {option} option, but got {option}={value}"
             )
+
+
+def _check_workers(
+    num_workers: int, timeout: float, context: Any, prefetch_factor: int | None, persistent_workers: bool
+) -> None:
+    """PyTorch's rules for options about worker processes."""
+    if num_workers < 0:
+        raise ValueError("num_workers option should be non-negative; use num_workers=0 to disable multiprocessing.")
+    if timeout < 0:
+        raise ValueError("timeout option should be non-negative")
+    if prefetch_factor is not None and num_workers == 0:
+        raise ValueError(
+            "prefetch_factor option could only be specified in multiprocessing. "
+            "Let num_workers > 0 to enable multiprocessing, otherwise set prefetch_factor to None."
+        )
+    if prefetch_factor is not None and prefetch_factor < 0:
+        raise ValueError("prefetch_factor option should be non-negative")
+    if persistent_workers and num_workers == 0:
+        raise ValueError("persistent_workers option needs num_workers > 0")
+    if context is not None and num_workers == 0:
+        raise ValueError(
+            "multiprocessing_context can only be used with multi-process loading (num_workers > 0), but got "
+            f"num_workers={num_workers}"
+        )

@@ -1,0 +1,39 @@
+// Watches what a call does while it is recorded: which code runs, which C functions are called.
+#pragma once
+
+#include "python/jit_walk.h"
+
+namespace deepseek::python {
+
+// A profile function while it lives. One that was installed before goes on being called.
+class Observer {
+ public:
+  // Only what runs while `recorder` listens counts.
+  Observer(StateWalk& walk, Recorder* recorder);
+  ~Observer();
+  Observer(const Observer&) = delete;
+
+  // Nobody watches while it lives: for functions that run on every replay.
+  class Pause {
+   public:
+    Pause();
+    ~Pause();
+    Pause(const Pause&) = delete;
+
+   private:
+    Observer* paused_;
+  };
+
+ private:
+  static int event(PyObject* self, PyFrameObject* frame, int what, PyObject* arg);
+  void look(PyFrameObject* frame, int what, PyObject* arg);
+
+  StateWalk& walk_;
+  Recorder* recorder_;
+  Py_tracefunc before_;
+  pybind11::object before_arg_;
+  Observer* outer_;
+  static thread_local Observer* active_;
+};
+
+}  // namespace deepseek::python

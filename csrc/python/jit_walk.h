@@ -1,0 +1,113 @@
+// Finds the state of the program that a call depends on, while the call runs: what its arguments hold, and what each
+// function that begins to run can reach by name.
+#pragma once
+
+#include <set>
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "jit/pointer_map.h"
+#include "python/jit_code.h"
+#include "python/jit_state.h"
+
+namespace deepseek::python {
+
+// Who a code object belongs to.
+enum class Owner : uint8_t { kUser, kTrusted, kLibrary };
+// By the module it is of: deepseek and those whose functions depend on nothing but their arguments are trusted.
+Owner owner_of(PyObject* module_name);
+
+class StateWalk {
+ public:
+  explicit StateWalk(State& state);
+  StateWalk(const StateWalk&) = delete;
+
+  void start(PyObject* function, PyObject* args, PyObject* kwargs);
+  // A frame begins to run. Its names are looked up then: whatever could have changed them before has run too.
+  void enter(PyFrameObject* frame);
+  // It called getattr() or the like, with a name that nobody can see.
+  void reads_any_attribute() { any_attribute_ = true; }
+  void refuse(const std::string& why) {
+    if (refusal_.empty()) refusal_ = why;
+  }
+  // Why no replay can be trusted; empty when it can.
+  std::string refusal() const;
+  // Whether code that ran may handle an exception.
+  bool handles() const { return handles_; }
+  static bool trusts(PyCodeObject* code);
+
+ private:
+  using Name = State::Name;
+  using Kind = State::Kind;
+
+  struct Code {
+    std::vector<PyFunctionObject*> functions;  // that are known to have it
+    bool entered = false;
+  };
+
+  struct ByName {
+    PyObject* object;
+    int32_t name;
+  };
+
+  // --- what is inside an object (jit_walk.cc)
+  void value(PyObject* o, const Name& name);
+  void argument(PyObject* o, const Name& name);
+  void object(PyObject* o, const Name& name);
+  bool contents(PyObject* o, const Name& name);
+  void tensor(PyObject* o, const Name& name);
+  void dict(PyObject* d, int32_t name, Name::Form form);
+  void list(PyObject* l, int32_t name);
+  void tuple(PyObject* t, int32_t name);
+  void iterable(PyObject* o, PyTypeObject* type, int32_t name);
+  void attributes(PyObject* o, int32_t name);
+  void slots(PyObject* o, int32_t name);
+  void partial(PyObject* p, const Name& name);
+  void part(PyObject* o, const char* attribute, const Name& name);
+  void classes(PyTypeObject* type);
+  void user_class(PyTypeObject* type);
+  void c_function(PyObject* f, const Name& name);
+  void type_object(PyTypeObject* type, const Name& name);
+
+  // --- functions and names (jit_names.cc)
+  void function(PyObject* o, const Name& name);
+  void closure(PyFunctionObject* f);
+  Code& code_of(PyCodeObject* code);
+  void enter_user(PyCodeObject* code, PyObject* globals);
+  void names_of(PyCodeObject* code, PyObject* globals);
+  void names_of_module(PyObject* names, const CodeUse& use, PyObject* module);
+  void named(PyObject* names, const CodeUse& use, const State::Item& item, const Name& name, bool only_called);
+  void imports(PyObject* names, const CodeUse& use);
+  void attribute_names(PyObject* names, const CodeUse& use);
+  void by_name(PyObject* o, const Name& name);
+  void attribute_by_name(const ByName& o, PyObject* name);
+
+  // --- the notes
+  void too_much(const char* what) { refuse(std::string("it can reach ") + what + ", too much state to watch"); }
+  bool first_time(PyObject* o);
+  int32_t intern(const Name& name);
+  void check(Kind kind, PyObject* container, int32_t name, Name::Form form, Py_ssize_t size = 0);
+  void item(PyObject* key, PyObject* value);  // of the newest check
+  void look_into_items();                     // of the newest check
+
+  State& s_;
+  jit::PointerMap seen_;
+  std::vector<pybind11::object> kept_;  // so that an address means one object
+  int32_t count_ = 0;
+  std::unordered_map<PyCodeObject*, Code> codes_;
+  std::set<std::pair<PyObject*, PyObject*>> looked_up_;  // a dict, a name
+  std::set<PyObject*> modules_;                          // the code at hand has been through
+  std::vector<ByName> by_name_;
+  std::set<PyObject*> attribute_names_;  // used by the user's code
+  std::set<PyTypeObject*> classes_, looked_into_, slotless_;
+  PyObject* argument_ = nullptr;  // the object being looked into
+  bool handles_ = false, any_attribute_ = false, user_module_ = false;
+  std::string refusal_;
+};
+
+// Whether a C function's result and effects are those a recording follows.
+bool is_pure(PyObject* c_function);
+
+}  // namespace deepseek::python

@@ -1,0 +1,77 @@
+"""Tensors from other libraries: DLPack, PyTorch, arrays."""
+
+from __future__ import annotations
+
+from deepseek import _C
+from deepseek._C import Tensor, as_tensor, tensor
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["asarray", "from_dlpack", "from_torch"]
+
+
+def from_dlpack(ext_tensor: Any) -> Tensor:
+    """A tensor on the memory of an object with ``__dlpack__`` (NumPy array, PyTorch tensor, …) or of a DLPack capsule.
+
+    Raises:
+        BufferError: memory that is not the CPU's, a dtype that has no counterpart, or a tensor that requires gradients
+            (:func:`from_torch` takes its values).
+        TypeError: an object without ``__dlpack__``.
+    """
+    if type(ext_tensor).__name__ == "PyCapsule":
+        return _C._from_dlpack_capsule(ext_tensor)
+    if not hasattr(ext_tensor, "__dlpack__"):
+        raise TypeError(f"from_dlpack(): expected an object with __dlpack__, got {type(ext_tensor).__name__}")
+    return _C._from_dlpack_producer(ext_tensor)
+
+
+def from_torch(other: Any) -> Tensor:
+    """A tensor on the memory of a PyTorch tensor, or of another library's that has ``__dlpack__``.
+
+    Writing to one changes the other. Every dtype that exists here is taken, bfloat16 and float8 too, with any
+    strides. A tensor that requires gradients is taken without them: the result is a leaf that requires none. PyTorch
+    is not imported. The way back is ``torch.from_dlpack(tensor)``; ``tensor()`` copies, and ``load_state_dict`` takes a
+    PyTorch module's ``state_dict()`` as it is.
+
+    Raises:
+        BufferError: memory that is not the CPU's, or a dtype that has no counterpart (complex, uint16, …).
+        TypeError: an object without ``__dlpack__``.
+
+    >>> weight = deepseek.from_torch(torch_module.weight)
+    """
+    if isinstance(other, Tensor) or not hasattr(other, "__dlpack__"):
+        raise TypeError(
+            f"from_torch(): expected a tensor of PyTorch, got {type(other).__module__}.{type(other).__name__}"
+        )
+    return as_tensor(other)
+
+
+def asarray(
+    obj: Any, *, dtype: Any = None, device: Any = None, copy: bool | None = None, requires_grad: bool = False
+) -> Tensor:
+    """The data as a tensor: numbers, nested sequences, arrays, tensors of this and of other libraries.
+
+    Args:
+        obj: the data.
+        dtype: of the result; None takes that of the data.
+        device: only the CPU.
+        copy: True for memory of its own, False for the memory of ``obj``, None for that where it can be shared.
+        requires_grad: whether the result requires gradients. A tensor that does keeps its history then, and loses it
+            otherwise.
+
+    Raises:
+        ValueError: ``copy=False`` and the memory cannot be shared.
+    """
+    shares = isinstance(obj, Tensor) or hasattr(obj, "__dlpack__") or hasattr(obj, "__array_interface__")
+    if copy is False and not shares:
+        raise ValueError(f"asarray(): copy=False, but the memory of a {type(obj).__name__} cannot be shared")
+    if copy is False and dtype is not None and (own := as_tensor(obj).dtype) != dtype:
+        raise ValueError(f"asarray(): copy=False, but {dtype} does not fit the memory of {own}")
+    found = as_tensor(obj, dtype=dtype, device=device) if shares else tensor(obj, dtype=dtype, device=device)
+    if copy and shares:
+        found = found.clone()
+    if not requires_grad:
+        return found.detach() if found.requires_grad else found
+    return found if found.requires_grad else found.detach().requires_grad_()

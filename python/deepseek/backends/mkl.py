@@ -1,0 +1,15 @@
+"""Whether Intel's MKL is used: it is not."""
+
+from __future__ import annotations
+
+from deepseek._missing import guard
+
+__all__ = ["is_available"]
+
+
+def is_available() -> bool:
+    """False: products are deepseek's own kernels."""
+    return False
+
+
+guard(__name__)
