@@ -134,6 +134,24 @@ def test_last_epoch_keeps_loaded_rates() -> None:
     assert ls.LinearLR(other, total_iters=10, last_epoch=4).get_last_lr() == pytest.approx([0.1 / 3])
 
 
+@pytest.mark.parametrize("steps", range(1, 8))
+def test_last_epoch_one_too_far(steps: int) -> None:
+    """``last_epoch=schedule.last_epoch`` is one epoch further than the loaded rates: a change between is not lost."""
+    for make in (ls.StepLR, ls.ConstantLR):
+        options = {"step_size": 3, "gamma": 0.5} if make is ls.StepLR else {"factor": 0.3, "total_iters": 5}
+        optimizer = make_optimizer()
+        schedule = make(optimizer, **options)
+        for _ in range(steps):
+            optimizer.step()
+            schedule.step()
+        other = make_optimizer()
+        other.load_state_dict(optimizer.state_dict())
+        resumed = make(other, **options, last_epoch=schedule.last_epoch)
+        optimizer.step()
+        schedule.step()
+        assert resumed.get_last_lr() == pytest.approx(schedule.get_last_lr())
+
+
 def test_last_epoch_without_loaded_rates() -> None:
     """Two schedules beside each other go through the epochs again together."""
     optimizer = make_optimizer()

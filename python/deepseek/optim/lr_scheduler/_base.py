@@ -40,7 +40,8 @@ class LRScheduler:
     schedule derives the next rate from the present one where it can, so that several act on one optimizer.
 
     **Resumed by** ``last_epoch``, a schedule goes on as an undisturbed one would. One that derives its rates from the
-    present ones keeps those of an optimizer whose state was loaded. Where nothing was loaded (the rates still are
+    present ones keeps those of an optimizer whose state was loaded (unless they are those of epoch ``last_epoch``, as
+    where ``last_epoch=schedule.last_epoch`` is passed, which is one further: then it steps). Where nothing was loaded (the rates still are
     "initial_lr"), and for all other schedules, the epochs are gone through again from "initial_lr", together with
     the schedules that were resumed on this optimizer before it. PyTorch applies a factor twice when the epoch is one
     at which the rate changes, restarts ``SequentialLR`` from its first part, and leaves rates that were not loaded.
@@ -100,7 +101,21 @@ class LRScheduler:
         if run.went_through or not self._follows_present:
             run.went_through = True
             go_through_again([schedule for ref in run.schedules if (schedule := ref()) is not None])
+        elif mine == [self] and len(run.schedules) == 1:
+            self._catch_up()
         self._last_lr = self._present()
+
+    def _catch_up(self) -> None:
+        """Rates that were kept may be those of the epoch before: of ``last_epoch=schedule.last_epoch``. Then step."""
+        kept, epoch = self._present(), self.last_epoch
+        self.last_epoch = epoch - 1
+        go_through_again([self])
+        before = self._present()
+        self.last_epoch = epoch
+        go_through_again([self])
+        if before != kept:
+            for group, rate in zip(self.optimizer.param_groups, kept, strict=True):
+                set_lr(group, rate)
 
     def get_lr(self) -> list[float]:
         """The rates of epoch ``last_epoch``, one per group, from the present ones."""
