@@ -41,10 +41,11 @@ class LRScheduler:
 
     **Resumed by** ``last_epoch``, a schedule goes on as an undisturbed one would. One that derives its rates from the
     present ones keeps those of an optimizer whose state was loaded (unless they are those of epoch ``last_epoch``, as
-    where ``last_epoch=schedule.last_epoch`` is passed, which is one further: then it steps). Where nothing was loaded (the rates still are
-    "initial_lr"), and for all other schedules, the epochs are gone through again from "initial_lr", together with
-    the schedules that were resumed on this optimizer before it. PyTorch applies a factor twice when the epoch is one
-    at which the rate changes, restarts ``SequentialLR`` from its first part, and leaves rates that were not loaded.
+    where ``last_epoch=schedule.last_epoch`` is passed, which is one further: then it steps). Where nothing was loaded
+    (the rates still are "initial_lr"), and for all other schedules, the epochs are gone through again from
+    "initial_lr", together with the schedules that were resumed on this optimizer before it. PyTorch applies a factor
+    twice when the epoch is one at which the rate changes, restarts ``SequentialLR`` from its first part, and leaves
+    rates that were not loaded.
 
     **Resumed by** ``load_state_dict``, the optimizer's state may be loaded before or after. Making a schedule sets the
     rates of epoch 0; where these are still there, loading its state puts back those it had set last. (In PyTorch the
