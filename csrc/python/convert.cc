@@ -118,7 +118,9 @@ py::dict array_interface(const ArraySource& source) {
   py::tuple shape(t.dim()), strides(t.dim());
   for (int i = 0; i < t.dim(); ++i) {
     shape[i] = t.sizes()[i];
-    strides[i] = t.strides()[i] * size_of(t.dtype());
+    int64_t bytes;
+    if (__builtin_mul_overflow(t.strides()[i], size_of(t.dtype()), &bytes)) bytes = 0;  // nothing lies that far
+    strides[i] = bytes;
   }
   py::dict d;
   d["version"] = 3;
