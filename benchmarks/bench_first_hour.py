@@ -177,7 +177,7 @@ def installed(python: str, library: str) -> float:
 
 def same_bits(python: str, library: str) -> str:
     if library == "mlx.core":
-        return "not settable"
+        return "threads cannot be set"
     digests = {in_process(python, sys.argv[0], "--digest", library, str(threads)) for threads in (1, 2, 3)}
     return "yes" if len(digests) == 1 else "no"
 
@@ -208,7 +208,7 @@ def main() -> None:
     print(json.dumps(about), flush=True)
     rows = measure(pythons, options.turns)
     if options.write:
-        head = f"Processor time of one thread, medians; {about['isa']}."
+        head = f"Time of one thread on the processor (not by the clock), medians; its instructions: {about['isa']}."
         text = "\n\n".join([head, table(rows, versions)])
         if not write_block(ROOT / "README.md", "bench:first_hour", text):
             raise SystemExit("README.md has no place for the benchmark 'first_hour'")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -11,8 +12,10 @@ import sys
 import time
 from pathlib import Path
 
+import cli_helpers
 import deepseek
 import pytest
+from cli_helpers import CONFIG
 
 pytest.importorskip("typer")
 pytest.importorskip("rich")
@@ -21,42 +24,7 @@ from deepseek.cli import main
 from deepseek.cli.doctor import cgroup_quota
 from deepseek.train import TrainConfig, Trainer, find_checkpoint, load_config, load_corpus, newest, settings
 
-CONFIG = """
-[model]
-dim = 16
-n_layers = 1
-n_heads = 2
-context = 16
-n_routed_experts = 3
-top_k = 2
-expert_dim = 8
-ngram_orders = [2, 3]
-ngram_rows = 32
-ngram_dim = 4
-[data]
-path = "text"
-eval_bytes = 300
-[run]
-steps = 12
-batch = 2
-checkpoint_every = 3
-"""
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """A working directory with some text and a configuration for it."""
-    for number in range(120):
-        (tmp_path / "text").mkdir(exist_ok=True)
-        (tmp_path / "text" / f"m{number}.py").write_text(f"def f{number}(x):\n    return x + {number}\n" * 4)
-    (tmp_path / "small.toml").write_text(CONFIG)
-    for name, text in (("empty.txt", ""), ("one.txt", "x"), ("short.txt", "twenty characters ab")):
-        (tmp_path / name).write_text(text)
-    for name in ("empty", "few"):
-        (tmp_path / name).mkdir(exist_ok=True)
-    (tmp_path / "few" / "a.py").write_text("a")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+folder = cli_helpers.folder
 
 
 def start(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
@@ -87,7 +55,7 @@ def test_train_then_generate(folder, capsys):
     assert 0 < result["held_out_bits_per_byte"] < 9
     assert result["gzip_9_bits_per_byte"] > 0
     assert result["xz_9_bits_per_byte"] > 0
-    assert "tokens/s" in output.err
+    assert "bytes/s" in output.err
     assert Path(result["checkpoint"]).name == "step-12"
 
     texts = []
@@ -134,6 +102,7 @@ def test_dry_run_prints_parameters_and_memory_and_writes_nothing(folder, capsys)
     ("arguments", "code", "message"),
     [
         (["unknown"], 2, "unknown"),
+        (["train", "--sed", "1"], 2, "see deepseek train --help"),
         (["train", "absent.toml"], 2, "absent.toml"),
         (["train", "small.toml", "--set", "optim.lr=x"], 2, "optim.lr must be a number"),
         (["train", "small.toml", "--set", "optim.speed=1"], 2, "unknown setting"),
@@ -256,7 +225,8 @@ def test_cgroup_quota(tmp_path, files, expected):
 def test_a_missing_extra_is_named_with_its_install_line(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "typer", None)
     assert main(["doctor"]) == 1
-    assert 'pip install "deepseek[cli]"' in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert error == "deepseek: the command line needs typer: pip install typer rich\n"
 
 
 def run_module(module: str, *arguments: str, **environment: str) -> str:
@@ -304,14 +274,14 @@ def test_a_finished_run_is_extended_exactly(folder, capsys):
     assert main(["train", "other"]) == 0
     assert weights(folder / "run", 20) == weights(folder / "other", 20)
     assert main(["train", "run"]) == 0
-    assert "--set run.steps=N (or run.seconds) extends it" in capsys.readouterr().err
+    assert re.search(r"ended, after 20 steps in \d+ s; --set run.steps=N extends it", capsys.readouterr().err)
 
 
 @pytest.mark.parametrize(
     ("changes", "code", "message"),
     [
-        (["run.steps=5"], 2, "run.steps = 5 and run.seconds = 0 end this run before the 12 steps"),
-        (["run.steps=20", "run.seconds=1e-6"], 2, "run.seconds = 1e-06 end this run"),
+        (["run.steps=5"], 2, "run.steps = 5 would end this run before the 12 steps"),
+        (["run.steps=20", "run.seconds=1e-6"], 2, "run.seconds = 1e-06 would end this run"),
         (["run.batch=3"], 1, "run.batch = 2, not 3, and cannot go on with another: the order of the text"),
         (["optim.lr=0.5"], 1, "the steps so far were taken with it"),
         (["model.dim=32"], 1, "the weights belong to such a model"),
@@ -356,7 +326,13 @@ def test_warm_start_takes_the_weights_alone(folder, capsys):
     assert main(["train", "next0", "--set", "run.steps=3"]) == 0  # the source is not needed any more
     assert main(["train", "small.toml", "--out", "new", "--set", "run.init_from=next0"]) == 1
     error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert "run.init_from: the weights of next0 do not fit the model" in error and "size mismatch" in error
+    assert "run.init_from: model.dim = 16, next0 has 8; without such settings" in error
+    assert main(["train", "small.toml", "--out", "new", "--set", "run.init_from=weights.ds"]) == 1
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert re.search(
+        r"weights of weights.ds do not fit the model: '\S+' has shape .*8\S*, not .*, and \d+ more$", error
+    )
+    assert not Path("new").exists()
 
 
 def shape_settings(dim: int) -> list[str]:

@@ -22,7 +22,7 @@ HANDED_ON = {  # whatever is given goes to a function of the user's
     "deepseek.autograd.Function.apply",
     "deepseek.autograd.Function.forward",
     "deepseek.nn.Module.forward",
-    "deepseek.amp.GradScaler.step",
+    "deepseek.GradScaler.step",
     "deepseek.nn.Identity",  # any arguments, to stand in for any layer
 }
 

@@ -33,6 +33,9 @@ def error_of(code: str) -> Exception:
 # --- PyTorch's names --------------------------------------------------------------------------------------------------
 TORCHS = [
     ("deepseek.stft", "deepseek.stft"),
+    ("deepseek._dynamo", "deepseek._dynamo"),
+    ("deepseek.xpu.Stream", "deepseek.xpu.Stream"),
+    ("deepseek.utils.data.dataset.StackDataset", "deepseek.utils.data.dataset.StackDataset"),
     ("deepseek.vmap", "deepseek.vmap"),
     ("deepseek.distributed", "deepseek.distributed"),
     ("nn.Conv2d", "deepseek.nn.Conv2d"),
@@ -87,6 +90,19 @@ def test_looking_for_a_module_is_not_importing_it() -> None:
     assert importlib.util.find_spec("deepseek.distributed") is None
     assert importlib.util.find_spec("deepseek.nothing") is None
     assert str(error_of("import deepseek.nothing")) == "No module named 'deepseek.nothing'"
+
+
+@pytest.mark.parametrize(
+    ("code", "name"),
+    [
+        ("nn.Lstm", "nn.LSTM"),
+        ("nn.conv2D", "nn.Conv2d"),
+        ("optim.RMSProp", "optim.RMSprop"),
+        ("F.Conv2d", "nn.functional.conv2d"),
+    ],
+)
+def test_in_any_case_of_letters(code: str, name: str) -> None:
+    assert re.search(f"^deepseek.{name}{NOT_YET}", str(error_of(code)))
 
 
 # --- slips ------------------------------------------------------------------------------------------------------------

@@ -92,8 +92,38 @@ x = x.contiguous(memory_format=torch.channels_last)
 model = torch.nn.Linear(2, 2).to(memory_format=torch.channels_last)
 torch.cuda.synchronize()
 """,
+    "mixed precision": """
+import deepseek as torch
+from deepseek.utils.data.dataloader import DataLoader
+from deepseek.utils.data.dataset import Dataset, TensorDataset
+from deepseek.utils.data.sampler import RandomSampler
+use_amp = torch.cuda.is_available() or torch.xpu.is_available() or torch.accelerator.is_available()
+scaler = torch.amp.GradScaler("cuda", enabled=use_amp)
+assert torch.GradScaler is torch.amp.GradScaler and scaler.scale(3.0) == 3.0
+a = torch.ones(2, 2)
+with torch.autocast("cuda", enabled=False), torch.autocast(device_type="cuda", enabled=torch.cuda.is_available()):
+    assert (a @ a).dtype is torch.float32 and not torch.is_autocast_enabled("cuda")
+with torch.cpu.amp.autocast():
+    with torch.autocast("cuda", enabled=False), torch.cuda.amp.autocast(enabled=False):
+        assert (a @ a).dtype is torch.bfloat16  # the CPU's is another one
+        assert torch.is_autocast_enabled() and not torch.is_autocast_enabled("cuda")
+for kind in ("flash", "mem_efficient", "math", "cudnn"):
+    assert getattr(torch.backends.cuda, f"{kind}_sdp_enabled")()
+    getattr(torch.backends.cuda, f"enable_{kind}_sdp")(False)
+    assert not getattr(torch.backends.cuda, f"{kind}_sdp_enabled")()
+    getattr(torch.backends.cuda, f"enable_{kind}_sdp")(True)
+assert torch.cpu.is_available() and torch.cpu.device_count() == 1
+assert torch.autograd.gradcheck is torch.testing.gradcheck
+import io
+file = io.BytesIO()
+torch.save(a, file)
+for where in ("cpu", torch.device("cpu"), lambda storage, location: storage, {"cuda:0": "cpu"}):
+    file.seek(0)
+    assert torch.equal(torch.load(file, map_location=where), a)
+""",
 }
-WARNINGS = {
+WARNINGS: dict[str, list[str]] = {
+    "mixed precision": [],
     "mnist": ["DataLoader(num_workers=...)", "DataLoader(pin_memory=True)"],
     "nanoGPT": ["cuda.amp.GradScaler", "Tensor.pin_memory()"],
     "reproducible": [
@@ -176,7 +206,18 @@ def test_what_loses_nothing_is_silent() -> None:
     [
         (lambda: deepseek.ones(1).cuda(), RuntimeError, "CPU only"),
         (lambda: deepseek.ones(1).to("cuda"), RuntimeError, "CPU only"),
-        (lambda: nn.Linear(1, 1).cuda(), RuntimeError, "CPUs only"),
+        (lambda: nn.Linear(1, 1).cuda(), RuntimeError, "CPU only"),
+        (
+            lambda: deepseek.ones(1).to("float32"),
+            RuntimeError,
+            "name of a dtype, not of a device: use deepseek.float32",
+        ),
+        (lambda: nn.Linear(1, 1).to("bfloat16"), RuntimeError, "use deepseek.bfloat16"),
+        (lambda: deepseek.amp.GradScaler("cuda"), RuntimeError, "CPU only"),
+        (lambda: deepseek.autocast("cuda"), RuntimeError, "CPU only"),
+        (lambda: deepseek.autocast("gpu", enabled=False), RuntimeError, "'gpu' is not the name of a device"),
+        (lambda: deepseek.load("x", map_location="cuda"), ValueError, "must be 'cpu'"),
+        (lambda: deepseek.load("x", map_location={"cpu": "cuda"}), ValueError, "must be 'cpu'"),
         (lambda: deepseek.set_default_device("cuda"), RuntimeError, "CPU only"),
         (lambda: deepseek.cuda.get_device_name(0), RuntimeError, "no CUDA device"),
         (lambda: deepseek.cuda.set_device(0), RuntimeError, "no CUDA device"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import gzip
-import importlib.util
 import itertools
 import json
 import os
@@ -18,7 +17,6 @@ import pytest
 from deepseek.models import LanguageModel, ModelConfig
 from deepseek.train import (
     CheckpointError,
-    ConfigError,
     DataError,
     TrainConfig,
     Trainer,
@@ -27,7 +25,6 @@ from deepseek.train import (
     find_checkpoint,
     gzip_bits_per_byte,
     learning_rate_scale,
-    load_config,
     load_corpus,
     load_model,
     newest,
@@ -438,75 +435,3 @@ def test_a_kill_at_any_point_loses_no_checkpoint_that_was_reported_saved(tmp_pat
         killed += 1
     assert finished
     assert killed >= 12
-
-
-# --- settings ---------------------------------------------------------------------------------------------------------
-
-
-def test_settings_from_files_and_overrides(tmp_path):
-    toml = tmp_path / "a.toml"
-    toml.write_text("[optim]\nlr = 1\n[model]\ndim = 64\nn_heads = 4\nngram_orders = [2]\n")
-    read = load_config(toml, ["run.steps=7", "data.path=some/where", "model.ngram_orders=[2, 5]"])
-    assert (read.optim.lr, read.model.dim, read.run.steps) == (1.0, 64, 7)
-    assert read.data.path == "some/where"
-    assert read.model.ngram_orders == (2, 5)
-    (tmp_path / "a.json").write_text(json.dumps(read.to_dict()))
-    assert load_config(tmp_path / "a.json") == read
-    assert load_config(None, ["run.keep=4"], base=read).run == dataclasses.replace(read.run, keep=4)
-
-
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        ("optim.lr", "section.name=value"),
-        ("lr=3", "section.name=value"),
-        ("optim.rate=3", "unknown setting 'optim.rate'"),
-        ("optimizer.lr=3", "unknown section 'optimizer'"),
-        ("optim.lr=fast", "must be a number"),
-        ("optim.lr=true", "must be a number"),
-        ("optim.lr=-1", "optim.lr must be above 0"),
-        ("optim.lr=nan", "optim.lr must be above 0"),
-        ("run.steps=1.5", "must be an integer"),
-        ("run.steps=-1", "run.steps"),
-        ("run.steps=0", "one of run.steps and run.seconds"),
-        ("run.keep=1", "run.keep"),
-        ("run.batch=0", "run.batch"),
-        ("run.seed=-3", "run.seed"),
-        ("data.held_out=1.0", "data.held_out"),
-        ("data.suffix=3", "must be a string"),
-        ("model.dim=7", "even multiple"),
-        ("model.vocab_size=100", "vocab_size"),
-        ("model.ngram_orders=3", "list of integers"),
-    ],
-)
-def test_wrong_settings_are_named(override, message):
-    with pytest.raises(ConfigError, match=message):
-        load_config(None, [override])
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "message"),
-    [
-        ("a.toml", "[optim\n", "cannot be read"),
-        ("a.json", "{", "cannot be read"),
-        ("a.json", "[1]", "tables"),
-        ("a.json", '{"optim": 3}', "optim must be a table"),
-        ("a.ini", "x", "must end in"),
-        ("a.toml", b"\xff\xfe", "UTF-8"),
-    ],
-)
-def test_wrong_files_are_named(tmp_path, name, text, message):
-    path = tmp_path / name
-    path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    with pytest.raises(ConfigError, match=message):
-        load_config(path)
-
-
-def test_yaml_needs_its_package(tmp_path):
-    path = tmp_path / "a.yaml"
-    path.write_text("optim:\n  lr: 0.5\n")
-    if importlib.util.find_spec("yaml"):
-        assert load_config(path).optim.lr == 0.5
-    else:
-        with pytest.raises(ConfigError, match="pyyaml"):
-            load_config(path)

@@ -69,8 +69,10 @@ def public_names(owner: Any) -> list[str]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         names = {name for name in shown if _is_torchs(getattr(owner, name, None))}
-    inside = pkgutil.iter_modules(getattr(owner, "__path__", []))
-    return sorted(names | {module.name for module in inside if not module.name.startswith("_")})
+    inside = list(pkgutil.iter_modules(getattr(owner, "__path__", [])))
+    # Scripts use torch._dynamo and other inner packages too, so those at the top are known.
+    packages = {module.name for module in inside if module.ispkg and owner.__name__ == "torch"}
+    return sorted(names | packages | {module.name for module in inside if not module.name.startswith("_")})
 
 
 def _paragraph(names: list[str]) -> str:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # names that load on first use: see _lazy.py
     from deepseek import autograd as autograd
     from deepseek import backends as backends
     from deepseek import cli as cli
+    from deepseek import cpu as cpu
     from deepseek import cuda as cuda
     from deepseek import io as io
     from deepseek import linalg as linalg
@@ -40,10 +41,12 @@ if TYPE_CHECKING:  # names that load on first use: see _lazy.py
     from deepseek import train as train
     from deepseek import utils as utils
     from deepseek import version as version
+    from deepseek import xpu as xpu
     from deepseek._serialization import load as load
     from deepseek._serialization import save as save
     from deepseek._settings import *
     from deepseek._storage import UntypedStorage as UntypedStorage
+    from deepseek.amp import GradScaler as GradScaler
     from deepseek.amp import autocast as autocast
     from deepseek.amp import get_autocast_dtype as get_autocast_dtype
     from deepseek.jit import CallableModule as _CallableModule

@@ -9,6 +9,22 @@ if TYPE_CHECKING:
 __all__ = ["device"]
 
 
+# What PyTorch takes for the name of a device, whether there is one or not.
+DEVICE_TYPES = (
+    "cpu", "cuda", "fpga", "hip", "hpu", "ideep", "ipu", "lazy", "maia", "meta", "mkldnn", "mps", "mtia", "opencl",
+    "opengl", "privateuseone", "ve", "vulkan", "xla", "xpu",
+)  # fmt: skip
+
+
+def no_device(text: str) -> RuntimeError:
+    """The error for a device other than the CPU."""
+    from deepseek import _C
+
+    if isinstance(getattr(_C, text, None), _C.dtype):
+        return RuntimeError(f"{text!r} is the name of a dtype, not of a device: use deepseek.{text}")
+    return RuntimeError(f"device {text!r} is not available: deepseek runs on the CPU only, use device='cpu'")
+
+
 class device:
     """A device, for scripts that name one: ``device("cpu")``, ``device("cpu:0")``, ``device("cpu", 0)``.
 
@@ -31,7 +47,7 @@ class device:
         text = str(type)
         name, colon, number = text.partition(":")
         if name != "cpu" or (colon and not number.isdigit()):
-            raise RuntimeError(f"device {text!r} is not available: deepseek runs on the CPU only, use device='cpu'")
+            raise no_device(text)
         if colon and index is not None:
             raise RuntimeError(f"type (string) must not include an index because index was passed explicitly: {text}")
         self.type = name

@@ -10,8 +10,8 @@ from typing import Any
 from deepseek._missing import missing_in_module
 
 SUBMODULES = (
-    "accelerator", "amp", "autograd", "backends", "cli", "cuda", "io", "jit", "linalg", "models", "nn", "optim",
-    "quantization", "random", "return_types", "testing", "train", "utils", "version",
+    "accelerator", "amp", "autograd", "backends", "cli", "cpu", "cuda", "io", "jit", "linalg", "models", "nn", "optim",
+    "quantization", "random", "return_types", "testing", "train", "utils", "version", "xpu",
 )  # fmt: skip
 SETTINGS = (
     "are_deterministic_algorithms_enabled",
@@ -27,6 +27,7 @@ SETTINGS = (
 )
 # name: (module, its name there)
 ATTRIBUTES = {
+    "GradScaler": ("deepseek.amp", "GradScaler"),
     "autocast": ("deepseek.amp", "autocast"),
     "get_autocast_dtype": ("deepseek.amp", "get_autocast_dtype"),
     "load": ("deepseek._serialization", "load"),

@@ -102,7 +102,7 @@ def guard(module: str, lazy: Collection[str] = (), elsewhere: Mapping[str, str] 
     Args:
         module: its ``__name__``.
         lazy: sub-modules to load on first use.
-        elsewhere: names to take from a sub-module on first use, each with the sub-module.
+        elsewhere: names to take from a sub-module on first use, or from another module if it is given in full.
     """
     namespace = sys.modules[module].__dict__
 
@@ -115,7 +115,10 @@ def guard(module: str, lazy: Collection[str] = (), elsewhere: Mapping[str, str] 
 
             return importlib.import_module(f"{module}.{name}")
         if elsewhere and name in elsewhere:
-            value: object = getattr(find(elsewhere[name]), name)
+            import importlib
+
+            home = elsewhere[name] if "." in elsewhere[name] else f"{module}.{elsewhere[name]}"
+            value: object = getattr(importlib.import_module(home), name)
             return value
         raise missing_in_module(module, name, public, sys._getframe(1))
 

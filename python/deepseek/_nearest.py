@@ -11,9 +11,14 @@ LONGEST_SLIP = 3
 SHORTEST_PART = 5
 
 
+def torch_names(owner: str) -> list[str]:
+    """PyTorch's names in a module or class such as ``"nn"`` or ``"Tensor"``."""
+    return (TENSOR_NAMES if owner == "Tensor" else NAMES.get(owner, "")).split()
+
+
 def is_torchs(owner: str, name: str) -> bool:
-    """Whether PyTorch has ``name`` in a module or class such as ``"nn"`` or ``"Tensor"``."""
-    return name in (TENSOR_NAMES if owner == "Tensor" else NAMES.get(owner, "")).split()
+    """Whether PyTorch has ``name`` there."""
+    return name in torch_names(owner)
 
 
 def describe(owner: str, name: str, known: Iterable[str], subject: str) -> str:
@@ -25,12 +30,14 @@ def describe(owner: str, name: str, known: Iterable[str], subject: str) -> str:
         known: what it has.
         subject: the plain statement, such as ``"module 'deepseek.nn' has no attribute 'Linaer'"``.
     """
-    if name.startswith("_"):
+    exact = is_torchs(owner, name)
+    if name.startswith("_") and not exact:
         return subject
     known = sorted(known)
     same = {name.lower(), name.lower() + "_"}  # PyTorch's old init.normal is normal_ now
-    if is_torchs(owner, name) and same.isdisjoint(map(str.lower, known)):
-        path = ".".join(part for part in ("deepseek", owner, name) if part)
+    torchs = name if exact else next((n for n in torch_names(owner) if n.lower() == name.lower()), None)
+    if torchs is not None and same.isdisjoint(map(str.lower, known)):
+        path = ".".join(part for part in ("deepseek", owner, torchs) if part)
         return f"{path}: not implemented yet (PyTorch has it); see README 'What works'"
     near = nearest(name, known)
     return subject if near is None else f"{subject}; the nearest name is '{near}'"

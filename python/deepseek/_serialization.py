@@ -60,13 +60,14 @@ def save(obj: object, f: str | os.PathLike[str] | BinaryIO) -> None:
 
 
 def load(
-    f: str | os.PathLike[str] | BinaryIO, map_location: object = None, *, weights_only: bool = True, mmap: bool = False
+    f: str | os.PathLike[str] | BinaryIO, map_location: Any = None, *, weights_only: bool = True, mmap: bool = False
 ) -> Any:
     """Reads what `save` wrote. Never unpickles, so a file from anywhere is safe to load.
 
     Args:
         f: a path or a binary file object.
-        map_location: only 'cpu' or None.
+        map_location: 'cpu' or None. A dict of devices must leave 'cpu' where it is; a function is not asked, because
+            all tensors were and are on the CPU.
         weights_only: only True; there is no other mode.
         mmap: let tensors share a private mapping of the file instead of copying them (as `io.safetensors.load_file`).
 
@@ -77,7 +78,8 @@ def load(
     """
     if not weights_only:
         raise ValueError("weights_only=False is not available: deepseek.load never unpickles")
-    if map_location is not None and str(map_location) not in ("cpu", "cpu:0"):
+    where = map_location.get("cpu", "cpu") if isinstance(map_location, dict) else map_location
+    if where is not None and not callable(where) and str(where) not in ("cpu", "cpu:0"):
         raise ValueError(f"map_location must be 'cpu', got {map_location!r}")
     file = _parse(read_all(f), str(getattr(f, "name", "<file object>"))) if hasattr(f, "read") else _open(f)
     metadata = file.metadata() or {}

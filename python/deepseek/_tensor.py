@@ -489,6 +489,16 @@ def get_device(self: Tensor) -> int:
     return -1
 
 
+def _device_of(self: Tensor) -> device:
+    """Where the tensor is: always the CPU."""
+    return CPU
+
+
+def _conjugate_transposes(self: Tensor) -> Tensor:
+    """The last two dims swapped, as ``mT``, because there are no complex numbers."""
+    return self.mT
+
+
 def _conjugate_transpose(self: Tensor) -> Tensor:
     """The conjugate transpose of a matrix, which for real numbers is its transpose."""
     if self.dim() not in (0, 2):
@@ -518,9 +528,9 @@ for _name, _target in {
 PROPERTIES: dict[str, Callable[[Tensor], Any]] = {
     "grad_fn": _C._grad_fn,
     "output_nr": _C._output_nr,
-    "device": lambda self: CPU,
+    "device": _device_of,
     "H": _conjugate_transpose,
-    "mH": lambda self: self.mT,
+    "mH": _conjugate_transposes,
 }
 # Answers that are the same for every tensor.
 CONSTANTS: dict[str, Any] = {

@@ -231,8 +231,8 @@ def is_inference_mode_enabled() -> bool:
 
 
 def is_autocast_enabled(device_type: str = "cpu") -> bool:
-    """True inside an enabled ``autocast``."""
-    return _C._autocast_state()[0]
+    """True inside an enabled ``autocast``; False for another device than the CPU."""
+    return device_type == "cpu" and _C._autocast_state()[0]
 
 
 def set_default_dtype(d: dtype) -> None:

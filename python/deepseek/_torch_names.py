@@ -9,11 +9,13 @@ CharTensor ComplexDoubleStorage ComplexFloatStorage DisableTorchFunction Disable
 DoubleTensor Event FatalError FloatStorage FloatTensor Generator GradScaler HalfStorage HalfTensor IntStorage
 IntTensor JITException LongStorage LongTensor OutOfMemoryError QInt32Storage QInt8Storage QUInt2x4Storage
 QUInt4x2Storage QUInt8Storage SUM ShortStorage ShortTensor Size Storage StorageBase Stream SymBool SymFloat SymInt
-TYPE_CHECKING Tensor TypedStorage USE_GLOBAL_DEPS USE_RTLD_GLOBAL_WITH_LIBTORCH UntypedStorage abs abs_ absolute
-accelerator acos acos_ acosh acosh_ adaptive_avg_pool1d adaptive_max_pool1d add addbmm addcdiv addcmul addmm addmv
-addmv_ addr adjoint affine_grid_generator alias_copy all allclose alpha_dropout alpha_dropout_ amax amin aminmax amp
-angle any ao arange arccos arccos_ arccosh arccosh_ arcsin arcsin_ arcsinh arcsinh_ arctan arctan2 arctan_ arctanh
-arctanh_ are_deterministic_algorithms_enabled argmax argmin argsort argwhere as_strided as_strided_ as_strided_copy
+TYPE_CHECKING Tensor TypedStorage USE_GLOBAL_DEPS USE_RTLD_GLOBAL_WITH_LIBTORCH UntypedStorage _awaits _custom_op
+_decomp _dispatch _dynamo _export _functorch _higher_order_ops _inductor _lazy _library _logging _native _numpy _prims
+_prims_common _refs _strobelight _subclasses _vendor abs abs_ absolute accelerator acos acos_ acosh acosh_
+adaptive_avg_pool1d adaptive_max_pool1d add addbmm addcdiv addcmul addmm addmv addmv_ addr adjoint
+affine_grid_generator alias_copy all allclose alpha_dropout alpha_dropout_ amax amin aminmax amp angle any ao arange
+arccos arccos_ arccosh arccosh_ arcsin arcsin_ arcsinh arcsinh_ arctan arctan2 arctan_ arctanh arctanh_
+are_deterministic_algorithms_enabled argmax argmin argsort argwhere as_strided as_strided_ as_strided_copy
 as_strided_scatter as_tensor asarray asin asin_ asinh asinh_ atan atan2 atan_ atanh atanh_ atleast_1d atleast_2d
 atleast_3d autocast autocast_decrement_nesting autocast_increment_nesting autograd avg_pool1d backends baddbmm
 bartlett_window batch_norm batch_norm_backward_elemt batch_norm_backward_reduce batch_norm_elemt
@@ -155,6 +157,13 @@ TYPE_CHECKING get_core_count get_name is_available is_built is_macos13_or_newer 
 """,
     "backends.openmp": """
 is_available torch
+""",
+    "cpu": """
+Event Stream StreamContext amp current_device current_stream device_count get_capabilities is_available is_initialized
+set_device stream synchronize torch
+""",
+    "cpu.amp": """
+GradScaler autocast autocast_mode grad_scaler
 """,
     "cuda": """
 AcceleratorError BFloat16Storage BFloat16Tensor BoolStorage BoolTensor ByteStorage ByteTensor CUDAGraph
@@ -370,7 +379,29 @@ TensorDataset WeightedRandomSampler argument_validation backward_compatibility d
 default_collate default_convert distributed functional_datapipe get_worker_info graph graph_settings
 guaranteed_datapipes_determinism non_deterministic random_split runtime_validation runtime_validation_disabled sampler
 """,
+    "utils.data.dataloader": """
+BatchSampler DataLoader Dataset ExceptionWrapper IterDataPipe IterableDataset MapDataPipe RandomSampler Sampler
+SequentialSampler TYPE_CHECKING default_collate default_convert dist get_worker_info torch
+""",
+    "utils.data.dataset": """
+ChainDataset ConcatDataset Dataset Generator IterableDataset StackDataset Subset Tensor TensorDataset
+default_generator random_split randperm
+""",
+    "utils.data.sampler": """
+BatchSampler RandomSampler Sampler SequentialSampler SubsetRandomSampler WeightedRandomSampler torch
+""",
     "version": """
 cuda debug hip rocm xpu
+""",
+    "xpu": """
+Event MemPool Stream StreamContext TYPE_CHECKING XPUGraph XPUPluggableAllocator can_device_access_peer
+change_current_allocator clock_rate current_device current_stream device device_count device_memory_used device_of
+empty_cache get_arch_list get_device_capability get_device_name get_device_properties get_gencode_flags
+get_per_process_memory_fraction get_rng_state get_rng_state_all get_stream_from_external graph graph_pool_handle
+graphs init initial_seed is_available is_bf16_supported is_current_stream_capturing is_initialized is_tf32_supported
+make_graphed_callables manual_seed manual_seed_all max_memory_allocated max_memory_reserved mem_get_info memory
+memory_allocated memory_reserved memory_snapshot memory_stats memory_stats_as_nested_dict memory_usage power_draw
+random reset_accumulated_memory_stats reset_peak_memory_stats seed seed_all set_device set_per_process_memory_fraction
+set_rng_state set_rng_state_all set_stream stream streams synchronize temperature torch use_mem_pool utilization
 """,
 }

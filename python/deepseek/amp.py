@@ -7,7 +7,9 @@ import math
 
 import deepseek
 from deepseek import _C
+from deepseek._device import DEVICE_TYPES
 from deepseek._missing import guard
+from deepseek._top import is_autocast_enabled
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,9 +24,14 @@ if TYPE_CHECKING:
 __all__ = ["GradScaler", "autocast", "get_autocast_dtype", "is_autocast_enabled"]
 
 
-def _check_device(device_type: str) -> None:
-    if device_type != "cpu":
-        raise RuntimeError(f"autocast on {device_type!r} is not available: deepseek runs on the CPU only, use 'cpu'")
+def _check_device(device_type: str, enabled: bool = True) -> None:
+    if device_type not in DEVICE_TYPES:
+        raise RuntimeError(f"{device_type!r} is not the name of a device; deepseek runs on the CPU only, use 'cpu'")
+    if enabled and device_type != "cpu":
+        raise RuntimeError(
+            f"mixed precision on {device_type!r} is not available: deepseek runs on the CPU only, use 'cpu' (or "
+            "enabled=False)"
+        )
 
 
 class autocast:
@@ -33,7 +40,7 @@ class autocast:
     The table is PyTorch's for CPUs: docs/architecture.md, "Autocast". Ops in place and with ``out=`` are not cast.
 
     Args:
-        device_type: ``"cpu"``.
+        device_type: ``"cpu"``; another device where ``enabled`` is False, which changes nothing on the CPU.
         dtype: ``bfloat16`` (default) or ``float16``; any other switches autocast off with a warning, as in PyTorch.
         enabled: False switches it off inside another autocast.
         cache_enabled: accepted; casts are not cached.
@@ -49,7 +56,7 @@ class autocast:
         enabled: bool = True,
         cache_enabled: bool | None = None,
     ) -> None:
-        _check_device(device_type)
+        _check_device(device_type, enabled)
         self.device = device_type
         self.fast_dtype = _C.bfloat16 if dtype is None else dtype
         if enabled and self.fast_dtype not in (_C.bfloat16, _C.float16):
@@ -66,7 +73,8 @@ class autocast:
 
     def __enter__(self) -> autocast:
         self._before.append(_C._autocast_state())
-        _C._set_autocast(self._enabled, self.fast_dtype)
+        if self.device == "cpu":
+            _C._set_autocast(self._enabled, self.fast_dtype)
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -79,13 +87,6 @@ class autocast:
                 return func(*args, **kwargs)
 
         return wrapper  # type: ignore[return-value]
-
-
-def is_autocast_enabled(device_type: str = "cpu") -> bool:
-    """True inside an enabled ``autocast``."""
-    _check_device(device_type)
-    enabled: bool = _C._autocast_state()[0]
-    return enabled
 
 
 def get_autocast_dtype(device_type: str = "cpu") -> dtype:
@@ -102,7 +103,7 @@ class GradScaler:
     float32's range and needs none of this.
 
     Args:
-        device: ``"cpu"``.
+        device: ``"cpu"``; any where ``enabled`` is False.
         init_scale: first factor.
         growth_factor: the factor grows by this after ``growth_interval`` good steps.
         backoff_factor: the factor shrinks by this after an overflow.
@@ -119,7 +120,7 @@ class GradScaler:
         growth_interval: int = 2000,
         enabled: bool = True,
     ) -> None:
-        _check_device(device)
+        _check_device(device, enabled)
         if growth_factor <= 1.0:
             raise ValueError(f"The growth factor must be > 1.0, got {growth_factor}")
         if not backoff_factor < 1.0:

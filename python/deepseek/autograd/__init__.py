@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from deepseek.autograd import functional as functional
     from deepseek.autograd.anomaly_mode import detect_anomaly as detect_anomaly
     from deepseek.autograd.anomaly_mode import set_detect_anomaly as set_detect_anomaly
+    from deepseek.testing._gradcheck import gradcheck as gradcheck
+    from deepseek.testing._gradcheck import gradgradcheck as gradgradcheck
 
     Tensors = Tensor | Sequence[Tensor]
     OptionalTensors = Tensor | Sequence[Tensor | None] | None
@@ -27,6 +29,8 @@ __all__ = [
     "enable_grad",
     "functional",
     "grad",
+    "gradcheck",
+    "gradgradcheck",
     "inference_mode",
     "no_grad",
     "set_detect_anomaly",
@@ -141,5 +145,10 @@ def grad(
     return tuple(found)  # type: ignore[arg-type]  # None only with allow_unused; PyTorch's type is this one too
 
 
-_ANOMALY = "anomaly_mode"
-guard(__name__, ("functional", _ANOMALY), {"detect_anomaly": _ANOMALY, "set_detect_anomaly": _ANOMALY})
+_ELSEWHERE = {
+    "detect_anomaly": "anomaly_mode",
+    "set_detect_anomaly": "anomaly_mode",
+    "gradcheck": "deepseek.testing",
+    "gradgradcheck": "deepseek.testing",
+}
+guard(__name__, ("functional", "anomaly_mode"), _ELSEWHERE)

@@ -19,7 +19,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         import rich  # noqa: F401
         import typer  # noqa: F401
     except ImportError as error:
-        print(f'deepseek: the command line needs {error.name}: pip install "deepseek[cli]"', file=sys.stderr)
+        # Not "deepseek[cli]": on the index that name is another package.
+        print(f"deepseek: the command line needs {error.name}: pip install typer rich", file=sys.stderr)
         return 1
     from deepseek.cli.app import run
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 import typer.core
 
+from deepseek import _C
 from deepseek.cli.report import error_line
 
 
@@ -36,7 +37,9 @@ Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override a setting, e.g. --set optim.lr=0.002.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print parameters and memory, then stop.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Check settings and text, print parameters and memory, then stop.")
+]
 
 
 def _print_version(wanted: bool) -> None:
@@ -170,6 +173,11 @@ def run(arguments: list[str]) -> int:
         if hasattr(output, "reconfigure"):
             output.reconfigure(errors="replace")  # generated text may hold what an ASCII terminal cannot show
     try:
+        _C.build_info()
+    except ValueError as error:  # an environment variable such as DEEPSEEK_NUM_THREADS
+        error_line(str(error))
+        return 2
+    try:
         result = app(arguments, prog_name="deepseek", standalone_mode=False)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -191,7 +199,8 @@ def _explain(error: Exception) -> int:
 
     usage = getattr(error, "format_message", None)  # typer's usage errors, whichever click they derive from
     if callable(usage):
-        error_line(f"{usage().rstrip('.')}; see deepseek --help")
+        command = getattr(getattr(error, "ctx", None), "command_path", "deepseek")
+        error_line(f"{usage().rstrip('.')}; see {command} --help")
         return int(getattr(error, "exit_code", 2))
     if isinstance(error, Interrupted):
         error_line(str(error))

@@ -27,8 +27,9 @@ _LOOP = 48  # bytes that repeat a block of at most a third of them: greedy text 
 
 
 def _keep_to_text(tokens: list[int], logits: np.ndarray[Any, Any]) -> None:
-    """Rules out the end of a file, after which no text would follow."""
+    """Rules out the end of a file, after which no text would follow, and what is no byte in a larger vocabulary."""
     logits[SEPARATOR] = -math.inf
+    logits[256:] = -math.inf
 
 
 def _keep_out_of_loops(tokens: list[int], logits: np.ndarray[Any, Any]) -> None:
@@ -76,8 +77,12 @@ def run_generate(
     model = load_model(find_checkpoint(path))
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
     sys.stdout.write(decoder.decode(start))
-    for token in _stream_bytes(model, start, max_bytes, temperature, top_k, top_p, seed):
-        sys.stdout.write(decoder.decode(bytes([token])))
-        sys.stdout.flush()
+    try:
+        for token in _stream_bytes(model, start, max_bytes, temperature, top_k, top_p, seed):
+            sys.stdout.write(decoder.decode(bytes([token])))
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        print(flush=True)  # what is said about it begins on a line of its own
+        raise
     sys.stdout.write(decoder.decode(b"", final=True) + "\n")
     return 0

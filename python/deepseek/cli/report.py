@@ -13,6 +13,7 @@ from rich.table import Table
 
 from deepseek.train import Progress
 
+_UNITS = (("EB", 10**18), ("PB", 10**15), ("TB", 10**12), ("GB", 10**9), ("MB", 10**6))
 _PLAIN_INTERVAL = 10.0  # seconds between lines where stderr is not a terminal
 
 
@@ -36,9 +37,15 @@ def print_table(title: str, rows: list[list[str]], numbers: bool = True) -> None
     Console(width=max(80, Console().width), soft_wrap=True).print(table)
 
 
-def megabytes(count: float) -> str:
-    """Returns a byte count in MB (10^6)."""
-    return f"{count / 1e6:.1f} MB"
+def size_text(count: float) -> str:
+    """Returns a byte count in MB (10^6), or in the larger unit that it fills."""
+    unit, scale = next(((unit, scale) for unit, scale in _UNITS if count >= scale), _UNITS[-1])
+    return f"{count / scale:,.1f} {unit}"
+
+
+def files_text(count: int) -> str:
+    """Returns a number of files in words."""
+    return "1 file" if count == 1 else f"{count:,} files"
 
 
 def _clock(seconds: float) -> str:
@@ -80,7 +87,7 @@ class TrainingDisplay:
         self._loss = _smooth(self._loss, progress.bits_per_byte)
         self._speed = _smooth(self._speed, progress.tokens / max(progress.seconds, 1e-9))
         text = (
-            f"step {progress.step}  loss {self._loss:.3f} bits/byte  {self._speed:,.0f} tokens/s  "
+            f"step {progress.step}  loss {self._loss:.3f} bits/byte  {self._speed:,.0f} bytes/s  "
             f"{_clock(progress.seconds_left)} left"
         )
         if self._live:

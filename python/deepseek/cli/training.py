@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import signal
 import time
@@ -15,8 +16,8 @@ from typing import Any
 
 import deepseek
 from deepseek.cli.generation import decode, sample_bytes
-from deepseek.cli.report import TrainingDisplay, megabytes, note, print_table
-from deepseek.models.size import model_size
+from deepseek.cli.report import TrainingDisplay, files_text, note, print_table, size_text
+from deepseek.models.size import ModelSize, model_size
 from deepseek.train import (
     CheckpointError,
     ConfigError,
@@ -34,8 +35,10 @@ from deepseek.train import (
     run_lock,
     xz_bits_per_byte,
 )
-from deepseek.train.checkpoint import step_folders
-from deepseek.train.warm_start import source_model
+from deepseek.train.checkpoint import Checkpoint, is_step_folder, no_checkpoint, step_folders
+from deepseek.train.data import WindowSampler
+from deepseek.train.trainer import check_same_run
+from deepseek.train.warm_start import check_source, source_model
 
 _SAMPLE_BYTES = 500
 _NEVER = 10**9  # steps between checkpoints in the demo, which saves at its end
@@ -75,9 +78,9 @@ class StopSignal:
 class Interrupted(Exception):
     """A signal ended the run after its checkpoint was saved."""
 
-    def __init__(self, message: str, stop: StopSignal) -> None:
+    def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
-        self.exit_code = stop.exit_code
+        self.exit_code = exit_code
 
 
 def use_threads(threads: int | None) -> None:
@@ -94,11 +97,11 @@ def run_demo(
     base = replace(base, run=replace(base.run, steps=0, seconds=seconds, seed=seed, checkpoint_every=_NEVER))
     config = load_config(None, overrides, base)
     if dry_run:
-        return _print_size(config, as_json)
+        return _dry_run(config, None, as_json)
     root = _free_folder(Path("runs/demo")) if out is None else out
     if step_folders(root):
         raise CheckpointError(f"{root} already holds a run; choose another --out")
-    return _train(config, root, "demo", prompt, as_json)
+    return _train(config, root, None, "demo", prompt, as_json)
 
 
 def run_train(path: Path | None, out: Path | None, overrides: list[str], as_json: bool, dry_run: bool) -> int:
@@ -112,6 +115,8 @@ def run_train(path: Path | None, out: Path | None, overrides: list[str], as_json
         dry_run: Print the size of the model only.
     """
     if path is not None and path.is_dir():
+        if is_step_folder(path):
+            raise ConfigError(f"{path} is one checkpoint; the run to continue is {path.absolute().parent}")
         if out is not None:
             raise ConfigError(f"{path} is a folder, so it is the run to continue; --out {out} names another one")
         if not step_folders(path):
@@ -122,12 +127,12 @@ def run_train(path: Path | None, out: Path | None, overrides: list[str], as_json
     root = Path("runs/train") if out is None else out
     found = newest(root)
     if found is None and step_folders(root):
-        raise CheckpointError(f"{root} holds checkpoints, but none of them is undamaged; choose another --out")
+        raise CheckpointError(f"{no_checkpoint(root)}; choose another --out")
     base = _with_source_model(path, overrides) if found is None else TrainConfig.from_dict(found.info["config"])
     config = load_config(path, overrides, base)
     if dry_run:
-        return _print_size(config, as_json)
-    return _train(config, root, "train", None, as_json)
+        return _dry_run(config, found, as_json)
+    return _train(config, root, found, "train", None, as_json)
 
 
 def _with_source_model(path: Path | None, overrides: list[str]) -> TrainConfig:
@@ -147,13 +152,11 @@ def _note_length(trainer: Trainer, before: TrainConfig) -> None:
     done = f"{trainer.step} steps in {trainer.elapsed:.0f} s"
     if (old.steps, old.seconds) == (new.steps, new.seconds):
         if trainer.fraction >= 1.0:
-            note(f"this run has ended, after {done}; --set run.steps=N (or run.seconds) extends it")
+            note(f"this run has ended, after {done}; {_way_on(trainer)} extends it")
         return
     if trainer.fraction >= 1.0:
-        raise ConfigError(
-            f"run.steps = {new.steps} and run.seconds = {new.seconds:g} end this run before the {done} it has already; "
-            "give more, or 0 for no limit by one of them"
-        )
+        limits = " and ".join(f"{name} = {value:g}" for name, value in _reached(trainer).items())
+        raise ConfigError(f"{limits} would end this run before the {done} that it has; {_way_on(trainer)} extends it")
     was = learning_rate_scale(trainer.fraction_of(old), trainer.config.optim.warmup) * trainer.config.optim.lr
     now = learning_rate_scale(trainer.fraction, trainer.config.optim.warmup) * trainer.config.optim.lr
     note(
@@ -162,23 +165,36 @@ def _note_length(trainer: Trainer, before: TrainConfig) -> None:
     )
 
 
+def _reached(trainer: Trainer) -> dict[str, float]:
+    """The limits that end the run where it is."""
+    run = trainer.config.run
+    limits = {"run.steps": (run.steps, trainer.step), "run.seconds": (run.seconds, trainer.elapsed)}
+    return {name: limit for name, (limit, now) in limits.items() if 0 < limit <= now}
+
+
+def _way_on(trainer: Trainer) -> str:
+    """The options that move those limits."""
+    reached = _reached(trainer)
+    more = " ".join(f"--set {name}=N" for name in reached)
+    if "run.seconds" not in reached:
+        return more
+    return f"{more} (or --set run.steps=N --set run.seconds=0)"
+
+
 def _length(run: RunConfig) -> str:
     limits = [f"{run.steps} steps"] * bool(run.steps) + [f"{run.seconds:g} s"] * bool(run.seconds)
     return " or ".join(limits)
 
 
-def _train(config: TrainConfig, root: Path, command: str, prompt: str | None, as_json: bool) -> int:
+def _train(
+    config: TrainConfig, root: Path, found: Checkpoint | None, command: str, prompt: str | None, as_json: bool
+) -> int:
     started = time.perf_counter()
-    corpus = load_corpus(config.data.path or None, config.data.suffix, config.data.held_out)
-    note(
-        f"text: {corpus.name}, {megabytes(len(corpus.train))} in {corpus.n_train_files} files to train on, "
-        f"{megabytes(len(corpus.held_out))} in {corpus.n_held_out_files} held out"
-    )
-    if corpus.remark:
-        note(corpus.remark)
-    size = model_size(config.model, config.run.batch)
-    note(f"model: {size.parameters:,} parameters, {size.active:,} of them active per byte")
-    with run_lock(root), StopSignal().listen() as stop:
+    with run_lock(root):
+        corpus = _check_start(config, found)
+        size = model_size(config.model, config.run.batch)
+        note(f"model: {size.parameters:,} parameters, {size.active:,} of them active per byte")
+        _note_memory(size)
         trainer = Trainer(config, corpus)
         resumed = trainer.begin(root)
         if resumed is not None:
@@ -187,7 +203,7 @@ def _train(config: TrainConfig, root: Path, command: str, prompt: str | None, as
         elif config.run.init_from:
             note(f"starting from the weights of {config.run.init_from}")
         begin_step = trainer.step
-        with TrainingDisplay() as display:
+        with StopSignal().listen() as stop, TrainingDisplay() as display:
 
             def on_step(progress: Progress) -> bool:
                 display.update(progress)
@@ -196,14 +212,63 @@ def _train(config: TrainConfig, root: Path, command: str, prompt: str | None, as
             checkpoint = trainer.run(root, command, on_step)
     if stop:
         way_on = "the same command continues it" if command == "train" else "deepseek generate can use it"
-        raise Interrupted(f"stopped at step {trainer.step}; the checkpoint is {checkpoint.path}, {way_on}", stop)
+        raise Interrupted(
+            f"stopped at step {trainer.step}; the checkpoint is {checkpoint.path}, {way_on}", stop.exit_code
+        )
+    try:
+        result = _measure(trainer, corpus, size, begin_step if resumed is not None else None, checkpoint, prompt)
+    except KeyboardInterrupt:
+        what = f"interrupted while measuring, after the last step; the checkpoint is {checkpoint.path}"
+        raise Interrupted(what, 128 + signal.SIGINT) from None
+    result["total_seconds"] = round(time.perf_counter() - started, 2)
+    _print_result(result, root, config, as_json)
+    return 0
+
+
+def _check_start(config: TrainConfig, found: Checkpoint | None) -> Corpus:
+    """Reads the text and checks, before a model is built, what a run would start from."""
+    corpus = load_corpus(config.data.path or None, config.data.suffix, config.data.held_out)
+    note(
+        f"text: {corpus.name}, {size_text(len(corpus.train))} in {files_text(corpus.n_train_files)} to train on, "
+        f"{size_text(len(corpus.held_out))} in {files_text(corpus.n_held_out_files)} held out"
+    )
+    if corpus.remark:
+        note(corpus.remark)
+    WindowSampler(corpus.train, config.model.context, config.run.seed)  # refuses a text that is too short
+    if found is not None:
+        check_same_run(config, corpus, found)
+    elif config.run.init_from:
+        check_source(config.model, Path(config.run.init_from))
+    return corpus
+
+
+def _note_memory(size: ModelSize) -> None:
+    """Says so where a run needs more memory than there is."""
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if size.total_bytes > there:
+        note(
+            f"this run needs about {size_text(size.total_bytes)} of memory, the machine has {size_text(there)}; lower "
+            "run.batch, model.context or the size of the model"
+        )
+
+
+def _measure(
+    trainer: Trainer,
+    corpus: Corpus,
+    size: ModelSize,
+    resumed_at: int | None,
+    checkpoint: Checkpoint,
+    prompt: str | None,
+) -> dict[str, Any]:
+    """Scores the model on held-out text and, with a prompt, lets it write; returns all that is told about the run."""
+    config = trainer.config
     note("measuring held-out bits per byte")
     result: dict[str, Any] = {
         "steps": trainer.step,
         "train_seconds": round(trainer.elapsed, 2),
         "tokens_per_second": round(trainer.step * config.run.batch * config.model.context / trainer.elapsed),
         "parameters": size.parameters,
-        "resumed_at_step": begin_step if resumed is not None else None,
+        "resumed_at_step": resumed_at,
         **_held_out(trainer, corpus),
         "checkpoint": str(checkpoint.path),
     }
@@ -212,9 +277,7 @@ def _train(config: TrainConfig, root: Path, command: str, prompt: str | None, as
         start = prompt.encode("utf-8", "surrogateescape")
         sample = sample_bytes(trainer.model, start, _SAMPLE_BYTES, 0.7, 0, 0.95, config.run.seed)
         result["sample"] = decode(start + bytes(sample))
-    result["total_seconds"] = round(time.perf_counter() - started, 2)
-    _print_result(result, root, as_json)
-    return 0
+    return result
 
 
 def _held_out(trainer: Trainer, corpus: Corpus) -> dict[str, Any]:
@@ -229,7 +292,7 @@ def _held_out(trainer: Trainer, corpus: Corpus) -> dict[str, Any]:
     }
 
 
-def _print_result(result: dict[str, Any], root: Path, as_json: bool) -> None:
+def _print_result(result: dict[str, Any], root: Path, config: TrainConfig, as_json: bool) -> None:
     if as_json:
         print(json.dumps(result))
         return
@@ -242,15 +305,19 @@ def _print_result(result: dict[str, Any], root: Path, as_json: bool) -> None:
     if "sample" in result:
         print(f"\nsample:\n\n{result['sample']}\n")
     print(
-        f"{result['steps']} steps in {result['train_seconds']:.0f} s, {result['tokens_per_second']:,} tokens/s, "
+        f"{result['steps']} steps in {result['train_seconds']:.0f} s, {result['tokens_per_second']:,} bytes/s, "
         f"{result['total_seconds']:.0f} s in all"
     )
     print(f"checkpoint: {result['checkpoint']}")
-    print(f"try: deepseek generate --checkpoint {shlex.quote(str(root))} --prompt 'class Queue:'")
+    prompt = "" if config.data.path else " --prompt 'class Queue:'"  # of one's own text nobody knows what fits
+    print(f"try: deepseek generate --checkpoint {shlex.quote(str(root))}{prompt}")
 
 
-def _print_size(config: TrainConfig, as_json: bool) -> int:
+def _dry_run(config: TrainConfig, found: Checkpoint | None, as_json: bool) -> int:
+    """Checks what a run would start from and prints how large it is."""
+    _check_start(config, found)
     size = model_size(config.model, config.run.batch)
+    _note_memory(size)
     if as_json:
         values = {
             "parameters": size.parameters,
@@ -266,11 +333,11 @@ def _print_size(config: TrainConfig, as_json: bool) -> int:
     rows = [
         ["parameters", f"{size.parameters:,}"],
         ["active per byte", f"{size.active:,}"],
-        ["weights", megabytes(size.weights_bytes)],
-        ["gradients", megabytes(size.weights_bytes)],
-        ["optimizer", megabytes(size.optimizer_bytes)],
-        ["activations (estimate)", megabytes(size.activation_bytes)],
-        ["memory in all", megabytes(size.total_bytes)],
+        ["weights", size_text(size.weights_bytes)],
+        ["gradients", size_text(size.weights_bytes)],
+        ["optimizer", size_text(size.optimizer_bytes)],
+        ["activations (estimate)", size_text(size.activation_bytes)],
+        ["memory in all", size_text(size.total_bytes)],
     ]
     print_table("size", rows)
     return 0

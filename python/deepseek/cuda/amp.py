@@ -33,7 +33,7 @@ class GradScaler(deepseek.amp.GradScaler):
     ) -> None:
         if enabled:
             warn_once("cuda.amp.GradScaler", _WHY)
-        super().__init__("cpu", init_scale, growth_factor, backoff_factor, growth_interval, enabled=False)
+        super().__init__("cuda", init_scale, growth_factor, backoff_factor, growth_interval, enabled=False)
 
 
 class autocast(deepseek.amp.autocast):
@@ -47,7 +47,7 @@ class autocast(deepseek.amp.autocast):
     def __init__(self, enabled: bool = True, dtype: dtype | None = None, cache_enabled: bool = True) -> None:
         if enabled:
             warn_once("cuda.amp.autocast", _WHY)
-        super().__init__("cpu", enabled=False)
+        super().__init__("cuda", enabled=False)
 
 
 guard(__name__)

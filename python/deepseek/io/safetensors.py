@@ -32,10 +32,13 @@ _HEAD = 512
 _FRAMEWORKS = ("deepseek", "pt", "pytorch", "torch")
 
 
-def _explained(error: LoadError, head: bytes) -> LoadError:
+def _explained(error: LoadError, head: bytes, name: str) -> LoadError:
     """The error, with what the file seems to be where it is one of another format."""
     what = describe(head)
-    return error if what is None else LoadError(f"{error}: not a safetensors file but {what}")
+    if what is None:
+        return error
+    rule = str(error).removeprefix(f"{name}: ")
+    return LoadError(f"{name}: not a safetensors file but {what} ({rule})")
 
 
 def _open(filename: str | os.PathLike[str]) -> Any:
@@ -44,14 +47,14 @@ def _open(filename: str | os.PathLike[str]) -> Any:
         return _io.SafetensorsFile.open(path)
     except LoadError as error:
         with open(path, "rb") as file:
-            raise _explained(error, file.read(_HEAD)) from None
+            raise _explained(error, file.read(_HEAD), os.fsdecode(path)) from None
 
 
 def _parse(data: bytes | bytearray | memoryview, name: str) -> Any:
     try:
         return _io.SafetensorsFile.from_bytes(data, name)
     except LoadError as error:
-        raise _explained(error, bytes(memoryview(data)[:_HEAD])) from None
+        raise _explained(error, bytes(memoryview(data)[:_HEAD]), name) from None
 
 
 def _check_device(device: object) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from deepseek.models.ranges import check_ranges, setting
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -32,33 +34,28 @@ class ModelConfig:
         norm_eps: Epsilon of every RMSNorm.
     """
 
-    vocab_size: int = 256
-    dim: int = 64
-    n_layers: int = 2
-    n_heads: int = 2
-    context: int = 256
-    n_routed_experts: int = 8
-    n_shared_experts: int = 1
-    top_k: int = 2
-    expert_dim: int = 96
-    routed_scale: float = 1.0
-    bias_update_rate: float = 0.001
-    ngram_orders: tuple[int, ...] = (2, 3, 4, 6, 8)
-    ngram_rows: int = 16384
-    ngram_dim: int = 32
-    rope_theta: float = 10000.0
-    norm_eps: float = 1e-6
+    vocab_size: int = setting(256, 1, 2**31 - 1)
+    dim: int = setting(64, 2, 2**24)
+    n_layers: int = setting(2, 1, 2**16)
+    n_heads: int = setting(2, 1, 2**16)
+    context: int = setting(256, 1, 2**31 - 1, shapes=False)
+    n_routed_experts: int = setting(8, 0, 2**16)
+    n_shared_experts: int = setting(1, 0, 2**16)
+    top_k: int = setting(2, 0, 2**16, shapes=False)
+    expert_dim: int = setting(96, 1, 2**24)
+    routed_scale: float = setting(1.0, 0, 1e6, above=True, shapes=False)
+    bias_update_rate: float = setting(0.001, 0, 1, shapes=False)
+    ngram_orders: tuple[int, ...] = setting((2, 3, 4, 6, 8), 2, 64)
+    ngram_rows: int = setting(16384, 1, 2**31 - 1)
+    ngram_dim: int = setting(32, 1, 2**24)
+    rope_theta: float = setting(10000.0, 1, 1e12, shapes=False)
+    norm_eps: float = setting(1e-6, 1e-30, 1, shapes=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ngram_orders", tuple(self.ngram_orders))
-        for name in ("vocab_size", "dim", "n_layers", "n_heads", "context", "expert_dim", "ngram_rows", "ngram_dim"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"model.{name} must be at least 1, got {getattr(self, name)}")
-        if self.n_routed_experts < 0 or self.n_shared_experts < 0 or self.n_routed_experts + self.n_shared_experts == 0:
-            raise ValueError(
-                "model.n_routed_experts and model.n_shared_experts must not be negative and not both be 0, got "
-                f"{self.n_routed_experts} and {self.n_shared_experts}"
-            )
+        check_ranges("model", self, ValueError)
+        if self.n_routed_experts + self.n_shared_experts == 0:
+            raise ValueError("model.n_routed_experts and model.n_shared_experts must not both be 0")
         if self.dim % self.n_heads or (self.dim // self.n_heads) % 2:
             raise ValueError(
                 f"model.dim must be an even multiple of model.n_heads, got dim={self.dim} and n_heads={self.n_heads}"
@@ -67,13 +64,16 @@ class ModelConfig:
             raise ValueError(
                 f"model.top_k must be between 1 and model.n_routed_experts={self.n_routed_experts}, got {self.top_k}"
             )
-        if any(order < 2 for order in self.ngram_orders):
-            raise ValueError(f"model.ngram_orders must all be at least 2, got {list(self.ngram_orders)}")
 
     @property
     def head_dim(self) -> int:
         """Width of one attention head."""
         return self.dim // self.n_heads
+
+    def misfits(self, other: ModelConfig) -> list[str]:
+        """Names of the settings by which ``other`` has other weights than this model."""
+        names = [item.name for item in fields(self) if item.metadata["shapes"]]
+        return [name for name in names if getattr(self, name) != getattr(other, name)]
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain scalars and lists, as saved in checkpoints and TOML."""

@@ -127,6 +127,11 @@ def verify(folder: Path) -> Checkpoint | None:
     return Checkpoint(folder, manifest["step"], manifest) if good else None
 
 
+def is_step_folder(path: Path) -> bool:
+    """Whether ``path`` has the name of a checkpoint."""
+    return _STEP.fullmatch(path.name) is not None
+
+
 def step_folders(root: Path) -> list[Path]:
     """Returns the folders named ``step-N`` below ``root``, highest N first, verified or not."""
     if not root.is_dir():
@@ -146,17 +151,21 @@ def find_checkpoint(path: Path) -> Checkpoint:
     Raises:
         CheckpointError: There is none, or it is damaged.
     """
-    if not path.exists():
-        raise CheckpointError(f"{path} does not exist")
-    if _STEP.fullmatch(path.name):
-        found = verify(path)
-        if found is None:
-            raise CheckpointError(f"{path} is damaged or incomplete: its files do not match its manifest")
-        return found
-    found = newest(path)
+    found = verify(path) if is_step_folder(path) else newest(path)
     if found is None:
-        raise CheckpointError(f"{path} holds no usable checkpoint (a folder step-N with a matching manifest)")
+        raise CheckpointError(no_checkpoint(path))
     return found
+
+
+def no_checkpoint(path: Path) -> str:
+    """Says why nothing can be read from ``path``, which is a ``step-N`` folder or the folder of a run."""
+    if not path.exists():
+        return f"{path} does not exist"
+    damaged = [path] if is_step_folder(path) else step_folders(path)
+    if not damaged:
+        return f"{path} holds no usable checkpoint: there is no folder step-N in it"
+    names = ", ".join(folder.name for folder in damaged)
+    return f"{path} holds no usable checkpoint: {names} damaged or incomplete (files do not match manifest.json)"
 
 
 def prune(root: Path, keep: int) -> None:
@@ -173,18 +182,32 @@ def prune(root: Path, keep: int) -> None:
 def run_lock(root: Path) -> Iterator[None]:
     """Holds the run's folder for one writer and clears what a killed one left half-written.
 
+    Folders that it made are removed again if the block fails before anything was saved.
+
     Raises:
         CheckpointError: Another process is training into the folder.
     """
+    made = [folder for folder in (root, *root.parents) if not folder.exists()]
     _make_folder(root)
-    with open(root / ".lock", "a", encoding="utf-8") as lock:
+    path = root / ".lock"
+    with open(path, "a", encoding="utf-8") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.path.samestat(os.fstat(lock.fileno()), path.stat()):  # its maker has just removed it, see below
+                raise FileNotFoundError(path)
         except OSError:
             raise CheckpointError(f"{root} is in use by another training process") from None
         with _writing(root):
             pass
-        yield
+        try:
+            yield
+        except BaseException:
+            if made and [entry.name for entry in root.iterdir()] == [path.name]:
+                path.unlink()
+                with suppress(OSError):  # somebody else put something there meanwhile
+                    for folder in made:
+                        folder.rmdir()
+            raise
 
 
 @contextmanager

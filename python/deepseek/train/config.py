@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import os.path
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -10,10 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from deepseek.models import ModelConfig
+from deepseek.models.ranges import check_ranges, setting
 
 
 class ConfigError(ValueError):
     """A setting is unknown, has the wrong type or lies outside its range."""
+
+
+def _path() -> Any:
+    """A field for the name of a file or folder, empty for none; ~ stands for the home folder, as in a shell."""
+    return field(default="", metadata={"path": True})
 
 
 @dataclass(frozen=True)
@@ -22,15 +30,18 @@ class DataConfig:
 
     Attributes:
         path: Folder or file to train on; empty: the standard library of the running Python.
-        suffix: End of the names of the files that are read in a folder.
+        suffix: End of the names of the files that are read in a folder; empty: all files.
         held_out: Share of the files (of the bytes, where ``path`` is a file) that is not trained on but scored.
         eval_bytes: Held-out bytes that are scored at the end.
     """
 
-    path: str = ""
+    path: str = _path()
     suffix: str = ".py"
-    held_out: float = 0.08
-    eval_bytes: int = 262144
+    held_out: float = setting(0.08, 0, 1, above=True, below=True)
+    eval_bytes: int = setting(262144, 1, 2**40)
+
+    def __post_init__(self) -> None:
+        check_ranges("data", self, ConfigError)
 
 
 @dataclass(frozen=True)
@@ -47,13 +58,16 @@ class OptimConfig:
         clip: Highest norm of all gradients together; longer ones are scaled down.
     """
 
-    lr: float = 3e-3
-    table_lr: float = 9e-3
-    beta1: float = 0.9
-    beta2: float = 0.97
-    weight_decay: float = 0.1
-    warmup: float = 0.03
-    clip: float = 1.0
+    lr: float = setting(3e-3, 0, 100, above=True)
+    table_lr: float = setting(9e-3, 0, 100, above=True)
+    beta1: float = setting(0.9, 0, 1, below=True)
+    beta2: float = setting(0.97, 0, 1, below=True)
+    weight_decay: float = setting(0.1, 0, 100)
+    warmup: float = setting(0.03, 0, 1, below=True)
+    clip: float = setting(1.0, 0, 1e9, above=True)
+
+    def __post_init__(self) -> None:
+        check_ranges("optim", self, ConfigError)
 
 
 @dataclass(frozen=True)
@@ -68,16 +82,21 @@ class RunConfig:
         init_from: A run's folder, a step-N folder, or a file of weights (``deepseek.save`` of a ``state_dict()``, or
             safetensors) that a new run starts from; empty: random weights. Only weights are taken over.
         checkpoint_every: Steps between checkpoints; there is one at the end in any case.
-        keep: Checkpoints that are kept; older ones are removed.
+        keep: Checkpoints that are kept (two at least: one could be lost with the disk); older ones are removed.
     """
 
-    steps: int = 1500
-    seconds: float = 0.0
-    batch: int = 8
-    seed: int = 0
-    init_from: str = ""
-    checkpoint_every: int = 250
-    keep: int = 2
+    steps: int = setting(1500, 0, 10**12)
+    seconds: float = setting(0.0, 0, 1e9)
+    batch: int = setting(8, 1, 2**31 - 1)
+    seed: int = setting(0, 0, 2**63 - 1)
+    init_from: str = _path()
+    checkpoint_every: int = setting(250, 1, 10**12)
+    keep: int = setting(2, 2, 10**6)
+
+    def __post_init__(self) -> None:
+        check_ranges("run", self, ConfigError)
+        if self.steps == 0 and self.seconds == 0:
+            raise ConfigError("one of run.steps and run.seconds must be above 0, got 0 for both")
 
 
 SECTIONS: dict[str, Any] = {"model": ModelConfig, "data": DataConfig, "optim": OptimConfig, "run": RunConfig}
@@ -93,32 +112,8 @@ class TrainConfig:
     run: RunConfig = field(default_factory=RunConfig)
 
     def __post_init__(self) -> None:
-        rules = [
-            (
-                self.model.vocab_size >= 256,
-                "model.vocab_size must be at least 256 to hold bytes",
-                self.model.vocab_size,
-            ),
-            (self.run.steps >= 0, "run.steps must not be negative", self.run.steps),
-            (self.run.seconds >= 0, "run.seconds must not be negative", self.run.seconds),
-            (self.run.steps > 0 or self.run.seconds > 0, "one of run.steps and run.seconds must be above 0", 0),
-            (self.run.batch >= 1, "run.batch must be at least 1", self.run.batch),
-            (0 <= self.run.seed < 2**63, "run.seed must be between 0 and 2^63 - 1", self.run.seed),
-            (self.run.checkpoint_every >= 1, "run.checkpoint_every must be at least 1", self.run.checkpoint_every),
-            (self.run.keep >= 2, "run.keep must be at least 2 (one could be lost with the disk)", self.run.keep),
-            (0 < self.data.held_out < 1, "data.held_out must lie between 0 and 1", self.data.held_out),
-            (self.data.eval_bytes >= 1, "data.eval_bytes must be at least 1", self.data.eval_bytes),
-            (self.optim.lr > 0, "optim.lr must be above 0", self.optim.lr),
-            (self.optim.table_lr > 0, "optim.table_lr must be above 0", self.optim.table_lr),
-            (0 <= self.optim.beta1 < 1, "optim.beta1 must be at least 0 and below 1", self.optim.beta1),
-            (0 <= self.optim.beta2 < 1, "optim.beta2 must be at least 0 and below 1", self.optim.beta2),
-            (self.optim.weight_decay >= 0, "optim.weight_decay must not be negative", self.optim.weight_decay),
-            (0 <= self.optim.warmup < 1, "optim.warmup must be at least 0 and below 1", self.optim.warmup),
-            (self.optim.clip > 0, "optim.clip must be above 0", self.optim.clip),
-        ]
-        for holds, rule, value in rules:
-            if not holds:
-                raise ConfigError(f"{rule}, got {value}")
+        if self.model.vocab_size < 256:
+            raise ConfigError(f"model.vocab_size must be at least 256 to hold bytes, got {self.model.vocab_size}")
 
     def to_dict(self) -> dict[str, Any]:
         """Returns nested plain values."""
@@ -134,7 +129,9 @@ class TrainConfig:
         """Builds a config from nested values; raises ConfigError naming the setting that is wrong."""
         unknown = sorted(set(values) - set(SECTIONS))
         if unknown:
-            raise ConfigError(f"unknown section {unknown[0]!r}; known: {', '.join(SECTIONS)}")
+            homes = [name for name, kind in SECTIONS.items() if unknown[0] in {item.name for item in fields(kind)}]
+            way = f"; {unknown[0]!r} is a setting, it belongs under [{homes[0]}]" if homes else ""
+            raise ConfigError(f"unknown section {unknown[0]!r}; known: {', '.join(SECTIONS)}{way}")
         built: dict[str, Any] = {}
         for section, kind in SECTIONS.items():
             given = values.get(section, {})
@@ -153,20 +150,20 @@ class TrainConfig:
 def _typed(path: str, value: Any, kind: Any) -> Any:
     """Checks one value against the type of its default; a whole number is accepted where a float is expected."""
     name = path.split(".", 1)[1]
-    defaults = {item.name: item.default for item in fields(kind)}
-    if name not in defaults:
-        known = ", ".join(defaults)
+    items = {item.name: item for item in fields(kind)}
+    if name not in items:
+        known = ", ".join(items)
         raise ConfigError(f"unknown setting {path!r}; known in this section: {known} (deepseek config explains them)")
-    default = defaults[name]
+    default = items[name].default
     if isinstance(default, tuple):
         if not isinstance(value, list | tuple) or not all(type(item) is int for item in value):
             raise ConfigError(f"{path} must be {TYPE_NAMES[tuple]}, got {value!r}")
         return tuple(value)
     if type(default) is float and type(value) is int:
-        return float(value)
+        return float(value) if abs(value) < 2**1023 else math.inf  # its range has the word then
     if type(value) is not type(default):
         raise ConfigError(f"{path} must be {TYPE_NAMES[type(default)]}, got {value!r}")
-    return value
+    return os.path.expanduser(str(value)) if items[name].metadata.get("path") else value
 
 
 TYPE_NAMES = {int: "an integer", float: "a number", str: "a string", bool: "true or false", tuple: "a list of integers"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import sysconfig
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,7 +62,7 @@ def load_corpus(path: str | Path | None = None, suffix: str = ".py", held_out_sh
 
     Args:
         path: Folder or file; None reads Python's standard library.
-        suffix: End of the file names to read (not used when ``path`` is a file).
+        suffix: End of the file names to read, empty for all (not used when ``path`` is a file).
         held_out_share: Share of the files that is held out, between 0 and 1.
 
     Raises:
@@ -99,16 +100,14 @@ def load_corpus(path: str | Path | None = None, suffix: str = ".py", held_out_sh
 
 def _split_files(root: Path, suffix: str, held_out_share: float) -> tuple[list[bytes], list[bytes]]:
     """Returns the contents of the training and of the held-out files, each ordered by the hash of the path."""
-    ranked: list[tuple[bytes, Path]] = []
-    for file in root.rglob("*"):
-        if not file.name.endswith(suffix):
-            continue
-        relative = file.relative_to(root)
-        generated = relative.name.startswith("_sysconfigdata")  # differs between builds of one Python version
-        if _SKIPPED_FOLDERS.isdisjoint(relative.parts[:-1]) and not generated and file.is_file():
-            ranked.append((hashlib.sha256(relative.as_posix().encode()).digest(), file))
+    files = list(_files_to_read(root))
+    ranked = [
+        (hashlib.sha256(file.relative_to(root).as_posix().encode()).digest(), file)
+        for file in files
+        if file.name.endswith(suffix)
+    ]
     if not ranked:
-        others = Counter(file.suffix for file in root.rglob("*") if file.is_file()).most_common(3)
+        others = Counter(file.suffix for file in files).most_common(3)
         hint = ", ".join(f"{count} ending in {end!r}" for end, count in others) or "no files at all"
         raise DataError(
             f"data.path: {root} holds no files to read ending in {suffix!r}, as data.suffix asks for; it holds {hint}"
@@ -126,6 +125,15 @@ def _split_files(root: Path, suffix: str, held_out_share: float) -> tuple[list[b
             f"train on and {len(held_out)} held out; give more files, one file, or another data.held_out"
         )
     return train, held_out
+
+
+def _files_to_read(root: Path) -> Iterator[Path]:
+    """The files below a folder that may be text to train on, whatever their names end in."""
+    for file in root.rglob("*"):
+        relative = file.relative_to(root)
+        generated = relative.name.startswith("_sysconfigdata")  # differs between builds of one Python version
+        if _SKIPPED_FOLDERS.isdisjoint(relative.parts[:-1]) and not generated and file.is_file():
+            yield file
 
 
 def _read(file: Path) -> bytes:

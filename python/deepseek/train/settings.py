@@ -56,6 +56,7 @@ class Setting:
         doc: One or two sentences.
         fixed: Why a continued run cannot change it; empty where it can.
         note: What happens when a continued run changes it.
+        range: What numbers it may be; empty where it is none.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Setting:
     doc: str
     fixed: str
     note: str
+    range: str
 
     @property
     def type_name(self) -> str:
@@ -82,7 +84,8 @@ def all_settings() -> Iterator[Setting]:
         for item in fields(kind):
             name = f"{section}.{item.name}"
             free = name in _FREE
-            yield Setting(name, item.default, docs[item.name], "" if free else _FIXED[section], _FREE.get(name, ""))
+            fixed, allowed = "" if free else _FIXED[section], str(item.metadata.get("range", ""))
+            yield Setting(name, item.default, docs[item.name], fixed, _FREE.get(name, ""), allowed)
 
 
 def attribute_docs(kind: type) -> dict[str, str]:
@@ -113,9 +116,10 @@ def as_page() -> str:
     lines = [_INTRODUCTION]
     for section, kind in SECTIONS.items():
         lines += ["", f"## [{section}]", "", (kind.__doc__ or "").splitlines()[0].replace(":class:", "")]
-        lines += ["", "| key | default | meaning | in a continued run |", "|---|---|---|---|"]
+        lines += ["", "| key | default | meaning | range | in a continued run |", "|---|---|---|---|---|"]
         for setting in all_settings():
             if setting.name.startswith(f"{section}."):
                 change = f"fixed: {setting.fixed}" if setting.fixed else f"may change; {setting.note}".rstrip("; ")
-                lines.append(f"| `{setting.name}` | `{setting.toml}` | {setting.doc} | {change} |")
+                cells = (f"`{setting.name}`", f"`{setting.toml}`", setting.doc, setting.range, change)
+                lines.append(f"| {' | '.join(cells)} |".replace("|  |", "| |"))
     return re.sub(r":func:`([\w.]+)`", r"`\1`", "\n".join(lines)).replace("`deepseek.models.", "`models.") + "\n"

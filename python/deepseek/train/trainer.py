@@ -156,7 +156,7 @@ class Trainer:
         Raises:
             CheckpointError: It was made with other settings or other data.
         """
-        _check_same_run(self.config, self.corpus, checkpoint)
+        check_same_run(self.config, self.corpus, checkpoint)
         self.model.load_state_dict(checkpoint.load("model"))
         training = checkpoint.load("training")
         self.optimizer.load_state_dict(training["optimizer"])
@@ -200,7 +200,12 @@ class Trainer:
         return self.save(root, command)
 
 
-def _check_same_run(config: TrainConfig, corpus: Corpus, checkpoint: Checkpoint) -> None:
+def check_same_run(config: TrainConfig, corpus: Corpus, checkpoint: Checkpoint) -> None:
+    """Checks that a run of ``config`` on ``corpus`` can go on from ``checkpoint``.
+
+    Raises:
+        CheckpointError: It was made with other settings or other data.
+    """
     stored = TrainConfig.from_dict(checkpoint.info.get("config", {})).to_dict()
     for section, settings in config.to_dict().items():
         for name, value in settings.items():

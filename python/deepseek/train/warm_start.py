@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,46 @@ def load_weights(model: LanguageModel, path: Path) -> None:
         CheckpointError: There are no such weights, or they do not fit the model.
     """
     state = _checkpoint(path).load("model") if path.is_dir() else _from_file(path)
-    try:
-        model.load_state_dict(state)
-    except (RuntimeError, TypeError) as error:
-        raise CheckpointError(f"run.init_from: the weights of {path} do not fit the model: {error}") from None
+    misfits = _misfits(model, state)
+    if misfits:
+        more = f", and {len(misfits) - 1} more" if len(misfits) > 1 else ""
+        raise CheckpointError(f"run.init_from: the weights of {path} do not fit the model: {misfits[0]}{more}")
+    model.load_state_dict(state)
+
+
+def check_source(model: ModelConfig, path: Path) -> None:
+    """Checks, before any model is built, what ``run.init_from`` names.
+
+    Raises:
+        CheckpointError: There are no such weights, or they are of a model of another shape.
+    """
+    source = source_model(path)
+    if source is None:
+        _from_file(path)
+        return
+    old, new = source.to_dict(), model.to_dict()
+    misfits = [f"model.{name} = {new[name]}, {path} has {old[name]}" for name in model.misfits(source)]
+    if misfits:
+        raise CheckpointError(
+            f"run.init_from: {'; '.join(misfits)}; without such settings the new run has the shape of {path}"
+        )
+
+
+def _misfits(model: LanguageModel, state: Any) -> list[str]:
+    """What keeps ``state`` from being the weights of ``model``, one statement for each tensor."""
+    if not isinstance(state, Mapping):
+        return [f"it holds {type(state).__name__}, not a state_dict()"]
+    wanted = model.state_dict()
+    shapes = {name: getattr(value, "shape", None) for name, value in state.items()}
+    return [
+        *(f"{name!r} is missing" for name in wanted if name not in shapes),
+        *(
+            f"{name!r} has shape {shapes[name]}, not {t.shape}"
+            for name, t in wanted.items()
+            if name in shapes and shapes[name] != t.shape
+        ),
+        *(f"{name!r} is none of its tensors" for name in shapes if name not in wanted),
+    ]
 
 
 def _checkpoint(path: Path) -> Checkpoint:

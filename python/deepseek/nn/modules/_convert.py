@@ -7,9 +7,8 @@ from typing import Any, Self
 
 import deepseek
 from deepseek import Tensor
+from deepseek._device import no_device
 from deepseek._tensor import check_memory_format
-
-_NO_DEVICE = "deepseek runs on CPUs only: device '{device}' does not exist here, keep modules and tensors on 'cpu'"
 
 
 def check_device(device: Any) -> None:
@@ -18,8 +17,8 @@ def check_device(device: Any) -> None:
     Raises:
         RuntimeError: one sentence that names the device.
     """
-    if device is not None and str(device).split(":", 1)[0] != "cpu":
-        raise RuntimeError(_NO_DEVICE.format(device=device))
+    if device is not None:
+        deepseek.device(device)
 
 
 def _floating(dtype: Any) -> deepseek.dtype:
@@ -126,7 +125,7 @@ class ConvertMixin:
         Raises:
             RuntimeError: always.
         """
-        raise RuntimeError(_NO_DEVICE.format(device="cuda" if device is None else device))
+        raise no_device("cuda" if device is None else str(device))
 
     def to_empty(self, *, device: Any, recurse: bool = True) -> Self:
         """Give every parameter and buffer fresh, uninitialised memory of the same shape and dtype."""

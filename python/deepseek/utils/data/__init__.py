@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from deepseek._missing import guard
 from deepseek.utils.data._collate import default_collate, default_convert
-from deepseek.utils.data._dataset import (
+from deepseek.utils.data.dataloader import DataLoader
+from deepseek.utils.data.dataset import (
     ChainDataset,
     ConcatDataset,
     Dataset,
@@ -14,8 +15,7 @@ from deepseek.utils.data._dataset import (
     get_worker_info,
     random_split,
 )
-from deepseek.utils.data._loader import DataLoader
-from deepseek.utils.data._sampler import (
+from deepseek.utils.data.sampler import (
     BatchSampler,
     RandomSampler,
     Sampler,

@@ -7,10 +7,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
 import deepseek
+from deepseek._missing import guard
 from deepseek._once import warn_once
 from deepseek.utils.data._collate import default_collate, default_convert
-from deepseek.utils.data._dataset import Dataset, IterableDataset, fetch
-from deepseek.utils.data._sampler import BatchSampler, RandomSampler, SequentialSampler
+from deepseek.utils.data.dataset import Dataset, IterableDataset, fetch
+from deepseek.utils.data.sampler import BatchSampler, RandomSampler, SequentialSampler
+
+__all__ = [
+    "DataLoader",
+]
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -171,3 +176,6 @@ def _check_workers(
             "multiprocessing_context can only be used with multi-process loading (num_workers > 0), but got "
             f"num_workers={num_workers}"
         )
+
+
+guard(__name__)

@@ -11,6 +11,17 @@ from typing import Any, Generic, TypeVar, cast
 
 import deepseek
 from deepseek import Tensor
+from deepseek._missing import guard
+
+__all__ = [
+    "ChainDataset",
+    "ConcatDataset",
+    "Dataset",
+    "IterableDataset",
+    "Subset",
+    "TensorDataset",
+    "random_split",
+]
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -169,3 +180,6 @@ def _sizes_of_fractions(fractions: Sequence[float], total: int) -> list[int]:
 def get_worker_info() -> None:
     """None: samples are loaded in the calling process, as PyTorch says there too."""
     return None
+
+
+guard(__name__)
