@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import deepseek
 from deepseek import _C, Tensor
+from deepseek._arguments import check_tensor
 from deepseek._autocast import autocast_float32, runs_without_autocast
 from deepseek.nn.functional._activation import _maybe_inplace
 
@@ -120,6 +121,7 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     Raises:
         RuntimeError: not int64, a negative index, or one that is not below num_classes.
     """
+    check_tensor("one_hot", "tensor", tensor)
     if tensor.dtype != deepseek.int64:
         raise RuntimeError(f"one_hot is only applicable to index tensor of type LongTensor, got {tensor.dtype}")
     if tensor.numel() == 0:
@@ -144,7 +146,7 @@ def layer_norm(
     eps: float = 1e-5,
 ) -> Tensor:
     """Normalise over the last dimensions, which are ``normalized_shape``. (Ba et al., 2016)"""
-    return _C.layer_norm(input, list(normalized_shape), weight, bias, eps)
+    return _C.layer_norm(input, normalized_shape, weight, bias, eps)
 
 
 def rms_norm(
@@ -158,7 +160,7 @@ def rms_norm(
         # Half precision is normalised in float32, so its epsilon is float32's.
         wide = deepseek.float64 if input.dtype == deepseek.float64 else deepseek.float32
         eps = deepseek.finfo(wide).eps
-    return _C.rms_norm(input, list(normalized_shape), weight, eps)
+    return _C.rms_norm(input, normalized_shape, weight, eps)
 
 
 def add_rms_norm(

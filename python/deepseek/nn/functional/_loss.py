@@ -10,6 +10,7 @@ from typing import Any
 
 import deepseek
 from deepseek import _C, Tensor
+from deepseek._arguments import check_tensor
 from deepseek._autocast import runs_in_float32
 from deepseek.autograd import Function
 from deepseek.nn.functional._activation import log1p_exp
@@ -36,6 +37,8 @@ def _broadcast(name: str, input: Tensor, target: Tensor, stacklevel: int = 4) ->
 
     The loss, the wrapper around it, and its caller are three frames above.
     """
+    check_tensor(name, "input", input)
+    check_tensor(name, "target", target)
     if tuple(input.shape) == tuple(target.shape):
         return input, target
     warnings.warn(
@@ -236,6 +239,8 @@ def binary_cross_entropy(
         RuntimeError: an input or target is outside [0, 1].
     """
     refuse_legacy(size_average, reduce)
+    check_tensor("binary_cross_entropy", "input", input)
+    check_tensor("binary_cross_entropy", "target", target)
     if tuple(target.shape) != tuple(input.shape):
         raise ValueError(
             f"binary_cross_entropy: the target size ({tuple(target.shape)}) is different to the input size "
@@ -282,8 +287,10 @@ def binary_cross_entropy_with_logits(
 ) -> Tensor:
     """Binary cross entropy of logits, computed stably; ``pos_weight`` multiplies the loss of positive targets."""
     refuse_legacy(size_average, reduce)
+    check_tensor("binary_cross_entropy_with_logits", "input", input)
+    check_tensor("binary_cross_entropy_with_logits", "target", target)
     if tuple(target.shape) != tuple(input.shape):
-        raise ValueError(f"Target size ({tuple(target.shape)}) must be the same as input size ({tuple(input.shape)})")
+        raise ValueError(f"Target size {tuple(target.shape)} must be the same as input size {tuple(input.shape)}")
     softplus_minus = log1p_exp(-input)  # -log(sigmoid(input))
     if pos_weight is None:
         loss = (1 - target) * input + softplus_minus
@@ -307,6 +314,8 @@ def kl_div(
     number of elements.
     """
     refuse_legacy(size_average, reduce)
+    check_tensor("kl_div", "input", input)
+    check_tensor("kl_div", "target", target)
     if not (input.is_floating_point() and target.is_floating_point()):
         raise RuntimeError(
             "kl_div: integer inputs are not supported, it takes log-probabilities and probabilities; got "
