@@ -233,6 +233,8 @@ def test_types_are_named_as_python_knows_them() -> None:
         (lambda x: deepseek.allclose(x, 1), "allclose(): argument 'other' must be Tensor, not int"),
         (lambda x: deepseek.rand(2, generator=1), "rand(): argument 'generator' must be Generator or None, not int"),
         (lambda x: F.mse_loss(x, "a"), "mse_loss(): argument 'target' must be Tensor, not str"),
+        (lambda x: F.pad(x, 2), "pad(): argument 'pad' must be tuple of ints, not int"),
+        (lambda x: x.copy_(np.ones(2)), "got numpy.ndarray; deepseek.as_tensor() makes a Tensor of it"),
         (lambda x: TensorDataset([1, 2]), "TensorDataset(): argument 'tensors' must be Tensor, not list"),
         (
             lambda x: x.exp(1, 2),
@@ -258,12 +260,13 @@ def test_functions_bound_by_pybind11_say_it_in_the_same_words(value: Any) -> Non
         deepseek.set_num_threads(value)
     text = f"set_num_threads() does not take ({kind}); the signature is set_num_threads(int: int) -> None"
     assert str(caught.value) == text
-    with pytest.raises(
-        TypeError, match=r"set_state\(\) does not take \(Generator, .*\); the signature is set_state\(self"
-    ):
-        deepseek.Generator().set_state(value, 1)
-    with pytest.raises(TypeError, match=r"__init__\(\) does not take \(Generator, int, int\); the signature is"):
-        deepseek.Generator(1, 2)
+    with pytest.raises(TypeError, match=r"does not take \(int 1099511627776\)"):
+        deepseek.set_num_threads(2**40)
+    context = deepseek._C.DisableTorchFunctionSubclass
+    with pytest.raises(TypeError, match=rf"__enter__\(\) does not take \({context.__name__}, {kind}\); the sig"):
+        context().__enter__(value)
+    with pytest.raises(TypeError, match=rf"__init__\(\) does not take \({context.__name__}, nosuch={kind}\)"):
+        context(nosuch=value)
 
 
 def test_no_public_function_shows_the_words_of_pybind11() -> None:

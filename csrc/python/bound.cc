@@ -55,7 +55,9 @@ void replace_all(std::string& text, std::string_view old, std::string_view fresh
   for (Py_ssize_t i = 0; i < n + keywords; ++i) {
     if (i) given += ", ";
     if (i >= n) given += std::string(utf8(PyTuple_GET_ITEM(names, i - n))) + "=";
-    given += type_name(args[i]);
+    int64_t number;  // an int may be refused for its size
+    given +=
+        PyLong_CheckExact(args[i]) && to_int(args[i], number) ? "int " + std::to_string(number) : wrong_int(args[i]);
   }
   fail<TypeError>(name, "() does not take (", given, "); the signature is ", signatures);
 }

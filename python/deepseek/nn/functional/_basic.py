@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import deepseek
 from deepseek import _C, Tensor
@@ -48,6 +48,11 @@ def moe(
 @runs_without_autocast
 def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``x1^T W_k x2 + b_k``: input1 (..., i), input2 (..., j), weight (out, i, j), result (..., out)."""
+    check_tensor("bilinear", "input1", input1)
+    check_tensor("bilinear", "input2", input2)
+    check_tensor("bilinear", "weight", weight)
+    if bias is not None:
+        check_tensor("bilinear", "bias", bias)
     found = [t.dtype for t in (input1, input2, weight, bias) if t is not None]
     if any(dtype is not found[0] for dtype in found):
         raise RuntimeError(f"bilinear: all tensors must have the same dtype, got {found}; convert with .to(dtype)")
@@ -79,6 +84,7 @@ def embedding(
         RuntimeError: weight is not 2-d.
         NotImplementedError: sparse gradients.
     """
+    check_tensor("embedding", "weight", weight)
     refuse_sparse(sparse)
     if weight.dim() != 2:
         raise RuntimeError(f"'weight' must be 2-D, got {weight.dim()}-D")
@@ -157,6 +163,7 @@ def rms_norm(
     ``eps=None`` is the machine epsilon of the input's dtype.
     """
     if eps is None:
+        check_tensor("rms_norm", "input", input)
         # Half precision is normalised in float32, so its epsilon is float32's.
         wide = deepseek.float64 if input.dtype == deepseek.float64 else deepseek.float32
         eps = deepseek.finfo(wide).eps
@@ -199,6 +206,7 @@ def normalize(
     input: Tensor, p: float = 2.0, dim: int | tuple[int, ...] = 1, eps: float = 1e-12, out: None = None
 ) -> Tensor:
     """``input / max(norm_p(input), eps)`` with the norm along ``dim``."""
+    check_tensor("normalize", "input", input)
     if out is not None:
         raise NotImplementedError("normalize: out= is not supported; assign the result instead")
     return input / input.norm(p, dim, keepdim=True).clamp(min=eps)
@@ -206,6 +214,8 @@ def normalize(
 
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
     """``x1 . x2 / (max(|x1|, eps) * max(|x2|, eps))`` along ``dim``, which disappears; the inputs broadcast."""
+    check_tensor("cosine_similarity", "x1", x1)
+    check_tensor("cosine_similarity", "x2", x2)
     if not (x1.is_floating_point() and x2.is_floating_point()):
         raise RuntimeError(f"expected common dtype to be floating point, yet common dtype is {x1.dtype}, {x2.dtype}")
     x1, x2 = deepseek.broadcast_tensors(x1, x2)
@@ -216,6 +226,8 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -
 
 def pairwise_distance(x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> Tensor:
     """``norm_p(x1 - x2 + eps)`` along the last dimension."""
+    check_tensor("pairwise_distance", "x1", x1)
+    check_tensor("pairwise_distance", "x2", x2)
     return (x1 - x2 + eps).norm(p, -1, keepdim=keepdim)
 
 
@@ -230,6 +242,9 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
         RuntimeError: an odd number of amounts, more than the input has dimensions, or a negative new size.
         NotImplementedError: an unknown mode.
     """
+    check_tensor("pad", "input", input)
+    if not isinstance(pad, Iterable):
+        raise TypeError(f"pad(): argument 'pad' must be tuple of ints, not {_C._type_name(pad)}")
     amounts = list(pad)
     if len(amounts) % 2:
         raise RuntimeError(f"Padding length must be divisible by 2, got {len(amounts)} amounts")

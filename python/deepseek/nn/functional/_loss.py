@@ -50,8 +50,11 @@ def _broadcast(name: str, input: Tensor, target: Tensor, stacklevel: int = 4) ->
     return input, target
 
 
-def _weighted(loss: Tensor, weight: Tensor | None) -> Tensor:
-    return loss if weight is None else loss * weight.expand(loss.shape)
+def _weighted(name: str, loss: Tensor, weight: Tensor | None) -> Tensor:
+    if weight is None:
+        return loss
+    check_tensor(name, "weight", weight)
+    return loss * weight.expand(loss.shape)
 
 
 def cross_entropy(
@@ -149,7 +152,7 @@ def mse_loss(
 @runs_in_float32
 def _weighted_mse(input: Tensor, target: Tensor, weight: Tensor, reduction: str) -> Tensor:
     difference = input - target
-    return _reduce_weighted(difference * difference, weight, reduction)
+    return _reduce_weighted("mse_loss", difference * difference, weight, reduction)
 
 
 @runs_in_float32
@@ -165,7 +168,7 @@ def l1_loss(
     refuse_legacy(size_average, reduce)
     input, target = _broadcast("l1_loss", input, target)
     loss = (input - target).abs()
-    return _reduce(loss, reduction) if weight is None else _reduce_weighted(loss, weight, reduction)
+    return _reduce(loss, reduction) if weight is None else _reduce_weighted("l1_loss", loss, weight, reduction)
 
 
 @runs_in_float32
@@ -199,6 +202,8 @@ def huber_loss(
     weight: Tensor | None = None,
 ) -> Tensor:
     """``d^2 / 2`` where the difference ``|d| < delta``, ``delta (|d| - delta / 2)`` elsewhere. (Huber, 1964)"""
+    check_tensor("huber_loss", "input", input)
+    check_tensor("huber_loss", "target", target)
     if not delta > 0:
         raise RuntimeError(f"huber_loss does not support non-positive values for delta, got {delta}")
     if input.dtype in (deepseek.float16, deepseek.bfloat16):  # rounded once, at the end
@@ -209,11 +214,12 @@ def huber_loss(
     size = d.abs()
     loss = deepseek.where(size < delta, 0.5 * d * d, delta * (size - 0.5 * delta))
     if weight is not None:
-        return _reduce_weighted(loss, weight, reduction)
+        return _reduce_weighted("huber_loss", loss, weight, reduction)
     return _reduce(loss, reduction).to(input.dtype)  # whatever the target is, as in PyTorch
 
 
-def _reduce_weighted(loss: Tensor, weight: Tensor, reduction: str) -> Tensor:
+def _reduce_weighted(name: str, loss: Tensor, weight: Tensor, reduction: str) -> Tensor:
+    check_tensor(name, "weight", weight)
     if tuple(weight.shape) != tuple(loss.shape):
         raise ValueError(f"weight of shape {tuple(weight.shape)} must have the input's shape {tuple(loss.shape)}")
     check_reduction(reduction)
@@ -249,7 +255,7 @@ def binary_cross_entropy(
     for name, values in (("input", input), ("target", target)):
         if not bool(((values >= 0) & (values <= 1)).all()):
             raise RuntimeError(f"binary_cross_entropy: all elements of {name} should be between 0 and 1")
-    return _reduce(_weighted(_ProbabilityCrossEntropy.apply(input, target), weight), reduction)
+    return _reduce(_weighted("binary_cross_entropy", _ProbabilityCrossEntropy.apply(input, target), weight), reduction)
 
 
 def _cut_off_logs(p: Tensor) -> tuple[Tensor, Tensor]:
@@ -295,8 +301,9 @@ def binary_cross_entropy_with_logits(
     if pos_weight is None:
         loss = (1 - target) * input + softplus_minus
     else:
+        check_tensor("binary_cross_entropy_with_logits", "pos_weight", pos_weight)
         loss = (1 - target) * input + (1 + (pos_weight - 1) * target) * softplus_minus
-    return _reduce(_weighted(loss, weight), reduction)
+    return _reduce(_weighted("binary_cross_entropy_with_logits", loss, weight), reduction)
 
 
 @runs_in_float32
