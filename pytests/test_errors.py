@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from fractions import Fraction
+from types import BuiltinFunctionType
 from typing import Any
 
 import deepseek
+import numpy as np
 import pytest
+from deepseek.nn import functional as F
+from deepseek.utils.data import TensorDataset
 
 # (call with x = ones(3, 4), class, patterns that the text must hold in any order)
 CASES: list[tuple[str, Any, list[str]]] = [
@@ -204,7 +209,33 @@ def test_types_are_named_as_python_knows_them() -> None:
         (lambda x: deepseek.exp(1.0), "exp(): argument 'input' must be Tensor, not float"),
         (lambda x: deepseek.cat(3), "cat(): argument 'tensors' must be tuple of Tensors, not int"),
         (lambda x: x.softmax("a"), "softmax(): argument 'dim' must be int, not str"),
-        (lambda x: deepseek.full((2,), "a"), "full(): argument 'fill_value' must be Number, not str"),
+        (lambda x: deepseek.full((2,), "a"), "full(): argument 'fill_value' must be number, not str"),
+        (lambda x: deepseek.add(x, "a"), "add(): argument 'other' must be Tensor or number, not str"),
+        (lambda x: x.pow("a"), "must be Tensor or number, not str"),
+        (lambda x: x.masked_fill(x > 0, "a"), "argument 'value' must be Tensor or number, not str"),
+        (lambda x: x.add_("a"), "add_(): argument 'other' must be Tensor or number, not str"),
+        (lambda x: x.fill_("a"), "fill_(): argument 'value' must be "),
+        (lambda x: deepseek.where(x > 0, "a", x), "must be Tensor or number, not str"),
+        (lambda x: deepseek.zeros((2, "a")), "must be int or tuple of ints, but found element of type str at pos 1"),
+        (lambda x: deepseek.zeros(2, "a"), "must be tuple of ints, but found element of type str at pos 1"),
+        (lambda x: deepseek.zeros((2, True)), "but found element of type bool at pos 1"),
+        (lambda x: deepseek.zeros((2, 2**70)), "but found element of type int that does not fit in 64 bits at pos 1"),
+        (lambda x: x.sum(2**70), "not int that does not fit in 64 bits"),
+        (lambda x: x.sum(dim=[0, "a"]), "must be int, tuple of ints or None, but found element of type str at pos 1"),
+        (lambda x: deepseek.nn.Linear(2.5, 2), "but found element of type float at pos 1"),
+        (lambda x: deepseek.nn.Embedding("a", 2), "but found element of type str at pos 0"),
+        (lambda x: F.layer_norm(x, "a"), "argument 'normalized_shape' must be int or tuple of ints, not str"),
+        (lambda x: deepseek.add(x, np.ones(2)), "not numpy.ndarray; deepseek.as_tensor() makes a Tensor of it"),
+        (lambda x: deepseek.add(x, int), "not type"),
+        (lambda x: deepseek.exp(Fraction(1)), "not fractions.Fraction"),
+        (lambda x: deepseek.add(x, Ellipsis), "not ellipsis"),
+        (lambda x: deepseek.exp(x.dtype), "must be Tensor, not dtype"),
+        (lambda x: deepseek.allclose(x, 1), "allclose(): argument 'other' must be Tensor, not int"),
+        (lambda x: deepseek.rand(2, generator=1), "rand(): argument 'generator' must be Generator or None, not int"),
+        (lambda x: F.mse_loss(x, "a"), "mse_loss(): argument 'target' must be Tensor, not str"),
+        (lambda x: F.pad(x, 2), "pad(): argument 'pad' must be tuple of ints, not int"),
+        (lambda x: x.copy_(np.ones(2)), "got numpy.ndarray; deepseek.as_tensor() makes a Tensor of it"),
+        (lambda x: TensorDataset([1, 2]), "TensorDataset(): argument 'tensors' must be Tensor, not list"),
         (
             lambda x: x.exp(1, 2),
             "exp(): takes 1 positional arguments but 3 were given; the signature is exp(input: Tensor) -> Tensor",
@@ -220,6 +251,36 @@ def test_what_a_wrong_type_is_told(call: Callable[[Any], Any], text: str) -> Non
     with pytest.raises(TypeError) as caught:
         call(deepseek.ones(2, 2))
     assert text in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["a", 1.5, None, deepseek.ones(2)])
+def test_functions_bound_by_pybind11_say_it_in_the_same_words(value: Any) -> None:
+    kind = type(value).__name__
+    with pytest.raises(TypeError) as caught:
+        deepseek.set_num_threads(value)
+    text = f"set_num_threads() does not take ({kind}); the signature is set_num_threads(int: int) -> None"
+    assert str(caught.value) == text
+    with pytest.raises(TypeError, match=r"does not take \(int 1099511627776\)"):
+        deepseek.set_num_threads(2**40)
+    context = deepseek._C.DisableTorchFunctionSubclass
+    with pytest.raises(TypeError, match=rf"__enter__\(\) does not take \({context.__name__}, {kind}\); the sig"):
+        context().__enter__(value)
+    with pytest.raises(TypeError, match=rf"__init__\(\) does not take \({context.__name__}, nosuch={kind}\)"):
+        context(nosuch=value)
+
+
+def test_no_public_function_shows_the_words_of_pybind11() -> None:
+    seen = 0
+    for name in dir(deepseek._C):
+        function = getattr(deepseek._C, name)
+        if not isinstance(function, BuiltinFunctionType):
+            continue
+        try:
+            function(*["a"] * 9)
+        except Exception as error:
+            seen += 1
+            assert not re.search("incompatible|Invoked with|SupportsInt", str(error)), f"{name}: {error}"
+    assert seen > 50
 
 
 def test_an_unknown_op_is_named() -> None:

@@ -75,6 +75,35 @@ def test_in_nested_sequences() -> None:
     assert deepseek.tensor([Foreign(np.array(1.0)), 2.0]).tolist() == [1.0, 2.0]
 
 
+class OfOneElement(Foreign):
+    """Stands for a number where Python asks for one."""
+
+    def __index__(self) -> int:
+        return int(self._array.item())
+
+    def __float__(self) -> float:
+        return float(self._array.item())
+
+
+@pytest.mark.parametrize("values", [1, [1], [[1]], True, [True, False, False]])
+def test_as_indices(values: Any) -> None:
+    array = np.array(values)
+    ours, theirs = deepseek.arange(3), np.arange(3)
+    assert ours[OfOneElement(array)].tolist() == theirs[array].tolist()
+    ours[OfOneElement(array)], theirs[array] = 7, 7
+    assert ours.tolist() == theirs.tolist()
+
+
+def test_none_is_taken_for_a_number() -> None:
+    x, one = deepseek.ones(3), OfOneElement(np.array([1.0]))
+    for call in (x.add, x.add_, x.fill_, x.pow, x.clamp, lambda v: deepseek.where(x > 0, x, v)):
+        with pytest.raises(TypeError, match=r"OfOneElement; deepseek.as_tensor\(\) makes a Tensor of it"):
+            call(one)
+    with pytest.raises(TypeError, match="unsupported operand"):
+        x + one
+    assert deepseek.zeros(OfOneElement(np.array(2))).tolist() == [0.0, 0.0]  # an int's place takes any __index__
+
+
 def test_a_lazy_sign_is_written_out() -> None:
     for take in (deepseek.as_tensor, deepseek.from_dlpack):
         assert take(Foreign(np.ones(2), negated=True)).tolist() == [-1.0, -1.0]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -295,3 +297,27 @@ def test_attention_reads_masks_with_negative_strides() -> None:
     q = deepseek.randn(2, 1, 3, 16)
     masked = F.scaled_dot_product_attention(q, q, q, attn_mask=mask)
     assert masked.allclose(F.scaled_dot_product_attention(q, q, q))
+
+
+def test_what_is_no_tensor_is_refused_by_name() -> None:
+    """Every function, each parameter that is a tensor: no AttributeError of the str's."""
+    seen = 0
+    for name in F.__all__:
+        parameters = inspect.signature(getattr(F, name)).parameters.values()
+        for wrong in parameters:
+            if not str(wrong.annotation).startswith("Tensor"):
+                continue
+            needed = [p for p in parameters if p.default is p.empty or p is wrong]
+            kinds = {"Tensor": deepseek.ones(2, 2), "Sequence": [1, 1]}
+            values = {p.name: next((kinds[k] for k in kinds if k in str(p.annotation)), 2) for p in needed}
+            values[wrong.name] = "a"
+            seen += 1
+            try:
+                getattr(F, name)(**values)
+            except AttributeError as error:
+                raise AssertionError(f"{name}({wrong.name}='a'): {error}") from None
+            except TypeError as error:
+                assert re.search("argument|must be", str(error)), f"{name}({wrong.name}='a'): {error}"
+            except (ValueError, RuntimeError):
+                pass
+    assert seen > 100

@@ -81,3 +81,9 @@ def test_dlpack_keeps_memory_alive() -> None:
     gc.collect()
     assert shared[-1] == 999
     assert deepseek.tensor(1.0).__dlpack_device__() == (1, 0)
+
+
+def test_numpy_functions_that_call_the_method() -> None:
+    """NumPy passes out=None to it."""
+    x = deepseek.arange(6.0).view(2, 3)
+    assert float(np.sum(x)) == 15.0 and np.sum(x, axis=1).tolist() == [3.0, 12.0]

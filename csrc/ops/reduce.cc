@@ -279,10 +279,12 @@ DS_EXTREME(Amin, amin, min, kMin, "Smallest value")
 Tensor amax(const Tensor& input, Dims dim, bool keepdim) { return apply(Amax{dim, keepdim}, input); }
 
 // Their names sort before max.dim, so that a 0-d integer tensor is the other operand and no dim.
-DS_BODY(MaxOther, "max.binary(Tensor input, Tensor other) -> Tensor", "maximum.", false, kBoth, ) {
+DS_BODY(MaxOther, "max.binary(Tensor input, Tensor other) -> Tensor",
+        "The larger one of each two elements, as maximum() gives it.", false, kBoth, ) {
   return maximum(in[0], in[1]);
 }
-DS_BODY(MinOther, "min.binary(Tensor input, Tensor other) -> Tensor", "minimum.", false, kBoth, ) {
+DS_BODY(MinOther, "min.binary(Tensor input, Tensor other) -> Tensor",
+        "The smaller one of each two elements, as minimum() gives it.", false, kBoth, ) {
   return minimum(in[0], in[1]);
 }
 

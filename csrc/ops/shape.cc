@@ -15,7 +15,7 @@ struct Cat {
   // 1-d empty tensors are skipped, as in PyTorch.
   static bool skipped(const Tensor& t) { return t.dim() == 1 && t.sizes()[0] == 0; }
   static const Tensor& model(Inputs in) {
-    DS_CHECK_AS(ValueError, !in.empty(), "torch.cat(): expected a non-empty list of Tensors");
+    DS_CHECK_AS(ValueError, !in.empty(), "cat(): expected a non-empty list of Tensors");
     for (const Tensor& t : in)
       if (!skipped(t)) return t;
     return in[0];

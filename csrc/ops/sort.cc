@@ -177,16 +177,15 @@ struct SearchSortedKernel {
     const Tensor &line = in[0], &x = in[1];
     DS_CHECK(line.dtype() == x.dtype(), "_searchsorted: one dtype expected, got ", name_of(line.dtype()), " and ",
              name_of(x.dtype()));
-    DS_CHECK(line.dim() > 0,
-             "torch.searchsorted(): boundaries tensor should have positive dimension, but got 0 dimension");
+    DS_CHECK(line.dim() > 0, "searchsorted(): boundaries tensor should have positive dimension, but got 0 dimension");
     DS_CHECK(x.dim() > 0 || line.dim() == 1,
-             "torch.searchsorted(): input value can be a scalar only when boundaries tensor dimension is 1, "
+             "searchsorted(): input value can be a scalar only when boundaries tensor dimension is 1, "
              "but we got boundaries tensor dim(",
              line.dim(), ") and input value's dim(0) numel(1)");
     bool matches = line.dim() == 1 || line.dim() == x.dim();
     for (int d = 0; line.dim() > 1 && matches && d + 1 < line.dim(); ++d) matches = line.sizes()[d] == x.sizes()[d];
     DS_CHECK(matches,
-             "torch.searchsorted(): boundaries tensor should be 1 dimension or the first N-1 dimensions of boundaries "
+             "searchsorted(): boundaries tensor should be 1 dimension or the first N-1 dimensions of boundaries "
              "tensor and "
              "input value tensor must match, but we got boundaries tensor ",
              line.sizes(), " and input value tensor ", x.sizes());
@@ -194,7 +193,7 @@ struct SearchSortedKernel {
   }
   void eval(Inputs in, Tensor& out) const {
     DS_CHECK(!out_int32 || in[0].size(-1) <= std::numeric_limits<int32_t>::max(),
-             "torch.searchsorted(): the size of boundaries' last dimension "
+             "searchsorted(): the size of boundaries' last dimension "
              "should be less than 2^31 when out_int32 is True, but got ",
              in[0].size(-1));
     const Tensor places = out_int32 ? Tensor::empty(out.sizes(), DType::kInt64) : out;
@@ -219,17 +218,17 @@ DS_BODY(SearchSorted,
         "(right, side='right').",
         false, kFunction, bool out_int32;
         bool right; Opt<Str> side;) {
-  DS_CHECK(!side || *side == "left" || *side == "right",
-           "torch.searchsorted(): side can only be 'left' or 'right' but got ", (*side).view());
+  DS_CHECK(!side || *side == "left" || *side == "right", "searchsorted(): side can only be 'left' or 'right' but got ",
+           (*side).view());
   DS_CHECK(!right || !side || *side == "right",
-           "torch.searchsorted(): side and right can't be set to opposites, got side of left while right was True");
+           "searchsorted(): side and right can't be set to opposites, got side of left while right was True");
   Tensor sorted = in[0];
   if (const Tensor& sorter = in[2]; sorter.defined()) {
-    DS_CHECK(sorter.dtype() == DType::kInt64,
-             "torch.searchsorted(): sorter must be a tensor of long dtype but got dtype ", name_of(sorter.dtype()));
+    DS_CHECK(sorter.dtype() == DType::kInt64, "searchsorted(): sorter must be a tensor of long dtype but got dtype ",
+             name_of(sorter.dtype()));
     DS_CHECK(sorter.sizes() == sorted.sizes(),
-             "torch.searchsorted(): boundary and sorter must have the same size, but got boundary tensor ",
-             sorted.sizes(), " and got sorter tensor ", sorter.sizes());
+             "searchsorted(): boundary and sorter must have the same size, but got boundary tensor ", sorted.sizes(),
+             " and got sorter tensor ", sorter.sizes());
     sorted = gather(sorted, -1, sorter);
   }
   return search(sorted, in[1], right || (side && *side == "right"), out_int32);

@@ -249,7 +249,7 @@ struct Permute {
   bool operator==(const Permute&) const = default;
   Dims order(int ndim) const {
     DS_CHECK(dims.size() == ndim,
-             "permute(sparse_coo): number of dimensions in the tensor input does not match the length of the "
+             "permute(): number of dimensions in the tensor input does not match the length of the "
              "desired ordering of dimensions i.e. input.dim() = ",
              ndim, " is not equal to len(dims) = ", dims.size());
     Dims out;

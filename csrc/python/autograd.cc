@@ -21,7 +21,7 @@ class PythonHook final : public Hook {
     const py::object result = py::handle(f_)(grad);
     if (result.is_none()) return {};
     DS_CHECK_AS(TypeError, is_tensor(result.ptr()), "a tensor hook must return a Tensor or None, got ",
-                Py_TYPE(result.ptr())->tp_name);
+                type_name(result.ptr()));
     const Tensor out = unwrap(result.ptr());
     DS_CHECK(out.sizes() == grad.sizes(), "hook has changed the size of value: got ", out.sizes(), ", expected ",
              grad.sizes());

@@ -26,7 +26,7 @@ PyTypeObject* result_type_for(const OpDef& def) {
 }
 
 void write_out(PyObject* out, const Tensor& result) {
-  DS_CHECK_AS(TypeError, is_tensor(out), "argument 'out' must be Tensor, not ", Py_TYPE(out)->tp_name);
+  DS_CHECK_AS(TypeError, is_tensor(out), "argument 'out' must be Tensor, not ", given_for_tensor(out));
   const Tensor target = unwrap(out);
   DS_CHECK(!target.requires_grad() && !result.requires_grad(),
            "functions with out=... arguments don't support automatic differentiation, but one of the arguments "
@@ -92,7 +92,7 @@ struct OpFunction {
 PyObject* call_op(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
   const auto* f = reinterpret_cast<OpFunction*>(self);
   Call call;
-  select_overload(*f->overloads, args, nargs, kwnames, call);
+  select_overload(*f->overloads, f->inplace, args, nargs, kwnames, call);
   if (call.subclasses.hooked()) [[unlikely]]
     return call_hooks(self, args, nargs, kwnames);
   const GeneratorScope scope(call.generator);
@@ -225,7 +225,7 @@ PyObject* call_by_name(const std::string& name, const py::args& args, const py::
     values.push_back(v.ptr());
   }
   Call call;
-  select_overload(overloads, values.data(), static_cast<Py_ssize_t>(args.size()), names.ptr(), call);
+  select_overload(overloads, false, values.data(), static_cast<Py_ssize_t>(args.size()), names.ptr(), call);
   const GeneratorScope scope(call.generator);
   TensorList out;
   run(call, out);
@@ -272,6 +272,8 @@ void bind_ops(py::module_& m) {
       if (shown == Shown::kBoth) functions.append(iname);
     }
   }
+  m.def("_type_name", [](const py::object& o) { return type_name(o.ptr()); });
+  m.def("_given_for_tensor", [](const py::object& o) { return given_for_tensor(o.ptr()); });
   m.attr("_functions") = functions;  // what deepseek/__init__.py shows
 
   py::class_<OpDef>(m, "OpDef", "An entry of the op table.")

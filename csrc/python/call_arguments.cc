@@ -13,18 +13,26 @@ struct Mismatch {
   bool of_signature = false;  // too many arguments, too few or unknown ones: the user should see which there are
 };
 
-// What was given for a tensor; of other libraries' tensors and arrays also whose, and the way here.
-std::string given_for_tensor(PyObject* o) {
-  std::string name = Py_TYPE(o)->tp_name;
-  if (is_tensor(o) || PyType_Check(o) || !PyObject_HasAttrString(o, "__dlpack__")) return name;
-  if (name.find('.') == std::string::npos)
-    name = std::string(pybind11::str(pybind11::type::handle_of(o).attr("__module__"))) + "." + name;
-  return name + "; deepseek.as_tensor() makes a Tensor of it";
+// How what was given breaks the rule of sizes and numbers: an entry of a list is told with its place.
+std::string given_for_field(ArgType kind, PyObject* o) {
+  int64_t i;
+  if ((kind == ArgType::kDims || kind == ArgType::kOptDims) && (PyTuple_Check(o) || PyList_Check(o))) {
+    for (Py_ssize_t at = 0; at < PySequence_Fast_GET_SIZE(o); ++at) {
+      const auto entry = pybind11::reinterpret_borrow<pybind11::object>(PySequence_Fast_GET_ITEM(o, at));
+      if (PyBool_Check(entry.ptr()) || !to_int(entry.ptr(), i))
+        return ", but found element of type " + wrong_int(entry.ptr()) + " at pos " + std::to_string(at);
+    }
+  }
+  return ", not " +
+         (kind == ArgType::kInt || kind == ArgType::kOptInt || kind == ArgType::kDims || kind == ArgType::kOptDims
+              ? wrong_int(o)
+              : type_name(o));
 }
 
-Generator* generator_of(PyObject* o) {
-  if (o == Py_None) return nullptr;
-  return pybind11::handle(o).cast<Generator*>();
+bool parse_generator(PyObject* o, Generator*& out) {
+  if (o == Py_None) return out = nullptr, true;
+  if (!pybind11::isinstance<Generator>(o)) return false;
+  return out = pybind11::handle(o).cast<Generator*>(), true;
 }
 
 bool parse_tensor(PyObject* o, bool optional, Call& call) {
@@ -153,11 +161,12 @@ PyObject* find_keyword(PyObject* kwnames, PyObject* const* values, const char* n
   return nullptr;
 }
 
-bool parse(const OpDef& def, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames, Call& call, Mismatch& why) {
+bool parse(const OpDef& def, bool inplace, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames, Call& call,
+           Mismatch& why) {
   const Schema& schema = def.schema;
   const auto refuse = [&](auto&&... parts) {
     std::ostringstream os;
-    os << schema.base << "(): ";
+    os << schema.base << (inplace ? "_(): " : "(): ");
     (os << ... << parts);
     why = {os.str()};
     return false;
@@ -188,7 +197,7 @@ bool parse(const OpDef& def, PyObject* const* args, Py_ssize_t nargs, PyObject* 
           int64_t v;
           if (PyBool_Check(args[next]) || !to_int(args[next], v))
             return refuse("argument '", a.name, "' must be tuple of ints, but found element of type ",
-                          Py_TYPE(args[next])->tp_name);
+                          wrong_int(args[next]), " at pos ", d.size());
           d.push_back(v);
           ++next;
         }
@@ -223,7 +232,7 @@ bool parse(const OpDef& def, PyObject* const* args, Py_ssize_t nargs, PyObject* 
         ok = parse_list(value, a.name == "indices", call, wrong);
         break;
       case ArgType::kGenerator:
-        call.generator = generator_of(value);
+        ok = parse_generator(value, call.generator);
         call.inputs.push_back(Tensor());
         break;
       case ArgType::kDevice:
@@ -238,9 +247,14 @@ bool parse(const OpDef& def, PyObject* const* args, Py_ssize_t nargs, PyObject* 
     if (wrong)
       return refuse("argument '", a.name, "' must be a list of Tensors, but one of them is of type ",
                     given_for_tensor(wrong));
+    if (!ok && a.kind == ArgType::kTensor && takes_number(schema, a, call.inputs))
+      return refuse("argument '", a.name, "' must be ",
+                    a.optional_tensor ? "Tensor, number or None" : "Tensor or number", ", not ",
+                    given_for_tensor(value));
     if (!ok)
-      return refuse("argument '", a.name, "' must be ", find_schema_type(a.type)->words, ", not ",
-                    a.kind <= ArgType::kTensorList ? given_for_tensor(value) : Py_TYPE(value)->tp_name);
+      return refuse(
+          "argument '", a.name, "' must be ", find_schema_type(a.type)->words,
+          a.kind <= ArgType::kTensorList ? ", not " + given_for_tensor(value) : given_for_field(a.kind, value));
   }
   if (next < nargs) {
     const auto positional =
@@ -251,7 +265,7 @@ bool parse(const OpDef& def, PyObject* const* args, Py_ssize_t nargs, PyObject* 
     if (used >> i & 1) continue;
     PyObject* name = PyTuple_GET_ITEM(kwnames, i);
     if (PyUnicode_CompareWithASCIIString(name, "out") == 0) {
-      call.out = kwvalues[i];
+      call.out = kwvalues[i] == Py_None ? nullptr : kwvalues[i];  // np.sum(tensor) calls tensor.sum(out=None)
       continue;
     }
     // Accepted for scripts that pass them; there is one layout and no pinned memory here.
@@ -265,30 +279,34 @@ bool parse(const OpDef& def, PyObject* const* args, Py_ssize_t nargs, PyObject* 
   return true;
 }
 
-[[noreturn, gnu::cold]] void refuse_call(const std::vector<const OpDef*>& overloads, PyObject* const* args,
-                                         Py_ssize_t nargs, PyObject* kwnames, Call& call) {
+[[noreturn, gnu::cold]] void refuse_call(const std::vector<const OpDef*>& overloads, bool inplace,
+                                         PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames, Call& call) {
+  const std::string name = overloads[0]->schema.base + (inplace ? "_" : "");
   Mismatch why;
   std::string all;
   for (const OpDef* def : overloads) {
-    parse(*def, args, nargs, kwnames, call, why);
-    all += "\n  " + signature_text(def->schema, def->schema.base) + ": " + why.message;
+    parse(*def, inplace, args, nargs, kwnames, call, why);
+    all += "\n  " + signature_text(def->schema, name) + ": " + why.message;
   }
   if (overloads.size() == 1 && why.of_signature)
     fail<TypeError>(why.message, "; the signature is ",
-                    signature_text(overloads[0]->schema, overloads[0]->schema.name));
+                    signature_text(overloads[0]->schema, inplace ? name : overloads[0]->schema.name));
   if (overloads.size() == 1) fail<TypeError>(why.message);
-  fail<TypeError>(overloads[0]->schema.base,
-                  "() received an invalid combination of arguments. The overloads are:", all);
+  fail<TypeError>(name, "() received an invalid combination of arguments. The overloads are:", all);
 }
 
 }  // namespace
 
-void select_overload(const std::vector<const OpDef*>& overloads, PyObject* const* args, Py_ssize_t nargs,
+std::string given_for_tensor(PyObject* o) {
+  return type_name(o) + (is_foreign_tensor(o) ? "; deepseek.as_tensor() makes a Tensor of it" : "");
+}
+
+void select_overload(const std::vector<const OpDef*>& overloads, bool inplace, PyObject* const* args, Py_ssize_t nargs,
                      PyObject* kwnames, Call& call) {
   Mismatch why;
   for (const OpDef* def : overloads)
-    if (parse(*def, args, nargs, kwnames, call, why)) return;
-  refuse_call(overloads, args, nargs, kwnames, call);
+    if (parse(*def, inplace, args, nargs, kwnames, call, why)) return;
+  refuse_call(overloads, inplace, args, nargs, kwnames, call);
 }
 
 }  // namespace deepseek::python

@@ -37,8 +37,12 @@ struct Call {
   }
 };
 
+// What messages call an object given for a tensor: its type, and of other libraries' tensors the way here too.
+std::string given_for_tensor(PyObject* o);
+
 // Parses the arguments by the first overload that takes them; TypeError with what each had against them when none does.
-void select_overload(const std::vector<const OpDef*>& overloads, PyObject* const* args, Py_ssize_t nargs,
+// `inplace` matters to the name that such a text has for the op.
+void select_overload(const std::vector<const OpDef*>& overloads, bool inplace, PyObject* const* args, Py_ssize_t nargs,
                      PyObject* kwnames, Call& call);
 
 }  // namespace deepseek::python

@@ -47,7 +47,7 @@ bool is_ndarray(py::handle o) { return py::isinstance(o, py::module_::import("nu
 Tensor from_numpy(const py::object& given) {
   DType dtype;
   // Not just anything with __array_interface__: a NumPy scalar's points to memory that is gone when the dict is.
-  DS_CHECK_AS(TypeError, is_ndarray(given), "expected np.ndarray (got ", Py_TYPE(given.ptr())->tp_name, ")");
+  DS_CHECK_AS(TypeError, is_ndarray(given), "expected np.ndarray (got ", type_name(given.ptr()), ")");
   // Of a subclass the array itself, which says the truth about its memory.
   const py::object array = py::module_::import("numpy").attr("asarray")(given);
   DS_CHECK_AS(TypeError, dtype_of_array(array, dtype), "can't convert np.ndarray of type numpy.",
@@ -222,7 +222,7 @@ void scan(PyObject* o, int depth, Shape& s) {
     return join(s, t.dtype());
   }
   Scalar v;
-  DS_CHECK_AS(TypeError, is_number(o) && to_scalar(o, v), "new(): invalid data type '", Py_TYPE(o)->tp_name, "'");
+  DS_CHECK_AS(TypeError, is_number(o) && to_scalar(o, v), "new(): invalid data type '", type_name(o), "'");
   const DType t = v.is_float() && PyFloat_CheckExact(o) ? default_dtype() : v.dtype();
   join(s, t);
 }

@@ -1,4 +1,5 @@
 // deepseek.dtype (one object a type), deepseek.Size, Python numbers, and exceptions.
+#include "python/call_arguments.h"
 #include "python/slots.h"
 
 namespace deepseek::python {
@@ -58,7 +59,7 @@ DType unwrap_dtype(PyObject* o) {
   if (o == reinterpret_cast<PyObject*>(&PyFloat_Type)) return DType::kFloat64;
   if (o == reinterpret_cast<PyObject*>(&PyBool_Type)) return DType::kBool;
   if (o == reinterpret_cast<PyObject*>(&PyLong_Type)) return DType::kInt64;
-  fail<TypeError>("expected a deepseek.dtype (such as deepseek.float32), got ", Py_TYPE(o)->tp_name);
+  fail<TypeError>("expected a deepseek.dtype (such as deepseek.float32), got ", type_name(o));
 }
 
 PyObject* make_size(const Dims& sizes) {
@@ -67,12 +68,39 @@ PyObject* make_size(const Dims& sizes) {
   return out.release().ptr();
 }
 
+// --- names of types
+
+std::string type_name(PyObject* o) {
+  PyObject* type = reinterpret_cast<PyObject*>(Py_TYPE(o));
+  const auto text = [type](const char* attribute) -> std::string {
+    const auto found = pybind11::reinterpret_steal<pybind11::object>(PyObject_GetAttrString(type, attribute));
+    if (found && PyUnicode_Check(found.ptr()))
+      if (const char* s = PyUnicode_AsUTF8(found.ptr())) return s;
+    PyErr_Clear();  // a class may set these to anything
+    return "";
+  };
+  const std::string module = text("__module__");
+  const bool plain = module.empty() || module == "builtins" || module == "__main__" || module == "deepseek" ||
+                     module.starts_with("deepseek.");
+  const std::string_view name = Py_TYPE(o)->tp_name;  // with the module, in types that C defines
+  return (plain ? "" : module + ".") + std::string(name.substr(name.rfind('.') + 1));
+}
+
+std::string wrong_int(PyObject* o) {
+  return type_name(o) + (PyLong_Check(o) && !PyBool_Check(o) ? " that does not fit in 64 bits" : "");
+}
+
 // --- numbers
+
+bool is_foreign_tensor(PyObject* o) {
+  return !is_tensor(o) && PyObject_HasAttrString(reinterpret_cast<PyObject*>(Py_TYPE(o)), "__dlpack__");
+}
 
 bool is_number(PyObject* o) {
   if (PyFloat_Check(o) || PyLong_Check(o)) return true;
-  // NumPy scalars: numbers that are not arrays. Its complex ones would lose their imaginary part.
-  return PyNumber_Check(o) && !PySequence_Check(o) && !is_tensor(o) &&
+  // NumPy scalars: numbers that are not arrays. Its complex ones would lose their imaginary part. Other libraries'
+  // tensors are none, though those of one element have __index__ and __float__.
+  return PyNumber_Check(o) && !PySequence_Check(o) && !is_tensor(o) && !is_foreign_tensor(o) &&
          (Py_TYPE(o)->tp_as_number->nb_float || Py_TYPE(o)->tp_as_number->nb_index) &&
          std::string_view(Py_TYPE(o)->tp_name).find("complex") == std::string_view::npos;
 }
@@ -176,7 +204,7 @@ PyObject* item(const Tensor& t) { return scalar_to_python(t.item()); }
 
 Tensor number_tensor(PyObject* o) {
   Scalar s;
-  DS_CHECK_AS(TypeError, to_scalar(o, s), "expected a Tensor or a number, got ", Py_TYPE(o)->tp_name);
+  DS_CHECK_AS(TypeError, to_scalar(o, s), "expected a Tensor or a number, got ", given_for_tensor(o));
   return Tensor::wrapped(s);
 }
 

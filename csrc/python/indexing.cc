@@ -20,13 +20,22 @@ int consumed_dims(PyObject* o) { return o == Py_None || o == Py_Ellipsis || PyBo
 
 bool is_sequence_index(PyObject* o) { return PyList_Check(o) || PyTuple_Check(o); }
 
-// A NumPy array or a list as an index tensor.
+// What only a tensor can say: lists, and arrays and tensors of other libraries, though those of one element have
+// __index__. NumPy's scalars are ints, its bool a mask.
+bool is_tensor_index(PyObject* o) {
+  if (PyLong_Check(o) || PySlice_Check(o) || o == Py_None || o == Py_Ellipsis) return false;
+  if (is_sequence_index(o) || is_foreign_tensor(o)) return true;
+  int64_t at;
+  return PyObject_HasAttrString(o, "__array_interface__") && !to_int(o, at);
+}
+
+// An array, another library's tensor or a list as an index tensor.
 Tensor index_tensor(PyObject* o) {
   if (PyList_Check(o))
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(o); ++i) {
       PyObject* entry = PyList_GET_ITEM(o, i);
       DS_CHECK_AS(IndexError, entry != Py_None && entry != Py_Ellipsis && !PySlice_Check(entry), "a list with ",
-                  Py_TYPE(entry)->tp_name, " in it is no index; use a tuple: x[a, b] or x[tuple(entries)]");
+                  type_name(entry), " in it is no index; use a tuple: x[a, b] or x[tuple(entries)]");
     }
   const Tensor t = tensor_from_data(o, {});
   return t.numel() == 0 && is_floating(t.dtype()) ? to_dtype(t, DType::kInt64) : t;
@@ -63,7 +72,7 @@ Indexed resolve(const Tensor& self, PyObject* index) {
     PyObject* o = entries[i];
     if (is_tensor(o)) {
       converted[i] = unwrap(o);
-    } else if (is_sequence_index(o) || (PyObject_HasAttrString(o, "__array_interface__") && !to_int(o, at))) {
+    } else if (is_tensor_index(o)) {
       converted[i] = index_tensor(o);
     }
     if (converted[i].defined()) {
@@ -116,7 +125,7 @@ Indexed resolve(const Tensor& self, PyObject* index) {
                   r.view.size(dim), ": it does not even fit in 64 bits");
       fail<IndexError>(
           "only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid indices (got ",
-          Py_TYPE(o)->tp_name, ")");
+          type_name(o), ")");
     }
   }
   return r;

@@ -59,6 +59,12 @@ PyObject* wrap_dtype(DType t);  // borrowed singleton, new reference
 bool is_dtype(PyObject* o);
 DType unwrap_dtype(PyObject* o);  // TypeError unless a deepseek.dtype
 PyObject* make_size(const Dims& sizes);
+// What messages call the object's type: with its module, unless that is Python's or ours ("int", "torch.Tensor").
+std::string type_name(PyObject* o);
+// The same of what was given for an int; an int itself is one because it needs more than 64 bits.
+std::string wrong_int(PyObject* o);
+// Another library's tensor, or an array; not NumPy's scalars, which are numbers.
+bool is_foreign_tensor(PyObject* o);
 bool is_number(PyObject* o);  // bool, int, float or a NumPy scalar
 bool to_scalar(PyObject* o, Scalar& out);
 bool to_int(PyObject* o, int64_t& out);  // accepts __index__; no error set on false

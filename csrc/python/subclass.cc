@@ -103,7 +103,7 @@ void bind_subclass(py::module_& m) {
   m.def(
       "_result_class",
       [](const py::object& t) {
-        DS_CHECK_AS(TypeError, is_tensor(t.ptr()), "expected a Tensor, got ", Py_TYPE(t.ptr())->tp_name);
+        DS_CHECK_AS(TypeError, is_tensor(t.ptr()), "expected a Tensor, got ", type_name(t.ptr()));
         return py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(result_class(t.ptr())));
       },
       "The class of what an op on t returns.");

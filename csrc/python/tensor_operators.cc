@@ -28,9 +28,15 @@ class Operand {
   bool borrowed_;
 };
 
-// An operand is neither a tensor nor a number: perhaps a NumPy array, which is something with a buffer.
+// An operand is neither a tensor nor a number: perhaps a NumPy array, which is something with a buffer. Python's own
+// refusal would call another library's tensor a 'Tensor' as it does ours, and == would be False.
 [[gnu::cold]] PyObject* with_array(const char* method, PyObject* a, PyObject* b) {
-  if (!PyObject_CheckBuffer(is_tensor(a) ? b : a)) Py_RETURN_NOTIMPLEMENTED;
+  PyObject* other = is_tensor(a) ? b : a;
+  if (!PyObject_CheckBuffer(other)) {
+    DS_CHECK_AS(TypeError, !is_foreign_tensor(other), "unsupported operand types for ", method, ": ", type_name(a),
+                " and ", type_name(b), "; deepseek.as_tensor() makes a Tensor of the other library's");
+    Py_RETURN_NOTIMPLEMENTED;
+  }
   namespace py = pybind11;
   return py::module_::import("deepseek._array_operators")
       .attr("call")(method, py::handle(a), py::handle(b))

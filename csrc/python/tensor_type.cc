@@ -207,7 +207,7 @@ int set_grad(PyObject* self, PyObject* value) {
     return 0;
   }
   DS_CHECK_AS(TypeError, is_tensor(value), "assigned grad expected to be a Tensor or None but got grad of type ",
-              Py_TYPE(value)->tp_name);
+              type_name(value));
   const Tensor g = unwrap(value);
   DS_CHECK(!g.is(t), "can't assign Variable as its own grad");
   DS_CHECK(g.dtype() == t.dtype(), "assigned grad has data of a different type: ", name_of(g.dtype()),
@@ -298,7 +298,7 @@ PyObject* m_detach_(PyObject* self) {
 PyObject* m_size(PyObject* self, PyObject* const* args, Py_ssize_t nargs) {
   if (nargs == 0 || args[0] == Py_None) return make_size(cell_of(self).sizes);
   int64_t d;
-  DS_CHECK_AS(TypeError, to_int(args[0], d), "size(): dim must be an int, got ", Py_TYPE(args[0])->tp_name);
+  DS_CHECK_AS(TypeError, to_int(args[0], d), "size(): dim must be an int, got ", type_name(args[0]));
   const Cell& c = cell_of(self);
   DS_CHECK_AS(IndexError, c.sizes.size() > 0, "Dimension specified as ", d, " but tensor has no dimensions");
   return PyLong_FromLongLong(c.sizes[wrap_dim("size", d, c.sizes.size())]);

@@ -6,6 +6,7 @@ import random
 from typing import Any
 
 import deepseek
+import numpy as np
 import pytest
 import torch
 from generators.cases import cases
@@ -110,3 +111,109 @@ def test_the_messages_are_torchs() -> None:
         half = len(texts) // 2
         theirs, ours = texts[:half], [text.replace("deepseek.Size", "Size") for text in texts[half:]]
         assert theirs == ours, f"case {case}"
+
+
+# --- calls with tensors of both libraries
+
+INDICES = [
+    torch.tensor([1]), torch.tensor([[1]]), torch.tensor([True, False, True]), torch.tensor([2, 0]), torch.tensor(1),
+    torch.tensor(-1), torch.tensor(True), torch.tensor(False), torch.tensor([1], dtype=torch.int32),
+    torch.tensor([], dtype=torch.int64), (torch.tensor([1]),),
+    (torch.tensor([0]), 1), (slice(None), torch.tensor([1])), (None, torch.tensor([1])), (..., torch.tensor([0])),
+    (torch.tensor([1]), torch.tensor([0])), (torch.tensor(1), torch.tensor([0])), np.array(1), np.array([1]),
+    np.array(True), np.int64(1),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("index", INDICES, ids=repr)
+def test_indices(index: Any) -> None:
+    if isinstance(index, tuple):
+        ours, theirs = deepseek.arange(9).view(3, 3), torch.arange(9).view(3, 3)
+    else:
+        ours, theirs = deepseek.arange(3), torch.arange(3)
+    assert tuple(ours[index].shape) == tuple(theirs[index].shape)
+    assert ours[index].tolist() == theirs[index].tolist()
+    ours[index], theirs[index] = 7, 7
+    assert ours.tolist() == theirs.tolist()
+    ours[index], theirs[index] = torch.tensor(8), torch.tensor(8)
+    assert ours.tolist() == theirs.tolist()
+
+
+def test_a_float_index_is_refused() -> None:
+    for index in (torch.tensor([1.0]), torch.tensor(1.0)):
+        with pytest.raises(IndexError, match="must be long, int, byte or bool tensors"):
+            deepseek.arange(3)[index]
+
+
+THEIRS = [
+    lambda x: torch.ones(3) + x,
+    lambda x: torch.add(torch.ones(3), x),
+    lambda x: torch.relu(x),
+    lambda x: torch.stack([x]),
+    lambda x: torch.einsum("i,i->", x, x),
+    lambda x: torch.ones(3).add_(x),
+    lambda x: torch.ones(3).copy_(x),
+    lambda x: torch.ones(3) == x,
+    lambda x: torch.nn.Linear(3, 2)(x),
+    lambda x: torch.nn.functional.mse_loss(x, x),
+    lambda x: torch.where(torch.ones(3) > 0, x, x),
+]
+
+
+class Named(deepseek.Tensor):
+    pass
+
+
+@pytest.mark.parametrize("kind", [deepseek.Tensor, Named, deepseek.nn.Parameter])
+@pytest.mark.parametrize("call", THEIRS)
+def test_functions_of_torch_refuse_our_tensors(call: Any, kind: type[deepseek.Tensor]) -> None:
+    x = deepseek.ones(3)
+    x = deepseek.nn.Parameter(x) if kind is deepseek.nn.Parameter else x.as_subclass(kind)
+    with pytest.raises(TypeError) as caught:
+        call(x)
+    assert not isinstance(caught.value, RecursionError)
+
+
+OURS = [
+    lambda x, y: deepseek.add(x, y),
+    lambda x, y: deepseek.where(y > 0, x, x),
+    lambda x, y: deepseek.where(x > 0, x, y),
+    lambda x, y: x.copy_(y),
+    lambda x, y: x.clamp(y),
+    lambda x, y: x.fill_(y),
+    lambda x, y: x.masked_fill(x > 0, y),
+    lambda x, y: deepseek.full((2,), y),
+    lambda x, y: deepseek.allclose(x, y),
+    lambda x, y: deepseek.nn.functional.mse_loss(x, y),
+    lambda x, y: deepseek.optim.SGD([y], lr=0.1),
+    lambda x, y: deepseek.optim.SGD([torch.nn.Parameter(y)], lr=0.1),
+    lambda x, y: deepseek.nn.Parameter(y),
+    lambda x, y: x.backward(y),
+    lambda x, y: deepseek.autograd.grad(y, x),
+    lambda x, y: deepseek.einsum("i,i->", x, y),
+    lambda x, y: deepseek.nn.functional.one_hot(y),
+    lambda x, y: x == y,
+    lambda x, y: y + x,
+    lambda x, y: x.to(y.dtype),
+    lambda x, y: deepseek.zeros(2, dtype=y.dtype),
+    lambda x, y: deepseek.tensor([1.0], dtype=y.dtype),
+]
+
+
+@pytest.mark.parametrize("value", [[1.0, 1.0, 1.0], [1.0], 1.0])
+@pytest.mark.parametrize("call", OURS)
+def test_our_functions_name_what_they_refuse(call: Any, value: Any) -> None:
+    with pytest.raises(TypeError, match=r"torch\.(Tensor|dtype|nn\.parameter\.Parameter)"):
+        call(deepseek.ones(3), torch.tensor(value))
+
+
+def test_operators_refuse() -> None:
+    for value in ([1, 1, 1], [1], 1):
+        for call in (lambda x, y: x + y, lambda x, y: y + x, lambda x, y: x < y, lambda x, y: x @ y):
+            with pytest.raises(TypeError, match="Tensor"):
+                call(deepseek.ones(3), torch.tensor(value))
+
+
+def test_an_integer_of_theirs_is_a_size() -> None:
+    assert tuple(deepseek.zeros(torch.tensor(3), 2).shape) == (3, 2)
+    assert deepseek.ones(2, 3).sum(torch.tensor(1)).tolist() == [3.0, 3.0]

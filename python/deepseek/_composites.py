@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from deepseek import _C
+from deepseek._arguments import check_tensor
 from deepseek._autocast import autocast_float32
 from deepseek._C import Tensor
 from deepseek._functions import broadcast_shapes, norm
@@ -254,8 +255,7 @@ def argwhere(input: Tensor) -> Tensor:
 
 def rsub(input: Tensor, other: Tensor | float, *, alpha: float = 1) -> Tensor:
     """other - alpha * input."""
-    if not isinstance(input, Tensor):
-        raise TypeError(f"rsub(): argument 'input' must be Tensor, not {type(input).__name__}")
+    check_tensor("rsub", "input", input)
     result: Tensor = other - (input if alpha == 1 else input * alpha)
     return result
 

@@ -44,14 +44,14 @@ def einsum(equation: str | Tensor, *operands: Any) -> Tensor:
     if not isinstance(equation, str):
         raise TypeError(
             "einsum(): the first argument must be the equation (str), or the first operand (Tensor) followed by its "
-            f"list of subscripts; got {type(equation).__name__}"
+            f"list of subscripts; got {_C._type_name(equation)}"
         )
     if not operands:
         raise ValueError("einsum(): no operands were given; write einsum(equation, tensor, ...)")
     tensors = list(operands[0]) if len(operands) == 1 and isinstance(operands[0], (list, tuple)) else list(operands)
     for i, t in enumerate(tensors):
         if not isinstance(t, Tensor):
-            raise TypeError(f"einsum(): operand {i} must be a Tensor, not {type(t).__name__}")
+            raise TypeError(f"einsum(): operand {i} must be a Tensor, not {_C._given_for_tensor(t)}")
     left, arrow, right = equation.replace(" ", "").partition("->")
     inputs = _input_labels(left.split(","), tensors)
     output = _output_labels(right, inputs) if arrow else _implied_output(left, inputs)
@@ -74,7 +74,7 @@ def _from_sublists(arguments: Sequence[Any]) -> tuple[str, tuple[Any, ...]]:
         if isinstance(subscripts, (str, Tensor)) or not hasattr(subscripts, "__iter__"):
             raise TypeError(
                 f"einsum(): {what} must be a list of subscripts (numbers from 0 to 51, or ...), not "
-                f"{type(subscripts).__name__}"
+                f"{_C._type_name(subscripts)}"
             )
         return "".join(letter(subscript, what) for subscript in subscripts)
 

@@ -23,7 +23,7 @@ def from_dlpack(ext_tensor: Any) -> Tensor:
     if type(ext_tensor).__name__ == "PyCapsule":
         return _C._from_dlpack_capsule(ext_tensor)
     if not hasattr(ext_tensor, "__dlpack__"):
-        raise TypeError(f"from_dlpack(): expected an object with __dlpack__, got {type(ext_tensor).__name__}")
+        raise TypeError(f"from_dlpack(): expected an object with __dlpack__, got {_C._type_name(ext_tensor)}")
     return _C._from_dlpack_producer(ext_tensor)
 
 
@@ -42,9 +42,7 @@ def from_torch(other: Any) -> Tensor:
     >>> weight = deepseek.from_torch(torch_module.weight)
     """
     if isinstance(other, Tensor) or not hasattr(other, "__dlpack__"):
-        raise TypeError(
-            f"from_torch(): expected a tensor of PyTorch, got {type(other).__module__}.{type(other).__name__}"
-        )
+        raise TypeError(f"from_torch(): expected a tensor of PyTorch, got {_C._type_name(other)}")
     return as_tensor(other)
 
 
@@ -66,7 +64,7 @@ def asarray(
     """
     shares = isinstance(obj, Tensor) or hasattr(obj, "__dlpack__") or hasattr(obj, "__array_interface__")
     if copy is False and not shares:
-        raise ValueError(f"asarray(): copy=False, but the memory of a {type(obj).__name__} cannot be shared")
+        raise ValueError(f"asarray(): copy=False, but the memory of a {_C._type_name(obj)} cannot be shared")
     if copy is False and dtype is not None and (own := as_tensor(obj).dtype) != dtype:
         raise ValueError(f"asarray(): copy=False, but {dtype} does not fit the memory of {own}")
     found = as_tensor(obj, dtype=dtype, device=device) if shares else tensor(obj, dtype=dtype, device=device)

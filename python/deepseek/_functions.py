@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from deepseek import _C
+from deepseek._arguments import check_tensor
 from deepseek._C import Tensor
 from deepseek._overload import overload
 
@@ -280,20 +281,15 @@ def tensor_split(input: Tensor, indices_or_sections: int | Sequence[int] | Tenso
     return tuple(input.narrow(dim, a, max(0, b - a)) for a, b in zip(starts, stops, strict=True))
 
 
-def _check_tensor(name: str, input: Any) -> None:
-    if not isinstance(input, Tensor):
-        raise TypeError(f"{name}(): argument 'input' must be Tensor, not {type(input).__name__}")
-
-
 def clamp_min(input: Tensor, min: Tensor | float) -> Tensor:
     """The larger of input and ``min``; gradients at ties go to input."""
-    _check_tensor("clamp_min", input)
+    check_tensor("clamp_min", "input", input)
     return _C.clamp(input, min)
 
 
 def clamp_max(input: Tensor, max: Tensor | float) -> Tensor:
     """The smaller of input and ``max``; gradients at ties go to input."""
-    _check_tensor("clamp_max", input)
+    check_tensor("clamp_max", "input", input)
     return _C.clamp(input, None, max)
 
 
@@ -327,9 +323,8 @@ def numel(input: Tensor) -> int:
 
 def equal(input: Tensor, other: Tensor) -> bool:
     """True when both have the same size and elements."""
-    if not isinstance(input, Tensor) or not isinstance(other, Tensor):
-        wrong = other if isinstance(input, Tensor) else input
-        raise TypeError(f"equal(): arguments must be Tensors, not {type(wrong).__name__}")
+    check_tensor("equal", "input", input)
+    check_tensor("equal", "other", other)
     return input.shape == other.shape and bool(_C.eq(input, other).all())
 
 
@@ -340,9 +335,8 @@ def allclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e
         TypeError: not tensors.
         RuntimeError: different dtypes, or shapes that do not broadcast.
     """
-    for t in (input, other):
-        if not isinstance(t, Tensor):
-            raise TypeError(f"allclose(): arguments must be Tensors, not {type(t).__name__}")
+    check_tensor("allclose", "input", input)
+    check_tensor("allclose", "other", other)
     if input.dtype is not other.dtype:
         raise RuntimeError(f"{input.dtype} did not match {other.dtype}")
     return bool(_C.isclose(input, other, rtol, atol, equal_nan).all())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from deepseek import _C
 from deepseek._device import CPU, device
 from deepseek._once import warn_once
 
@@ -57,7 +58,7 @@ def use_deterministic_algorithms(mode: bool, *, warn_only: bool = False) -> None
         TypeError: ``mode`` is not a bool.
     """
     if not isinstance(mode, bool):
-        raise TypeError(f"use_deterministic_algorithms(): mode must be bool, not {type(mode).__name__}")
+        raise TypeError(f"use_deterministic_algorithms(): mode must be bool, not {_C._type_name(mode)}")
     global _deterministic, _warn_only
     _deterministic, _warn_only = mode, mode and warn_only
 

@@ -123,10 +123,17 @@ def _as_dtype(value: Any) -> dtype | None:
     return {float: _C.float64, int: _C.int64, bool: _C.bool}.get(value) if isinstance(value, type) else None
 
 
+def _dtype_like(value: Any) -> dtype | None:
+    """Ours with the name of another library's dtype, such as torch.float32."""
+    own = getattr(_C, str(value).rpartition(".")[2], None) if type(value).__name__.lower().endswith("dtype") else None
+    return own if isinstance(own, _C.dtype) else None
+
+
 def _check_device(value: Any) -> None:
     if value is not None and value != "cpu" and not isinstance(value, device):
         if not isinstance(value, (str, int)):
-            raise TypeError(f"to() expects a dtype, a device or a Tensor, got {type(value).__name__}")
+            way = f"; the dtype is called {_dtype_like(value)} here" if _dtype_like(value) else ""
+            raise TypeError(f"to() expects a dtype, a device or a Tensor, got {_C._given_for_tensor(value)}{way}")
         device(value)
 
 

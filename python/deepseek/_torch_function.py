@@ -16,11 +16,20 @@ if TYPE_CHECKING:
 
 
 def usual(cls: type[Tensor], func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
-    """``func(*args, **kwargs)`` with objects of subclasses taken for plain tensors, and its result as ``cls``."""
-    if not all(issubclass(cls, kind) for kind in types):
+    """``func(*args, **kwargs)`` with objects of subclasses taken for plain tensors, and its result as ``cls``.
+
+    PyTorch asks this too when one of its functions is given our tensor; calling that again would not end.
+    """
+    if not _is_ours(func) or not all(issubclass(cls, kind) for kind in types):
         return NotImplemented
     with _C.DisableTorchFunctionSubclass():
         return _converted(func(*args, **kwargs or {}), cls)
+
+
+def _is_ours(func: Any) -> bool:
+    """Whether it is one of the core's ops, a special method of Tensor, or a function or class made in this package."""
+    owner = getattr(func, "__objclass__", func)  # of a special method, the class that defines it
+    return str(getattr(owner, "__module__", None)).partition(".")[0] == __package__
 
 
 def _converted(result: Any, cls: type[Tensor]) -> Any:

@@ -38,11 +38,16 @@ __all__ = [
 ]
 
 
+def _entries(value: Any) -> list[Any]:
+    """Of a sequence; another library's tensor is one thing, as ours is."""
+    return list(value) if hasattr(value, "__iter__") and not hasattr(value, "__dlpack__") else [value]
+
+
 def _as_list(what: str, value: Any) -> list[Tensor]:
-    found = [value] if isinstance(value, Tensor) else list(value)
+    found = _entries(value)
     for t in found:
         if not isinstance(t, Tensor):
-            raise TypeError(f"{what} must be Tensors, got {type(t).__name__}")
+            raise TypeError(f"{what} must be Tensors, got {_C._given_for_tensor(t)}")
     return found
 
 
@@ -50,12 +55,12 @@ def _gradients(roots: list[Tensor], given: Any) -> list[Tensor | None]:
     """One gradient (or None for a scalar root) for each root."""
     if given is None:
         return [None] * len(roots)
-    grads = [given] if isinstance(given, Tensor) else list(given)
-    if len(grads) != len(roots):
-        raise RuntimeError(f"got {len(roots)} tensors and {len(grads)} gradients")
+    grads = _entries(given)
     for g in grads:
         if g is not None and not isinstance(g, Tensor):
-            raise TypeError(f"gradients can be either Tensors or None, but got {type(g).__name__}")
+            raise TypeError(f"gradients can be either Tensors or None, but got {_C._given_for_tensor(g)}")
+    if len(grads) != len(roots):
+        raise RuntimeError(f"got {len(roots)} tensors and {len(grads)} gradients")
     return grads
 
 

@@ -51,7 +51,7 @@ class FunctionCtx:
         for i, t in enumerate(tensors):
             if t is not None and not isinstance(t, Tensor):
                 raise TypeError(
-                    f"save_for_backward can only save variables, but argument {i} is of type {type(t).__name__}"
+                    f"save_for_backward can only save variables, but argument {i} is of type {_C._type_name(t)}"
                 )
         self._to_save = tensors
 
@@ -109,7 +109,7 @@ class FunctionCtx:
             if grad is None:
                 continue
             if not isinstance(grad, Tensor):
-                raise TypeError(f"function {name}: expected Tensor or None at position {i} (got {type(grad).__name__})")
+                raise TypeError(f"function {name}: expected Tensor or None at position {i} (got {_C._type_name(grad)})")
             if shape is None:
                 raise RuntimeError(
                     f"function {name} returned a gradient different from None at position {i}, but the corresponding "

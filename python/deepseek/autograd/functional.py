@@ -21,7 +21,7 @@ def _tuple(value: Any, what: str) -> tuple[tuple[Tensor, ...], bool]:
     found = (value,) if single else tuple(value)
     for i, t in enumerate(found):
         if not isinstance(t, Tensor):
-            raise TypeError(f"The {what} must be Tensors, but the value at index {i} has type {type(t).__name__}")
+            raise TypeError(f"The {what} must be Tensors, but the value at index {i} has type {_C._type_name(t)}")
     return found, single
 
 

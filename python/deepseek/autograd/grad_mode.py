@@ -115,7 +115,7 @@ class set_grad_enabled(_Mode):
 
     def __init__(self, mode: bool) -> None:
         if not isinstance(mode, bool):
-            raise TypeError(f"set_grad_enabled(): argument 'mode' must be bool, not {type(mode).__name__}")
+            raise TypeError(f"set_grad_enabled(): argument 'mode' must be bool, not {_C._type_name(mode)}")
         self.mode = mode
         self._before = _C._is_grad_enabled()
         _C._set_grad_enabled(mode)

@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from deepseek import _C
 from deepseek._C import LoadError, _io
 from deepseek._missing import guard
 from deepseek.io._foreign import describe
@@ -66,15 +67,15 @@ def _checked(tensors: object, metadata: object) -> tuple[list[tuple[str, Tensor]
     from deepseek import Tensor
 
     if not isinstance(tensors, dict):
-        raise TypeError(f"tensors must be a dict of str to Tensor, got {type(tensors).__name__}")
+        raise TypeError(f"tensors must be a dict of str to Tensor, got {_C._type_name(tensors)}")
     for name, tensor in tensors.items():
         if not isinstance(name, str):
-            raise TypeError(f"tensor names must be str, got {name!r} of type {type(name).__name__}")
+            raise TypeError(f"tensor names must be str, got {name!r} of type {_C._type_name(name)}")
         name.encode()  # UnicodeEncodeError, a ValueError, for a lone surrogate
         if not isinstance(tensor, Tensor):
-            raise TypeError(f"tensors[{name!r}] must be a Tensor, got {type(tensor).__name__}")
+            raise TypeError(f"tensors[{name!r}] must be a Tensor, got {_C._type_name(tensor)}")
     if metadata is not None and not isinstance(metadata, dict):
-        raise TypeError(f"metadata must be a dict of str to str, got {type(metadata).__name__}")
+        raise TypeError(f"metadata must be a dict of str to str, got {_C._type_name(metadata)}")
     for key, value in (metadata or {}).items():
         if not isinstance(key, str) or not isinstance(value, str):
             raise TypeError(f"metadata must be a dict of str to str, got {key!r}: {value!r}")

@@ -13,11 +13,7 @@ __all__ = ["Buffer", "Parameter"]
 
 def _require_tensor(kind: str, data: Any) -> Tensor:
     if not isinstance(data, Tensor):
-        name = (
-            type(data).__name__
-            if type(data).__module__ == "builtins"
-            else f"{type(data).__module__}.{type(data).__name__}"
-        )
+        name = _C._type_name(data)
         raise TypeError(f"{kind} expects a Tensor, but got {name}; make one with deepseek.tensor(...) first")
     return data
 

@@ -65,6 +65,8 @@ class Adam(Optimizer):
     ) -> None:
         # Written as "not x >= 0" so that NaN is refused too.
         check_one_number(lr)
+        check_one_number(eps, "eps")
+        check_one_number(weight_decay, "weight_decay")
         if not lr >= 0.0:
             raise ValueError(f"Invalid learning rate: {lr}")
         if not eps >= 0.0:

@@ -7,10 +7,10 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable
 from copy import deepcopy
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import deepseek
-from deepseek import Tensor
+from deepseek import _C, Tensor
 from deepseek._missing import guard, missing_member
 from deepseek._once import warn_once
 from deepseek._state_dicts import check_state_dict
@@ -45,9 +45,25 @@ def _with_hooks(step: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def check_one_number(value: Any, name: str = "lr") -> None:
-    """ValueError for an option that is a tensor of several elements."""
+    """TypeError for an option that is no number, ValueError for a tensor of several elements."""
+    if not isinstance(value, Tensor) and not _C._is_number(value):
+        raise TypeError(f"{name} must be a number or a Tensor, not {_C._type_name(value)}")
     if isinstance(value, Tensor) and value.numel() != 1:
         raise ValueError(f"Tensor {name} must be 1-element")
+
+
+def _refuse_params(params: Any) -> NoReturn:
+    way = "; pass its .parameters()" if hasattr(params, "parameters") else ""
+    raise TypeError(
+        "params argument given to the optimizer should be an iterable of Tensors or dicts, but got "
+        f"{_C._given_for_tensor(params)}{way}"
+    )
+
+
+def _listed(params: Any) -> list[Any]:
+    if not isinstance(params, Iterable):
+        _refuse_params(params)
+    return list(params)
 
 
 class Optimizer:
@@ -69,10 +85,7 @@ class Optimizer:
 
     def __init__(self, params: ParamsT, defaults: dict[str, Any]) -> None:
         if isinstance(params, Tensor):
-            raise TypeError(
-                "params argument given to the optimizer should be an iterable of Tensors or dicts, but got "
-                f"{type(params).__name__}"
-            )
+            _refuse_params(params)
         self.defaults = defaults
         self.state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
         self.param_groups: list[dict[str, Any]] = []
@@ -80,7 +93,7 @@ class Optimizer:
         self._step_post_hooks: OrderedDict[int, Hook] = OrderedDict()
         self._step_called = False
         self._groups_added = 0
-        groups = list(params)
+        groups = _listed(params)
         if not groups:
             raise ValueError("optimizer got an empty parameter list")
         if not isinstance(groups[0], dict):
@@ -135,7 +148,7 @@ class Optimizer:
         for parameter in param_group["params"]:
             if not isinstance(parameter, Tensor):
                 raise TypeError(
-                    f"optimizer can only optimize Tensors, but one of the params is {type(parameter).__name__}"
+                    f"optimizer can only optimize Tensors, but one of the params is {_C._given_for_tensor(parameter)}"
                 )
             if not parameter.is_leaf:
                 raise ValueError("can't optimize a non-leaf Tensor")
@@ -158,7 +171,7 @@ class Optimizer:
                 "optimizer parameters need to be organized in ordered collections, but the ordering of tensors in "
                 "sets will change between runs. Please use a list instead."
             )
-        params = list(params)
+        params = _listed(params)
         named = [isinstance(entry, tuple) for entry in params]
         if any(named):
             if not all(named):
@@ -210,7 +223,8 @@ class Optimizer:
         check_state_dict(state_dict)
         for key in ("state", "param_groups"):
             if key not in state_dict:
-                raise ValueError(f"no state of an optimizer: it has no {key!r}, but {', '.join(map(repr, state_dict))}")
+                found = ", ".join(map(repr, state_dict)) or "nothing at all"
+                raise ValueError(f"no state of an optimizer: it has no {key!r}, but {found}")
         saved_groups = state_dict["param_groups"]
         if len(saved_groups) != len(self.param_groups):
             raise ValueError(

@@ -46,6 +46,9 @@ class SGD(Optimizer):
         fused: bool | None = None,
     ) -> None:
         check_one_number(lr)
+        check_one_number(momentum, "momentum")
+        check_one_number(dampening, "dampening")
+        check_one_number(weight_decay, "weight_decay")
         if lr < 0.0:
             raise ValueError(f"Invalid learning rate: {lr}")
         if momentum < 0.0:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import deepseek
-from deepseek import Tensor
+from deepseek import _C, Tensor
 
 # dtype name -> (rtol, atol); everything that is not here must be equal.
 _TOLERANCES = {
@@ -106,7 +106,7 @@ def _pairs(actual: Any, expected: Any, where: str) -> list[tuple[str, Any, Any]]
         both = enumerate(zip(actual, expected, strict=True))
         return [leaf for place, (a, e) in both for leaf in _pairs(a, e, f"{where}[{place}]")]
     place = f" at {where}" if where else ""
-    raise TypeError(f"cannot compare {type(actual).__name__} with {type(expected).__name__}{place}")
+    raise TypeError(f"cannot compare {_C._type_name(actual)} with {_C._type_name(expected)}{place}")
 
 
 def _difference(actual: Any, expected: Any, options: dict[str, Any]) -> str | None:
@@ -119,16 +119,16 @@ def _difference(actual: Any, expected: Any, options: dict[str, Any]) -> str | No
     if numbers_only:
         return _number_difference(actual, expected, options)
     if not options["allow_subclasses"] and type(actual) is not type(expected):
-        raise AssertionError(f"type mismatch: {type(actual).__name__} and {type(expected).__name__}")
+        raise AssertionError(f"type mismatch: {_C._type_name(actual)} and {_C._type_name(expected)}")
     for value in (actual, expected):
         if isinstance(value, numbers.Number):
-            raise TypeError(f"cannot compare {type(actual).__name__} with {type(expected).__name__}")
+            raise TypeError(f"cannot compare {_C._type_name(actual)} with {_C._type_name(expected)}")
     return _tensor_difference(deepseek.as_tensor(actual), deepseek.as_tensor(expected), options)
 
 
 def _number_difference(actual: Any, expected: Any, options: dict[str, Any]) -> str | None:
     if options["check_dtype"] and type(actual) is not type(expected):
-        return f"The types of the numbers do not match: {type(actual).__name__} != {type(expected).__name__}"
+        return f"The types of the numbers do not match: {_C._type_name(actual)} != {_C._type_name(expected)}"
     if isinstance(actual, bool) or isinstance(expected, bool):
         return None if actual == expected else f"Booleans mismatch: {actual} is not {expected}"
     exact = isinstance(actual, int) and isinstance(expected, int)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import deepseek
-from deepseek import Tensor
+from deepseek import _C, Tensor
 from deepseek.testing._close import as_array
 
 
@@ -129,7 +129,7 @@ class _Check:
         outputs = [result] if isinstance(result, Tensor) else list(result)
         for output in outputs:
             if not isinstance(output, Tensor):
-                raise ValueError(f"gradcheck: func must return tensors, got {type(output).__name__}")
+                raise ValueError(f"gradcheck: func must return tensors, got {_C._type_name(output)}")
         if self.kept is None:
             floats = [i for i, output in enumerate(outputs) if output.is_floating_point()]
             self.kept = [i for i in floats if outputs[i].requires_grad] or floats

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import deepseek
 from deepseek import _C, Tensor
+from deepseek._arguments import check_tensor
 
 
 def _maybe_inplace(fn: Callable[[Tensor], Tensor], input: Tensor, inplace: bool) -> Tensor:
@@ -59,12 +60,14 @@ def tanh(input: Tensor) -> Tensor:
 def softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: deepseek.dtype | None = None) -> Tensor:
     """Softmax along ``dim``; ``dtype`` converts the input first. The shape stays."""
     if dim is None:
+        check_tensor("softmax", "input", input)
         dim = _implicit_dim("softmax", input.dim())
     return _C.softmax(input if dtype is None else input.to(dtype), dim)
 
 
 def softmin(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: deepseek.dtype | None = None) -> Tensor:
     """``softmax(-input)`` along ``dim``."""
+    check_tensor("softmin", "input", input)
     if dim is None:
         dim = _implicit_dim("softmin", input.dim())
     return softmax(-input, dim, dtype=dtype)
@@ -75,6 +78,7 @@ def log_softmax(
 ) -> Tensor:
     """Logarithm of the softmax along ``dim``, computed stably."""
     if dim is None:
+        check_tensor("log_softmax", "input", input)
         dim = _implicit_dim("log_softmax", input.dim())
     return _C.log_softmax(input if dtype is None else input.to(dtype), dim)
 
@@ -91,6 +95,7 @@ def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
 
 def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:
     """``input`` limited to [min_val, max_val]; the gradient is 0 at and beyond both limits."""
+    check_tensor("hardtanh", "input", input)
     if min_val > max_val:
         raise ValueError(f"min_val cannot be greater than max_val, got {min_val} > {max_val}")
 
@@ -108,16 +113,19 @@ def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace
 
 def relu6(input: Tensor, inplace: bool = False) -> Tensor:
     """``min(max(input, 0), 6)``."""
+    check_tensor("relu6", "input", input)
     return hardtanh(input, 0.0, 6.0, inplace)
 
 
 def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
     """``input * relu6(input + 3) / 6``. (Howard et al., 2019)"""
+    check_tensor("hardswish", "input", input)
     return _maybe_inplace(lambda x: x * relu6(x + 3) / 6, input, inplace)
 
 
 def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
     """``relu6(input + 3) / 6``."""
+    check_tensor("hardsigmoid", "input", input)
     return _maybe_inplace(lambda x: relu6(x + 3) / 6, input, inplace)
 
 
@@ -140,11 +148,13 @@ def logsigmoid(input: Tensor) -> Tensor:
 
 def mish(input: Tensor, inplace: bool = False) -> Tensor:
     """``input * tanh(softplus(input))``. (Misra, 2019)"""
+    check_tensor("mish", "input", input)
     return _maybe_inplace(lambda x: x * _C.tanh(log1p_exp(x)), input, inplace)
 
 
 def softsign(input: Tensor) -> Tensor:
     """``input / (1 + |input|)``."""
+    check_tensor("softsign", "input", input)
     return input / (1 + input.abs())
 
 
@@ -154,6 +164,7 @@ def glu(input: Tensor, dim: int = -1) -> Tensor:
     Raises:
         RuntimeError: the size of ``dim`` is odd, or ``input`` has no dimensions.
     """
+    check_tensor("glu", "input", input)
     if input.dim() == 0:
         raise RuntimeError("glu does not support 0-dimensional tensors")
     size = input.shape[dim]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import deepseek
 from deepseek import _C, Tensor
+from deepseek._arguments import check_tensor
 from deepseek._autocast import autocast_float32, runs_without_autocast
 from deepseek.nn.functional._activation import _maybe_inplace
 
@@ -47,6 +48,11 @@ def moe(
 @runs_without_autocast
 def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``x1^T W_k x2 + b_k``: input1 (..., i), input2 (..., j), weight (out, i, j), result (..., out)."""
+    check_tensor("bilinear", "input1", input1)
+    check_tensor("bilinear", "input2", input2)
+    check_tensor("bilinear", "weight", weight)
+    if bias is not None:
+        check_tensor("bilinear", "bias", bias)
     found = [t.dtype for t in (input1, input2, weight, bias) if t is not None]
     if any(dtype is not found[0] for dtype in found):
         raise RuntimeError(f"bilinear: all tensors must have the same dtype, got {found}; convert with .to(dtype)")
@@ -78,6 +84,7 @@ def embedding(
         RuntimeError: weight is not 2-d.
         NotImplementedError: sparse gradients.
     """
+    check_tensor("embedding", "weight", weight)
     refuse_sparse(sparse)
     if weight.dim() != 2:
         raise RuntimeError(f"'weight' must be 2-D, got {weight.dim()}-D")
@@ -120,6 +127,7 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     Raises:
         RuntimeError: not int64, a negative index, or one that is not below num_classes.
     """
+    check_tensor("one_hot", "tensor", tensor)
     if tensor.dtype != deepseek.int64:
         raise RuntimeError(f"one_hot is only applicable to index tensor of type LongTensor, got {tensor.dtype}")
     if tensor.numel() == 0:
@@ -144,7 +152,7 @@ def layer_norm(
     eps: float = 1e-5,
 ) -> Tensor:
     """Normalise over the last dimensions, which are ``normalized_shape``. (Ba et al., 2016)"""
-    return _C.layer_norm(input, list(normalized_shape), weight, bias, eps)
+    return _C.layer_norm(input, normalized_shape, weight, bias, eps)
 
 
 def rms_norm(
@@ -155,10 +163,11 @@ def rms_norm(
     ``eps=None`` is the machine epsilon of the input's dtype.
     """
     if eps is None:
+        check_tensor("rms_norm", "input", input)
         # Half precision is normalised in float32, so its epsilon is float32's.
         wide = deepseek.float64 if input.dtype == deepseek.float64 else deepseek.float32
         eps = deepseek.finfo(wide).eps
-    return _C.rms_norm(input, list(normalized_shape), weight, eps)
+    return _C.rms_norm(input, normalized_shape, weight, eps)
 
 
 def add_rms_norm(
@@ -197,6 +206,7 @@ def normalize(
     input: Tensor, p: float = 2.0, dim: int | tuple[int, ...] = 1, eps: float = 1e-12, out: None = None
 ) -> Tensor:
     """``input / max(norm_p(input), eps)`` with the norm along ``dim``."""
+    check_tensor("normalize", "input", input)
     if out is not None:
         raise NotImplementedError("normalize: out= is not supported; assign the result instead")
     return input / input.norm(p, dim, keepdim=True).clamp(min=eps)
@@ -204,6 +214,8 @@ def normalize(
 
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
     """``x1 . x2 / (max(|x1|, eps) * max(|x2|, eps))`` along ``dim``, which disappears; the inputs broadcast."""
+    check_tensor("cosine_similarity", "x1", x1)
+    check_tensor("cosine_similarity", "x2", x2)
     if not (x1.is_floating_point() and x2.is_floating_point()):
         raise RuntimeError(f"expected common dtype to be floating point, yet common dtype is {x1.dtype}, {x2.dtype}")
     x1, x2 = deepseek.broadcast_tensors(x1, x2)
@@ -214,6 +226,8 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -
 
 def pairwise_distance(x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> Tensor:
     """``norm_p(x1 - x2 + eps)`` along the last dimension."""
+    check_tensor("pairwise_distance", "x1", x1)
+    check_tensor("pairwise_distance", "x2", x2)
     return (x1 - x2 + eps).norm(p, -1, keepdim=keepdim)
 
 
@@ -228,6 +242,9 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
         RuntimeError: an odd number of amounts, more than the input has dimensions, or a negative new size.
         NotImplementedError: an unknown mode.
     """
+    check_tensor("pad", "input", input)
+    if not isinstance(pad, Iterable):
+        raise TypeError(f"pad(): argument 'pad' must be tuple of ints, not {_C._type_name(pad)}")
     amounts = list(pad)
     if len(amounts) % 2:
         raise RuntimeError(f"Padding length must be divisible by 2, got {len(amounts)} amounts")

@@ -10,6 +10,7 @@ from typing import Any
 
 import deepseek
 from deepseek import _C, Tensor
+from deepseek._arguments import check_tensor
 from deepseek._autocast import runs_in_float32
 from deepseek.autograd import Function
 from deepseek.nn.functional._activation import log1p_exp
@@ -36,6 +37,8 @@ def _broadcast(name: str, input: Tensor, target: Tensor, stacklevel: int = 4) ->
 
     The loss, the wrapper around it, and its caller are three frames above.
     """
+    check_tensor(name, "input", input)
+    check_tensor(name, "target", target)
     if tuple(input.shape) == tuple(target.shape):
         return input, target
     warnings.warn(
@@ -47,8 +50,11 @@ def _broadcast(name: str, input: Tensor, target: Tensor, stacklevel: int = 4) ->
     return input, target
 
 
-def _weighted(loss: Tensor, weight: Tensor | None) -> Tensor:
-    return loss if weight is None else loss * weight.expand(loss.shape)
+def _weighted(name: str, loss: Tensor, weight: Tensor | None) -> Tensor:
+    if weight is None:
+        return loss
+    check_tensor(name, "weight", weight)
+    return loss * weight.expand(loss.shape)
 
 
 def cross_entropy(
@@ -146,7 +152,7 @@ def mse_loss(
 @runs_in_float32
 def _weighted_mse(input: Tensor, target: Tensor, weight: Tensor, reduction: str) -> Tensor:
     difference = input - target
-    return _reduce_weighted(difference * difference, weight, reduction)
+    return _reduce_weighted("mse_loss", difference * difference, weight, reduction)
 
 
 @runs_in_float32
@@ -162,7 +168,7 @@ def l1_loss(
     refuse_legacy(size_average, reduce)
     input, target = _broadcast("l1_loss", input, target)
     loss = (input - target).abs()
-    return _reduce(loss, reduction) if weight is None else _reduce_weighted(loss, weight, reduction)
+    return _reduce(loss, reduction) if weight is None else _reduce_weighted("l1_loss", loss, weight, reduction)
 
 
 @runs_in_float32
@@ -196,6 +202,8 @@ def huber_loss(
     weight: Tensor | None = None,
 ) -> Tensor:
     """``d^2 / 2`` where the difference ``|d| < delta``, ``delta (|d| - delta / 2)`` elsewhere. (Huber, 1964)"""
+    check_tensor("huber_loss", "input", input)
+    check_tensor("huber_loss", "target", target)
     if not delta > 0:
         raise RuntimeError(f"huber_loss does not support non-positive values for delta, got {delta}")
     if input.dtype in (deepseek.float16, deepseek.bfloat16):  # rounded once, at the end
@@ -206,11 +214,12 @@ def huber_loss(
     size = d.abs()
     loss = deepseek.where(size < delta, 0.5 * d * d, delta * (size - 0.5 * delta))
     if weight is not None:
-        return _reduce_weighted(loss, weight, reduction)
+        return _reduce_weighted("huber_loss", loss, weight, reduction)
     return _reduce(loss, reduction).to(input.dtype)  # whatever the target is, as in PyTorch
 
 
-def _reduce_weighted(loss: Tensor, weight: Tensor, reduction: str) -> Tensor:
+def _reduce_weighted(name: str, loss: Tensor, weight: Tensor, reduction: str) -> Tensor:
+    check_tensor(name, "weight", weight)
     if tuple(weight.shape) != tuple(loss.shape):
         raise ValueError(f"weight of shape {tuple(weight.shape)} must have the input's shape {tuple(loss.shape)}")
     check_reduction(reduction)
@@ -236,6 +245,8 @@ def binary_cross_entropy(
         RuntimeError: an input or target is outside [0, 1].
     """
     refuse_legacy(size_average, reduce)
+    check_tensor("binary_cross_entropy", "input", input)
+    check_tensor("binary_cross_entropy", "target", target)
     if tuple(target.shape) != tuple(input.shape):
         raise ValueError(
             f"binary_cross_entropy: the target size ({tuple(target.shape)}) is different to the input size "
@@ -244,7 +255,7 @@ def binary_cross_entropy(
     for name, values in (("input", input), ("target", target)):
         if not bool(((values >= 0) & (values <= 1)).all()):
             raise RuntimeError(f"binary_cross_entropy: all elements of {name} should be between 0 and 1")
-    return _reduce(_weighted(_ProbabilityCrossEntropy.apply(input, target), weight), reduction)
+    return _reduce(_weighted("binary_cross_entropy", _ProbabilityCrossEntropy.apply(input, target), weight), reduction)
 
 
 def _cut_off_logs(p: Tensor) -> tuple[Tensor, Tensor]:
@@ -282,14 +293,17 @@ def binary_cross_entropy_with_logits(
 ) -> Tensor:
     """Binary cross entropy of logits, computed stably; ``pos_weight`` multiplies the loss of positive targets."""
     refuse_legacy(size_average, reduce)
+    check_tensor("binary_cross_entropy_with_logits", "input", input)
+    check_tensor("binary_cross_entropy_with_logits", "target", target)
     if tuple(target.shape) != tuple(input.shape):
-        raise ValueError(f"Target size ({tuple(target.shape)}) must be the same as input size ({tuple(input.shape)})")
+        raise ValueError(f"Target size {tuple(target.shape)} must be the same as input size {tuple(input.shape)}")
     softplus_minus = log1p_exp(-input)  # -log(sigmoid(input))
     if pos_weight is None:
         loss = (1 - target) * input + softplus_minus
     else:
+        check_tensor("binary_cross_entropy_with_logits", "pos_weight", pos_weight)
         loss = (1 - target) * input + (1 + (pos_weight - 1) * target) * softplus_minus
-    return _reduce(_weighted(loss, weight), reduction)
+    return _reduce(_weighted("binary_cross_entropy_with_logits", loss, weight), reduction)
 
 
 @runs_in_float32
@@ -307,6 +321,8 @@ def kl_div(
     number of elements.
     """
     refuse_legacy(size_average, reduce)
+    check_tensor("kl_div", "input", input)
+    check_tensor("kl_div", "target", target)
     if not (input.is_floating_point() and target.is_floating_point()):
         raise RuntimeError(
             "kl_div: integer inputs are not supported, it takes log-probabilities and probabilities; got "

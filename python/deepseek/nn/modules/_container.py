@@ -6,7 +6,7 @@ import operator
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from deepseek import Tensor
+from deepseek import _C, Tensor
 from deepseek.nn.modules.module import Module, describe_tensor
 from deepseek.nn.parameter import Parameter
 
@@ -71,7 +71,7 @@ class _ModuleSequence(Module):
     def insert(self, index: int, module: Module) -> Any:
         """Put ``module`` before position ``index``."""
         if not isinstance(module, Module):
-            raise TypeError(f"{type(module).__name__} is not a Module subclass")
+            raise TypeError(f"{_C._type_name(module)} is not a Module subclass")
         modules = list(self._modules.values())
         modules.insert(index, module)
         self._set_all(modules)
@@ -226,7 +226,7 @@ class _DictModule(Module):
         else:
             raise TypeError(
                 f"{type(self).__name__}.update should be called with an iterable of key/value pairs, "
-                f"but got {type(entries).__name__}"
+                f"but got {_C._type_name(entries)}"
             )
         for place, pair in enumerate(pairs):
             if len(pair) != 2:
@@ -268,7 +268,7 @@ class _ValueContainer(Module):
 
     def _line(self, key: str) -> str:
         value = getattr(self, key)
-        text = describe_tensor(value) if isinstance(value, Tensor) else f"Object of type: {type(value).__name__}"
+        text = describe_tensor(value) if isinstance(value, Tensor) else f"Object of type: {_C._type_name(value)}"
         return f"({key}): {text}"
 
     def extra_repr(self) -> str:
@@ -371,7 +371,7 @@ class ParameterList(_ValueContainer):
     def extend(self, values: Iterable[Any]) -> ParameterList:
         """Put several values at the end."""
         if isinstance(values, Tensor) or not isinstance(values, Iterable):
-            raise TypeError(f"ParameterList.extend should be called with an iterable, but got {type(values).__name__}")
+            raise TypeError(f"ParameterList.extend should be called with an iterable, but got {_C._type_name(values)}")
         for value in list(values):
             self.append(value)
         return self

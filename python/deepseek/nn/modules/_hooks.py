@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from deepseek import Tensor
+from deepseek import _C, Tensor
 from deepseek.autograd import Function
 
 if TYPE_CHECKING:
@@ -252,7 +252,7 @@ def _add(
     table: OrderedDict[int, Hook], hook: Hook, prepend: bool, flags: Iterable[dict[int, bool]] = ()
 ) -> RemovableHandle:
     if not callable(hook):
-        raise TypeError(f"a hook must be callable, but got {type(hook).__name__}")
+        raise TypeError(f"a hook must be callable, but got {_C._type_name(hook)}")
     handle = RemovableHandle(table, flags)
     table[handle.id] = hook
     if prepend:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import deepseek
-from deepseek import Tensor
+from deepseek import _C, Tensor
 from deepseek.nn import functional as F
 from deepseek.nn import init
 from deepseek.nn.functional._basic import refuse_sparse
@@ -314,12 +314,12 @@ class Unflatten(Module):
     def __init__(self, dim: int, unflattened_size: Sequence[int]) -> None:
         super().__init__()
         if not isinstance(dim, int):
-            raise TypeError(f"invalid argument type for `dim`: expected int, got {type(dim).__name__}")
+            raise TypeError(f"invalid argument type for `dim`: expected int, got {_C._type_name(dim)}")
         sizes = tuple(unflattened_size)
         for place, size in enumerate(sizes):
             if not isinstance(size, int):
                 raise TypeError(
-                    f"unflattened_size must be tuple of ints, but found element of type {type(size).__name__} "
+                    f"unflattened_size must be tuple of ints, but found element of type {_C._type_name(size)} "
                     f"at pos {place}"
                 )
         self.dim = dim

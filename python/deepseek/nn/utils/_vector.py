@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import deepseek
-from deepseek import Tensor
+from deepseek import _C, Tensor
 
 
 def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:
@@ -21,7 +21,7 @@ def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:
         ValueError: ``vec`` does not hold exactly the parameters' elements.
     """
     if not isinstance(vec, Tensor):
-        raise TypeError(f"expected vec to be a Tensor, but got: {type(vec).__name__}")
+        raise TypeError(f"expected vec to be a Tensor, but got: {_C._type_name(vec)}")
     holders = list(parameters)
     total = sum(parameter.numel() for parameter in holders)
     if vec.numel() != total:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import deepseek
-from deepseek import Tensor
+from deepseek import _C, Tensor
 
 
 def _is_array(value: Any) -> bool:
@@ -52,7 +52,7 @@ def default_collate(batch: list[Any]) -> Any:
         return _rebuilt(first, [default_collate(list(column)) for column in zip(*batch, strict=True)])
     raise TypeError(
         "default_collate: batch must contain tensors, numpy arrays, numbers, dicts or lists; "
-        f"found {type(first).__name__}"
+        f"found {_C._type_name(first)}"
     )
 
 

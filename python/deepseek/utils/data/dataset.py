@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar, cast
 
 import deepseek
 from deepseek import Tensor
+from deepseek._arguments import check_tensor
 from deepseek._missing import guard
 
 __all__ = [
@@ -53,10 +54,13 @@ class TensorDataset(Dataset[tuple[Tensor, ...]]):
     """Tensors with the same first size: sample i is the tuple of their rows i.
 
     Raises:
+        TypeError: not tensors.
         ValueError: the first sizes differ, or no tensor was given.
     """
 
     def __init__(self, *tensors: Tensor) -> None:
+        for tensor in tensors:
+            check_tensor("TensorDataset", "tensors", tensor)
         sizes = [tensor.shape[0] for tensor in tensors]
         if len(set(sizes)) != 1:
             raise ValueError(f"Size mismatch between tensors: the first dimensions are {sizes}")
