@@ -55,8 +55,9 @@ TensorList PythonCall::call(Inputs in) {
   mode().autocast_dtype = autocast_dtype_;
   const TensorList tensors(in);
   size_t next = 0;
-  const auto args = py::reinterpret_steal<py::object>(checked(build(args_, tensors, next)));
-  const auto kwargs = py::reinterpret_steal<py::object>(checked(build(kwargs_, tensors, next)));
+  Containers made;
+  const auto args = py::reinterpret_steal<py::object>(checked(build(args_, tensors, next, made)));
+  const auto kwargs = py::reinterpret_steal<py::object>(checked(build(kwargs_, tensors, next, made)));
   const auto result =
       py::reinterpret_steal<py::object>(checked(PyObject_Call(function_.ptr(), args.ptr(), kwargs.ptr())));
   TensorList out;
@@ -74,6 +75,15 @@ PyObject* jit_host(PyObject* function, PyObject* args, PyObject* kwargs) {
   auto* recording = dynamic_cast<jit::Recording*>(mode().recorder);
   DS_CHECK(recording, "jit: nothing is being recorded");
   TensorList in, out;
+  if (const StateWalk* walk = Observer::walk()) {
+    const RecorderPause pause;
+    const Observer::Pause unobserved;
+    for (PyObject* o : {function, args, kwargs})
+      if (const std::string why = walk->made_in_call(o); !why.empty())
+        recording->refuse("a function that runs on every replay is, or is given, " + why);
+    if (const std::string change = walk->change(); !change.empty())
+      recording->refuse("it changes the program's state before a function that runs on every replay: " + change);
+  }
   Tree given = flatten(args, in), named = flatten(kwargs, in);
   py::object result;
   {
