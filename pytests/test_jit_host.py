@@ -1,4 +1,4 @@
-"""``deepseek.jit``: functions that run on every replay, objects that may go away, containers that are one, late imports."""
+"""``deepseek.jit``: functions that run on every replay, weak references, containers that are one, late imports."""
 
 from __future__ import annotations
 

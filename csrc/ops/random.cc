@@ -159,8 +159,10 @@ DS_OP(NormalOfSize);
 
 // The standard deviations of normal(), once they are known to be none below zero: an op, since it looks at values.
 struct NormalStd {
-  static constexpr OpInfo info{
-      .schema = "_normal_std(Tensor std) -> Tensor", .doc = "Refuses negative numbers.", .differentiable = false, .shown = Shown::kHidden};
+  static constexpr OpInfo info{.schema = "_normal_std(Tensor std) -> Tensor",
+                               .doc = "Refuses negative numbers.",
+                               .differentiable = false,
+                               .shown = Shown::kHidden};
   bool operator==(const NormalStd&) const = default;
   Meta infer(Inputs in) const { return in[0].meta(); }
   void eval(Inputs in, Tensor& out) const {

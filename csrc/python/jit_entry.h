@@ -47,7 +47,7 @@ struct Entry {
   Tree args, kwargs, result;
   std::vector<TensorGuard> inputs;
   std::vector<ContainerGuard> containers;  // tuples have none, but a place
-  std::vector<CapturedGuard> captured;  // in the order of the graph's, without constants, which nobody can change
+  std::vector<CapturedGuard> captured;     // in the order of the graph's, without constants, which nobody can change
   ModeGuard modes;
   pybind11::object passes;  // names of those that are still to run; null when the graph is optimised
   bool verify = false;
@@ -58,8 +58,8 @@ struct Entry {
   // Optimises the graph. Not done for a first call: many captured functions are called once for each of their variants.
   void prepare();
   // Whether a call may be replayed; collects its tensors and containers. `why`, where given, says what is in the way.
-  bool admits(const State& state, PyObject* args, PyObject* kwargs, TensorList& tensors,
-              Containers& given, std::string* why);
+  bool admits(const State& state, PyObject* args, PyObject* kwargs, TensorList& tensors, Containers& given,
+              std::string* why);
 
   int traverse(visitproc visit, void* arg) const;
   void clear();

@@ -132,7 +132,7 @@ bool StateWalk::enter(PyFrameObject* frame) {
     case Owner::kTrusted:
       if (module == "contextlib" && leaves_block(code))
         handles_ = true;  // asked again on every call
-      else  // modules are never unloaded
+      else                // modules are never unloaded
         trusted_code().emplace(reinterpret_cast<PyCodeObject*>(held.inc_ref().ptr()), module.starts_with("importlib"));
       break;
     case Owner::kUser:

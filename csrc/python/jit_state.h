@@ -84,7 +84,7 @@ class State {
   std::vector<Item> items_;
   std::vector<Name> names_;
   std::vector<TensorCheck> tensors_;
-  std::unordered_set<const Cell*> cells_;  // of those
+  std::unordered_set<const Cell*> cells_;           // of those
   std::unordered_set<const PyObject*> containers_;  // of checks_
   bool cleared_ = false;
 };

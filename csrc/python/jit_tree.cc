@@ -62,7 +62,8 @@ Tree flatten(PyObject* o, TensorList& tensors, Containers* known, const std::fun
     t.kind = PyTuple_Check(o) ? Tree::kTuple : Tree::kList;
     t.value = py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(Py_TYPE(o)));
     const Py_ssize_t n = PySequence_Fast_GET_SIZE(o);
-    for (Py_ssize_t i = 0; i < n; ++i) t.children.push_back(flatten(PySequence_Fast_GET_ITEM(o, i), tensors, known, is_state));
+    for (Py_ssize_t i = 0; i < n; ++i)
+      t.children.push_back(flatten(PySequence_Fast_GET_ITEM(o, i), tensors, known, is_state));
   } else if (PyDict_CheckExact(o)) {
     t.kind = Tree::kDict;
     PyObject *key, *item;

@@ -311,8 +311,8 @@ void StateWalk::object(PyObject* o, const Name& name) {
   if (type != base && owner_of_type(type) == Owner::kLibrary) return by_name(o, name);
   const int32_t mine = intern(name);
   // Objects of deepseek refer weakly to what they act on, never to what they compute with.
-  const bool ours = type != base && is_of_deepseek(type) &&
-                    !PyObject_TypeCheck(o, known_class(module_, "deepseek.nn", "Module"));
+  const bool ours =
+      type != base && is_of_deepseek(type) && !PyObject_TypeCheck(o, known_class(module_, "deepseek.nn", "Module"));
   const bool outer = std::exchange(weak_is_ours_, ours);
   attributes(o, mine);
   weak_is_ours_ = outer;

@@ -114,7 +114,7 @@ class StateWalk {
   std::set<PyObject*> attribute_names_;  // used by the user's code
   std::set<PyTypeObject*> classes_, looked_into_, slotless_;
   PyObject* argument_ = nullptr;  // the object being looked into
-  bool weak_is_ours_ = false;      // whose attributes are being looked into
+  bool weak_is_ours_ = false;     // whose attributes are being looked into
   bool handles_ = false, any_attribute_ = false, user_module_ = false;
   std::string refusal_;
 };
