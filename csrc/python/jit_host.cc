@@ -28,6 +28,15 @@ bool holds_value(const Tree& t) {
   return std::ranges::any_of(t.children, holds_value);
 }
 
+// Only tensors among the arguments are exchanged on a replay: all else must be what it was before the call.
+void check_known(const StateWalk& walk, PyObject* function, PyObject* args, PyObject* kwargs, Recorder& recording) {
+  for (PyObject* o : {function, args, kwargs})
+    if (const std::string why = walk.made_in_call(o); !why.empty())
+      recording.refuse("a function that runs on every replay is, or is given, " + why);
+  if (const std::string change = walk.change(); !change.empty())
+    recording.refuse("it changes the program's state before a function that runs on every replay: " + change);
+}
+
 }  // namespace
 
 PythonCall::PythonCall(PyObject* function, Tree args, Tree kwargs)
@@ -75,20 +84,12 @@ PyObject* jit_host(PyObject* function, PyObject* args, PyObject* kwargs) {
   auto* recording = dynamic_cast<jit::Recording*>(mode().recorder);
   DS_CHECK(recording, "jit: nothing is being recorded");
   TensorList in, out;
-  if (const StateWalk* walk = Observer::walk()) {
-    const RecorderPause pause;
-    const Observer::Pause unobserved;
-    for (PyObject* o : {function, args, kwargs})
-      if (const std::string why = walk->made_in_call(o); !why.empty())
-        recording->refuse("a function that runs on every replay is, or is given, " + why);
-    if (const std::string change = walk->change(); !change.empty())
-      recording->refuse("it changes the program's state before a function that runs on every replay: " + change);
-  }
   Tree given = flatten(args, in), named = flatten(kwargs, in);
   py::object result;
   {
     const RecorderPause pause;
     const Observer::Pause unobserved;
+    if (const StateWalk* walk = Observer::walk()) check_known(*walk, function, args, kwargs, *recording);
     result = py::reinterpret_steal<py::object>(checked(PyObject_Call(function, args, kwargs)));
   }
   if (holds_value(flatten(result.ptr(), out)))

@@ -205,8 +205,10 @@ std::string StateWalk::made_in_call(PyObject* o) const {
     auto* type = reinterpret_cast<PyTypeObject*>(o);
     return type->tp_flags & Py_TPFLAGS_HEAPTYPE && owner_of_type(type) == Owner::kUser ? made() : std::string();
   }
-  if (PyFunction_Check(o)) {  // of deepseek: a step, say
+  if (PyFunction_Check(o)) {
     auto* f = reinterpret_cast<PyFunctionObject*>(o);
+    const bool bare = !f->func_closure && !f->func_defaults && !f->func_kwdefaults && !f->func_dict;
+    if (bare && codes_.contains(reinterpret_cast<PyCodeObject*>(f->func_code))) return {};  // a lambda of the code
     if (owner_of(PyDict_GetItemString(f->func_globals, "__name__")) != Owner::kTrusted) return made();
     if (std::string why = any(f->func_defaults); !why.empty() || !f->func_closure) return why;
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(f->func_closure); ++i) {
