@@ -1,6 +1,8 @@
 // Indexed reads and writes along one dim, and advanced indexing.
 #include "kernels/index.h"
 
+#include <algorithm>
+
 #include "kernels/copy.h"
 #include "kernels/embedding.h"
 #include "kernels/masked.h"
@@ -330,6 +332,39 @@ DS_BODY(Take, "take(Tensor input, Tensor index) -> Tensor",
   const Tensor flat = flatten(in[0], 0, -1);
   return index(flat, TensorList{in[1]});
 }
+
+// The public form, in Python, has found or checked the number of classes.
+struct OneHot {
+  int64_t num_classes;
+  static constexpr OpInfo info{.schema = "_one_hot(Tensor input, int num_classes) -> Tensor",
+                               .doc = "Ones at the classes, zeros elsewhere.",
+                               .kind = Kind::kIndex,
+                               .differentiable = false,
+                               .shown = Shown::kHidden};
+  bool operator==(const OneHot&) const = default;
+  Meta infer(Inputs in) const {
+    DS_CHECK(in[0].dtype() == DType::kInt64, "one_hot is only applicable to index tensor of type LongTensor, got ",
+             name_of(in[0].dtype()));
+    DS_CHECK(num_classes >= 0, "Class values must be smaller than num_classes: got num_classes=", num_classes);
+    Dims sizes = in[0].sizes();
+    sizes.push_back(num_classes);
+    return {DType::kInt64, sizes};
+  }
+  void eval(Inputs in, Tensor& out) const {
+    const Tensor classes = Tensor::empty(in[0].sizes(), DType::kInt64);
+    kernels::copy(classes.view(), in[0].view());
+    const int64_t *c = classes.data<int64_t>(), n = classes.numel();
+    if (n == 0) return;
+    const auto [least, largest] = std::minmax_element(c, c + n);
+    DS_CHECK(*least >= 0, "Class values must be non-negative.");
+    DS_CHECK(*largest < num_classes, "Class values must be smaller than num_classes: ", *largest, " is not below ",
+             num_classes, ".");
+    int64_t* to = out.data<int64_t>();
+    std::fill_n(to, n * num_classes, 0);
+    for (int64_t i = 0; i < n; ++i) to[i * num_classes + c[i]] = 1;
+  }
+};
+DS_OP(OneHot);
 
 struct Nonzero {
   static constexpr OpInfo info{.schema = "nonzero(Tensor input) -> Tensor",

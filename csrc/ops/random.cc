@@ -157,24 +157,35 @@ struct NormalOfSize {
 };
 DS_OP(NormalOfSize);
 
-namespace {
-void check_std(const Tensor& std) {
-  if (std.numel() == 0) return;
-  if (std.cell()->wrapped_number) return check_std(std.item().to_double());
-  const Tensor least = Tensor::empty({}, std.dtype());
-  kernels::reduce(kernels::ReduceOp::kMin, keepdim_view(least, std.sizes(), ~0u), std.view());
-  DS_CHECK(least.item().to_double() >= 0, "normal expects all elements of std >= 0.0");
-}
-}  // namespace
+// The standard deviations of normal(), once they are known to be none below zero: an op, since it looks at values.
+struct NormalStd {
+  static constexpr OpInfo info{.schema = "_normal_std(Tensor std) -> Tensor",
+                               .doc = "Refuses negative numbers.",
+                               .differentiable = false,
+                               .shown = Shown::kHidden};
+  bool operator==(const NormalStd&) const = default;
+  Meta infer(Inputs in) const { return in[0].meta(); }
+  void eval(Inputs in, Tensor& out) const {
+    const Tensor& std = in[0];
+    if (std.numel() == 0) return;
+    const Tensor least = Tensor::empty({}, std.dtype());
+    kernels::reduce(kernels::ReduceOp::kMin, keepdim_view(least, std.sizes(), ~0u), std.view());
+    const RecorderPause reading;
+    DS_CHECK(least.item().to_double() >= 0, "normal expects all elements of std >= 0.0");
+    kernels::copy(out.view(), std.view());
+  }
+};
+DS_OP(NormalStd);
 
 // Numbers arrive as wrapped tensors: this is normal(Tensor, Tensor), normal(Tensor, float) and normal(float, Tensor).
 DS_BODY(NormalOfTensors, "normal.Tensor(Tensor mean, Tensor std=1, *, Generator? generator=None) -> Tensor",
         "Normal with a mean and standard deviation for every element; no gradient flows to them.", false, kFunction, ) {
   const bool number_mean = in[0].cell()->wrapped_number, number_std = in[1].cell()->wrapped_number;
-  const Tensor mean = number_mean ? in[0] : detach(in[0]), std = number_std ? in[1] : detach(in[1]);
+  const Tensor mean = number_mean ? in[0] : detach(in[0]);
   DS_CHECK_AS(TypeError, !number_mean || !number_std,
               "normal(): the argument 'size' is required when mean and std are numbers");
-  check_std(std);
+  if (number_std) check_std(in[1].item().to_double());
+  const Tensor std = number_std ? in[1] : apply(NormalStd{}, detach(in[1]));
   const Dims sizes = broadcast_sizes("normal", mean.sizes(), std.sizes());
   const DType dtype = number_mean ? std.dtype() : mean.dtype();
   const Tensor unit = apply(NormalOfSize{0, 1, sizes, dtype}, in[2]);

@@ -34,6 +34,7 @@ void write_out(PyObject* out, const Tensor& result) {
   DS_CHECK(can_cast(result.dtype(), target.dtype()), "result type ", name_of(result.dtype()),
            " can't be cast to the desired output type ", name_of(target.dtype()));
   if (target.sizes() != result.sizes()) {  // an out tensor takes the result's shape, as in PyTorch
+    if (mode().recorder) mode().recorder->refuse("an out= tensor takes another size");
     const Tensor fresh = Tensor::empty(result.sizes(), target.dtype());
     Cell& c = *target.cell();
     c.storage = fresh.storage();

@@ -40,12 +40,13 @@ PyObject* jit_call(PyObject*, PyObject* const* a, Py_ssize_t n) {
                 "_jit_call(): each entry is a pair (recording, state)");
     Entry& e = entry_of(PyTuple_GET_ITEM(pair.ptr(), 0));
     TensorList in, out;
+    Containers known;
     const State& state = state_of(PyTuple_GET_ITEM(pair.ptr(), 1));
-    if (!e.admits(state, a[1], a[2], in, nullptr) || !state.unchanged()) continue;
+    if (!e.admits(state, a[1], a[2], in, known, nullptr) || !state.unchanged()) continue;
     if (!jit::replay(e.graph, in, out)) continue;
     to_front(entries, pair.ptr());
     size_t next = 0;
-    return build(e.result, out, next);
+    return build(e.result, out, next, known);
   }
   return Py_NewRef(Py_NotImplemented);
 }
@@ -106,8 +107,10 @@ void bind_jit(py::module_& m) {
       "_jit_why",
       [](const py::object& entry, const py::object& state, const py::tuple& args, const py::dict& kwargs) {
         TensorList tensors;
+        Containers given;
         std::string why;
-        const bool fits = entry_of(entry.ptr()).admits(state_of(state.ptr()), args.ptr(), kwargs.ptr(), tensors, &why);
+        Entry& e = entry_of(entry.ptr());
+        const bool fits = e.admits(state_of(state.ptr()), args.ptr(), kwargs.ptr(), tensors, given, &why);
         return fits ? std::string() : why;
       },
       py::arg("entry"), py::arg("state"), py::arg("args"), py::arg("kwargs"));

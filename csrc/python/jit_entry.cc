@@ -36,6 +36,23 @@ void note_sharing(std::vector<TensorGuard>& guards, Inputs tensors) {
   }
 }
 
+void containers_in(PyObject* args, PyObject* kwargs, Containers& found) {
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(args); ++i) add_containers(PyTuple_GET_ITEM(args, i), found);
+  PyObject *key, *item;
+  for (Py_ssize_t at = 0; PyDict_Next(kwargs, &at, &key, &item);) add_containers(item, found);
+}
+
+std::vector<ContainerGuard> guards_of(const Containers& given, const State& state) {
+  std::vector<ContainerGuard> guards;
+  for (size_t i = 0; i < given.size(); ++i) {
+    const bool is_value = PyTuple_Check(given[i]);
+    const auto first = std::ranges::find(given, given[i]) - given.begin();
+    guards.push_back({is_value ? i : static_cast<size_t>(first),
+                      !is_value && state.watches_container(given[i]) ? given[i] : nullptr});
+  }
+  return guards;
+}
+
 // The first tensor on the memory of `t`; their number when there is none.
 size_t first_on(const Tensor& t, Inputs tensors) {
   for (size_t i = 0; i < tensors.size(); ++i)
@@ -75,9 +92,16 @@ void Entry::prepare() {
 }
 
 bool Entry::admits(const State& state, PyObject* args_given, PyObject* kwargs_given, TensorList& tensors,
-                   std::string* why) {
+                   Containers& given, std::string* why) {
   if (cleared) return false;
   if (!match(args, args_given, tensors, why) || !match(kwargs, kwargs_given, tensors, why)) return false;
+  if (!containers.empty()) {
+    containers_in(args_given, kwargs_given, given);
+    if (guards_of(given, state) != containers) {
+      if (why) *why = "other containers among the arguments are the same one, or one the function can reach";
+      return false;
+    }
+  }
   if (!(modes == ModeGuard())) {
     if (why) *why = "grad mode, inference mode, autocast or the default dtype changed";
     return false;
@@ -170,8 +194,12 @@ std::string Entry::record(State& state, PyObject* function, PyObject* given, PyO
   {
     const Observer observer(walk, &recording);
     call();
+    if (observer.loaded()) walk.names_loaded();
   }
-  result = flatten(returned.ptr(), out);
+  Containers known;
+  containers_in(given, named, known);
+  containers = guards_of(known, state);
+  result = flatten(returned.ptr(), out, &known, [&](PyObject* o) { return state.watches_container(o); });
   const std::string why = recording.finish(out, walk.handles());
   if (returned.is(py::ellipsis())) return "it returns an Ellipsis";  // which means something else to _jit_call's caller
   if (!(modes == ModeGuard())) return "it changes grad mode, inference mode, autocast or the default dtype";

@@ -28,6 +28,13 @@ struct ModeGuard {
   bool operator==(const ModeGuard&) const = default;
 };
 
+// A list or dict among the arguments: the function may ask whether it is another one.
+struct ContainerGuard {
+  size_t same;        // the first of the containers that is this one
+  PyObject* reached;  // it, where the program's state reaches it too
+  bool operator==(const ContainerGuard&) const = default;
+};
+
 struct CapturedGuard {
   int32_t slot;
   const Storage* storage;
@@ -39,7 +46,8 @@ struct Entry {
   jit::Graph graph;
   Tree args, kwargs, result;
   std::vector<TensorGuard> inputs;
-  std::vector<CapturedGuard> captured;  // in the order of the graph's, without constants, which nobody can change
+  std::vector<ContainerGuard> containers;  // tuples have none, but a place
+  std::vector<CapturedGuard> captured;     // in the order of the graph's, without constants, which nobody can change
   ModeGuard modes;
   pybind11::object passes;  // names of those that are still to run; null when the graph is optimised
   bool verify = false;
@@ -49,8 +57,9 @@ struct Entry {
   std::string record(State& state, PyObject* function, PyObject* args, PyObject* kwargs, pybind11::object& result);
   // Optimises the graph. Not done for a first call: many captured functions are called once for each of their variants.
   void prepare();
-  // Whether a call may be replayed; collects its tensors. `why`, where given, says what is in the way.
-  bool admits(const State& state, PyObject* args, PyObject* kwargs, TensorList& tensors, std::string* why);
+  // Whether a call may be replayed; collects its tensors and containers. `why`, where given, says what is in the way.
+  bool admits(const State& state, PyObject* args, PyObject* kwargs, TensorList& tensors, Containers& given,
+              std::string* why);
 
   int traverse(visitproc visit, void* arg) const;
   void clear();

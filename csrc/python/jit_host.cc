@@ -28,6 +28,15 @@ bool holds_value(const Tree& t) {
   return std::ranges::any_of(t.children, holds_value);
 }
 
+// Only tensors among the arguments are exchanged on a replay: all else must be what it was before the call.
+void check_known(const StateWalk& walk, PyObject* function, PyObject* args, PyObject* kwargs, Recorder& recording) {
+  for (PyObject* o : {function, args, kwargs})
+    if (const std::string why = walk.made_in_call(o); !why.empty())
+      recording.refuse("a function that runs on every replay is, or is given, " + why);
+  if (const std::string change = walk.change(); !change.empty())
+    recording.refuse("it changes the program's state before a function that runs on every replay: " + change);
+}
+
 }  // namespace
 
 PythonCall::PythonCall(PyObject* function, Tree args, Tree kwargs)
@@ -55,8 +64,9 @@ TensorList PythonCall::call(Inputs in) {
   mode().autocast_dtype = autocast_dtype_;
   const TensorList tensors(in);
   size_t next = 0;
-  const auto args = py::reinterpret_steal<py::object>(checked(build(args_, tensors, next)));
-  const auto kwargs = py::reinterpret_steal<py::object>(checked(build(kwargs_, tensors, next)));
+  Containers made;
+  const auto args = py::reinterpret_steal<py::object>(checked(build(args_, tensors, next, made)));
+  const auto kwargs = py::reinterpret_steal<py::object>(checked(build(kwargs_, tensors, next, made)));
   const auto result =
       py::reinterpret_steal<py::object>(checked(PyObject_Call(function_.ptr(), args.ptr(), kwargs.ptr())));
   TensorList out;
@@ -79,6 +89,7 @@ PyObject* jit_host(PyObject* function, PyObject* args, PyObject* kwargs) {
   {
     const RecorderPause pause;
     const Observer::Pause unobserved;
+    if (const StateWalk* walk = Observer::walk()) check_known(*walk, function, args, kwargs, *recording);
     result = py::reinterpret_steal<py::object>(checked(PyObject_Call(function, args, kwargs)));
   }
   if (holds_value(flatten(result.ptr(), out)))

@@ -1,5 +1,5 @@
 // What functions can reach by name: closures, globals, attributes of modules.
-#include <unordered_set>
+#include <unordered_map>
 
 #include "python/jit_walk.h"
 
@@ -28,9 +28,9 @@ PyObject* builtins_of(PyObject* globals) {
 
 std::string qualified_name(PyCodeObject* code) { return py::str(code->co_qualname).cast<std::string>(); }
 
-// Of trusted modules, for all recordings.
-std::unordered_set<PyCodeObject*>& trusted_code() {
-  static std::unordered_set<PyCodeObject*> all;
+// Of trusted modules, for all recordings; whether it is Python's import system.
+std::unordered_map<PyCodeObject*, bool>& trusted_code() {
+  static std::unordered_map<PyCodeObject*, bool> all;
   return all;
 }
 
@@ -39,6 +39,14 @@ std::unordered_set<PyCodeObject*>& trusted_code() {
 bool leaves_block(PyCodeObject* code) {
   const std::string name = qualified_name(code);
   return name.ends_with("__exit__") && !name.starts_with("_GeneratorContextManager");
+}
+
+bool is_called_by_deepseek(PyFrameObject* frame) {
+  const auto caller = py::reinterpret_steal<py::object>(reinterpret_cast<PyObject*>(PyFrame_GetBack(frame)));
+  if (!caller) return false;
+  const auto globals =
+      py::reinterpret_steal<py::object>(checked(PyFrame_GetGlobals(reinterpret_cast<PyFrameObject*>(caller.ptr()))));
+  return (module_text(globals.ptr()) + ".").starts_with("deepseek.");
 }
 
 }  // namespace
@@ -95,32 +103,46 @@ StateWalk::Code& StateWalk::code_of(PyCodeObject* code) {
 
 bool StateWalk::trusts(PyCodeObject* code) { return trusted_code().contains(code); }
 
-void StateWalk::enter(PyFrameObject* frame) {
-  if (!refusal_.empty()) return;
+void StateWalk::names_loaded() {
+  std::vector<std::pair<PyCodeObject*, PyObject*>> entered;  // looking may find more
+  for (const auto& [code, c] : codes_)
+    if (c.globals) entered.emplace_back(code, c.globals.ptr());
+  for (const auto& [code, globals] : entered) names_of(code, globals);
+}
+
+bool StateWalk::enter(PyFrameObject* frame) {
+  if (!refusal_.empty()) return true;
   const auto held = py::reinterpret_steal<py::object>(reinterpret_cast<PyObject*>(PyFrame_GetCode(frame)));
   auto* code = reinterpret_cast<PyCodeObject*>(held.ptr());
-  if (trusts(code)) return;
+  if (const auto known = trusted_code().find(code); known != trusted_code().end())
+    return !known->second || !is_called_by_deepseek(frame);
   const auto found = codes_.find(code);
-  if (found != codes_.end() && found->second.entered) return;
+  if (found != codes_.end() && found->second.entered) return true;
   const auto globals = py::reinterpret_steal<py::object>(checked(PyFrame_GetGlobals(frame)));
   if (found != codes_.end()) {
     handles_ |= leaves_block(code);
     found->second.entered = true;
-    return enter_user(code, globals.ptr());
+    found->second.globals = globals;
+    enter_user(code, globals.ptr());
+    return true;
   }
+  const std::string module = module_text(globals.ptr());
+  if (module.starts_with("importlib") && is_called_by_deepseek(frame)) return false;
   switch (owner_of(module_name_in(globals.ptr()))) {
     case Owner::kTrusted:
-      if (module_text(globals.ptr()) == "contextlib" && leaves_block(code))
+      if (module == "contextlib" && leaves_block(code))
         handles_ = true;  // asked again on every call
-      else
-        trusted_code().insert(reinterpret_cast<PyCodeObject*>(held.inc_ref().ptr()));  // modules are never unloaded
-      return;
+      else                // modules are never unloaded
+        trusted_code().emplace(reinterpret_cast<PyCodeObject*>(held.inc_ref().ptr()), module.starts_with("importlib"));
+      break;
     case Owner::kUser:
-      return refuse("it calls " + qualified_name(code) + ", which cannot be found by name before the call");
+      refuse("it calls " + qualified_name(code) + ", which cannot be found by name before the call");
+      break;
     case Owner::kLibrary:
-      return refuse("it calls " + qualified_name(code) + " of " + module_text(globals.ptr()) +
-                    ", which runs only while it is recorded");
+      refuse("it calls " + qualified_name(code) + " of " + module + ", which runs only while it is recorded");
+      break;
   }
+  return true;
 }
 
 void StateWalk::enter_user(PyCodeObject* code, PyObject* globals) {

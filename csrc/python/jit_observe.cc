@@ -79,7 +79,9 @@ Observer::Pause::~Pause() {
 
 int Observer::event(PyObject*, PyFrameObject* frame, int what, PyObject* arg) {
   Observer& o = *active_;
-  if ((what == PyTrace_CALL || what == PyTrace_C_CALL) && mode().recorder == o.recorder_) {
+  if (o.loading_) {
+    if (what == PyTrace_RETURN && frame == o.loading_) o.loading_ = nullptr;
+  } else if ((what == PyTrace_CALL || what == PyTrace_C_CALL) && mode().recorder == o.recorder_) {
     const RecorderPause pause;  // looking is not part of the call
     try {
       o.look(frame, what, arg);
@@ -93,7 +95,12 @@ int Observer::event(PyObject*, PyFrameObject* frame, int what, PyObject* arg) {
 }
 
 void Observer::look(PyFrameObject* frame, int what, PyObject* arg) {
-  if (what == PyTrace_CALL) return walk_.enter(frame);
+  if (what == PyTrace_CALL) {
+    if (walk_.enter(frame)) return;
+    loading_ = frame;
+    loaded_ = true;
+    return;
+  }
   const auto& pure = pure_functions();
   const auto found = pure.find(c_code(arg));
   if (found != pure.end() && found->second == Effect::kNone) return;

@@ -24,6 +24,10 @@ class Observer {
     Observer* paused_;
   };
 
+  // That of the call being recorded here, and whether deepseek loaded modules of its own meanwhile.
+  static StateWalk* walk() { return active_ ? &active_->walk_ : nullptr; }
+  bool loaded() const { return loaded_; }
+
  private:
   static int event(PyObject* self, PyFrameObject* frame, int what, PyObject* arg);
   void look(PyFrameObject* frame, int what, PyObject* arg);
@@ -33,6 +37,8 @@ class Observer {
   Py_tracefunc before_;
   pybind11::object before_arg_;
   Observer* outer_;
+  PyFrameObject* loading_ = nullptr;  // the frame in which deepseek loads a module: what runs inside is not the call's
+  bool loaded_ = false;
   static thread_local Observer* active_;
 };
 

@@ -276,6 +276,7 @@ void State::clear() {
   names_.clear();
   tensors_.clear();
   cells_.clear();
+  containers_.clear();
   for (const Check& c : checks)
     if (c.held) Py_DECREF(c.container);
   for (const Item& i : items) {

@@ -24,6 +24,8 @@ class State {
   // What is in the way of a replay.
   std::string difference() const;
   bool watches(const Cell* tensor) const { return cells_.contains(tensor); }
+  // A list or dict the function can reach.
+  bool watches_container(PyObject* o) const { return containers_.contains(o); }
   bool watches_memory(const Storage* storage) const;
 
   int traverse(visitproc visit, void* arg) const;
@@ -82,7 +84,8 @@ class State {
   std::vector<Item> items_;
   std::vector<Name> names_;
   std::vector<TensorCheck> tensors_;
-  std::unordered_set<const Cell*> cells_;  // of those
+  std::unordered_set<const Cell*> cells_;           // of those
+  std::unordered_set<const PyObject*> containers_;  // of checks_
   bool cleared_ = false;
 };
 

@@ -26,11 +26,34 @@ py::object referent(const py::object& weak) {
 
 }  // namespace
 
-Tree flatten(PyObject* o, TensorList& tensors) {
+void add_containers(PyObject* o, Containers& found) {
+  if (PyTuple_Check(o) || PyList_CheckExact(o)) {
+    found.push_back(o);
+    for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(o); ++i) add_containers(PySequence_Fast_GET_ITEM(o, i), found);
+  } else if (PyDict_CheckExact(o)) {
+    found.push_back(o);
+    PyObject *key, *item;
+    for (Py_ssize_t at = 0; PyDict_Next(o, &at, &key, &item);) add_containers(item, found);
+  }
+}
+
+Tree flatten(PyObject* o, TensorList& tensors, Containers* known, const std::function<bool(PyObject*)>& is_state) {
   if (Py_EnterRecursiveCall(" while looking for tensors in containers")) throw py::error_already_set();
   const auto leave = [](void*) { Py_LeaveRecursiveCall(); };
   const std::unique_ptr<void, decltype(leave)> depth(&tensors, leave);
   Tree t;
+  if (known && (PyTuple_Check(o) || PyList_CheckExact(o) || PyDict_CheckExact(o))) {
+    const auto place = std::ranges::find(*known, o);
+    if (place != known->end()) {
+      t.kind = Tree::kKnown;
+      t.number = static_cast<size_t>(place - known->begin());
+      return t;
+    }
+    if (is_state(o)) {
+      t.value = py::reinterpret_borrow<py::object>(o);
+      return t;
+    }
+  }
   if (is_tensor(o)) {
     t.kind = Tree::kTensor;
     t.value = py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(Py_TYPE(o)));
@@ -39,18 +62,21 @@ Tree flatten(PyObject* o, TensorList& tensors) {
     t.kind = PyTuple_Check(o) ? Tree::kTuple : Tree::kList;
     t.value = py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(Py_TYPE(o)));
     const Py_ssize_t n = PySequence_Fast_GET_SIZE(o);
-    for (Py_ssize_t i = 0; i < n; ++i) t.children.push_back(flatten(PySequence_Fast_GET_ITEM(o, i), tensors));
+    for (Py_ssize_t i = 0; i < n; ++i)
+      t.children.push_back(flatten(PySequence_Fast_GET_ITEM(o, i), tensors, known, is_state));
   } else if (PyDict_CheckExact(o)) {
     t.kind = Tree::kDict;
     PyObject *key, *item;
     for (Py_ssize_t at = 0; PyDict_Next(o, &at, &key, &item);) {
       t.keys.push_back(py::reinterpret_borrow<py::object>(key));
-      t.children.push_back(flatten(item, tensors));
+      t.children.push_back(flatten(item, tensors, known, is_state));
     }
   } else {
     t.kind = is_value(o) ? Tree::kValue : Tree::kObject;
     t.value = py::reinterpret_borrow<py::object>(o);
+    return t;
   }
+  if (known && t.kind != Tree::kTensor) known->push_back(o);
   return t;
 }
 
@@ -92,6 +118,8 @@ bool match(const Tree& t, PyObject* o, TensorList& tensors, std::string* why) {
       return same_value(t.value.ptr(), o) || differs("the value " + show(t.value.ptr()) + " became " + show(o));
     case Tree::kObject:
       return t.value.ptr() == o || differs(std::string("another object of type ") + Py_TYPE(o)->tp_name);
+    case Tree::kKnown:
+      return false;  // only in results
     case Tree::kWeak:
       return referent(t.value).ptr() == o || differs(std::string("another object of type ") + Py_TYPE(o)->tp_name);
     case Tree::kTuple:
@@ -119,8 +147,14 @@ bool match(const Tree& t, PyObject* o, TensorList& tensors, std::string* why) {
   return false;
 }
 
-PyObject* build(const Tree& t, const TensorList& tensors, size_t& next) {
+PyObject* build(const Tree& t, const TensorList& tensors, size_t& next, Containers& known) {
+  const auto whole = [&](py::object made) {
+    known.push_back(made.ptr());
+    return made.release().ptr();
+  };
   switch (t.kind) {
+    case Tree::kKnown:
+      return Py_NewRef(known[t.number]);
     case Tree::kTensor:
       return wrap(tensors[next++]);
     case Tree::kValue:
@@ -131,23 +165,23 @@ PyObject* build(const Tree& t, const TensorList& tensors, size_t& next) {
     case Tree::kTuple: {
       py::tuple items(t.children.size());
       for (size_t i = 0; i < t.children.size(); ++i)
-        items[i] = py::reinterpret_steal<py::object>(build(t.children[i], tensors, next));
-      if (reinterpret_cast<PyTypeObject*>(t.value.ptr()) == &PyTuple_Type) return items.release().ptr();
+        items[i] = py::reinterpret_steal<py::object>(build(t.children[i], tensors, next, known));
+      if (reinterpret_cast<PyTypeObject*>(t.value.ptr()) == &PyTuple_Type) return whole(items);
       // A named tuple takes its fields one by one, other subclasses a sequence.
       const bool named = py::hasattr(t.value, "_fields");
-      return (named ? t.value(*items) : t.value(items)).release().ptr();
+      return whole(named ? t.value(*items) : t.value(items));
     }
     case Tree::kList: {
       py::list items(t.children.size());
       for (size_t i = 0; i < t.children.size(); ++i)
-        items[i] = py::reinterpret_steal<py::object>(build(t.children[i], tensors, next));
-      return items.release().ptr();
+        items[i] = py::reinterpret_steal<py::object>(build(t.children[i], tensors, next, known));
+      return whole(items);
     }
     case Tree::kDict: {
       py::dict items;
       for (size_t i = 0; i < t.keys.size(); ++i)
-        items[t.keys[i]] = py::reinterpret_steal<py::object>(build(t.children[i], tensors, next));
-      return items.release().ptr();
+        items[t.keys[i]] = py::reinterpret_steal<py::object>(build(t.children[i], tensors, next, known));
+      return whole(items);
     }
   }
   return nullptr;

@@ -21,7 +21,7 @@ PyTypeObject* known_class(PyObject*& place, const char* module, const char* name
   return reinterpret_cast<PyTypeObject*>(known(place, module, name));
 }
 PyObject *deque_, *ordered_, *partial_, *cache_, *optimizer_, *scheduler_, *module_, *compiled_, *stateless_,
-    *pure_types_;
+    *pure_types_, *numpy_constant_;
 
 PyTypeObject* deque_type() { return known_class(deque_, "collections", "deque"); }
 
@@ -50,9 +50,20 @@ PyTypeObject* base_in_c(PyTypeObject* type) {
   return type;
 }
 
+bool is_of_deepseek(PyTypeObject* type) {
+  const py::object module = py::getattr(py::handle(reinterpret_cast<PyObject*>(type)), "__module__", py::none());
+  return PyUnicode_Check(module.ptr()) && module.cast<std::string>().starts_with("deepseek");
+}
+
 bool is_ours(PyTypeObject* type) { return std::string_view(type->tp_name).starts_with("deepseek."); }
 
 bool in_set(PyObject* set, PyTypeObject* type) { return PySet_Contains(set, reinterpret_cast<PyObject*>(type)) == 1; }
+
+bool is_numpy_constant(PyObject* o) {
+  const auto answer = py::reinterpret_steal<py::object>(
+      checked(PyObject_CallOneArg(known(numpy_constant_, "deepseek.jit.guards", "is_numpy_constant"), o)));
+  return answer.ptr() == Py_True;
+}
 
 bool is_special(PyObject* name) {
   Py_ssize_t n;
@@ -119,6 +130,7 @@ int32_t StateWalk::intern(const Name& name) {
 void StateWalk::check(Kind kind, PyObject* container, int32_t name, Name::Form form, Py_ssize_t size) {
   const bool held = container != argument_;
   if (held) Py_INCREF(container);
+  if (kind == Kind::kList || (kind == Kind::kDict && form == Name::kItem)) s_.containers_.insert(container);
   s_.checks_.push_back({kind, form, name, container, size, static_cast<uint32_t>(s_.items_.size()), 0, held});
 }
 
@@ -142,6 +154,74 @@ std::string StateWalk::refusal() const {
   if (any_attribute_ && (user_module_ || !by_name_.empty()))
     return "it looks up attributes by names made while it runs, and may do so in a module or an optimizer";
   return {};
+}
+
+// --- arguments of functions that run on every replay
+
+std::string StateWalk::made_in_call(PyObject* o) const {
+  const auto made = [&] {
+    return std::string("a ") + Py_TYPE(o)->tp_name + " that the call made, or that was not found before it";
+  };
+  if (is_plain(o) || PySlice_Check(o) || PyModule_Check(o)) return {};
+  const Depth depth;
+  const auto any = [&](PyObject* tuple) {
+    for (Py_ssize_t i = 0; tuple && i < PyTuple_GET_SIZE(tuple); ++i)
+      if (std::string why = made_in_call(PyTuple_GET_ITEM(tuple, i)); !why.empty()) return why;
+    return std::string();
+  };
+  if (is_tensor(o)) {  // is one of the replay's
+    PyObject* own = reinterpret_cast<TensorObject*>(o)->dict;
+    return own && PyDict_GET_SIZE(own) > 0 && !has_seen(o) && !has_seen(own) ? "a tensor with attributes" : "";
+  }
+  if (PyTuple_Check(o) && Py_TYPE(o)->tp_dictoffset && !has_seen(o)) {
+    const auto own = py::reinterpret_steal<py::object>(PyObject_GenericGetDict(o, nullptr));
+    if (!own) PyErr_Clear();
+    if (own && PyDict_GET_SIZE(own.ptr()) > 0) return made();
+  }
+  if (PyTuple_Check(o)) return any(o);
+  if (PyList_CheckExact(o)) {
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(o); ++i)
+      if (std::string why = made_in_call(PyList_GET_ITEM(o, i)); !why.empty()) return why;
+    return {};
+  }
+  if (PyDict_CheckExact(o)) {
+    PyObject *key, *item;
+    for (Py_ssize_t at = 0; PyDict_Next(o, &at, &key, &item);)
+      for (PyObject* part : {key, item})
+        if (std::string why = made_in_call(part); !why.empty()) return why;
+    return {};
+  }
+  if (PyIter_Check(o)) return std::string("an iterator, a ") + Py_TYPE(o)->tp_name;
+  if (has_seen(o)) return {};
+  if (PyMethod_Check(o)) {
+    std::string why = made_in_call(PyMethod_GET_SELF(o));
+    return why.empty() ? made_in_call(PyMethod_GET_FUNCTION(o)) : why;
+  }
+  if (PyCFunction_Check(o)) {
+    PyObject* self = PyCFunction_GetSelf(o);
+    return self && is_tensor(self) ? made() : self ? made_in_call(self) : std::string();
+  }
+  if (PyType_Check(o)) {
+    auto* type = reinterpret_cast<PyTypeObject*>(o);
+    return type->tp_flags & Py_TPFLAGS_HEAPTYPE && owner_of_type(type) == Owner::kUser ? made() : std::string();
+  }
+  if (PyFunction_Check(o)) {
+    auto* f = reinterpret_cast<PyFunctionObject*>(o);
+    const bool bare = !f->func_closure && !f->func_defaults && !f->func_kwdefaults && !f->func_dict;
+    if (bare && codes_.contains(reinterpret_cast<PyCodeObject*>(f->func_code))) return {};  // a lambda of the code
+    if (owner_of(PyDict_GetItemString(f->func_globals, "__name__")) != Owner::kTrusted) return made();
+    if (std::string why = any(f->func_defaults); !why.empty() || !f->func_closure) return why;
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(f->func_closure); ++i) {
+      PyObject* content = PyCell_GET(PyTuple_GET_ITEM(f->func_closure, i));
+      if (content && content != o && (is_tensor(content) || !made_in_call(content).empty())) return made();
+    }
+    return {};
+  }
+  PyTypeObject* type = Py_TYPE(o);
+  if (type->tp_dictoffset == 0 && in_set(known(stateless_, "deepseek.jit.guards", "STATELESS"), type) &&
+      !PyObject_TypeCheck(o, &PyCell_Type))
+    return {};
+  return made();
 }
 
 // --- objects
@@ -232,7 +312,12 @@ void StateWalk::object(PyObject* o, const Name& name) {
   // Its methods are seen when they run, and refused then.
   if (type != base && owner_of_type(type) == Owner::kLibrary) return by_name(o, name);
   const int32_t mine = intern(name);
+  // Objects of deepseek refer weakly to what they act on, never to what they compute with.
+  const bool ours =
+      type != base && is_of_deepseek(type) && !PyObject_TypeCheck(o, known_class(module_, "deepseek.nn", "Module"));
+  const bool outer = std::exchange(weak_is_ours_, ours);
   attributes(o, mine);
+  weak_is_ours_ = outer;
 }
 
 // What the part of the object that is made in C holds. False when that cannot be watched.
@@ -260,13 +345,13 @@ bool StateWalk::contents(PyObject* o, const Name& name) {
   }
   if (base == &PyStaticMethod_Type || base == &PyClassMethod_Type) return part(o, "__func__", name), true;
   if (PyWeakref_Check(o)) {
-    const auto referent = py::reinterpret_steal<py::object>(PyObject_CallNoArgs(o));
-    if (!referent) return PyErr_Clear(), true;
-    return value(referent.ptr(), name), true;
+    if (!weak_is_ours_)
+      refuse("it can reach " + s_.words(name) + ", a weak reference, whose object a recording would keep alive");
+    return true;
   }
   if (PyIter_Check(o)) return false;
   if (is_ours(base)) return true;
-  return in_set(known(stateless_, "deepseek.jit.guards", "STATELESS"), base);
+  return in_set(known(stateless_, "deepseek.jit.guards", "STATELESS"), base) || is_numpy_constant(o);
 }
 
 void StateWalk::dict(PyObject* d, int32_t name, Name::Form form) {
@@ -374,7 +459,8 @@ void StateWalk::type_object(PyTypeObject* type, const Name& name) {
   PyTypeObject* base = base_in_c(type);
   const bool harmless = base == &PyBaseObject_Type || is_ours(base) ||
                         PyType_IsSubtype(type, reinterpret_cast<PyTypeObject*>(PyExc_BaseException)) ||
-                        in_set(known(pure_types_, "deepseek.jit.guards", "PURE_TYPES"), base);
+                        in_set(known(pure_types_, "deepseek.jit.guards", "PURE_TYPES"), base) ||
+                        is_numpy_constant(reinterpret_cast<PyObject*>(type));
   if (!harmless) refuse("it can reach " + s_.words(name) + ", a type whose objects may depend on the world outside");
 }
 

@@ -26,7 +26,9 @@ class StateWalk {
 
   void start(PyObject* function, PyObject* args, PyObject* kwargs);
   // A frame begins to run. Its names are looked up then: whatever could have changed them before has run too.
-  void enter(PyFrameObject* frame);
+  // False when it is Python's import system, called by deepseek, whose names may load on first use: what runs inside is
+  // not the call's.
+  bool enter(PyFrameObject* frame);
   // It called getattr() or the like, with a name that nobody can see.
   void reads_any_attribute() { any_attribute_ = true; }
   void refuse(const std::string& why) {
@@ -34,6 +36,13 @@ class StateWalk {
   }
   // Why no replay can be trusted; empty when it can.
   std::string refusal() const;
+  // Whether an object that is given to a function that runs on every replay was there before the call, in a place that
+  // is watched: nothing the call made can be inside it unless that place changed. What it is otherwise, or empty.
+  std::string made_in_call(PyObject* o) const;
+  // What the call has changed so far; empty when nothing.
+  std::string change() const { return s_.change(); }
+  // Modules of deepseek were loaded by the call: names that were not there before it are.
+  void names_loaded();
   // Whether code that ran may handle an exception.
   bool handles() const { return handles_; }
   static bool trusts(PyCodeObject* code);
@@ -45,6 +54,7 @@ class StateWalk {
   struct Code {
     std::vector<PyFunctionObject*> functions;  // that are known to have it
     bool entered = false;
+    pybind11::object globals = {};  // of the frame that entered it
   };
 
   struct ByName {
@@ -87,6 +97,7 @@ class StateWalk {
   // --- the notes
   void too_much(const char* what) { refuse(std::string("it can reach ") + what + ", too much state to watch"); }
   bool first_time(PyObject* o);
+  bool has_seen(PyObject* o) const { return seen_.find(o); }
   int32_t intern(const Name& name);
   void check(Kind kind, PyObject* container, int32_t name, Name::Form form, Py_ssize_t size = 0);
   void item(PyObject* key, PyObject* value);  // of the newest check
@@ -103,6 +114,7 @@ class StateWalk {
   std::set<PyObject*> attribute_names_;  // used by the user's code
   std::set<PyTypeObject*> classes_, looked_into_, slotless_;
   PyObject* argument_ = nullptr;  // the object being looked into
+  bool weak_is_ours_ = false;     // whose attributes are being looked into
   bool handles_ = false, any_attribute_ = false, user_module_ = false;
   std::string refusal_;
 };

@@ -17,6 +17,7 @@ from typing import Any
 import deepseek
 from generators.jit_snippets import (
     CONTEXTS,
+    HOSTED,
     MODULES,
     MORE,
     PYTHON,
@@ -62,7 +63,7 @@ def filled(text: str, n: int, r: random.Random) -> str:
 
 def make(case: int) -> Program:
     r = random.Random(case)
-    everything = [TENSORS, STATE, PYTHON, MODULES, MORE]
+    everything = [TENSORS, STATE, PYTHON, MODULES, MORE, HOSTED]
     only_pure = r.random() < 0.35
     tops, blocks, changes = [], [], []
     chosen: list[Piece] = []

@@ -192,7 +192,13 @@ PYTHON = [
     p("out.append(x is y)", pure=True),
     p("kw['tag'] = 1\nv = v * len(kw)", pure=True),
     p("v = v * math.sqrt(G#)", "G# = 4.0", "G# = @", pure=True),
-    p("v = v * wr#().k", "class W#:\n    k = 1.0\nkeep# = W#()\nwr# = weakref.ref(keep#)", "keep#.k = @", pure=True),
+    p("v = v * wr#().k", "class W#:\n    k = 1.0\nkeep# = W#()\nwr# = weakref.ref(keep#)", "keep#.k = @"),
+    p("v = v * (r.k if (r := wr#()) else -1)", "class W#:\n    k = 1.0\nkeep# = W#()\nwr# = weakref.ref(keep#)",
+      "keep# = None"),
+    p("v = v * len(wt#)", "class W#:\n    pass\nkeep# = W#()\nwt# = weakref.WeakValueDictionary(k=keep#)",
+      "keep# = None"),
+    p("v = v * np.sqrt(x.shape[-1]) * np.float32(G#)", "G# = 2.0", "G# = @", pure=True),
+    p("v = v * N#", "N# = np.float64(2)", "N# = np.float64(@)", pure=True),
     p("warnings.warn('careful')"),
     p("with lock#:\n    v = v + 1", "lock# = threading.Lock()", pure=True),
     p("v = v * (time#() * 0 + 2)", "from time import perf_counter as time#"),
@@ -341,6 +347,10 @@ WITH_ARGUMENTS = [
     (p("v = v * sorted(o)[0]"), "o={2.0, 3.0}"),
     (p("v = v[o]", pure=True), "o=slice(0, 3)"),
     (p("v = v * getattr(o, 'tag', 1)"), "o=w"),
+    (p("v = v + (o is l)", "l = [1.0]", "l.append(1)", pure=True), "o=random.choice([l, [1.0]])"),
+    (p("v = v + (o['a'] is l)\nout.append(o)", "l = [1.0]", pure=True), "o={'a': random.choice([l, [1.0]])}"),
+    (p("v = v + (o[0] is o[1])\nout.append(o[1])", pure=True), "o=random.choice([[[1.0]] * 2, [[1.0], [1.0]]])"),
+    (p("T.add(v.detach(), 1, out=o)\nv = v + 1"), "o=T.empty(random.choice([0, 3]))"),
 ]  # fmt: skip
 
 # How a call is made: {0} is the call.
@@ -355,3 +365,44 @@ WRAPPERS = [
     "try:\n{0}\nfinally:\n    out.append(1)",
     "with manager():\n{0}",
 ]
+
+# Functions that run on every replay, and what the call makes for them.
+_RUN = """@T.jit.disable
+def run#(g, *a):
+    return g(*a)
+class H#:
+    def __init__(self, x):
+        self.x = x
+    def get(self):
+        return self.x * 2
+K# = H#(T.ones(3))"""
+_CLOSURE = """o# = T.optim.SGD([w], lr=0.25)
+X# = T.ones(3)
+def cl#():
+    o#.zero_grad()
+    l = (w * X#).sum()
+    l.backward()
+    return None"""
+HOSTED = [
+    p("v = run#(lambda: v * 3)", _RUN),
+    p("v = run#(lambda a=v: a * 3)", _RUN),
+    p("v = run#(functools.partial(T.mul, v.detach(), 2))", _RUN),
+    p("v = run#(H#(v).get)", _RUN),
+    p("v = run#(H#.get, H#(v))", _RUN),
+    p("v = run#(lambda o: o[0].x * 2, [H#(v)])", _RUN),
+    p("v = T.jit.disable(lambda: v * 3)()"),
+    p("v = run#(sum, (v * k for k in range(3)))", _RUN),
+    p("v = run#(next, iter([v]))", _RUN),
+    p("v = run#(sum, map(T.sin, [v, v]))", _RUN),
+    p("K#.x = v\nv = run#(K#.get)\nK#.x = None", _RUN),
+    p("K#.y = v\nv = v + run#(K#.get)\ndel K#.y", _RUN),
+    p("v = v + run#(K#.get)", _RUN, "K#.x = T.ones(3) * @", "K#.x.add_(1)", pure=True),
+    p("v = v + run#(H#.get, K#)", _RUN, "K#.x = T.ones(3) * @", pure=True),
+    p("v = run#(T.mul, v, 2)", _RUN, pure=True),
+    p("v = run#(T.stack, [v, v]).sum(0)", _RUN, pure=True),
+    p("v = run#(v.sin)", _RUN),
+    p("def cl#():\n    o#.zero_grad()\n    (w * x.detach()).sum().backward()\no#.step(cl#)",
+      "o# = T.optim.SGD([w], lr=0.25)"),
+    p("o#.step(cl#)", _CLOSURE, "X# = T.ones(3) * @", pure=True),
+    p("X#.copy_(x.detach()[:3])\no#.step(cl#)", _CLOSURE, pure=True),
+]  # fmt: skip

@@ -29,7 +29,7 @@ from typing import Any
 from deepseek import _C
 from deepseek._missing import guard
 
-__all__ = ["PURE_TYPES", "STATELESS", "attribute_functions", "owner", "pure_functions"]
+__all__ = ["PURE_TYPES", "STATELESS", "attribute_functions", "is_numpy_constant", "owner", "pure_functions"]
 
 USER, TRUSTED, LIBRARY = range(3)  # Owner in csrc/python/jit_walk.h
 
@@ -122,6 +122,19 @@ STATELESS = frozenset(
         type(_binding.__self__),  # what the functions of deepseek are bound to
     )
 )
+
+
+def is_numpy_constant(o: Any) -> bool:
+    """A NumPy scalar, a type of those, or a function of NumPy that looks at nothing but its arguments."""
+    numpy = sys.modules.get("numpy")
+    if numpy is None:
+        return False
+    kind = o if type(o) is type else type(o)
+    if issubclass(kind, numpy.generic):
+        return not issubclass(kind, (numpy.void, numpy.object_))
+    # What a dispatcher calls is seen where it is Python, and looks at its arguments alone where it is C.
+    called = (numpy.ufunc, type(numpy.concatenate))
+    return kind in called and o is not kind and getattr(numpy, o.__name__, None) is o
 
 
 @functools.cache

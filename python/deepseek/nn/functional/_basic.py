@@ -133,15 +133,9 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     if tensor.numel() == 0:
         if num_classes <= 0:
             raise RuntimeError("Can not infer total number of classes from empty tensor.")
-    else:
-        if int(tensor.min()) < 0:
-            raise RuntimeError("Class values must be non-negative.")
-        largest = int(tensor.max())
-        if num_classes == -1:
-            num_classes = largest + 1
-        elif largest >= num_classes:
-            raise RuntimeError(f"Class values must be smaller than num_classes: {largest} is not below {num_classes}.")
-    return (tensor.unsqueeze(-1) == deepseek.arange(num_classes)).to(deepseek.int64)
+    elif num_classes == -1:
+        num_classes = max(int(tensor.max()), 0) + 1
+    return _C._one_hot(tensor, num_classes)
 
 
 def layer_norm(
