@@ -293,7 +293,7 @@ def test_argument_errors(tmp_path):
         ([t], None, "must be a dict"),
         ({1: t}, None, "names must be str"),
         ({"w": [1.0]}, None, r"tensors\['w'\] must be a Tensor, got list"),
-        ({"w": np.ones(1)}, None, "got ndarray"),
+        ({"w": np.ones(1)}, None, "got numpy.ndarray"),
         ({"w": t}, {"a": 1}, "metadata must be a dict of str to str"),
         ({"w": t}, {1: "a"}, "metadata must be a dict of str to str"),
         ({"w": t}, "meta", "metadata must be a dict"),
