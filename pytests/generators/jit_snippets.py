@@ -350,7 +350,7 @@ WITH_ARGUMENTS = [
     (p("v = v + (o is l)", "l = [1.0]", "l.append(1)", pure=True), "o=random.choice([l, [1.0]])"),
     (p("v = v + (o['a'] is l)\nout.append(o)", "l = [1.0]", pure=True), "o={'a': random.choice([l, [1.0]])}"),
     (p("v = v + (o[0] is o[1])\nout.append(o[1])", pure=True), "o=random.choice([[[1.0]] * 2, [[1.0], [1.0]]])"),
-    (p("T.add(v.detach(), 1, out=o)\nv = v + 1"), "o=T.empty(random.choice([0, 3]))"),
+    (p("T.add(v.detach(), 1, out=o)\nv = v + 1"), "o=T.zeros(random.choice([0, 3]))"),
 ]  # fmt: skip
 
 # How a call is made: {0} is the call.
