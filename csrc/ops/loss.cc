@@ -17,7 +17,7 @@ Tensor reduce_loss(const Tensor& loss, const Str& reduction) {
 
 // Of class indices for logits (or logarithms) of the given sizes, [C] or [N, C, ...]. Says what to do with what is
 // nearly right.
-void check_class_targets(const char* op, const Dims& logits, const Tensor& target) {
+void check_class_targets(const char* op, const Dims& logits, const Tensor& target, bool or_probabilities = false) {
   DS_CHECK_AS(ValueError, logits.size() > 0, op, ": expected input of 1 or more dimensions, [C] or [N, C, ...], got 0");
   const Dims& got = target.sizes();
   Dims want = logits;
@@ -25,7 +25,8 @@ void check_class_targets(const char* op, const Dims& logits, const Tensor& targe
   want.erase(want.size() == 1 ? 0 : 1);
   DS_CHECK(is_floating(target.dtype()) || got != logits || got == want || want.empty(), op, ": target ", got,
            " of integers has the input's shape; class indices have shape ", want,
-           ". If it is one-hot, pass target.argmax(", logits.size() == 1 ? 0 : 1, ") or target.to(input.dtype)");
+           ". If it is one-hot, pass target.argmax(", logits.size() == 1 ? 0 : 1, ")",
+           or_probabilities ? " or target.to(input.dtype)" : "");
   DS_CHECK_AS(ValueError, !want.empty() || target.dim() > 1 || target.numel() == 1, op,
               ": for 1-D input a 1-D target must have size 1, but got target size: ", target.numel());
   DS_CHECK_AS(ValueError, want.empty() || (target.dim() > 0 && got[0] == want[0]), op, ": Expected input batch_size (",
@@ -37,12 +38,12 @@ void check_class_targets(const char* op, const Dims& logits, const Tensor& targe
            "; pass target.squeeze(", target.dim() > 1 ? 1 : 0, ")");
   DS_CHECK(got == want || (want.empty() && target.dim() == 1), op, ": size mismatch (got input: ", logits,
            ", target: ", got, "). Expected target size ", want, " of class indices",
-           is_floating(target.dtype()) ? " or probabilities of the input's shape" : "");
+           or_probabilities && is_floating(target.dtype()) ? " or probabilities of the input's shape" : "");
   const DType t = target.dtype();
   DS_CHECK(t == DType::kInt64 || t == DType::kInt32 || t == DType::kUInt8, op,
            ": expected target dtype to be Long or Byte, but got ", name_of(t), ". Indices of ", classes,
            " classes are integers: pass target.long()",
-           is_floating(t) ? ", or probabilities of the input's shape" : "");
+           or_probabilities && is_floating(t) ? ", or probabilities of the input's shape" : "");
 }
 
 void check_class_weight(const Tensor& weight, int64_t classes) {
@@ -204,7 +205,7 @@ DS_BODY_CAST(
     if (reduction == "mean") return sum(loss) / static_cast<double>(std::max<int64_t>(1, loss.numel()));
     return reduction == "sum" ? sum(loss) : reshape(loss, sizes);
   }
-  check_class_targets("cross_entropy", x.sizes(), target);
+  check_class_targets("cross_entropy", x.sizes(), target, true);
   const Tensor ids = to_dtype(reshape(target, {-1}), DType::kInt64);
   const Tensor loss = apply_n<2>(CrossEntropy{ignore_index, label_smoothing}, class_rows(x), ids, weight)[0];
   const auto reduced = [&] {  // in float32, as a sum may be more than 16 bits hold
