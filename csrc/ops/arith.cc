@@ -140,7 +140,7 @@ DS_BODY(RoundDecimals, "round.decimals(Tensor input, *, int decimals) -> Tensor"
 DS_BODY(Clamp, "clamp(Tensor input, Tensor? min=None, Tensor? max=None) -> Tensor",
         "input limited to [min, max]; either bound may be None.", true, kBoth, ) {
   const Tensor &x = in[0], &low = in[1], &high = in[2];
-  DS_CHECK(low.defined() || high.defined(), "clamp(): at least one of 'min' or 'max' must not be None");
+  DS_CHECK(low.defined() || high.defined(), "clamp(): At least one of 'min' or 'max' must not be None");
   const DType dtype = result_type(in);
   check_number_fits(low, dtype);
   check_number_fits(high, dtype);
