@@ -50,6 +50,7 @@ def test_vae() -> None:
     assert len(text.split("invented:\n")[1].splitlines()) == 8
 
 
+@pytest.mark.nosan  # minutes under a sanitizer, longer than it waits
 def test_gpt_and_finetune(tmp_path: Path) -> None:
     checkpoint = tmp_path / "gpt.ds"
     text = output_of("gpt.py", "--steps", 60, "--out", checkpoint)

@@ -72,6 +72,20 @@ bool check_sharing(const std::vector<TensorGuard>& guards, Inputs tensors) {
   return true;
 }
 
+// The garbage collector may begin at any allocation, and what it calls (callbacks, finalizers) has nothing to do with
+// the call.
+class CollectorPause {
+ public:
+  CollectorPause() : was_on_(PyGC_Disable()) {}
+  ~CollectorPause() {
+    if (was_on_) PyGC_Enable();
+  }
+  CollectorPause(const CollectorPause&) = delete;
+
+ private:
+  int was_on_;
+};
+
 }  // namespace
 
 void Entry::prepare() {
@@ -192,6 +206,7 @@ std::string Entry::record(State& state, PyObject* function, PyObject* given, PyO
   }
   jit::Recording recording(in);
   {
+    const CollectorPause pause;
     const Observer observer(walk, &recording);
     call();
     if (observer.loaded()) walk.names_loaded();

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .core import INTS, E, S, T, op
+from .core import INTS, A, E, I, S, T, op
 from .pointwise import BIG, binary, erf, gelu, pairs, sigmoid, softplus, unary
 
 
@@ -85,3 +85,31 @@ SIZES = [(3, 4), (), (0, 3), (2, 17)]
 op("_leaky_relu", lambda x, slope: np.where(x > 0, x, x * slope), *[S(T(*s), P) for s in SIZES], big=[S(T(*BIG), P)])
 op("_elu", lambda x, a: np.where(x > 0, x, a * np.expm1(np.minimum(x, 0))), *[S(T(*s), P) for s in SIZES], tol=2)
 op("_softplus", softplus, *[S(T(*s), P, T(lo=19, hi=21, grad=False)) for s in SIZES], tol=2)
+
+# Ops that look at values to refuse them, so that a captured function refuses them on every replay too.
+op(
+    "_normal_std",
+    lambda std: std,
+    *[S(T(*s, lo=0.0)) for s in SIZES],
+    S(A([0.0, 1.5])),
+    grad=False,
+    big=[S(T(*BIG, lo=0.0))],
+    errors=[E(RuntimeError, "std >= 0", A([1.0, -0.5]))],
+)
+op(
+    "_one_hot",
+    lambda classes, n: np.eye(n, dtype=np.int64)[classes],
+    *[S(I(*s, hi=5), 5) for s in SIZES],
+    S(I(3, 4, hi=2), 7),
+    out="int64",
+    grad=False,
+    floats=("float32",),
+    low=(),
+    big=[S(I(300, 40, hi=5), 5)],
+    errors=[
+        E(RuntimeError, "non-negative", A([0, -1]), 3),
+        E(RuntimeError, "smaller than num_classes", A([0, 3]), 3),
+        E(RuntimeError, "smaller than num_classes", A([0]), -1),
+        E(RuntimeError, "LongTensor", T(3), 3),
+    ],
+)
