@@ -24,6 +24,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:  # names that load on first use: see _lazy.py
     from deepseek import accelerator as accelerator
     from deepseek import amp as amp
+    from deepseek import attention as attention
     from deepseek import autograd as autograd
     from deepseek import backends as backends
     from deepseek import cli as cli

@@ -1,0 +1,152 @@
+"""Caches: what was appended comes back, memory grows by doubling, a window forgets, rewinding and reordering."""
+
+from __future__ import annotations
+
+import deepseek
+import numpy as np
+import pytest
+from deepseek.attention import DenseCache, LatentCache, QuantizedCache, SlidingCache
+from deepseek.attention.caches.stream import CHUNK, Stream
+from deepseek.nn import functional as F
+
+
+def rows(time: int, batch: int = 2, heads: int = 3, width: int = 4, start: int = 0) -> deepseek.Tensor:
+    """Row t of every head is the number start + t."""
+    numbers = deepseek.arange(start, start + time, dtype=deepseek.float32).reshape(1, 1, -1, 1)
+    return numbers.expand(batch, heads, time, width).contiguous()
+
+
+def numbers(tensor: deepseek.Tensor) -> list[int]:
+    return [int(n) for n in tensor[0, 0, :, 0].tolist()]
+
+
+@pytest.mark.parametrize("chunks", [[1] * 70, [70], [1, 64, 5], [5, 0, 65]])
+def test_a_stream_returns_all_rows_and_doubles(chunks):
+    stream, capacities = Stream(), set()
+    with deepseek.no_grad():
+        for n in chunks:
+            all_rows, first = stream.append(rows(n, start=stream.length))
+            assert first == 0
+            assert numbers(all_rows) == list(range(stream.length))
+            capacities.add(stream._data.shape[-2])
+    assert stream.length == 70
+    assert len(capacities) <= 3
+    assert stream.nbytes == 70 * 2 * 3 * 4 * 4 <= stream.allocated
+
+
+@pytest.mark.parametrize("grad", [False, True])
+@pytest.mark.parametrize("rewind", [0, 100])
+def test_a_window_forgets_in_whole_chunks(grad, rewind):
+    stream = Stream(128, rewind)
+    rng = np.random.default_rng(0)
+    with deepseek.set_grad_enabled(grad):
+        for n in [3000, *rng.integers(1, 40, 120).tolist(), 2000, 1, 1]:
+            before = stream.length
+            held, first = stream.append(rows(n, start=before))
+            assert first % CHUNK == 0
+            assert first <= max(0, before - 128)
+            assert numbers(held) == list(range(first, stream.length))
+            assert stream.allocated <= 2 * 3 * 4 * 4 * (2 * (128 + rewind + CHUNK) + CHUNK)
+    stream.truncate(stream.length - rewind)
+    with pytest.raises(ValueError, match="make the cache with a larger rewind"):
+        stream.truncate(500)
+
+
+def test_rewound_and_refilled_gives_the_same():
+    cache, fresh = DenseCache(), DenseCache()
+    with deepseek.no_grad():
+        cache.append(rows(10), rows(10))
+        cache.append(rows(7, start=90), rows(7, start=90))
+        cache.truncate(12)
+        assert numbers(cache.append(rows(3, start=5), rows(3)).keys) == [*range(10), 90, 91, 5, 6, 7]
+        fresh.append(rows(10), rows(10))
+    with pytest.raises(ValueError, match="cannot truncate to 11 tokens, there are 10"):
+        fresh.truncate(11)
+
+
+def test_gradients_flow_through_a_stream():
+    stream = Stream()
+    first, second = (rows(2, start=s).requires_grad_() for s in (0, 2))
+    stream.append(first)
+    held, _ = stream.append(second)
+    held.sum().backward()
+    assert (first.grad == 1).all()
+    assert (second.grad == 1).all()
+
+
+def test_appending_never_changes_what_backward_needs():
+    cache = DenseCache()
+    q = deepseek.randn(2, 3, 1, 4, requires_grad=True)
+    losses = []
+    for t in range(3):
+        held = cache.append(rows(1, start=t), rows(1, start=t))
+        losses.append(F.attention(q, held.keys, held.values).sum())
+    sum(losses).backward()
+    assert q.grad is not None
+
+
+def test_reorder_and_split():
+    cache = LatentCache()
+    latents = deepseek.arange(12, dtype=deepseek.float32).reshape(3, 2, 2)
+    with deepseek.no_grad():
+        cache.append(latents)
+        cache.reorder([2, 0])
+        assert (cache.append(latents[:2])[:, :2] == latents[[2, 0]]).all()
+        one, two = cache.by_sequence(2)
+        two.append(latents[:1])
+    assert cache.is_split
+    assert cache.lengths == [4, 6]
+    assert cache.length == 6
+    cache.reorder([1, 1, 0])
+    assert cache.lengths == [6, 6, 4]
+    cache.truncate([5, 6, 0])
+    assert cache.lengths == [5, 6, 0]
+    with pytest.raises(ValueError, match="holds 3 sequences, got 2"):
+        cache.by_sequence(2)
+
+
+def test_a_cache_refuses_another_batch_or_dtype():
+    cache = DenseCache()
+    cache.append(rows(2), rows(2))
+    with pytest.raises(ValueError, match="use a new cache for another batch"):
+        cache.append(rows(1, batch=3), rows(1, batch=3))
+    with pytest.raises(ValueError, match="float64"):
+        cache.append(rows(1).double(), rows(1).double())
+
+
+@pytest.mark.parametrize("dtype", ["int8", "fp8"])
+def test_quantized_caches_hold_a_quarter_and_decode_as_they_prefill(dtype):
+    deepseek.manual_seed(0)
+    q, k, v = (deepseek.randn(2, h, 40, 16) for h in (4, 2, 2))
+
+    def attend(cache, begin, end):
+        held = cache.append(k[:, :, begin:end], v[:, :, begin:end])
+        return F.attention(
+            q[:, :, begin:end],
+            held.keys,
+            held.values,
+            key_scale=held.key_scale,
+            value_scale=held.value_scale,
+            is_causal=True,
+            enable_gqa=True,
+            query_start=begin,
+        )
+
+    with deepseek.no_grad():
+        cache = QuantizedCache(dtype)
+        whole = attend(cache, 0, 40)
+        steps = QuantizedCache(dtype)
+        parts = [attend(steps, 0, 17), *(attend(steps, t, t + 1) for t in range(17, 40))]
+        exact = F.attention(q, k, v, is_causal=True, enable_gqa=True)
+    assert (deepseek.cat(parts, dim=2) == whole).all()
+    assert (whole - exact).abs().max() < (0.05 if dtype == "int8" else 0.2)
+    assert cache.nbytes == 2 * 2 * 40 * (16 + 16 + 4 + 4)
+    with pytest.raises(RuntimeError, match="no gradients"):
+        cache.append(k.requires_grad_(), v)
+
+
+def test_bad_settings():
+    with pytest.raises(ValueError, match="window must be positive"):
+        SlidingCache(0)
+    with pytest.raises(ValueError, match="'int8' or 'fp8'"):
+        QuantizedCache("int4")

@@ -1,0 +1,41 @@
+"""Attention for DeepSeek-style models: modules [batch, time, width] -> [batch, time, width] that train and decode.
+
+Functions are in :mod:`~deepseek.attention.functional`, caches in :mod:`~deepseek.attention.caches`; docs/attention.md
+says which block to choose.
+"""
+
+from deepseek._missing import guard
+from deepseek.attention.caches import Cache, DenseCache, LatentCache, QuantizedCache, SlidingCache
+from deepseek.attention.functional import (
+    Attended,
+    dynamic_block_attention,
+    global_attention,
+    local_attention,
+    merge_attention,
+    mix_weights,
+    scaled_dot_product_attention,
+    sparse_attention,
+)
+from deepseek.attention.rotary import RotaryEmbedding
+from deepseek.attention.temperature import HeadTemperature, LengthTemperature
+
+__all__ = [
+    "Attended",
+    "Cache",
+    "DenseCache",
+    "HeadTemperature",
+    "LatentCache",
+    "LengthTemperature",
+    "QuantizedCache",
+    "RotaryEmbedding",
+    "SlidingCache",
+    "dynamic_block_attention",
+    "global_attention",
+    "local_attention",
+    "merge_attention",
+    "mix_weights",
+    "scaled_dot_product_attention",
+    "sparse_attention",
+]
+
+guard(__name__)

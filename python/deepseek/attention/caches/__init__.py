@@ -1,0 +1,10 @@
+"""Caches: what attention remembers of a sequence between calls. Start a sequence with an empty one for each layer."""
+
+from deepseek._missing import guard
+from deepseek.attention.caches.base import Cache
+from deepseek.attention.caches.key_value import DenseCache, KeysValues, QuantizedCache, SlidingCache
+from deepseek.attention.caches.latent import LatentCache
+
+__all__ = ["Cache", "DenseCache", "KeysValues", "LatentCache", "QuantizedCache", "SlidingCache"]
+
+guard(__name__)
