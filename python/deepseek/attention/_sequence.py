@@ -48,6 +48,10 @@ class SequenceModule(Module):
         """The result [batch, time, width] for sequences without padding; appends to the cache."""
         raise NotImplementedError(f"{type(self).__name__} does not implement attend")
 
+    def new_cache(self) -> Cache:
+        """An empty cache of the kind this module works with best."""
+        raise NotImplementedError(f"{type(self).__name__} has no cache")
+
     def forward(
         self,
         x: Tensor,
