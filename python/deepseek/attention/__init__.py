@@ -5,7 +5,7 @@ says which block to choose.
 """
 
 from deepseek._missing import guard
-from deepseek.attention.caches import Cache, DenseCache, LatentCache, QuantizedCache, SlidingCache
+from deepseek.attention.caches import Cache, DenseCache, IndexedLatentCache, LatentCache, QuantizedCache, SlidingCache
 from deepseek.attention.functional import (
     Attended,
     dynamic_block_attention,
@@ -17,6 +17,7 @@ from deepseek.attention.functional import (
     sparse_attention,
 )
 from deepseek.attention.indexer import SparseIndexer
+from deepseek.attention.latent import MultiHeadLatentAttention
 from deepseek.attention.rotary import RotaryEmbedding
 from deepseek.attention.temperature import HeadTemperature, LengthTemperature
 
@@ -25,8 +26,10 @@ __all__ = [
     "Cache",
     "DenseCache",
     "HeadTemperature",
+    "IndexedLatentCache",
     "LatentCache",
     "LengthTemperature",
+    "MultiHeadLatentAttention",
     "QuantizedCache",
     "RotaryEmbedding",
     "SlidingCache",
