@@ -5,7 +5,7 @@ says which block to choose.
 """
 
 from deepseek._missing import guard
-from deepseek.attention.caches import Cache, DenseCache, LatentCache, QuantizedCache, SlidingCache
+from deepseek.attention.caches import Cache, DenseCache, IndexedLatentCache, LatentCache, QuantizedCache, SlidingCache
 from deepseek.attention.functional import (
     Attended,
     dynamic_block_attention,
@@ -16,6 +16,8 @@ from deepseek.attention.functional import (
     scaled_dot_product_attention,
     sparse_attention,
 )
+from deepseek.attention.indexer import SparseIndexer
+from deepseek.attention.latent import MultiHeadLatentAttention
 from deepseek.attention.rotary import RotaryEmbedding
 from deepseek.attention.temperature import HeadTemperature, LengthTemperature
 
@@ -24,11 +26,14 @@ __all__ = [
     "Cache",
     "DenseCache",
     "HeadTemperature",
+    "IndexedLatentCache",
     "LatentCache",
     "LengthTemperature",
+    "MultiHeadLatentAttention",
     "QuantizedCache",
     "RotaryEmbedding",
     "SlidingCache",
+    "SparseIndexer",
     "dynamic_block_attention",
     "global_attention",
     "local_attention",
