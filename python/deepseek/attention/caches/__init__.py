@@ -2,9 +2,21 @@
 
 from deepseek._missing import guard
 from deepseek.attention.caches.base import Cache
+from deepseek.attention.caches.blocks import BlockMeanCache, BlockMeans
 from deepseek.attention.caches.key_value import DenseCache, KeysValues, QuantizedCache, SlidingCache
 from deepseek.attention.caches.latent import LatentCache
+from deepseek.attention.caches.native_sparse import NativeSparseCache
 
-__all__ = ["Cache", "DenseCache", "KeysValues", "LatentCache", "QuantizedCache", "SlidingCache"]
+__all__ = [
+    "BlockMeanCache",
+    "BlockMeans",
+    "Cache",
+    "DenseCache",
+    "KeysValues",
+    "LatentCache",
+    "NativeSparseCache",
+    "QuantizedCache",
+    "SlidingCache",
+]
 
 guard(__name__)
