@@ -6,7 +6,15 @@ says which block to choose.
 
 from deepseek._missing import guard
 from deepseek.attention.block_mixture import MixtureOfBlockAttention
-from deepseek.attention.caches import BlockMeanCache, Cache, DenseCache, LatentCache, NativeSparseCache, QuantizedCache, SlidingCache
+from deepseek.attention.caches import (
+    BlockMeanCache,
+    Cache,
+    DenseCache,
+    LatentCache,
+    NativeSparseCache,
+    QuantizedCache,
+    SlidingCache,
+)
 from deepseek.attention.functional import (
     Attended,
     dynamic_block_attention,
