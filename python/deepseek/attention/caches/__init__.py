@@ -14,6 +14,19 @@ __all__ = [
     "IndexedLatentCache",
     "KeysValues",
     "LatentCache",
+from deepseek.attention.caches.blocks import BlockMeanCache, BlockMeans
+from deepseek.attention.caches.key_value import DenseCache, KeysValues, QuantizedCache, SlidingCache
+from deepseek.attention.caches.latent import LatentCache
+from deepseek.attention.caches.native_sparse import NativeSparseCache
+
+__all__ = [
+    "BlockMeanCache",
+    "BlockMeans",
+    "Cache",
+    "DenseCache",
+    "KeysValues",
+    "LatentCache",
+    "NativeSparseCache",
     "QuantizedCache",
     "SlidingCache",
 ]
