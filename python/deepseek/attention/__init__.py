@@ -5,7 +5,15 @@ says which block to choose.
 """
 
 from deepseek._missing import guard
-from deepseek.attention.caches import Cache, DenseCache, LatentCache, QuantizedCache, SlidingCache
+from deepseek.attention.caches import (
+    Cache,
+    CompressedCache,
+    DenseCache,
+    LatentCache,
+    QuantizedCache,
+    SlidingCache,
+)
+from deepseek.attention.compressed import CompressedAttention
 from deepseek.attention.functional import (
     Attended,
     dynamic_block_attention,
@@ -22,6 +30,8 @@ from deepseek.attention.temperature import HeadTemperature, LengthTemperature
 __all__ = [
     "Attended",
     "Cache",
+    "CompressedAttention",
+    "CompressedCache",
     "DenseCache",
     "HeadTemperature",
     "LatentCache",
