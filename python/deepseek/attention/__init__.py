@@ -16,6 +16,15 @@ from deepseek.attention.caches import (
     QuantizedCache,
     SlidingCache,
 )
+from deepseek.attention.caches import (
+    Cache,
+    CompressedCache,
+    DenseCache,
+    LatentCache,
+    QuantizedCache,
+    SlidingCache,
+)
+from deepseek.attention.compressed import CompressedAttention
 from deepseek.attention.functional import (
     Attended,
     dynamic_block_attention,
@@ -37,6 +46,8 @@ __all__ = [
     "Attended",
     "BlockMeanCache",
     "Cache",
+    "CompressedAttention",
+    "CompressedCache",
     "DenseCache",
     "HeadTemperature",
     "IndexedLatentCache",

@@ -15,6 +15,7 @@ __all__ = [
     "KeysValues",
     "LatentCache",
 from deepseek.attention.caches.blocks import BlockMeanCache, BlockMeans
+from deepseek.attention.caches.compressed import CompressedCache
 from deepseek.attention.caches.key_value import DenseCache, KeysValues, QuantizedCache, SlidingCache
 from deepseek.attention.caches.latent import LatentCache
 from deepseek.attention.caches.native_sparse import NativeSparseCache
@@ -30,5 +31,6 @@ __all__ = [
     "QuantizedCache",
     "SlidingCache",
 ]
+__all__ = ["Cache", "CompressedCache", "DenseCache", "KeysValues", "LatentCache", "QuantizedCache", "SlidingCache"]
 
 guard(__name__)
