@@ -6,7 +6,7 @@ from typing import Any
 
 from deepseek import Tensor, nn
 
-__all__ = ["enabled_mask", "expert_count", "is_router", "named_routers"]
+__all__ = ["enabled_mask", "expert_count", "expert_stacks", "is_router", "named_routers", "router_owners"]
 
 
 def is_router(module: nn.Module) -> bool:
@@ -42,3 +42,31 @@ def enabled_mask(router: Any) -> list[bool]:
     """Which experts may be chosen; all, for a router that cannot disable any."""
     enabled: Tensor | None = router._buffers.get("enabled")
     return [True] * expert_count(router) if enabled is None else [bool(value) for value in enabled.tolist()]
+
+
+def router_owners(model: nn.Module, caller: str) -> dict[str, tuple[Any, Any]]:
+    """The routers of a model by name, each with the layer that holds it: ``{name: (layer, router)}``.
+
+    Raises:
+        TypeError, ValueError: see :func:`named_routers`; a model that is a router itself has no layer.
+    """
+    routers = named_routers(model, caller)
+    holders = {id(child): module for module in model.modules() for child in module.children() if is_router(child)}
+    for name, router in routers.items():
+        if id(router) not in holders:
+            raise ValueError(f"{caller}: {name!r} is a router without a layer around it; pass the layer or the model")
+    return {name: (holders[id(router)], router) for name, router in routers.items()}
+
+
+def expert_stacks(layer: nn.Module, router: Any) -> dict[str, nn.Parameter]:
+    """The stacked weights ``[experts, …]`` of a layer's routed experts by their names in it.
+
+    They are the layer's parameters of three dims whose first is the number of experts: of those the router chooses
+    from, or of those with weights (``layer.num_experts``) where some have none.
+    """
+    counts = {expert_count(router), getattr(layer, "num_experts", None)}
+    return {
+        name: parameter
+        for name, parameter in layer.named_parameters()
+        if parameter.dim() == 3 and parameter.shape[0] in counts
+    }

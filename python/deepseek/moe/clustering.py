@@ -1,7 +1,7 @@
 """Grouping experts that tokens choose together, so that a token's experts live in few places.
 
-With expert parallelism a token is sent once to every group (device, node) that holds one of its experts. Which experts are
-chosen together is not random, so grouping them by co-activation cuts that traffic; renumbering experts
+With expert parallelism a token is sent once to every group (device, node) that holds one of its experts. Which experts
+are chosen together is not random, so grouping them by co-activation cuts that traffic; renumbering experts
 (:func:`deepseek.moe.permute_experts`) changes no output. Related: expert placement by affinity in Occult (Luo et al.,
 2025) and ExFlow (Yao et al., 2024); group-limited routing is DeepSeek-V2's (2405.04434, section 2.2.2).
 """
@@ -56,8 +56,8 @@ def cluster_experts(affinity: Tensor, num_groups: int, method: str = "graph", it
       co-activation with rows of any length); starts with rows far apart, gives the closest pairs of row and centre
       precedence until a group is full, and ends when nothing changes.
 
-    Both are deterministic; ties go to the lower number. Groups are in the order of their first expert, experts in a group
-    in their own.
+    Both are deterministic; ties go to the lower number. Groups are in the order of their first expert, experts in a
+    group in their own.
 
     Args:
         affinity: as the method says; finite.

@@ -158,7 +158,8 @@ class MixtureOfDepths(nn.Module):
         for tokens in _equal_parts(chosen):  # numbers of tokens [sequences, c], counted through the batch
             if cache is not None and tokens.shape[0] != batch:
                 raise NotImplementedError(
-                    "MixtureOfDepths: with a cache every sequence of the batch has to choose the same number of tokens, got "
+                    "MixtureOfDepths: with a cache every sequence of the batch has to choose the same number of "
+                    "tokens, got "
                     f"{chosen.sum(1).tolist()}; run the sequences one by one, each with a cache of its own"
                 )
             places = tokens.reshape(-1)

@@ -1,8 +1,8 @@
 """Where the experts of a model that is spread over devices live, and which of them exist more than once.
 
 The algorithm is the expert-parallel load balancer that DeepSeek describes for DeepSeek-V3 (DeepSeek-AI, 2024, section
-3.4, "redundant experts") and documents in its EPLB repository: the heaviest experts get replicas, and replicas are packed
-onto devices so that each carries about the same load.
+3.4, "redundant experts") and documents in its EPLB repository: the heaviest experts get replicas, and replicas are
+packed onto devices so that each carries about the same load.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ def rebalance_experts(
     """Plan which experts are replicated and on which device each replica lives. (DeepSeek-V3, section 3.4; EPLB)
 
     *Hierarchical* if ``num_groups % num_nodes == 0``: whole expert groups are packed onto nodes, so that group-limited
-    routing sends a token to few nodes; experts are replicated within their node; the node's replicas are packed onto its
-    devices. *Global* otherwise: groups and nodes are ignored.
+    routing sends a token to few nodes; experts are replicated within their node; the node's replicas are packed onto
+    its devices. *Global* otherwise: groups and nodes are ignored.
 
     Packing takes the items by falling load and puts each on the lightest pack that has room; replication gives the next
-    replica to the expert with the largest load per replica, which minimises the largest load per replica. Equal loads are
-    decided by the lower number, so the plan is a function of its arguments.
+    replica to the expert with the largest load per replica, which minimises the largest load per replica. Equal loads
+    are decided by the lower number, so the plan is a function of its arguments.
 
     Args:
         weight: ``[layers, experts]``, the load of each expert (tokens, or a moving average of them); finite, >= 0.

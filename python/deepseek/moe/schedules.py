@@ -1,8 +1,8 @@
 """Progressive expert activation: training starts with few experts and ends with all of them.
 
 As in curricula for mixtures of experts such as EvoMoE (Nie et al., 2021, 2112.14397): routers learn to tell few experts
-apart before they have to tell many apart. Two things can change over the steps, the number of experts a token is sent to
-(``top_k``) and the number of experts that may be chosen (``enabled``).
+apart before they have to tell many apart. Two things can change over the steps, the number of experts a token is sent
+to (``top_k``) and the number of experts that may be chosen (``enabled``).
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from deepseek import nn, no_grad, tensor
 from deepseek import bool as bool_dtype
+from deepseek import nn, no_grad, tensor
 from deepseek._missing import guard
 from deepseek._state_dicts import check_state_dict
 from deepseek.moe._routers import enabled_mask, expert_count, named_routers
@@ -41,8 +41,8 @@ class ProgressiveExperts:
 
     Disabled experts are -inf in the selection: no token reaches them and their weights get zero gradients. An optimizer
     with weight decay or momentum still moves a weight whose gradient is zero; AdamW's decay shrinks them a little.
-    Enabled sets are nested: what has been enabled stays so. With group-limited routing experts are enabled in turns, one
-    of each group, so that every group can be chosen.
+    Enabled sets are nested: what has been enabled stays so. With group-limited routing experts are enabled in turns,
+    one of each group, so that every group can be chosen.
 
     Args:
         model: a module with routers that have a buffer ``enabled`` [experts] and a ``top_k`` that may be set.
@@ -74,7 +74,8 @@ class ProgressiveExperts:
         for name, router in self._routers.items():
             if router._buffers.get("enabled") is None:
                 raise ValueError(
-                    f"ProgressiveExperts: router {name!r} ({type(router).__name__}) has no buffer `enabled`, so its experts "
+                    f"ProgressiveExperts: router {name!r} ({type(router).__name__}) has no buffer `enabled`, so its "
+                    f"experts "
                     "cannot be disabled"
                 )
         if (stages is None) == (end is None):
@@ -116,7 +117,8 @@ class ProgressiveExperts:
         for name, router in self._routers.items():
             if int(router.top_k) != self.stage().top_k or enabled_mask(router) != self._mask(name):
                 raise RuntimeError(
-                    f"ProgressiveExperts: top_k or the enabled experts of router {name!r} changed since step {self._step} "
+                    f"ProgressiveExperts: top_k or the enabled experts of router {name!r} changed since step "
+                    f"{self._step} "
                     "was set; load the schedule's state_dict together with the model's, and make a new schedule after "
                     "permute_experts()"
                 )
@@ -213,7 +215,8 @@ def _order_of(name: str, router: Any, order: Sequence[int] | None) -> list[int]:
     if order is not None:
         if sorted(order) != list(range(experts)):
             raise ValueError(
-                f"ProgressiveExperts: order must hold each of the {experts} experts of router {name!r} once, got {order}"
+                f"ProgressiveExperts: order must hold each of the {experts} experts of router {name!r} once, got "
+                f"{order}"
             )
         return [int(expert) for expert in order]
     size = experts // _groups(router)[0]
@@ -232,7 +235,8 @@ def _check_stage(name: str, router: Any, order: list[int], step: int, stage: Exp
     # A group with fewer than two enabled experts has no sum of its two best: it may be taken only if all are.
     if groups > 1 and (sum(sorted(on)[:used]) < stage.top_k or (used < groups and min(on) < min(2, size))):
         raise ValueError(
-            f"ProgressiveExperts: any {used} of the {groups} groups must have top_k enabled experts together, and each group "
+            f"ProgressiveExperts: any {used} of the {groups} groups must have top_k enabled experts together, and "
+            f"each group "
             f"two; the groups have {on} ({given}). Enable more experts"
         )
 

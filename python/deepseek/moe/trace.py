@@ -86,7 +86,8 @@ class RoutingTrace(Mapping[str, LayerTrace]):
             slots = indices.shape[-1]
             if parts.indices and parts.indices[0].shape[1] != slots:
                 raise RuntimeError(
-                    f"RoutingTrace: router {name!r} chose {parts.indices[0].shape[1]} experts a token before and {slots} "
+                    f"RoutingTrace: router {name!r} chose {parts.indices[0].shape[1]} experts a token before and "
+                    f"{slots} "
                     "now; record a model whose top_k stays"
                 )
             parts.indices.append(indices.reshape(-1, slots).clone())

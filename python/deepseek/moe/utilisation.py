@@ -23,8 +23,8 @@ class LoadStatistics:
     """What a load says about balance. Experts that are not enabled do not count.
 
     Attributes:
-        load: token-slots of each expert; a token that is sent to k experts fills k slots.
-        dropped: token-slots that found their expert full (capacity).
+        load: token-slots that chose each expert; a token that is sent to k experts has k slots.
+        dropped: how many of them found their expert full (capacity).
         enabled: which experts may be chosen.
     """
 
@@ -47,7 +47,7 @@ class LoadStatistics:
 
     @property
     def slots(self) -> float:
-        """Token-slots in all, without dropped ones."""
+        """Token-slots in all, those that were dropped included."""
         return sum(self.load)
 
     @property
@@ -88,7 +88,7 @@ class LoadStatistics:
     @property
     def drop_rate(self) -> float:
         """Share of all token-slots that were dropped; NaN without load."""
-        return self.dropped / (self.slots + self.dropped) if self.slots + self.dropped else math.nan
+        return self.dropped / self.slots if self.slots else math.nan
 
 
 _FIGURES = ("entropy", "max_over_mean", "cv", "drop_rate", "unused")
@@ -156,11 +156,11 @@ class ExpertUtilisation:
 
     It counts along from the moment it is made, in windows: the open window holds what was routed since the last
     :meth:`update`, which closes it and appends it to :attr:`history`. Counted is what the routers count: forwards in
-    training mode, without padding. When the routers' own counters are cleared (a bias update does it) has no influence.
+    training mode, without padding. Whether and when somebody clears the routers' own counters makes no difference.
 
         utilisation = ExpertUtilisation(model)
         for step, batch in enumerate(batches):
-            loss(model, batch).backward(); optimizer.step(); update_router_bias(model)
+            loss(model, batch).backward(); optimizer.step()
             log(utilisation.update(step))       # {"moe/max_over_mean": 1.07, ...}
         utilisation.plot()
 
@@ -215,7 +215,7 @@ class ExpertUtilisation:
     def layers(self) -> dict[str, LoadStatistics]:
         """Statistics of each router, by its name in the model."""
         now = self._open()
-        counted = any(statistics.slots or statistics.dropped for statistics in now.values())
+        counted = any(statistics.slots for statistics in now.values())
         return self.history[-1].layers if self.history and not counted else now
 
     def metrics(self, prefix: str = "moe") -> dict[str, float]:
@@ -261,7 +261,7 @@ class ExpertUtilisation:
         return ax
 
     def __repr__(self) -> str:
-        """A table: one row for each layer and one for the model, loads as a row of bars (a full block is 2 x the mean)."""
+        """A table: a row for each layer and one for the model; loads as a row of bars, a full one is 2 x the mean."""
         layers = self.layers
         found = {name: _figures(statistics) for name, statistics in layers.items()}
         width = max(len(name) for name in (*layers, "all"))
@@ -307,7 +307,7 @@ def _bars(statistics: LoadStatistics, most: int = 64) -> str:
 
 def _new_axes() -> Any:
     try:
-        import matplotlib.pyplot as plt
+        import matplotlib.pyplot as plt  # type: ignore[import-not-found, unused-ignore]
     except ImportError as error:
         raise ImportError(
             "ExpertUtilisation.plot needs matplotlib: pip install 'deepseek[notebooks]', or pass ax="

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from deepseek import nn
 from deepseek._missing import guard
-from deepseek.moe._routers import expert_count, is_router
+from deepseek.moe._routers import expert_count, expert_stacks, is_router
 
 __all__ = ["ComputeReport", "flops_per_token"]
 
@@ -43,34 +43,18 @@ class ComputeReport:
 def flops_per_token(module: nn.Module) -> int:
     """Forward FLOPs that a module's matrices cost for one token: 2 for each weight that a token meets.
 
-    Parameters of two or more dims count, embeddings do not. Of the stacked parameters of routed experts (``[experts, …]``
-    beside a router) a token meets ``top_k``. Products of activations with each other (attention's scores) are not
+    Parameters of two or more dims count, embeddings do not. Of the stacked weights of routed experts a token meets
+    ``top_k`` of the router's number of experts. Products of activations with each other (attention's scores) are not
     included: they depend on the length.
     """
-    total = 0.0
-    for child in module.modules():
-        if isinstance(child, (nn.Embedding, nn.EmbeddingBag) if hasattr(nn, "EmbeddingBag") else nn.Embedding):
-            continue
-        share = 1.0
-        router = _router_beside(module, child)
-        for parameter in child.parameters(recurse=False):
-            if parameter.dim() < 2:
-                continue
-            if router is not None and parameter.dim() == 3 and parameter.shape[0] == expert_count(router):
-                share = int(router.top_k) / expert_count(router)
-            else:
-                share = 1.0
-            total += 2 * parameter.numel() * share
-    return round(total)
-
-
-def _router_beside(root: nn.Module, child: nn.Module) -> nn.Module | None:
-    """The router of the layer whose experts ``child`` holds: its own child, or its parent's."""
-    for owner in (child, *(parent for parent in root.modules() if child in list(parent.children()))):
-        for candidate in owner.children():
-            if is_router(candidate):
-                return candidate
-    return None
+    shares: dict[int, float] = {}
+    for layer in module.modules():
+        for router in filter(is_router, layer.children()):
+            share = int(router.top_k) / expert_count(router)
+            shares |= {id(stack): share for stack in expert_stacks(layer, router).values()}
+    tables = {id(child.weight) for child in module.modules() if isinstance(child, nn.Embedding)}
+    met = (parameter for parameter in module.parameters() if parameter.dim() >= 2 and id(parameter) not in tables)
+    return round(sum(2 * parameter.numel() * shares.get(id(parameter), 1.0) for parameter in met))
 
 
 guard(__name__)
