@@ -254,11 +254,11 @@ class DynamicRouter(nn.Module):
     def scores(self, logits: Tensor) -> Tensor:
         """The unbiased scores (T, E) of logits: probabilities, or for sigmoid and sqrtsoftplus affinities.
 
-        Probabilities are those of the enabled experts, so that the others get no gradient.
+        They are 0 for experts that are not enabled, whose logits then get no gradient.
         """
         if self.scoring == "softmax":
-            logits = logits.masked_fill(~self.enabled, deepseek.finfo(logits.dtype).min)
-        return SCORING[self.scoring](logits)
+            return SCORING["softmax"](logits.masked_fill(~self.enabled, deepseek.finfo(logits.dtype).min))
+        return SCORING[self.scoring](logits).masked_fill(~self.enabled, 0.0)
 
     # --- the steps of forward
 
