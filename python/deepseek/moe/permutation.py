@@ -26,11 +26,10 @@ def permute_experts(
     """Renumber a layer's experts in place: the new expert i is the old expert ``order[i]``.
 
     Moved are all stacks of expert weights, the router's weight, selection bias, ``enabled`` and counters, the entries
-    of its hash table ``tid2eid``, and with ``optimizer`` the state of these parameters. Every token gets the same
-    experts with the same weights, so outputs stay, except that
-
-    * among experts with equal scores the lowest number wins, so ties may be decided otherwise;
-    * with a capacity, all is as before: each expert keeps its tokens.
+    of its hash table ``tid2eid``, and with ``optimizer`` the state of these parameters. Every token keeps its experts
+    and what each counts, so outputs stay: to the bit with sigmoid and sqrtsoftplus scores; softmax adds the experts'
+    terms in their order, so weights may differ in the last bit. Only among experts with equal scores the choice may
+    change, for the lowest number wins.
 
     With group-limited routing (``topk_group < n_group``) a group is a range of numbers. An order that keeps the groups
     together, as sets, changes nothing; another one changes which experts a token may choose, so it is refused unless

@@ -232,12 +232,11 @@ def _check_stage(name: str, router: Any, order: list[int], step: int, stage: Exp
     on = [0] * groups
     for expert in order[: stage.enabled]:
         on[expert // size] += 1
-    # A group with fewer than two enabled experts has no sum of its two best: it may be taken only if all are.
-    if groups > 1 and (sum(sorted(on)[:used]) < stage.top_k or (used < groups and min(on) < min(2, size))):
+    surely = sum(sorted(count for count in on if count)[:used])  # a group without any is chosen after all others
+    if used < groups and surely < stage.top_k:
         raise ValueError(
-            f"ProgressiveExperts: any {used} of the {groups} groups must have top_k enabled experts together, and "
-            f"each group "
-            f"two; the groups have {on} ({given}). Enable more experts"
+            f"ProgressiveExperts: a token of {given} chooses from {used} of {groups} groups, which have {on} enabled "
+            f"experts, so it may find only {surely}; enable more, or in another order"
         )
 
 
