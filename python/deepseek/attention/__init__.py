@@ -5,22 +5,15 @@ says which block to choose.
 """
 
 from deepseek._missing import guard
-from deepseek.attention.caches import Cache, DenseCache, IndexedLatentCache, LatentCache, QuantizedCache, SlidingCache
 from deepseek.attention.block_mixture import MixtureOfBlockAttention
 from deepseek.attention.caches import (
     BlockMeanCache,
     Cache,
-    DenseCache,
-    LatentCache,
-    NativeSparseCache,
-    QuantizedCache,
-    SlidingCache,
-)
-from deepseek.attention.caches import (
-    Cache,
     CompressedCache,
     DenseCache,
+    IndexedLatentCache,
     LatentCache,
+    NativeSparseCache,
     QuantizedCache,
     SlidingCache,
 )
@@ -53,9 +46,9 @@ __all__ = [
     "IndexedLatentCache",
     "LatentCache",
     "LengthTemperature",
-    "MultiHeadLatentAttention",
     "MixtureOfBlockAttention",
     "MultiHeadAttention",
+    "MultiHeadLatentAttention",
     "NativeSparseAttention",
     "NativeSparseCache",
     "QuantizedCache",
