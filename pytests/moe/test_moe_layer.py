@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
 from typing import Any
 
 import deepseek
@@ -246,6 +248,7 @@ def test_aux_loss_of_a_training_forward() -> None:
     assert layer.gate.weight.grad.abs().sum().item() > 0
     layer.seq_aux = False
     layer(x)
+    assert copy.deepcopy(layer).aux_loss is None and pickle.loads(pickle.dumps(layer)).aux_loss is None
     assert layer.aux_loss.item() == pytest.approx(0.5 * load_balancing_loss(probs, routed.indices).item())
 
 
