@@ -86,7 +86,7 @@ class DynamicRouter(nn.Module):
     - ``tid2eid`` (V, top_k) int64, with ``hash_vocab_size`` only;
     - ``enabled`` (E,) bool: write False to take an expert out;
     - ``load`` (E,) int64: tokens that chose each expert in training forwards since :meth:`reset_load`, padding left
-      out, those beyond the capacity included; a forward that activation checkpointing runs again counts again;
+      out, those beyond the capacity included;
     - ``dropped`` (E,) int64: how many of these were beyond the capacity.
 
     Args:
@@ -108,6 +108,7 @@ class DynamicRouter(nn.Module):
             consecutive experts for each token.
         init: ``"orthogonal"`` (rows of W, or columns when E > D, are orthonormal) or ``"normal"`` (of ``init_std``).
         init_std: for ``init="normal"``.
+        dtype: of the weight; the default dtype when None.
 
     Raises:
         ValueError: sizes or names that make no router; the text says which.
