@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -193,7 +194,7 @@ def test_cached_equals_uncached_for_any_chunks(seed: int) -> None:
     rng = np.random.default_rng(seed)
     cuts = [0, *sorted(rng.choice(np.arange(1, 20), 5, replace=False).tolist()), 20]
     cache = Cache()
-    parts = [layer(x[:, a:b], positions=positions[:, a:b], cache=cache) for a, b in zip(cuts, cuts[1:], strict=False)]
+    parts = [layer(x[:, a:b], positions=positions[:, a:b], cache=cache) for a, b in itertools.pairwise(cuts)]
     np.testing.assert_allclose(deepseek.cat(parts, 1).detach().numpy(), whole.detach().numpy(), rtol=1e-5, atol=1e-6)
 
 
