@@ -1,7 +1,7 @@
 """Layers that compute less for some tokens, beside themselves computing all: does the time shrink with the work?
 
-Zero-computation experts and Mixture-of-Depths, forward and the forward and backward of training, on 2,048 tokens of width
-512. Both sides are deepseek, in one process, in turns; `speedup` is the time with all work divided by the time with the
+Zero-computation experts and Mixture-of-Depths, forward and the forward and backward of training, on 2,048 tokens of
+width 512. Both sides are deepseek, in one process, in turns; `speedup` is the time with all work divided by the time with the
 named share of it, so 1 / share is what arithmetic alone would give.
 """
 
@@ -100,7 +100,8 @@ def main() -> None:
                 rows.append(measure(kind, share, training, options.turns))
                 print(json.dumps(rows[-1]), flush=True)
     if options.write:
-        text = table(rows).replace("| case | deepseek | peer | result |", "| case | time | with all the work | result |")
+        head = "| case | time | with all the work | result |"
+        text = table(rows).replace("| case | deepseek | peer | result |", head)
         page = ROOT / "docs" / "moe.md"
         if not write_block(page, "bench:moe_work", f"{machine_line(about).replace(', .', '.')}\n\n{text}"):
             raise SystemExit(f"{page} has no place for the table")
