@@ -1,8 +1,8 @@
 """Layers that compute less for some tokens, beside themselves computing all: does the time shrink with the work?
 
 Zero-computation experts and Mixture-of-Depths, forward and the forward and backward of training, on 2,048 tokens of
-width 512. Both sides are deepseek, in one process, in turns; `speedup` is the time with all work divided by the time with the
-named share of it, so 1 / share is what arithmetic alone would give.
+width 512. Both sides are deepseek, in one process, in turns; `speedup` is the time with all work divided by the time
+with the named share of it, so 1 / share is what arithmetic alone would give.
 """
 
 from __future__ import annotations

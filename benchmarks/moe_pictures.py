@@ -23,7 +23,7 @@ PICTURES = {
 }
 PRINTED = {
     "runs[name] = model": "notebook:balance",
-    "cross_group_traffic(indices, groups, 16)": "notebook:groups",
+    "bits_limited_to(used)": "notebook:groups",
     "executed share of the FLOPs": "notebook:work",
 }
 
