@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 from typing import Any
@@ -231,6 +232,14 @@ def test_ties_go_to_the_earlier_token_and_threads_change_nothing() -> None:
         found.append(layer(x))
     deepseek.set_num_threads(threads)
     assert found[0].equal(found[1])
+
+
+def test_a_layer_that_was_trained_can_be_copied() -> None:
+    layer, x = make(), sequences(2, 8)
+    layer(x)
+    twin = copy.deepcopy(layer)
+    assert twin.auxiliary_loss is None and layer.auxiliary_loss is not None
+    assert twin(x).equal(layer(x))
 
 
 def test_empty_and_refused_input() -> None:
