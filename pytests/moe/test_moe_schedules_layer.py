@@ -69,7 +69,7 @@ def test_quantized_experts_are_refused_by_name() -> None:
 
 
 def test_clusters_serve_group_limited_routing() -> None:
-    """A trace without groups, clusters as groups, then routing limited to them: traffic is bounded, and less is lost."""
+    """A trace without groups, clusters as groups, then routing limited to them: traffic is bounded, less is lost."""
     layer = make(n_group=1, topk_group=1)[0]
     rng = np.random.default_rng(0)
     rows = rng.standard_normal((4, 16))[rng.permutation(np.repeat(np.arange(4), 2))] + 0.3 * rng.standard_normal(
