@@ -130,6 +130,17 @@ def test_a_schedule_a_bias_and_utilisation_together() -> None:
     assert metrics["moe/max_over_mean"] < 1.35
 
 
+@pytest.mark.parametrize("scoring", ["softmax", "sigmoid", "sqrtsoftplus"])
+@pytest.mark.parametrize("by_sequence", [True, False])
+def test_balance_losses_pull_on_no_disabled_expert(scoring: str, by_sequence: bool) -> None:
+    layer = make(n_group=1, topk_group=1, scoring_func=scoring, aux_loss_alpha=0.1, seq_aux=by_sequence)[0]
+    ProgressiveExperts(layer, {0: (2, 3)})
+    layer(tokens(40).view(2, 20, 16))
+    layer.aux_loss.backward()
+    gradient = layer.gate.weight.grad.numpy()
+    assert (gradient[3:] == 0).all() and np.abs(gradient[:3]).sum(1).min() > 0
+
+
 def test_padding_is_in_neither_trace_scores_nor_utilisation() -> None:
     layer, x = make()[0], tokens(12).view(2, 6, 16)
     utilisation = ExpertUtilisation(layer)

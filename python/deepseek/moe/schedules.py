@@ -40,7 +40,8 @@ class ProgressiveExperts:
     alone, so a run that was saved and resumed (:meth:`state_dict`) is the undisturbed one.
 
     Disabled experts are -inf in the selection: no token reaches them and their weights get zero gradients. An optimizer
-    with weight decay or momentum still moves a weight whose gradient is zero; AdamW's decay shrinks them a little.
+    with weight decay or momentum still moves a weight whose gradient is zero; AdamW's decay shrinks them a little. Of
+    the losses for routers only :func:`router_z_loss` pulls on their rows of the router too: it is about all logits.
     Enabled sets are nested: what has been enabled stays so. With group-limited routing experts are enabled in turns,
     one of each group, so that every group can be chosen.
 
