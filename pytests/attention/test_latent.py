@@ -65,16 +65,41 @@ def test_the_cheaper_way_runs(sizes: tuple[int, int, int, int | None], monkeypat
     assert ran == ["_expanded", "_absorbed", "_absorbed", larger, "_absorbed"]
 
 
-@pytest.mark.parametrize("kind", ["plain", "indexer"])
-def test_expanding_a_few_heads_at_a_time_changes_no_bit(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    module, x = make(absorb=False, **KINDS[kind]), tokens()
+@pytest.mark.parametrize("absorb", [True, False])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_part_at_a_time_changes_no_bit(kind: str, absorb: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without gradients long inputs are computed a few heads, or a few queries, at a time."""
+    module, x = make(absorb=absorb, **KINDS[kind]), tokens()
+    masks: list[deepseek.Tensor | None] = [None]
+    if module.takes_pair_masks:
+        masks += [
+            deepseek.rand(1, 3, 14, 14) > 0.3,
+            deepseek.rand(2, 1, 14, 14) > 0.3,
+            deepseek.rand(14, 14)[None] > 0.3,
+        ]
+    want = [module(x, attention_mask=mask) for mask in masks]
+    for held in (1, 2 * 14 * 21 * 2, 2 * 3 * 2 * 16 * 4):
+        monkeypatch.setattr(latent, "_HELD", held)
+        with deepseek.no_grad():
+            for mask, whole in zip(masks, want, strict=True):
+                assert (module(x, attention_mask=mask) == whole).all()
+
+
+@pytest.mark.parametrize("absorb", [True, False])
+@pytest.mark.parametrize("kind", ["yarn", "indexer"])
+def test_threads_and_neighbours_change_no_bit(kind: str, absorb: bool) -> None:
+    module, x = make(absorb=absorb, **KINDS[kind]), tokens(3, 40)
+    before = deepseek.get_num_threads()
     with deepseek.no_grad():
         want = module(x)
-        mask = deepseek.rand(1, 3, 14, 14) > 0.3
-        masked = None if kind == "indexer" else module(x, attention_mask=mask)
-        monkeypatch.setattr(latent, "_HELD", 2 * 14 * (12 + 4 + 5) * 2)
-        assert (module(x) == want).all()
-        assert masked is None or (module(x, attention_mask=mask) == masked).all()
+        try:
+            for threads in (1, 2, 3):
+                deepseek.set_num_threads(threads)
+                assert (module(x) == want).all()
+        finally:
+            deepseek.set_num_threads(before)
+        for b in range(3):
+            assert (module(x[b : b + 1]) == want[b : b + 1]).all()
 
 
 @pytest.mark.parametrize("absorb", [None, True, False])
