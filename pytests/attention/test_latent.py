@@ -202,6 +202,36 @@ def test_a_token_takes_576_numbers_in_the_shape_of_v3() -> None:
         assert cache.nbytes == 100 * (576 * 4 + 128 + 4)
 
 
+def test_8_bit_latents_take_656_bytes_and_decode_as_they_prefill() -> None:
+    module = MultiHeadLatentAttention(64, 2, 32, absorb=True)
+    deepseek.manual_seed(0)
+    x = deepseek.randn(2, 60, 64)
+    with deepseek.no_grad():
+        exact, cache = module(x), module.new_cache("fp8")
+        want = module(x, cache=cache)
+        assert cache.nbytes == 2 * 60 * 656
+        for cuts in ([1] * 60, [20, 39, 1]):
+            cache, got = module.new_cache("fp8"), []
+            for n in cuts:
+                got.append(module(x[:, cache.length : cache.length + n], cache=cache))
+            assert (deepseek.cat(got, dim=1) == want).all()
+        cache.truncate(10)
+        assert (module(x[:, 10:], cache=cache) == want[:, 10:]).all()
+        real = deepseek.arange(60) >= deepseek.tensor([[0], [7]])
+        assert (module(x, cache=module.new_cache("fp8"), attention_mask=real)[0] == want[0]).all()
+        assert 0 < float((want - exact).square().mean().sqrt()) < 0.04 * float(exact.square().mean().sqrt())
+        odd = make(absorb=True)  # a latent of 12 numbers is one short tile
+        small = odd.new_cache("fp8")
+        assert deepseek.allclose(odd(tokens(), cache=small), odd(tokens()), atol=0.1)
+        assert small.nbytes == 2 * 14 * (12 + 4 + 2 * 4)
+    with pytest.raises(RuntimeError, match="fp8 has no gradients"):
+        module(x, cache=module.new_cache("fp8"))
+    with pytest.raises(NotImplementedError, match="beside an indexer is not implemented"):
+        make(**INDEX).new_cache("fp8")
+    with pytest.raises(ValueError, match="'fp8', got 'int8'"):
+        module.new_cache("int8")
+
+
 def test_8_bit_selection_decodes_as_it_prefills() -> None:
     module, x = make(absorb=True, index_precision="int8", **INDEX), tokens(time=20)
     with deepseek.no_grad():

@@ -201,10 +201,22 @@ class MultiHeadLatentAttention(SequenceModule):
         """What the indexer learns from the last forward (see :class:`SparseIndexer`); None where it does not learn."""
         return None if self.indexer is None else self.indexer.loss
 
-    def new_cache(self) -> Cache:
-        """An empty cache."""
+    def new_cache(self, dtype: str | None = None) -> Cache:
+        """An empty cache.
+
+        Args:
+            dtype: ``"fp8"``: see :class:`~deepseek.attention.LatentCache`.
+
+        Raises:
+            NotImplementedError: fp8 beside an indexer.
+        """
         if self.indexer is None:
-            return LatentCache()
+            return LatentCache(dtype, self.qk_rope_head_dim)
+        if dtype is not None:
+            raise NotImplementedError(
+                f"a cache of {dtype!r} latents beside an indexer is not implemented: to read those selected it would "
+                "widen all; use index_precision='int8' for 8-bit index keys"
+            )
         return IndexedLatentCache(self.indexer.new_keys().dtype)
 
     def forward(
