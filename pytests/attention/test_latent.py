@@ -266,6 +266,19 @@ def test_the_indexer_learns_beside_the_model(stage: str, absorb: bool | None) ->
     assert module.indexer_loss is None
 
 
+@pytest.mark.parametrize("stage", ["dense", "sparse"])
+def test_gradients_of_the_indexer(stage: str) -> None:
+    module, x = make(**INDEX).double(), tokens(1, 9).double()
+    module.indexer.stage = stage
+
+    def loss(*_: deepseek.Tensor) -> deepseek.Tensor:
+        with deepseek.enable_grad():  # gradcheck's differences are taken without, where nothing is learned
+            module(x)
+            return module.indexer_loss
+
+    assert gradcheck(loss, list(module.indexer.parameters()))
+
+
 def test_the_loss_of_padded_sequences_is_the_mean_over_their_queries() -> None:
     module, x = make(**INDEX), tokens()
     module.indexer.stage = "sparse"
