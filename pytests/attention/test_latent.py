@@ -7,7 +7,16 @@ from types import SimpleNamespace
 import deepseek
 import numpy as np
 import pytest
-from deepseek.attention import DenseCache, IndexedLatentCache, LatentCache, MultiHeadLatentAttention, latent
+from deepseek import nn
+from deepseek.attention import (
+    DenseCache,
+    IndexedLatentCache,
+    LatentCache,
+    MultiHeadLatentAttention,
+    latent,
+    set_indexer_stage,
+    sum_of_indexer_losses,
+)
 from deepseek.autograd import gradcheck
 from deepseek.quantization import quantize_
 from latent_cases import INDEX, KINDS, SIZES, YARN, make, reference, tokens
@@ -177,13 +186,14 @@ def test_pairs_can_be_masked() -> None:
 
 def test_positions_turn_and_places_decide_what_is_seen() -> None:
     module, x = make(), tokens()
-    moved = module(x, positions=deepseek.arange(1000, 1014))
-    assert deepseek.allclose(moved, module(x), atol=1e-4)  # only differences of positions count
+    assert deepseek.allclose(module(x, positions=deepseek.arange(1000, 1014)), module(x), atol=1e-4)
     rows = deepseek.stack([deepseek.arange(14), deepseek.arange(14) * 2])
-    both = module(x, positions=rows)
-    assert (both[:1] == module(x[:1])).all()
-    assert (both[1:] == module(x[1:], positions=rows[1])).all()
-    assert not deepseek.allclose(both[1:], module(x[1:]))
+    for kind in ("plain", "indexer"):
+        module = make(**KINDS[kind])
+        both = module(x, positions=rows)
+        assert (both[:1] == module(x[:1])).all()
+        assert (both[1:] == module(x[1:], positions=rows[1])).all()
+        assert not deepseek.allclose(both[1:], module(x[1:]))
 
 
 def test_a_token_takes_576_numbers_in_the_shape_of_v3() -> None:
@@ -264,6 +274,20 @@ def test_the_indexer_learns_beside_the_model(stage: str, absorb: bool | None) ->
     module.eval()
     assert (module(x) == plain).all()
     assert module.indexer_loss is None
+
+
+def test_all_indexers_of_a_model_at_once() -> None:
+    model = nn.Sequential(make(**INDEX), make(1), make(2, **INDEX))
+    assert sum_of_indexer_losses(model) is None
+    assert set_indexer_stage(model, "dense") == 2
+    model(tokens())
+    total = sum_of_indexer_losses(model)
+    assert float(total) == pytest.approx(float(model[0].indexer_loss) + float(model[2].indexer_loss), rel=1e-6)
+    total.backward()
+    assert {name.split(".")[1] for name, p in model.named_parameters() if p.grad is not None} == {"indexer"}
+    assert set_indexer_stage(model, None) == 2
+    model(tokens())
+    assert sum_of_indexer_losses(model) is None
 
 
 @pytest.mark.parametrize("stage", ["dense", "sparse"])

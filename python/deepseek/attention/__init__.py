@@ -16,7 +16,7 @@ from deepseek.attention.functional import (
     scaled_dot_product_attention,
     sparse_attention,
 )
-from deepseek.attention.indexer import SparseIndexer
+from deepseek.attention.indexer import SparseIndexer, set_indexer_stage, sum_of_indexer_losses
 from deepseek.attention.latent import MultiHeadLatentAttention
 from deepseek.attention.rotary import RotaryEmbedding
 from deepseek.attention.temperature import HeadTemperature, LengthTemperature
@@ -40,7 +40,9 @@ __all__ = [
     "merge_attention",
     "mix_weights",
     "scaled_dot_product_attention",
+    "set_indexer_stage",
     "sparse_attention",
+    "sum_of_indexer_losses",
 ]
 
 guard(__name__)
