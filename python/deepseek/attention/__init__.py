@@ -5,7 +5,19 @@ says which block to choose.
 """
 
 from deepseek._missing import guard
-from deepseek.attention.caches import Cache, DenseCache, IndexedLatentCache, LatentCache, QuantizedCache, SlidingCache
+from deepseek.attention.block_mixture import MixtureOfBlockAttention
+from deepseek.attention.caches import (
+    BlockMeanCache,
+    Cache,
+    CompressedCache,
+    DenseCache,
+    IndexedLatentCache,
+    LatentCache,
+    NativeSparseCache,
+    QuantizedCache,
+    SlidingCache,
+)
+from deepseek.attention.compressed import CompressedAttention
 from deepseek.attention.functional import (
     Attended,
     dynamic_block_attention,
@@ -18,18 +30,27 @@ from deepseek.attention.functional import (
 )
 from deepseek.attention.indexer import SparseIndexer, set_indexer_stage, sum_of_indexer_losses
 from deepseek.attention.latent import MultiHeadLatentAttention
+from deepseek.attention.multi_head import MultiHeadAttention
+from deepseek.attention.native_sparse import NativeSparseAttention
 from deepseek.attention.rotary import RotaryEmbedding
 from deepseek.attention.temperature import HeadTemperature, LengthTemperature
 
 __all__ = [
     "Attended",
+    "BlockMeanCache",
     "Cache",
+    "CompressedAttention",
+    "CompressedCache",
     "DenseCache",
     "HeadTemperature",
     "IndexedLatentCache",
     "LatentCache",
     "LengthTemperature",
+    "MixtureOfBlockAttention",
+    "MultiHeadAttention",
     "MultiHeadLatentAttention",
+    "NativeSparseAttention",
+    "NativeSparseCache",
     "QuantizedCache",
     "RotaryEmbedding",
     "SlidingCache",
