@@ -28,7 +28,7 @@ from deepseek.attention.functional import (
     scaled_dot_product_attention,
     sparse_attention,
 )
-from deepseek.attention.indexer import SparseIndexer
+from deepseek.attention.indexer import SparseIndexer, set_indexer_stage, sum_of_indexer_losses
 from deepseek.attention.latent import MultiHeadLatentAttention
 from deepseek.attention.multi_head import MultiHeadAttention
 from deepseek.attention.native_sparse import NativeSparseAttention
@@ -61,7 +61,9 @@ __all__ = [
     "merge_attention",
     "mix_weights",
     "scaled_dot_product_attention",
+    "set_indexer_stage",
     "sparse_attention",
+    "sum_of_indexer_losses",
 ]
 
 guard(__name__)
