@@ -25,6 +25,7 @@ from deepseek.attention.functional import (
     scaled_dot_product_attention,
     sparse_attention,
 )
+from deepseek.attention.hierarchical import HierarchicalAttention
 from deepseek.attention.multi_head import MultiHeadAttention
 from deepseek.attention.native_sparse import NativeSparseAttention
 from deepseek.attention.rotary import RotaryEmbedding
@@ -36,6 +37,7 @@ __all__ = [
     "Cache",
     "DenseCache",
     "HeadTemperature",
+    "HierarchicalAttention",
     "LatentCache",
     "LengthTemperature",
     "MixtureOfBlockAttention",

@@ -23,8 +23,8 @@ class MultiHeadAttention(SequenceModule):
     """Attention of all heads in one product, each head's output gated by the query's own token.
 
     ``out_proj(concat_h(g_h(x) * softmax(q_h k_h^T / sqrt(E)) v_h))`` with ``g = sigmoid(gate(x))``, x the token that
-    the query comes from. (Qiu et al., "Gated Attention for Large Language Models", 2025, arXiv 2505.06708: a gate for each
-    head after attention.) Called ``m(Q, K, V)``, or ``m(x)`` for self attention.
+    the query comes from. (Qiu et al., "Gated Attention for Large Language Models", 2025, arXiv 2505.06708: a gate for
+    each head after attention.) Called ``m(Q, K, V)``, or ``m(x)`` for self attention.
 
     Args:
         d_model: Width of queries, keys, values and results.
