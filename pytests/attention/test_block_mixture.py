@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from attention.block_references import block_mixture
 from attention.selection_checks import as_sets, check_selection_is_a_querys_own
-from deepseek.attention import BlockMeanCache, DenseCache, MixtureOfBlockAttention, MultiHeadAttention
+from deepseek.attention import BlockMeansCache, DenseCache, MixtureOfBlockAttention, MultiHeadAttention
 from deepseek.autograd import gradcheck
 
 f64 = deepseek.float64
@@ -87,12 +87,12 @@ def test_means_of_blocks_enter_the_cache_as_they_become_whole():
     with deepseek.no_grad():
         for n, blocks in ((15, 0), (1, 1), (30, 2), (2, 3), (2, 3)):
             m(x[:, :n], cache=cache)
-            assert cache._key_means.length == blocks
-        means = cache._key_means.view().clone()
+            assert cache._means.length == blocks
+        means = cache._means.view().clone()
         cache.truncate(33)
-        assert cache._key_means.length == 2
+        assert cache._means.length == 2
         m(x[:, :20], cache=cache)
-        assert (cache._key_means.view()[:, :, :2] == means[:, :, :2]).all()
+        assert (cache._means.view()[:, :, :2] == means[:, :, :2]).all()
 
 
 def test_gradients():
@@ -122,15 +122,15 @@ def test_bad_settings(settings, text):
 @pytest.mark.parametrize(
     ("call", "error", "text"),
     [
-        (lambda m, x: m(x, cache=DenseCache()), TypeError, "takes a BlockMeanCache, got DenseCache"),
-        (lambda m, x: m(x, cache=BlockMeanCache(32)), ValueError, "in blocks of 16, got blocks of 32"),
-        (lambda m, x: m(x, cache=BlockMeanCache(16, reach=31)), ValueError, "must keep all keys"),
+        (lambda m, x: m(x, cache=DenseCache()), TypeError, "takes a BlockMeansCache, got DenseCache"),
+        (lambda m, x: m(x, cache=BlockMeansCache(32)), ValueError, "in blocks of 16, got blocks of 32"),
+        (lambda m, x: m(x, cache=BlockMeansCache(16, reach=31)), ValueError, "must keep all keys"),
         (lambda m, x: m(x, attention_mask=deepseek.ones(2, 1, 5, 5)), NotImplementedError, "takes padding masks"),
         (lambda m, x: m(x, attention_mask=deepseek.ones(2, 4)), RuntimeError, r"must be \[2, 5\]"),
         (lambda m, x: m(x[0]), RuntimeError, r"x must be \[batch, time, 16\]"),
         (lambda m, x: m(x, positions=deepseek.arange(4)), RuntimeError, "positions must be integers"),
         (lambda m, x: module(causal=False).new_cache(), ValueError, "a cache needs causal=True"),
-        (lambda m, x: module(causal=False)(x, cache=BlockMeanCache(16)), ValueError, "a cache needs causal=True"),
+        (lambda m, x: module(causal=False)(x, cache=BlockMeansCache(16)), ValueError, "a cache needs causal=True"),
     ],
 )
 def test_bad_calls(call, error, text):

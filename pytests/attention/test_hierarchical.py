@@ -8,7 +8,7 @@ import pytest
 from attention.block_references import hierarchical, local_mask
 from attention.selection_checks import check_selection_is_a_querys_own
 from deepseek.attention import (
-    BlockMeanCache,
+    BlockMeansCache,
     HierarchicalAttention,
     MixtureOfBlockAttention,
     SlidingCache,
@@ -223,13 +223,13 @@ def test_bad_settings(build, text):
         ("task", lambda m, x: m(x), ValueError, "task must be one of find, sum up, got None"),
         ("task", lambda m, x: m(x, task="lose"), ValueError, "task must be one of find, sum up, got 'lose'"),
         ("task", lambda m, x: m(x, task=["find"]), ValueError, "1 tasks for 2 sequences"),
-        ("local", lambda m, x: m(x, cache=BlockMeanCache(16)), TypeError, "takes a SlidingCache, got BlockMeanCache"),
+        ("local", lambda m, x: m(x, cache=BlockMeansCache(16)), TypeError, "takes a SlidingCache, got BlockMeansCache"),
         ("local", lambda m, x: m(x, cache=SlidingCache(12)), ValueError, "window of 11 and paragraphs of 16"),
-        ("global", lambda m, x: m(x, cache=SlidingCache(11)), TypeError, "takes a BlockMeanCache"),
-        ("global", lambda m, x: m(x, cache=BlockMeanCache(16)), ValueError, "for another layer than 'global'"),
+        ("global", lambda m, x: m(x, cache=SlidingCache(11)), TypeError, "takes a BlockMeansCache"),
+        ("global", lambda m, x: m(x, cache=BlockMeansCache(16)), ValueError, "for another layer than 'global'"),
         (
             "selected",
-            lambda m, x: m(x, cache=BlockMeanCache(16, reach=31)),
+            lambda m, x: m(x, cache=BlockMeansCache(16, reach=31)),
             ValueError,
             "another layer than 'selected'",
         ),

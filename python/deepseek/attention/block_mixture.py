@@ -11,7 +11,7 @@ from deepseek._missing import guard
 from deepseek.attention._heads import checked_head_dim, checked_heads, join_heads, rotary_for, split_heads, turned
 from deepseek.attention._mean_selector import MeanSelector, attend_blocks
 from deepseek.attention._sequence import Batch, SequenceModule
-from deepseek.attention.caches import BlockMeanCache
+from deepseek.attention.caches import BlockMeansCache
 from deepseek.nn import Linear
 
 __all__ = ["MixtureOfBlockAttention"]
@@ -46,7 +46,7 @@ class MixtureOfBlockAttention(SequenceModule):
             ``top_k``.
     """
 
-    caches = (BlockMeanCache,)
+    caches = (BlockMeansCache,)
 
     def __init__(
         self,
@@ -81,14 +81,14 @@ class MixtureOfBlockAttention(SequenceModule):
         self.v_proj = Linear(dim, self.key_heads * self.head_dim, bias=bias, dtype=dtype)
         self.o_proj = Linear(num_heads * self.head_dim, dim, bias=bias, dtype=dtype)
 
-    def new_cache(self) -> BlockMeanCache:
+    def new_cache(self) -> BlockMeansCache:
         """An empty cache: keys, values and the mean key of each whole block.
 
         Raises:
             ValueError: attention is not causal.
         """
         self._check_causal()
-        return BlockMeanCache(self.block_size)
+        return BlockMeansCache(self.block_size)
 
     def attend(self, batch: Batch) -> Tensor:
         """The result for sequences without padding."""
@@ -122,14 +122,14 @@ class MixtureOfBlockAttention(SequenceModule):
         if batch.cache is None:
             return query, key, value, self.selector.means(key.detach())
         self._check_causal()
-        cache = cast(BlockMeanCache, batch.cache)
+        cache = cast(BlockMeansCache, batch.cache)
         if cache.block_size != self.block_size or cache.reach is not None:
             raise ValueError(
                 f"{type(self).__name__}: the cache must keep all keys in blocks of {self.block_size}, got blocks of "
                 f"{cache.block_size} and reach {cache.reach}; see new_cache()"
             )
-        (key, value, *_), means, _ = cache.append(key, value)
-        return query, key, value, None if means is None else means.detach()
+        key, value, *_ = cache.append(key, value)
+        return query, key, value, cache.means()
 
     def _check_causal(self) -> None:
         if not self.causal:

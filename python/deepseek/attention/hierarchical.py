@@ -20,7 +20,7 @@ from deepseek.attention._heads import (
 )
 from deepseek.attention._mean_selector import MeanSelector, attend_blocks
 from deepseek.attention._sequence import Batch, SequenceModule
-from deepseek.attention.caches import BlockMeanCache, Cache, SlidingCache
+from deepseek.attention.caches import BlockMeansCache, Cache, SlidingCache
 from deepseek.attention.caches.blocks import block_means
 from deepseek.attention.functional import (
     Attended,
@@ -106,7 +106,7 @@ class HierarchicalAttention(SequenceModule):
         _check_layer(name, layer_type, window, paragraph, top_k)
         self.width, self.num_heads, self.causal, self.layer_type = dim, num_heads, causal, layer_type
         self.window, self.paragraph = window, paragraph
-        self.caches = (SlidingCache,) if layer_type == "local" else (BlockMeanCache,)
+        self.caches = (SlidingCache,) if layer_type == "local" else (BlockMeansCache,)
         self.selector = MeanSelector(paragraph, top_k, False, causal)
         self.rope = rotary_for(self.head_dim, rope_theta, rope_scaling)
         self.q_proj = Linear(dim, num_heads * self.head_dim, bias=bias, dtype=dtype)
@@ -127,7 +127,7 @@ class HierarchicalAttention(SequenceModule):
         """Layers of the given types with the same settings, as ``["local", "global", "task"] * 4``."""
         return ModuleList([cls(dim, num_heads, key_heads, layer_type=kind, **settings) for kind in layer_types])
 
-    def new_cache(self, rewind: int = 0) -> SlidingCache | BlockMeanCache:
+    def new_cache(self, rewind: int = 0) -> SlidingCache | BlockMeansCache:
         """An empty cache: of the last keys, and of means of paragraphs; of all keys for ``"selected"``.
 
         Args:
@@ -140,8 +140,8 @@ class HierarchicalAttention(SequenceModule):
         if self.layer_type == "local":
             return SlidingCache(self.window, rewind)
         if self.layer_type == "selected":
-            return BlockMeanCache(self.paragraph)
-        return BlockMeanCache(self.paragraph, values=True, reach=self._reach, rewind=rewind)
+            return BlockMeansCache(self.paragraph)
+        return BlockMeansCache(self.paragraph, values=True, reach=self._reach, rewind=rewind)
 
     def forward(
         self,
@@ -220,10 +220,9 @@ class HierarchicalAttention(SequenceModule):
             return self._held_of(key, value)
         self._check_cache(cache)
         if isinstance(cache, SlidingCache):
-            held = cache.append(key, value)
-            return _Held(held.keys, held.values, held.first)
-        held, key_means, value_means = cast(BlockMeanCache, cache).append(key, value)
-        return _Held(held.keys, held.values, held.first, key_means, value_means)
+            return _Held(*cache.append(key, value)[:3])
+        blocks = cast(BlockMeansCache, cache)
+        return _Held(*blocks.append(key, value)[:3], blocks.means(), blocks.value_means())
 
     def _held_of(self, key: Tensor, value: Tensor) -> _Held:
         if self.layer_type == "selected":
@@ -283,7 +282,7 @@ class HierarchicalAttention(SequenceModule):
         if isinstance(cache, SlidingCache):
             fits = cache.window == self.window
         else:
-            kind = cast(BlockMeanCache, cache)
+            kind = cast(BlockMeansCache, cache)
             selected = self.layer_type == "selected"
             fits = kind.block_size == self.paragraph and kind.with_values != selected
             fits = fits and (kind.reach is None if selected else kind.reach is None or kind.reach >= self._reach)

@@ -2,14 +2,13 @@
 
 from deepseek._missing import guard
 from deepseek.attention.caches.base import Cache
-from deepseek.attention.caches.blocks import BlockMeanCache, BlockMeans
+from deepseek.attention.caches.blocks import BlockMeansCache
 from deepseek.attention.caches.key_value import DenseCache, KeysValues, QuantizedCache, SlidingCache
 from deepseek.attention.caches.latent import LatentCache
 from deepseek.attention.caches.native_sparse import NativeSparseCache
 
 __all__ = [
-    "BlockMeanCache",
-    "BlockMeans",
+    "BlockMeansCache",
     "Cache",
     "DenseCache",
     "KeysValues",
