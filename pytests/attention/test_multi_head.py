@@ -12,6 +12,7 @@ from deepseek.attention import (
     LatentCache,
     LengthTemperature,
     MultiHeadAttention,
+    QuantizedCache,
     SlidingCache,
 )
 from deepseek.autograd import gradcheck
@@ -147,6 +148,21 @@ def test_cached_in_chunks_is_the_whole_with_masks_of_pairs():
     assert (deepseek.cat(outs, dim=1) == want).all()
 
 
+@pytest.mark.parametrize("dtype", ["int8", "fp8"])
+def test_decoding_with_a_quantized_cache(dtype):
+    """The bits of a prefill with such a cache, and near to attention without."""
+    m, x = MultiHeadAttention(32, 4, key_heads=2, causal=True, rope_theta=1e4), deepseek.randn(2, 40, 32)
+    whole, cache = QuantizedCache(dtype), QuantizedCache(dtype)
+    with pytest.raises(RuntimeError, match="a quantized cache has no gradients"):
+        m(x, cache=whole)
+    with deepseek.no_grad():
+        want = m(x, cache=whole)
+        parts = [m(x[:, a:b], cache=cache) for a, b in ((0, 13), (13, 14), (14, 40))]
+        assert (deepseek.cat(parts, dim=1) == want).all()
+        assert float((want - m(x)).abs().max()) < 0.05
+    assert cache.nbytes < 40 * 2 * 2 * 32 * 4 / 2
+
+
 def test_positions_are_those_given():
     m = MultiHeadAttention(16, 2, rope_theta=1e4)
     x = deepseek.randn(1, 6, 16)
@@ -193,7 +209,7 @@ def test_bad_calls(call, error, text):
 
 @pytest.mark.parametrize("cache", [LatentCache(), SlidingCache(4)])
 def test_caches_that_do_not_keep_all_keys_are_refused(cache):
-    with pytest.raises(TypeError, match="takes a DenseCache, got"):
+    with pytest.raises(TypeError, match="takes a DenseCache or QuantizedCache, got"):
         MultiHeadAttention(8, 2, causal=True)(deepseek.randn(1, 2, 8), cache=cache)
 
 

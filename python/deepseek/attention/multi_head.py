@@ -10,8 +10,7 @@ from deepseek import Tensor
 from deepseek._missing import guard
 from deepseek.attention._heads import checked_head_dim, checked_heads, join_heads, rotary_for, split_heads, turned
 from deepseek.attention._sequence import Batch, SequenceModule
-from deepseek.attention.caches import Cache, DenseCache
-from deepseek.attention.functional import attend
+from deepseek.attention.caches import Cache, DenseCache, KeysValues, QuantizedCache
 from deepseek.attention.temperature import HeadTemperature, LengthTemperature
 from deepseek.nn import Linear, RMSNorm
 from deepseek.nn import functional as F
@@ -45,7 +44,7 @@ class MultiHeadAttention(SequenceModule):
         ValueError: numbers of heads that do not fit, an unknown ``gate``.
     """
 
-    caches = (DenseCache,)
+    caches = (DenseCache, QuantizedCache)
     takes_pair_masks = True
 
     def __init__(
@@ -85,7 +84,7 @@ class MultiHeadAttention(SequenceModule):
         self.temperature = temperature
 
     def new_cache(self) -> DenseCache:
-        """An empty cache, for causal self attention."""
+        """An empty cache, for causal self attention. :class:`QuantizedCache` fits too."""
         return DenseCache()
 
     def forward(
@@ -138,19 +137,20 @@ class MultiHeadAttention(SequenceModule):
         return self._cross_padded(Q, K, V, attention_mask)
 
     def attend(self, batch: Batch) -> Tensor:
-        """Self attention."""
+        """Self attention of sequences without padding."""
         x, start = batch.x, batch.start
         query, key = self._queries(x), self._keys(x)
         query, key = turned(self.rope, batch, query, key)
         value = split_heads(self.value_proj(x), self.key_heads)
+        held = KeysValues(key, value)
         if batch.cache is not None:
-            key, value, *_ = cast(DenseCache, batch.cache).append(key, value)
-        return self._finish(x, query, key, value, batch.mask, start)
+            held = cast(DenseCache | QuantizedCache, batch.cache).append(key, value)
+        return self._finish(x, query, held, batch.mask, start)
 
     def _cross(self, Q: Tensor, K: Tensor, V: Tensor, mask: Tensor | None) -> Tensor:
         query, key = self._queries(Q), self._keys(K)
         query, key = turned(self.rope, Batch(Q), query)[0], turned(self.rope, Batch(K), key)[0]
-        return self._finish(Q, query, key, split_heads(self.value_proj(V), self.key_heads), mask, 0)
+        return self._finish(Q, query, KeysValues(key, split_heads(self.value_proj(V), self.key_heads)), mask, 0)
 
     def _cross_padded(self, Q: Tensor, K: Tensor, V: Tensor, real: Tensor) -> Tensor:
         """Padding of the keys: each sequence sees its real keys only, as if the others were not there."""
@@ -177,13 +177,23 @@ class MultiHeadAttention(SequenceModule):
         key = split_heads(self.key_proj(x), self.key_heads)
         return key if self.key_norm is None else self.key_norm(key)
 
-    def _finish(self, x: Tensor, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, start: int) -> Tensor:
-        self._check_pairs(mask, query, key)
+    def _finish(self, x: Tensor, query: Tensor, held: KeysValues, mask: Tensor | None, start: int) -> Tensor:
+        self._check_pairs(mask, query, held.keys)
         if isinstance(self.temperature, LengthTemperature):
-            query = self.temperature(query, start, None if self.causal else key.shape[2])
+            query = self.temperature(query, start, None if self.causal else held.keys.shape[2])
         elif self.temperature is not None:
             query = self.temperature(query)
-        out = attend(query, key, value, mask=mask, is_causal=self.causal, query_start=start).out
+        out = F.attention(
+            query,
+            held.keys,
+            held.values,
+            mask=mask,
+            key_scale=held.key_scale,
+            value_scale=held.value_scale,
+            is_causal=self.causal,
+            enable_gqa=self.key_heads != self.n_heads,
+            query_start=start,
+        )
         if self.gate is not None:
             out = out * self._gates(x)
         result: Tensor = self.out_proj(join_heads(out))
