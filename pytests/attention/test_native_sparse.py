@@ -125,9 +125,7 @@ def test_weights_are_summed_over_the_heads_of_a_group():
     s = BlockSelector(8, 4, 16, 3, 0, 1)
     q, k = numbers(1, 2, 3, 60, 5), numbers(1, 2, 14, 5, seed=1)
     lse = attend(q.flatten(1, 2), k, k, scale=0.5).lse.unflatten(1, (2, 3))  # of all rows, as the last query sees them
-    got = s._weights(
-        q * 0.5, lse, deepseek.cat([k, deepseek.ones(1, 2, 14, 1).double()], -1).transpose(-1, -2)[:, :, None]
-    )
+    got = s._weights(q * 0.5, lse, k.transpose(-1, -2).unsqueeze(2))
     want = [sum(softmax(k[0, g].numpy() @ q[0, g, h, 59].numpy() * 0.5) for h in range(3)) for g in range(2)]
     np.testing.assert_allclose(got[0, :, 59].numpy(), want, rtol=0, atol=1e-13)
 
