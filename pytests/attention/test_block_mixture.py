@@ -24,7 +24,7 @@ def module(**settings) -> MixtureOfBlockAttention:
 
 def test_defaults_are_those_of_the_paper():
     m = MixtureOfBlockAttention(64, 4)
-    assert (m.block_size, m.selector.top_k, m.causal, m.key_heads) == (512, 3, True, 4)
+    assert (m.block_size, m.selector.top_k, m.causal, m.num_key_value_heads) == (512, 3, True, 4)
 
 
 @pytest.mark.parametrize("shared", [False, True])
@@ -51,7 +51,7 @@ def test_query_heads_choose_apart_though_keys_are_shared():
 @pytest.mark.parametrize("dtype", [deepseek.float32, deepseek.bfloat16])
 def test_with_budget_for_all_blocks_it_is_dense_bit_for_bit(shared, dtype):
     m = module(top_k=5, shared_selection=shared).to(dtype)
-    dense = MultiHeadAttention(16, 4, key_heads=2, gate=False, causal=True, rope_theta=1e4).to(dtype)
+    dense = MultiHeadAttention(16, 4, num_key_value_heads=2, gate=False, causal=True, rope_theta=1e4).to(dtype)
     names = {"q": "query", "k": "key", "v": "value", "o": "out"}
     dense.load_state_dict({names[k[0]] + k[1:]: v for k, v in m.state_dict().items()})
     x = deepseek.randn(2, 90, 16).to(dtype)

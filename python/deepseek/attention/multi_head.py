@@ -28,7 +28,8 @@ class MultiHeadAttention(SequenceModule):
     Args:
         d_model: Width of queries, keys, values and results.
         n_heads: Number of heads; divides ``d_model`` unless ``head_dim`` is given.
-        key_heads: Heads of keys and values, shared by ``n_heads / key_heads`` query heads each. As many by default.
+        num_key_value_heads: Heads of keys and values, each shared by a group of query heads; as many as those by
+            default.
         head_dim: Features of a head, ``d_model / n_heads`` by default.
         gate: True for the sigmoid; ``"softmax"`` for weights over the heads, times their number (Mixture of Heads, Jin
             et al., 2024, arXiv 2410.11842, without its selection); False for none.
@@ -52,7 +53,7 @@ class MultiHeadAttention(SequenceModule):
         d_model: int = 512,
         n_heads: int = 8,
         *,
-        key_heads: int | None = None,
+        num_key_value_heads: int | None = None,
         head_dim: int | None = None,
         gate: bool | str = True,
         causal: bool = False,
@@ -65,7 +66,7 @@ class MultiHeadAttention(SequenceModule):
     ) -> None:
         super().__init__()
         name = type(self).__name__
-        self.key_heads = checked_heads(name, d_model, n_heads, key_heads)
+        self.num_key_value_heads = checked_heads(name, d_model, n_heads, num_key_value_heads)
         self.head_dim = checked_head_dim(name, d_model, n_heads, head_dim)
         if gate not in (True, False, "sigmoid", "softmax"):
             raise ValueError(f"{name}: gate must be True ('sigmoid'), False or 'softmax', got {gate!r}")
@@ -75,8 +76,8 @@ class MultiHeadAttention(SequenceModule):
         self.gating = "sigmoid" if gate is True else gate
         self.rope = rotary_for(self.head_dim, rope_theta, rope_scaling)
         self.query_proj = Linear(d_model, n_heads * self.head_dim, bias=bias, dtype=dtype)
-        self.key_proj = Linear(d_model, self.key_heads * self.head_dim, bias=bias, dtype=dtype)
-        self.value_proj = Linear(d_model, self.key_heads * self.head_dim, bias=bias, dtype=dtype)
+        self.key_proj = Linear(d_model, self.num_key_value_heads * self.head_dim, bias=bias, dtype=dtype)
+        self.value_proj = Linear(d_model, self.num_key_value_heads * self.head_dim, bias=bias, dtype=dtype)
         self.out_proj = Linear(n_heads * self.head_dim, d_model, bias=bias, dtype=dtype)
         self.gate = Linear(d_model, n_heads, dtype=dtype) if gate else None
         self.query_norm = RMSNorm(self.head_dim, dtype=dtype) if qk_norm else None
@@ -141,7 +142,7 @@ class MultiHeadAttention(SequenceModule):
         x, start = batch.x, batch.start
         query, key = self._queries(x), self._keys(x)
         query, key = turned(self.rope, batch, query, key)
-        value = split_heads(self.value_proj(x), self.key_heads)
+        value = split_heads(self.value_proj(x), self.num_key_value_heads)
         held = KeysValues(key, value)
         if batch.cache is not None:
             held = cast(DenseCache | QuantizedCache, batch.cache).append(key, value)
@@ -150,7 +151,9 @@ class MultiHeadAttention(SequenceModule):
     def _cross(self, Q: Tensor, K: Tensor, V: Tensor, mask: Tensor | None) -> Tensor:
         query, key = self._queries(Q), self._keys(K)
         query, key = turned(self.rope, Batch(Q), query)[0], turned(self.rope, Batch(K), key)[0]
-        return self._finish(Q, query, KeysValues(key, split_heads(self.value_proj(V), self.key_heads)), mask, 0)
+        return self._finish(
+            Q, query, KeysValues(key, split_heads(self.value_proj(V), self.num_key_value_heads)), mask, 0
+        )
 
     def _cross_padded(self, Q: Tensor, K: Tensor, V: Tensor, real: Tensor) -> Tensor:
         """Padding of the keys: each sequence sees its real keys only, as if the others were not there."""
@@ -174,7 +177,7 @@ class MultiHeadAttention(SequenceModule):
         return query if self.query_norm is None else self.query_norm(query)
 
     def _keys(self, x: Tensor) -> Tensor:
-        key = split_heads(self.key_proj(x), self.key_heads)
+        key = split_heads(self.key_proj(x), self.num_key_value_heads)
         return key if self.key_norm is None else self.key_norm(key)
 
     def _finish(self, x: Tensor, query: Tensor, held: KeysValues, mask: Tensor | None, start: int) -> Tensor:
@@ -191,7 +194,7 @@ class MultiHeadAttention(SequenceModule):
             key_scale=held.key_scale,
             value_scale=held.value_scale,
             is_causal=self.causal,
-            enable_gqa=self.key_heads != self.n_heads,
+            enable_gqa=self.num_key_value_heads != self.n_heads,
             query_start=start,
         )
         if self.gate is not None:

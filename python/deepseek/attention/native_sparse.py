@@ -45,8 +45,8 @@ class NativeSparseAttention(SequenceModule):
     Args:
         dim: Width.
         num_heads: Number of heads; divides ``dim`` unless ``head_dim`` is given.
-        key_heads: Heads of keys and values (groups), shared by ``num_heads / key_heads`` query heads each. As many by
-            default; the paper has 64 heads in 4 groups.
+        num_key_value_heads: Heads of keys and values, each shared by a group of query heads; as many as those by
+            default. The paper has 64 heads in 4 groups.
         compress_block: Tokens a compressed row stands for.
         compress_stride: Tokens from one compressed row to the next; divides ``compress_block`` and ``select_block``.
         select_block: Keys in a selected block, a multiple of 16.
@@ -76,7 +76,7 @@ class NativeSparseAttention(SequenceModule):
         self,
         dim: int,
         num_heads: int,
-        key_heads: int | None = None,
+        num_key_value_heads: int | None = None,
         *,
         compress_block: int = 32,
         compress_stride: int = 16,
@@ -99,7 +99,7 @@ class NativeSparseAttention(SequenceModule):
         name = type(self).__name__
         if not causal:
             raise NotImplementedError(f"{name} is causal only: compressed rows stand for whole blocks of the past")
-        self.key_heads = checked_heads(name, dim, num_heads, key_heads)
+        self.num_key_value_heads = checked_heads(name, dim, num_heads, num_key_value_heads)
         self.head_dim = checked_head_dim(name, dim, num_heads, head_dim)
         self.value_head_dim = self.head_dim if value_head_dim is None else value_head_dim
         _check_blocks(name, compress_block, compress_stride, select_block, window, self.value_head_dim)
@@ -114,8 +114,8 @@ class NativeSparseAttention(SequenceModule):
         self.rope = rotary_for(self.head_dim, rope_theta, rope_scaling)
         sets = 1 if shared_projections else 3  # of keys and values: compressed, selected, window
         self.q_proj = Linear(dim, num_heads * self.head_dim, bias=bias, dtype=dtype)
-        self.k_proj = Linear(dim, sets * self.key_heads * self.head_dim, bias=bias, dtype=dtype)
-        self.v_proj = Linear(dim, sets * self.key_heads * self.value_head_dim, bias=bias, dtype=dtype)
+        self.k_proj = Linear(dim, sets * self.num_key_value_heads * self.head_dim, bias=bias, dtype=dtype)
+        self.v_proj = Linear(dim, sets * self.num_key_value_heads * self.value_head_dim, bias=bias, dtype=dtype)
         self.gate_proj = Linear(dim, 3 * num_heads, dtype=dtype)
         self.o_proj = Linear(num_heads * self.value_head_dim, dim, bias=bias, dtype=dtype)
         self.compress_keys, self.compress_values = (
@@ -174,7 +174,7 @@ class NativeSparseAttention(SequenceModule):
         self, query: Tensor, rows: tuple[Tensor, Tensor] | None, start: int
     ) -> tuple[Tensor | None, Tensor]:
         """The compressed branch (None while there are no rows) and the lists of blocks by its weights."""
-        groups = query.unflatten(1, (self.key_heads, self.num_heads // self.key_heads))
+        groups = query.unflatten(1, (self.num_key_value_heads, self.num_heads // self.num_key_value_heads))
         if rows is None:
             return None, self.selector.lists(groups, None, None, start, self.scale)
         result = attend_compressed(query, *rows, start, self.compress_block, self.compress_stride, self.scale)
@@ -184,7 +184,7 @@ class NativeSparseAttention(SequenceModule):
     def _branches(self, batch: Batch) -> _Branches:
         """Keys and values of the three branches; enters the cache."""
         keys, values = (
-            list(split_heads(x, x.shape[-1] // size).split(self.key_heads, dim=1))
+            list(split_heads(x, x.shape[-1] // size).split(self.num_key_value_heads, dim=1))
             for x, size in (
                 (self.k_proj(batch.x), self.head_dim),
                 (self.v_proj(batch.x), self.value_head_dim),
