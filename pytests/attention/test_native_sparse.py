@@ -238,8 +238,8 @@ def test_the_cache_holds_little_beside_the_selected_branch():
             m(deepseek.randn(1, n, 16), cache=cache)
     assert cache.length == 2260
     assert cache.compressed == whole_blocks(2260, 8, 4) == 564
-    for name in ("raw_keys", "window_keys"):
-        assert cache._streams()[name].allocated <= (20 + 3 * 512) * 2 * 4 * 4 * 2
+    for name, rows in (("raw_keys", 7 + 2 * 64), ("window_keys", 19 + 2 * 512)):
+        assert cache._streams()[name].allocated <= rows * 2 * 4 * 4
     assert "window_keys" not in NativeSparseCache(shared=True)._streams()
 
 
@@ -253,6 +253,7 @@ def test_rewinding(rewind):
         if not rewind:
             with pytest.raises(ValueError, match="make the cache with a larger rewind than 0"):
                 cache.truncate(500)
+            assert (m(x[:, :1], cache=cache) == m(deepseek.cat([x, x[:, :1]], 1))[:, -1:]).all()  # nothing was lost
         else:
             cache.truncate(1200)
             assert cache.compressed == whole_blocks(1200, 8, 4)
@@ -282,7 +283,8 @@ def test_reordering_as_in_beam_search():
         ({"num_selected": 2}, ValueError, "num_selected at least their sum, got 1, 2 and 2"),
         ({"num_local": 0}, ValueError, "num_local at least 1"),
         ({"num_initial": -1}, ValueError, "num_initial must not be negative"),
-        ({"value_head_dim": 0}, ValueError, "value_head_dim must be positive"),
+        ({"value_head_dim": 0}, ValueError, "must be positive, got 8, 4, 9, 0"),
+        ({"compress_hidden": 0}, ValueError, "must be positive, got 8, 4, 9, 4 and 0"),
         ({"head_dim": 3}, ValueError, "dim must be even"),
     ],
 )

@@ -102,7 +102,9 @@ class NativeSparseAttention(SequenceModule):
         self.num_key_value_heads = checked_heads(name, dim, num_heads, num_key_value_heads)
         self.head_dim = checked_head_dim(name, dim, num_heads, head_dim)
         self.value_head_dim = self.head_dim if value_head_dim is None else value_head_dim
-        _check_blocks(name, compress_block, compress_stride, select_block, window, self.value_head_dim)
+        hidden = [2 * size if compress_hidden is None else compress_hidden for size in self._sizes]
+        _check_positive(name, compress_block, compress_stride, window, self.value_head_dim, *hidden)
+        _check_blocks(name, compress_block, compress_stride, select_block)
         _check_counts(name, num_selected, num_initial, num_local)
         self.width, self.num_heads, self.causal = dim, num_heads, causal
         self.window, self.select_block, self.shared_projections = window, select_block, shared_projections
@@ -119,9 +121,14 @@ class NativeSparseAttention(SequenceModule):
         self.gate_proj = Linear(dim, 3 * num_heads, dtype=dtype)
         self.o_proj = Linear(num_heads * self.value_head_dim, dim, bias=bias, dtype=dtype)
         self.compress_keys, self.compress_values = (
-            BlockCompressor(size, compress_block, compress_stride, compress_hidden or 2 * size, dtype)
-            for size in (self.head_dim, self.value_head_dim)
+            BlockCompressor(size, compress_block, compress_stride, width, dtype)
+            for size, width in zip(self._sizes, hidden, strict=True)
         )
+
+    @property
+    def _sizes(self) -> tuple[int, int]:
+        """Features of keys and of values."""
+        return self.head_dim, self.value_head_dim
 
     def new_cache(self, rewind: int = 0) -> NativeSparseCache:
         """An empty cache whose :meth:`truncate` can go back by ``rewind`` tokens at least."""
@@ -138,29 +145,10 @@ class NativeSparseAttention(SequenceModule):
         gates = deepseek.sigmoid(split_heads(self.gate_proj(batch.x), 3))  # [batch, 3, L, heads]
         gates = gates.transpose(2, 3).unsqueeze(-1)
         compressed, lists = self._compressed(query, branches.compressed, start)
-        (keys, values, first, *_) = branches.selected
-        selected = sparse_attention(
-            turned_query,
-            keys,
-            values,
-            block_lists=lists,
-            block_size=self.select_block,
-            scale=self.scale,
-            query_start=start,
-        ).out
-        (keys, values, first, *_) = branches.window
-        near = attend(
-            turned_query,
-            keys,
-            values,
-            is_causal=True,
-            scale=self.scale,
-            window=self.window,
-            query_start=start - first,
-        ).out
-        out = gates[:, 1] * selected + gates[:, 2] * near
+        out = gates[:, 1] * self._selected(turned_query, branches.selected, lists, start)
+        out = out + gates[:, 2] * self._near(turned_query, branches.window, start)
         if compressed is not None:
-            out = gates[:, 0] * compressed + out
+            out = out + gates[:, 0] * compressed
         result: Tensor = self.o_proj(join_heads(out))
         return result
 
@@ -181,14 +169,28 @@ class NativeSparseAttention(SequenceModule):
         lse = result.lse.unflatten(1, groups.shape[1:3])
         return result.out, self.selector.lists(groups, rows[0], lse, start, self.scale)
 
+    def _selected(self, query: Tensor, held: KeysValues, lists: Tensor, start: int) -> Tensor:
+        return sparse_attention(
+            query,
+            held.keys,
+            held.values,
+            block_lists=lists,
+            block_size=self.select_block,
+            scale=self.scale,
+            query_start=start,
+        ).out
+
+    def _near(self, query: Tensor, held: KeysValues, start: int) -> Tensor:
+        here = start - held.first
+        return attend(
+            query, held.keys, held.values, is_causal=True, scale=self.scale, window=self.window, query_start=here
+        ).out
+
     def _branches(self, batch: Batch) -> _Branches:
         """Keys and values of the three branches; enters the cache."""
         keys, values = (
             list(split_heads(x, x.shape[-1] // size).split(self.num_key_value_heads, dim=1))
-            for x, size in (
-                (self.k_proj(batch.x), self.head_dim),
-                (self.v_proj(batch.x), self.value_head_dim),
-            )
+            for x, size in zip((self.k_proj(batch.x), self.v_proj(batch.x)), self._sizes, strict=True)
         )
         raw = KeysValues(keys[0], values[0])
         turned_keys = turned(self.rope, batch, *(keys if self.shared_projections else keys[1:]))
@@ -224,12 +226,15 @@ class NativeSparseAttention(SequenceModule):
             )
 
 
-def _check_blocks(name: str, block: int, stride: int, select: int, window: int, value_size: int) -> None:
-    if min(block, stride, window, value_size) < 1:
+def _check_positive(name: str, block: int, stride: int, window: int, *widths: int) -> None:
+    if min(block, stride, window, *widths) < 1:
         raise ValueError(
-            f"{name}: compress_block, compress_stride, window and value_head_dim must be positive, got {block}, "
-            f"{stride}, {window} and {value_size}"
+            f"{name}: compress_block, compress_stride, window, value_head_dim and compress_hidden must be positive, "
+            f"got {block}, {stride}, {window}, {widths[0]} and {widths[-1]}"
         )
+
+
+def _check_blocks(name: str, block: int, stride: int, select: int) -> None:
     if select < 16 or select % 16:
         raise ValueError(f"{name}: select_block must be a positive multiple of 16, got {select}")
     if block % stride or select % stride:
