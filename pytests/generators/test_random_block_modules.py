@@ -94,3 +94,12 @@ def test_a_sequence_gives_the_same_alone() -> None:
                 assert bool((alone == together[b : b + 1]).all())
 
     each(check, 40)
+
+
+def test_captured_equals_eager() -> None:
+    def check(case: ModuleCase) -> None:
+        captured = deepseek.jit(lambda x: case.module(x, **case.keywords))
+        for x in (case.x, deepseek.randn(*case.x.shape).to(case.x.dtype)):
+            assert bool((captured(x) == case.module(x, **case.keywords)).all())
+
+    each(check, 20)

@@ -329,7 +329,7 @@ def _attend_means(query: Tensor, keys: Tensor, values: Tensor, start: int, size:
     exact = deepseek.float64 if query.dtype is deepseek.float64 else deepseek.float32
     for begin, end in query_chunks(query.shape[2], keys.shape[2], least=256):  # of the mask, one for all heads
         own = deepseek.arange(start + begin, start + end) // size
-        last = min(int(own[-1]), keys.shape[2])
+        last = min((start + end - 1) // size, keys.shape[2])
         seen = deepseek.arange(last) < (own - 1).unsqueeze(-1)
         weight = deepseek.where(seen, deepseek.tensor(math.log(size), dtype=exact), -math.inf)
         parts.append(attend(query[:, :, begin:end], keys[:, :, :last], values[:, :, :last], mask=weight))
