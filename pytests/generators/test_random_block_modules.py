@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import deepseek
 import numpy as np
+import pytest
 from cases import cases
+from deepseek.attention import _pieces
 from generators.block_module_cases import ModuleCase, random_case
 
 TOLERANCE = {"float32": 2e-4, "float64": 1e-6, "bfloat16": None}
@@ -128,3 +130,17 @@ def test_gradients_flow_through_caches() -> None:
                 np.testing.assert_allclose(got.numpy(), wanted.numpy(), rtol=0, atol=allowed, err_msg=name)
 
     each(check, 30)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_queries_in_pieces(causal, monkeypatch) -> None:
+    """Where no gradients are recorded queries are computed some at a time, with the bits of all at once."""
+    monkeypatch.setattr(_pieces, "_QUERIES_AT_ONCE", 13)
+
+    def check(case: ModuleCase) -> None:
+        want = case.module(case.x, attention_mask=mask_of(case), **case.keywords)
+        with deepseek.no_grad():
+            got = case.module(case.x, attention_mask=mask_of(case), **case.keywords)
+        assert bool((got == want).all())
+
+    each(check, 30, causal=causal)
