@@ -73,8 +73,8 @@ def multi_head(m: Any, Q: Array, K: Array, V: Array, sees: Callable[[int, int, i
         heads_of(linear(p, name, x), n)
         for name, x, n in (
             ("query_proj", Q, m.n_heads),
-            ("key_proj", K, m.key_heads),
-            ("value_proj", V, m.key_heads),
+            ("key_proj", K, m.num_key_value_heads),
+            ("value_proj", V, m.num_key_value_heads),
         )
     )
     if m.query_norm is not None:
@@ -86,13 +86,11 @@ def multi_head(m: Any, Q: Array, K: Array, V: Array, sees: Callable[[int, int, i
         q, k = turn(q, np.arange(len(Q)), m.rope.theta), turn(k, np.arange(len(K)), m.rope.theta)
     if m.gate is not None:
         logits = linear(p, "gate", Q)
-        if m.gating == "sigmoid":
-            gates = sigmoid(logits)
-        else:
-            gates = np.array([softmax(row) for row in logits]) * m.n_heads
+        over_heads = np.array([softmax(row) for row in logits]) * m.n_heads
+        gates = sigmoid(logits) if m.gating == "sigmoid" else over_heads
     out = np.zeros((len(Q), m.n_heads, m.head_dim))
     for h in range(m.n_heads):
-        of = h // (m.n_heads // m.key_heads)
+        of = h // (m.n_heads // m.num_key_value_heads)
         for t in range(len(Q)):
             seen = [s for s in range(len(K)) if (s <= t or not m.causal) and (sees is None or sees(h, t, s))]
             scale = 1 / math.sqrt(m.head_dim)
@@ -114,11 +112,11 @@ def block_mixture(m: Any, x: Array) -> tuple[Array, list[list[list[int]]]]:
     p, length, size = parameters(m), len(x), m.block_size
     q, k, v = (
         heads_of(linear(p, name, x), n)
-        for name, n in (("q_proj", m.num_heads), ("k_proj", m.key_heads), ("v_proj", m.key_heads))
+        for name, n in (("q_proj", m.num_heads), ("k_proj", m.num_key_value_heads), ("v_proj", m.num_key_value_heads))
     )
     if m.rope is not None:
         q, k = (turn(a, np.arange(length), m.rope.theta) for a in (q, k))
-    members = m.num_heads // m.key_heads
+    members = m.num_heads // m.num_key_value_heads
     out, chosen = np.zeros((length, m.num_heads, m.head_dim)), []
     for h in range(m.num_heads):
         of, lists = h // members, []
@@ -161,7 +159,7 @@ def overlap_scores(weights: Array, block: int, stride: int, select: int, blocks:
 def native_sparse(m: Any, x: Array) -> tuple[Array, list[list[set[int]]]]:
     """The result for one sequence [L, dim], and the blocks of each key head and query."""
     p, length, s = parameters(m), len(x), m.selector
-    block, stride, groups = m.compress_block, m.compress_stride, m.key_heads
+    block, stride, groups = m.compress_block, m.compress_stride, m.num_key_value_heads
     members = m.num_heads // groups
     q = heads_of(linear(p, "q_proj", x), m.num_heads)
     keys = heads_of(linear(p, "k_proj", x), p["k_proj.weight"].shape[0] // m.head_dim)
@@ -203,3 +201,73 @@ def native_sparse(m: Any, x: Array) -> tuple[Array, list[list[set[int]]]]:
                 out[t, h] = sum(gates[t, i, h] * part for i, part in enumerate(parts))
         chosen.append(lists)
     return linear(p, "o_proj", out.reshape(length, -1)), chosen
+
+
+# --- hierarchical attention
+
+
+def hierarchical(m: Any, x: Array, task: str | None = None) -> Array:
+    """The result for one sequence [L, dim]."""
+    p, length = parameters(m), len(x)
+    q, k, v = (
+        heads_of(y, n)
+        for y, n in (
+            (linear(p, "q_proj", x) + adapted(p, x, task), m.num_heads),
+            (linear(p, "k_proj", x), m.num_key_value_heads),
+            (linear(p, "v_proj", x), m.num_key_value_heads),
+        )
+    )
+    if m.rope is not None:
+        q, k = (turn(a, np.arange(length), m.rope.theta) for a in (q, k))
+    gated = f"tasks.{task}.gates"
+    if gated + ".weight" in p:
+        gates = sigmoid(linear(p, gated, x)).reshape(length, 2, m.num_heads)
+    out = np.zeros((length, m.num_heads, m.head_dim))
+    for h in range(m.num_heads):
+        of = h // (m.num_heads // m.num_key_value_heads)
+        for t in range(length):
+            branch = {"local": local, "selected": selected}.get(m.layer_type, over_paragraphs)
+            out[t, h] = branch(m, q[h, t], k[of], v[of], t)
+            if gated + ".weight" in p:
+                out[t, h] = gates[t, 1, h] * out[t, h] + gates[t, 0, h] * local(m, q[h, t], k[of], v[of], t)
+    return linear(p, "o_proj", out.reshape(length, -1))
+
+
+def adapted(p: dict[str, Array], x: Array, task: str | None) -> Array | float:
+    name = f"tasks.{task}.adapt"
+    return linear(p, f"{name}.up", linear(p, f"{name}.down", x)) if f"{name}.up.weight" in p else 0.0
+
+
+def local_mask(m: Any, length: int) -> Array:
+    """bool [L, L]: which keys a query of a local layer sees."""
+    apart = np.arange(length)[:, None] - np.arange(length)
+    return (np.abs(apart) < m.window) & ((apart >= 0) | (not m.causal))
+
+
+def local(m: Any, q: Array, k: Array, v: Array, t: int) -> Array:
+    return attend_to(q, k, v, np.flatnonzero(local_mask(m, len(k))[t]).tolist(), 1 / math.sqrt(m.head_dim))
+
+
+def over_paragraphs(m: Any, q: Array, k: Array, v: Array, t: int) -> Array:
+    size, own = m.paragraph, t // m.paragraph
+    weights, values = [], []
+    for j in range(-(-len(k) // size)):
+        block = slice(j * size, min((j + 1) * size, len(k)))
+        if abs(j - own) <= 1:  # one by one
+            for s in range(block.start, block.stop):
+                if s <= t or not m.causal:
+                    weights.append(math.exp(q @ k[s] / math.sqrt(m.head_dim)))
+                    values.append(v[s])
+        elif j < own or not m.causal:  # the mean, as often as it stands for keys
+            mean = k[block].mean(0)
+            weights.append((block.stop - block.start) * math.exp(q @ mean / math.sqrt(m.head_dim)))
+            values.append(v[block].mean(0))
+    return np.array(weights) @ np.array(values) / sum(weights)
+
+
+def selected(m: Any, q: Array, k: Array, v: Array, t: int) -> Array:
+    size, own = m.paragraph, t // m.paragraph
+    others = range(own) if m.causal else [j for j in range(-(-len(k) // size)) if j != own]
+    chosen = [own, *best({j: float(q @ k[j * size : (j + 1) * size].mean(0)) for j in others}, m.selector.top_k)]
+    seen = [s for s in range(len(k)) if s // size in chosen and (s <= t or not m.causal)]
+    return attend_to(q, k, v, seen, 1 / math.sqrt(m.head_dim))

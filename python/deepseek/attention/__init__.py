@@ -7,7 +7,7 @@ says which block to choose.
 from deepseek._missing import guard
 from deepseek.attention.block_mixture import MixtureOfBlockAttention
 from deepseek.attention.caches import (
-    BlockMeanCache,
+    BlockMeansCache,
     Cache,
     CompressedCache,
     DenseCache,
@@ -30,6 +30,7 @@ from deepseek.attention.functional import (
 )
 from deepseek.attention.indexer import SparseIndexer, set_indexer_stage, sum_of_indexer_losses
 from deepseek.attention.latent import MultiHeadLatentAttention
+from deepseek.attention.hierarchical import HierarchicalAttention
 from deepseek.attention.multi_head import MultiHeadAttention
 from deepseek.attention.native_sparse import NativeSparseAttention
 from deepseek.attention.rotary import RotaryEmbedding
@@ -37,13 +38,14 @@ from deepseek.attention.temperature import HeadTemperature, LengthTemperature
 
 __all__ = [
     "Attended",
-    "BlockMeanCache",
+    "BlockMeansCache",
     "Cache",
     "CompressedAttention",
     "CompressedCache",
     "DenseCache",
     "HeadTemperature",
     "IndexedLatentCache",
+    "HierarchicalAttention",
     "LatentCache",
     "LengthTemperature",
     "MixtureOfBlockAttention",
