@@ -24,6 +24,7 @@ from deepseek.attention.functional import (
     scaled_dot_product_attention,
     sparse_attention,
 )
+from deepseek.attention.hyper_connections import HyperConnection, HyperHead, sinkhorn
 from deepseek.attention.rotary import RotaryEmbedding
 from deepseek.attention.temperature import HeadTemperature, LengthTemperature
 
@@ -34,6 +35,8 @@ __all__ = [
     "CompressedCache",
     "DenseCache",
     "HeadTemperature",
+    "HyperConnection",
+    "HyperHead",
     "LatentCache",
     "LengthTemperature",
     "QuantizedCache",
@@ -45,6 +48,7 @@ __all__ = [
     "merge_attention",
     "mix_weights",
     "scaled_dot_product_attention",
+    "sinkhorn",
     "sparse_attention",
 ]
 
