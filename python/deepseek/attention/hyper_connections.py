@@ -107,7 +107,7 @@ class HyperConnection(Module):
     def write(self, out: Tensor, streams: Tensor, weights: tuple[Tensor, Tensor]) -> Tensor:
         """The new streams [batch, time, n, D], of the block's output [batch, time, D] and what :meth:`read` gave."""
         post, comb = (w.to(streams.dtype) for w in weights)
-        return post.unsqueeze(-1) * out.unsqueeze(-2) + comb.transpose(-1, -2) @ streams
+        return deepseek.addcmul(comb.transpose(-1, -2) @ streams, post.unsqueeze(-1), out.unsqueeze(-2))
 
     def forward(self, streams: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(post, comb, collapsed) of streams [batch, time, n, D], in the order of ``transformers``' module."""
