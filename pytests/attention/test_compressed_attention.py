@@ -356,6 +356,21 @@ def test_the_shapes_of_v4_flash():
     assert heavy.rotation.rotary.factor == 1.0
 
 
+@pytest.mark.parametrize("layer_type", [SLIDING, SPARSE, HEAVY])
+@pytest.mark.parametrize("grad", [False, True])
+def test_a_long_prefill_needs_little_memory(layer_type, grad):
+    """16,384 tokens: scores of all pairs would be 1 GiB a head, those of tokens and entries 256 MiB."""
+    module = made(layer_type, **({"compress_ratio": 32} if layer_type == HEAVY else {})).float()
+    x = tokens(16384).float()
+    deepseek.reset_peak_memory_stats()
+    before = deepseek.memory_stats()["peak_bytes"]
+    with deepseek.set_grad_enabled(grad):
+        out = module(x)
+        if grad:
+            out.sum().backward()
+    assert deepseek.memory_stats()["peak_bytes"] - before < 64 << 20
+
+
 def test_memory_of_a_token_in_v4_flash():
     """2 sliding layers, 20 CSA and 21 HCA: 3,284 values a token; DeepSeek-V3.2's 61 layers hold 576 + 128 each."""
     layers = {0: 2, 2: 20, 3: 21}

@@ -12,7 +12,7 @@ from deepseek.attention.compressed.rotation import TailRotation
 from deepseek.nn.modules._layers import Linear
 from deepseek.nn.modules.module import Module
 
-_SCORES = 1 << 24  # scores in memory at once
+_SCORES = 1 << 21  # scores in memory at once
 
 
 class Scorer(Module):
@@ -80,9 +80,13 @@ class EntryIndexer(Compressor):
             for at in range(0, time, step):
                 rows = min(step, time - at)
                 least, most = (start + at + 1) // self.ratio, (start + at + rows) // self.ratio
-                numbers = positions[..., at : at + rows]
-                here = (t[:, at : at + rows] for t in (x, latent))
-                scores = self.scores(*here, numbers, rotation, entries[:, :most])
+                scores = self.scores(
+                    x[:, at : at + rows],
+                    latent[:, at : at + rows],
+                    positions[..., at : at + rows],
+                    rotation,
+                    entries[:, :most],
+                )
                 if least < most:
                     hidden = deepseek.arange(least, most) >= visible_entries(start + at, rows, self.ratio).unsqueeze(-1)
                     scores[..., least:].masked_fill_(hidden, -math.inf)
