@@ -84,6 +84,26 @@ def test_float32_and_bfloat16(layer_type):
             assert float((got.double() - want).abs().max()) <= tolerance * float(want.abs().max())
 
 
+def test_some_parameters_stay_float32():
+    module = made().float().bfloat16()
+    wide = {name for name, p in module.named_parameters() if p.dtype is deepseek.float32}
+    compressor = {f"compressor.{own}{name}" for own in ("", "indexer.") for name in ("position_bias", "kv_norm.weight")}
+    assert wide == {"sinks", "q_a_norm.weight", "kv_norm.weight", *compressor}
+    assert {p.dtype for p in module.double().parameters()} == {deepseek.float64}
+    assert {p.dtype for p in module.float().parameters()} == {deepseek.float32}
+
+
+@pytest.mark.parametrize("layer_type", [SLIDING, SPARSE, HEAVY])
+def test_autocast(layer_type):
+    module, x = made(layer_type, index_topk=50).float(), tokens(40).float()
+    want = module(x)
+    with deepseek.autocast("cpu", dtype=deepseek.bfloat16):
+        got = module(x)
+    got.float().square().sum().backward()
+    assert float((got.float() - want).abs().max()) < 0.1 * float(want.abs().max())
+    assert module.q_a_proj.weight.grad.isfinite().all()
+
+
 # What ports of the model got wrong.
 
 

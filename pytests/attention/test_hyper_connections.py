@@ -103,8 +103,20 @@ def test_weights_are_float32_for_streams_in_bfloat16():
     assert post.dtype is comb.dtype is deepseek.float32
     assert collapsed.dtype is deepseek.bfloat16
     assert module.write(collapsed, x, (post, comb)).dtype is deepseek.bfloat16
-    low = made().bfloat16()(x)  # of a model that was cast whole
-    assert low[1].dtype is deepseek.float32
+    low = made().float().bfloat16()  # a model that is cast whole
+    assert {p.dtype for p in low.parameters()} == {deepseek.float32}
+    assert (low(x)[1] == comb).all()
+    assert {p.dtype for p in HyperHead(6).half().parameters()} == {deepseek.float32}
+
+
+def test_autocast_changes_nothing():
+    module, x = made().float(), streams(1, 4, 4, 6).float()
+    want = module(x)
+    out = module.write(want[2], x, want[:2])
+    with deepseek.autocast("cpu", dtype=deepseek.bfloat16):
+        assert all((a == b).all() for a, b in zip(module(x), want, strict=True))
+        assert (module.write(want[2], x, want[:2]) == out).all()
+        assert module.write(want[2].bfloat16(), x, want[:2]).dtype is deepseek.float32
 
 
 def test_extreme_logits_give_numbers():

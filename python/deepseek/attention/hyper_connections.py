@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import deepseek
 from deepseek import _C, Tensor
+from deepseek._autocast import runs_without_autocast
 from deepseek._missing import guard
+from deepseek.attention._wide import WideParameters
 from deepseek.nn import functional as F
 from deepseek.nn import init
-from deepseek.nn.modules.module import Module
 from deepseek.nn.parameter import Parameter
 
 __all__ = ["HyperConnection", "HyperHead", "sinkhorn"]
@@ -34,7 +35,7 @@ def sinkhorn(logits: Tensor, rounds: int = 20, eps: float = 1e-6) -> Tensor:
     return _C._sinkhorn(logits, rounds, eps)
 
 
-class HyperConnection(Module):
+class HyperConnection(WideParameters):
     """Manifold-constrained hyper-connections around one block (attention or experts): mHC.
 
     Of a token's ``hc_mult`` streams x [n, D] it computes weights to read them (``pre``), to write the block's output
@@ -47,7 +48,8 @@ class HyperConnection(Module):
         y = block(sum_i pre_i x_i)
         x'_k = post_k y + sum_j comb_jk x_j                                            # comb transposed
 
-    All of it is float32 (float64 for float64 streams), whatever the streams are. (Xie et al., "mHC", 2025; DeepSeek-V4,
+    The weights are float32 (float64 for float64 streams), whatever the streams are and under autocast too; parameters
+    stay float32 in a module of 16 bits. (Xie et al., "mHC", 2025; DeepSeek-V4,
     2026, section 2.2)
 
     Example::
@@ -104,10 +106,13 @@ class HyperConnection(Module):
         pre, post, comb = self.weights(streams)
         return _weighted_sum(pre, streams), (post, comb)
 
+    @runs_without_autocast
     def write(self, out: Tensor, streams: Tensor, weights: tuple[Tensor, Tensor]) -> Tensor:
         """The new streams [batch, time, n, D], of the block's output [batch, time, D] and what :meth:`read` gave."""
         post, comb = (w.to(streams.dtype) for w in weights)
-        return deepseek.addcmul(comb.transpose(-1, -2) @ streams, post.unsqueeze(-1), out.unsqueeze(-2))
+        return deepseek.addcmul(
+            comb.transpose(-1, -2) @ streams, post.unsqueeze(-1), out.to(streams.dtype).unsqueeze(-2)
+        )
 
     def forward(self, streams: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(post, comb, collapsed) of streams [batch, time, n, D], in the order of ``transformers``' module."""
@@ -118,7 +123,7 @@ class HyperConnection(Module):
         return f"{self.hidden_size}, hc_mult={self.hc_mult}, hc_sinkhorn_iters={self.hc_sinkhorn_iters}"
 
 
-class HyperHead(Module):
+class HyperHead(WideParameters):
     """The streams after the last block as one: ``sum_i (sigmoid(h_i * hc_scale + hc_base_i) + eps) x_i``, h as in
     :class:`HyperConnection`. [batch, time, n, D] -> [batch, time, D].
 
@@ -157,6 +162,7 @@ def _check(name: str, **counts: int) -> None:
             raise ValueError(f"{name}: {key} must be positive, got {value}")
 
 
+@runs_without_autocast
 def _project(streams: Tensor, fn: Tensor, width: int, mult: int, eps: float) -> Tensor:
     """A token's normed streams, flattened, times fn: float32, or float64."""
     if streams.dim() != 4 or list(streams.shape[2:]) != [mult, width]:
@@ -168,6 +174,7 @@ def _project(streams: Tensor, fn: Tensor, width: int, mult: int, eps: float) -> 
     return F.linear(F.rms_norm(flat, (flat.shape[-1],), None, eps), fn.to(exact))
 
 
+@runs_without_autocast
 def _weighted_sum(weights: Tensor, streams: Tensor) -> Tensor:
     """[batch, time, n] and [batch, time, n, D] -> [batch, time, D]."""
     return (weights.unsqueeze(-2) @ streams.to(weights.dtype)).squeeze(-2).to(streams.dtype)

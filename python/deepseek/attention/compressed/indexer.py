@@ -9,7 +9,7 @@ from deepseek import _C, Tensor
 from deepseek.attention.compressed.branches import visible_entries
 from deepseek.attention.compressed.compressor import Compressor
 from deepseek.attention.compressed.rotation import TailRotation
-from deepseek.nn.modules._layers import Linear
+from deepseek.nn.modules import Linear
 from deepseek.nn.modules.module import Module
 
 _SCORES = 1 << 21  # scores in memory at once

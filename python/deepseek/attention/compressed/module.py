@@ -9,6 +9,7 @@ from typing import Any, Self
 import deepseek
 from deepseek import Tensor
 from deepseek.attention._sequence import Batch, SequenceModule
+from deepseek.attention._wide import WideParameters, WideRMSNorm
 from deepseek.attention.caches.compressed import CompressedCache
 from deepseek.attention.compressed.branches import attend_complete, join
 from deepseek.attention.compressed.compressor import Compressor
@@ -19,7 +20,7 @@ from deepseek.attention.functional import Attended, attend, merge_attention, spa
 from deepseek.attention.rotary import RotaryEmbedding
 from deepseek.nn import functional as F
 from deepseek.nn import init
-from deepseek.nn.modules._layers import Linear, RMSNorm
+from deepseek.nn.modules import Linear
 from deepseek.nn.modules.module import Module
 from deepseek.nn.parameter import Parameter
 
@@ -48,7 +49,7 @@ class GroupedLinear(Module):
         return f"in_features={self.in_features}, out_features={self.out_features}, groups={self.groups}"
 
 
-class CompressedAttention(SequenceModule):
+class CompressedAttention(WideParameters, SequenceModule):
     """Causal attention of DeepSeek-V4: to a window token by token, and to one entry for ``compress_ratio`` tokens of
     all that came before. [batch, time, hidden_size] -> the same. (DeepSeek-V4, 2026, section 2.3)
 
@@ -64,6 +65,8 @@ class CompressedAttention(SequenceModule):
 
     Parameter names are those of ``transformers``' DeepseekV4Attention, so that its ``state_dict()`` loads;
     :mod:`deepseek.attention.compressed.hub_names` has the names of the published checkpoints.
+
+    In a module of 16 bits the norms' weights, the sinks and the compressors' position biases stay float32.
 
     Work is O(time * (sliding_window + entries seen)): keys outside of window and selection are never computed. Where
     no gradients are recorded a long input is computed in pieces, in bounded memory.
@@ -134,10 +137,10 @@ class CompressedAttention(SequenceModule):
         self.rotation = TailRotation(rotary)
 
         self.q_a_proj = Linear(hidden_size, q_lora_rank, bias=False)
-        self.q_a_norm = RMSNorm(q_lora_rank, eps=rms_norm_eps)
+        self.q_a_norm = WideRMSNorm(q_lora_rank, eps=rms_norm_eps)
         self.q_b_proj = Linear(q_lora_rank, num_attention_heads * head_dim, bias=False)
         self.kv_proj = Linear(hidden_size, head_dim, bias=False)
-        self.kv_norm = RMSNorm(head_dim, eps=rms_norm_eps)
+        self.kv_norm = WideRMSNorm(head_dim, eps=rms_norm_eps)
         self.o_a_proj = GroupedLinear(num_attention_heads * head_dim // o_groups, o_lora_rank, o_groups)
         self.o_b_proj = Linear(o_groups * o_lora_rank, hidden_size, bias=False)
         self.sinks = Parameter(deepseek.zeros(num_attention_heads))
