@@ -25,6 +25,7 @@ from deepseek.attention.functional import (
     sparse_attention,
 )
 from deepseek.attention.hyper_connections import HyperConnection, HyperHead, sinkhorn
+from deepseek.attention.indexer import SparseIndexer
 from deepseek.attention.rotary import RotaryEmbedding
 from deepseek.attention.temperature import HeadTemperature, LengthTemperature
 
@@ -42,6 +43,7 @@ __all__ = [
     "QuantizedCache",
     "RotaryEmbedding",
     "SlidingCache",
+    "SparseIndexer",
     "dynamic_block_attention",
     "global_attention",
     "local_attention",

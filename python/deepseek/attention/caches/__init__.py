@@ -7,5 +7,19 @@ from deepseek.attention.caches.key_value import DenseCache, KeysValues, Quantize
 from deepseek.attention.caches.latent import LatentCache
 
 __all__ = ["Cache", "CompressedCache", "DenseCache", "KeysValues", "LatentCache", "QuantizedCache", "SlidingCache"]
+from deepseek.attention.caches.index_keys import IndexKeys, IndexRows
+from deepseek.attention.caches.key_value import DenseCache, KeysValues, QuantizedCache, SlidingCache
+from deepseek.attention.caches.latent import LatentCache
+
+__all__ = [
+    "Cache",
+    "DenseCache",
+    "IndexKeys",
+    "IndexRows",
+    "KeysValues",
+    "LatentCache",
+    "QuantizedCache",
+    "SlidingCache",
+]
 
 guard(__name__)
