@@ -5,11 +5,15 @@ says which block to choose.
 """
 
 from deepseek._missing import guard
+from deepseek.attention.block_mixture import MixtureOfBlockAttention
 from deepseek.attention.caches import (
+    BlockMeanCache,
     Cache,
     CompressedCache,
     DenseCache,
+    IndexedLatentCache,
     LatentCache,
+    NativeSparseCache,
     QuantizedCache,
     SlidingCache,
 )
@@ -26,11 +30,15 @@ from deepseek.attention.functional import (
 )
 from deepseek.attention.hyper_connections import HyperConnection, HyperHead, sinkhorn
 from deepseek.attention.indexer import SparseIndexer
+from deepseek.attention.latent import MultiHeadLatentAttention
+from deepseek.attention.multi_head import MultiHeadAttention
+from deepseek.attention.native_sparse import NativeSparseAttention
 from deepseek.attention.rotary import RotaryEmbedding
 from deepseek.attention.temperature import HeadTemperature, LengthTemperature
 
 __all__ = [
     "Attended",
+    "BlockMeanCache",
     "Cache",
     "CompressedAttention",
     "CompressedCache",
@@ -38,8 +46,14 @@ __all__ = [
     "HeadTemperature",
     "HyperConnection",
     "HyperHead",
+    "IndexedLatentCache",
     "LatentCache",
     "LengthTemperature",
+    "MixtureOfBlockAttention",
+    "MultiHeadAttention",
+    "MultiHeadLatentAttention",
+    "NativeSparseAttention",
+    "NativeSparseCache",
     "QuantizedCache",
     "RotaryEmbedding",
     "SlidingCache",

@@ -8,16 +8,22 @@ from deepseek.attention.caches.latent import LatentCache
 
 __all__ = ["Cache", "CompressedCache", "DenseCache", "KeysValues", "LatentCache", "QuantizedCache", "SlidingCache"]
 from deepseek.attention.caches.index_keys import IndexKeys, IndexRows
+from deepseek.attention.caches.blocks import BlockMeanCache, BlockMeans
+from deepseek.attention.caches.compressed import CompressedCache
 from deepseek.attention.caches.key_value import DenseCache, KeysValues, QuantizedCache, SlidingCache
-from deepseek.attention.caches.latent import LatentCache
+from deepseek.attention.caches.latent import IndexedLatentCache, LatentCache
+from deepseek.attention.caches.native_sparse import NativeSparseCache
 
 __all__ = [
+    "BlockMeanCache",
+    "BlockMeans",
     "Cache",
+    "CompressedCache",
     "DenseCache",
-    "IndexKeys",
-    "IndexRows",
+    "IndexedLatentCache",
     "KeysValues",
     "LatentCache",
+    "NativeSparseCache",
     "QuantizedCache",
     "SlidingCache",
 ]
