@@ -62,19 +62,22 @@ def entries(w: Weights, x: np.ndarray, ratio: int, overlap: bool, eps: float, fr
     return np.stack(result) if result else np.zeros((0, width))
 
 
-def chosen(w: Weights, x: np.ndarray, latent: np.ndarray, keys: np.ndarray, t: int, ratio: int, topk: int,
-           freqs: np.ndarray) -> list[int]:  # fmt: skip
-    """The entries that the indexer picks for token t."""
-    visible = (t + 1) // ratio
+def index_scores(
+    w: Weights, x: np.ndarray, latent: np.ndarray, keys: np.ndarray, t: int, freqs: np.ndarray
+) -> np.ndarray:
+    """Of all entries, for token t."""
     heads = w["scorer.weights_proj.weight"].shape[0]
     query = turn((w["q_b_proj.weight"] @ latent[t]).reshape(heads, -1), t, freqs)
     weight = w["scorer.weights_proj.weight"] @ x[t]
-    scores = weight @ np.maximum(query @ keys[:visible].T, 0) / math.sqrt(query.size)
-    return [int(i) for i in np.argsort(-scores, kind="stable")[:topk]]
+    return weight @ np.maximum(query @ keys.T, 0) / math.sqrt(query.size)
 
 
-def attention(w: Weights, x: np.ndarray, s: dict[str, Any]) -> np.ndarray:
-    """[time, hidden_size] of one sequence; ``s`` are the settings of CompressedAttention, all of them."""
+def attention(w: Weights, x: np.ndarray, s: dict[str, Any], losses: list[float] | None = None) -> np.ndarray:
+    """[time, hidden_size] of one sequence; ``s`` are the settings of CompressedAttention, all of them.
+
+    ``losses`` gets, for each token that sees an entry, the divergence of the indexer from the attention to what it
+    picked.
+    """
     heads, width, eps, ratio = s["num_attention_heads"], s["head_dim"], s["rms_norm_eps"], s.get("compress_ratio")
     sliding = s["layer_type"] == "sliding_attention"
     freqs = (
@@ -99,11 +102,17 @@ def attention(w: Weights, x: np.ndarray, s: dict[str, Any]) -> np.ndarray:
         if not sliding:
             picked = range((t + 1) // ratio)
             if sparse:
-                picked = chosen(index, x, latent, index_keys, t, ratio, s["index_topk"], freqs)
+                scores = index_scores(index, x, latent, index_keys, t, freqs)[: (t + 1) // ratio]
+                picked = np.argsort(-scores, kind="stable")[: s["index_topk"]]
             keys += [compressed[i] for i in picked]
         stacked = np.stack(keys)
         logits = turn(query[t], t, freqs) @ stacked.T * width**-0.5
         weights = softmax(np.concatenate([logits, w["sinks"][:, None]], 1))[:, :-1]
+        if losses is not None and sparse and len(picked):
+            target = weights[:, len(near) :].sum(0)
+            target /= target.sum()
+            logs = np.log(softmax(index_scores(index, x, latent, index_keys, t, freqs)[picked]))
+            losses.append(float((target * (np.log(target) - logs)).sum()))
         turned_back = turn(weights @ stacked, -t, freqs)  # [heads, width]
         groups = turned_back.reshape(s["o_groups"], -1)
         maps = w["o_a_proj.weight"].reshape(s["o_groups"], s["o_lora_rank"], -1)

@@ -6,6 +6,7 @@ import deepseek
 from deepseek import _C, Tensor
 from deepseek._autocast import runs_without_autocast
 from deepseek._missing import guard
+from deepseek.attention._configuration import check_positive
 from deepseek.attention._wide import WideParameters
 from deepseek.nn import functional as F
 from deepseek.nn import init
@@ -78,7 +79,9 @@ class HyperConnection(WideParameters):
         rms_norm_eps: float = 1e-6,
     ) -> None:
         super().__init__()
-        _check(type(self).__name__, hidden_size=hidden_size, hc_mult=hc_mult, hc_sinkhorn_iters=hc_sinkhorn_iters)
+        check_positive(
+            type(self).__name__, hidden_size=hidden_size, hc_mult=hc_mult, hc_sinkhorn_iters=hc_sinkhorn_iters
+        )
         self.hidden_size, self.hc_mult, self.hc_sinkhorn_iters = hidden_size, hc_mult, hc_sinkhorn_iters
         self.hc_eps, self.rms_norm_eps = hc_eps, rms_norm_eps
         weights = (2 + hc_mult) * hc_mult
@@ -139,7 +142,7 @@ class HyperHead(WideParameters):
 
     def __init__(self, hidden_size: int, hc_mult: int = 4, *, hc_eps: float = 1e-6, rms_norm_eps: float = 1e-6) -> None:
         super().__init__()
-        _check(type(self).__name__, hidden_size=hidden_size, hc_mult=hc_mult)
+        check_positive(type(self).__name__, hidden_size=hidden_size, hc_mult=hc_mult)
         self.hidden_size, self.hc_mult, self.hc_eps, self.rms_norm_eps = hidden_size, hc_mult, hc_eps, rms_norm_eps
         self.hc_fn = Parameter(deepseek.empty(hc_mult, hc_mult * hidden_size))
         self.hc_base = Parameter(deepseek.zeros(hc_mult))
@@ -154,12 +157,6 @@ class HyperHead(WideParameters):
 
     def extra_repr(self) -> str:
         return f"{self.hidden_size}, hc_mult={self.hc_mult}"
-
-
-def _check(name: str, **counts: int) -> None:
-    for key, value in counts.items():
-        if value < 1:
-            raise ValueError(f"{name}: {key} must be positive, got {value}")
 
 
 @runs_without_autocast
