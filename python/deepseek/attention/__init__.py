@@ -5,6 +5,7 @@ says which block to choose.
 """
 
 from deepseek._missing import guard
+from deepseek.attention._learning import set_indexer_stage, sum_of_indexer_losses
 from deepseek.attention.block_mixture import MixtureOfBlockAttention
 from deepseek.attention.caches import (
     BlockMeanCache,
@@ -64,8 +65,10 @@ __all__ = [
     "merge_attention",
     "mix_weights",
     "scaled_dot_product_attention",
+    "set_indexer_stage",
     "sinkhorn",
     "sparse_attention",
+    "sum_of_indexer_losses",
 ]
 
 guard(__name__)
