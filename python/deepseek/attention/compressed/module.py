@@ -226,6 +226,7 @@ class CompressedAttention(WideParameters, SequenceModule):
         positions = batch.positions
         if positions is None:
             positions = deepseek.arange(start, start + time)
+        positions = positions.to(deepseek.int64)
         step = max(64, _ELEMENTS // (x.shape[0] * self.num_heads * self.head_dim))
         if deepseek.is_grad_enabled() or time <= step:
             return self._extend(x, positions, cache)
