@@ -5,6 +5,7 @@ says which block to choose.
 """
 
 from deepseek._missing import guard
+from deepseek.attention._learning import set_indexer_stage, sum_of_indexer_losses
 from deepseek.attention.block_mixture import MixtureOfBlockAttention
 from deepseek.attention.caches import (
     BlockMeansCache,
@@ -28,7 +29,8 @@ from deepseek.attention.functional import (
     scaled_dot_product_attention,
     sparse_attention,
 )
-from deepseek.attention.indexer import SparseIndexer, set_indexer_stage, sum_of_indexer_losses
+from deepseek.attention.hyper_connections import HyperConnection, HyperHead, sinkhorn
+from deepseek.attention.indexer import SparseIndexer
 from deepseek.attention.latent import MultiHeadLatentAttention
 from deepseek.attention.hierarchical import HierarchicalAttention
 from deepseek.attention.multi_head import MultiHeadAttention
@@ -44,6 +46,8 @@ __all__ = [
     "CompressedCache",
     "DenseCache",
     "HeadTemperature",
+    "HyperConnection",
+    "HyperHead",
     "IndexedLatentCache",
     "HierarchicalAttention",
     "LatentCache",
@@ -64,6 +68,7 @@ __all__ = [
     "mix_weights",
     "scaled_dot_product_attention",
     "set_indexer_stage",
+    "sinkhorn",
     "sparse_attention",
     "sum_of_indexer_losses",
 ]
