@@ -29,10 +29,10 @@ from deepseek.attention.functional import (
     scaled_dot_product_attention,
     sparse_attention,
 )
+from deepseek.attention.hierarchical import HierarchicalAttention
 from deepseek.attention.hyper_connections import HyperConnection, HyperHead, sinkhorn
 from deepseek.attention.indexer import SparseIndexer
 from deepseek.attention.latent import MultiHeadLatentAttention
-from deepseek.attention.hierarchical import HierarchicalAttention
 from deepseek.attention.multi_head import MultiHeadAttention
 from deepseek.attention.native_sparse import NativeSparseAttention
 from deepseek.attention.rotary import RotaryEmbedding
@@ -46,10 +46,10 @@ __all__ = [
     "CompressedCache",
     "DenseCache",
     "HeadTemperature",
+    "HierarchicalAttention",
     "HyperConnection",
     "HyperHead",
     "IndexedLatentCache",
-    "HierarchicalAttention",
     "LatentCache",
     "LengthTemperature",
     "MixtureOfBlockAttention",
