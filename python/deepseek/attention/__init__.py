@@ -5,7 +5,16 @@ says which block to choose.
 """
 
 from deepseek._missing import guard
-from deepseek.attention.caches import Cache, DenseCache, LatentCache, QuantizedCache, SlidingCache
+from deepseek.attention.caches import (
+    BlockMeansCache,
+    Cache,
+    DenseCache,
+    IndexedCache,
+    LatentCache,
+    QuantizedCache,
+    SlidingCache,
+)
+from deepseek.attention.dynamic import DynamicSparseAttention
 from deepseek.attention.functional import (
     Attended,
     dynamic_block_attention,
@@ -22,9 +31,12 @@ from deepseek.attention.temperature import HeadTemperature, LengthTemperature
 
 __all__ = [
     "Attended",
+    "BlockMeansCache",
     "Cache",
     "DenseCache",
+    "DynamicSparseAttention",
     "HeadTemperature",
+    "IndexedCache",
     "LatentCache",
     "LengthTemperature",
     "QuantizedCache",
