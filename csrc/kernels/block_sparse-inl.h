@@ -78,7 +78,7 @@ class Pieces {
   }
 
  private:
-  static constexpr int64_t kMost = kMaxPanel + kKeyTile;
+  static constexpr int64_t kMost = 2 * kMaxPanel + kKeyTile;
   const char* from_[kMost];
   int64_t bytes_[kMost];
   int64_t count_ = 0, at_ = 0, lines_ = 0, done_ = 0;
