@@ -15,6 +15,7 @@ from deepseek.attention.caches import (
     SlidingCache,
 )
 from deepseek.attention.dynamic import DynamicSparseAttention
+from deepseek.attention.caches import Cache, DenseCache, IndexedLatentCache, LatentCache, QuantizedCache, SlidingCache
 from deepseek.attention.functional import (
     Attended,
     dynamic_block_attention,
@@ -25,7 +26,8 @@ from deepseek.attention.functional import (
     scaled_dot_product_attention,
     sparse_attention,
 )
-from deepseek.attention.indexer import SparseIndexer
+from deepseek.attention.indexer import SparseIndexer, set_indexer_stage, sum_of_indexer_losses
+from deepseek.attention.latent import MultiHeadLatentAttention
 from deepseek.attention.rotary import RotaryEmbedding
 from deepseek.attention.temperature import HeadTemperature, LengthTemperature
 
@@ -37,8 +39,10 @@ __all__ = [
     "DynamicSparseAttention",
     "HeadTemperature",
     "IndexedCache",
+    "IndexedLatentCache",
     "LatentCache",
     "LengthTemperature",
+    "MultiHeadLatentAttention",
     "QuantizedCache",
     "RotaryEmbedding",
     "SlidingCache",
@@ -49,7 +53,9 @@ __all__ = [
     "merge_attention",
     "mix_weights",
     "scaled_dot_product_attention",
+    "set_indexer_stage",
     "sparse_attention",
+    "sum_of_indexer_losses",
 ]
 
 guard(__name__)

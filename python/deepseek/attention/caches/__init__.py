@@ -6,6 +6,7 @@ from deepseek.attention.caches.index_keys import IndexKeys, IndexRows
 from deepseek.attention.caches.key_value import DenseCache, KeysValues, QuantizedCache, SlidingCache
 from deepseek.attention.caches.latent import LatentCache
 from deepseek.attention.caches.selecting import BlockMeansCache, IndexedCache
+from deepseek.attention.caches.latent import IndexedLatentCache, LatentCache
 
 __all__ = [
     "BlockMeansCache",
@@ -14,6 +15,7 @@ __all__ = [
     "IndexKeys",
     "IndexRows",
     "IndexedCache",
+    "IndexedLatentCache",
     "KeysValues",
     "LatentCache",
     "QuantizedCache",
