@@ -19,6 +19,17 @@ from deepseek.attention.caches import (
     SlidingCache,
 )
 from deepseek.attention.compressed import CompressedAttention
+from deepseek.attention.caches import (
+    BlockMeansCache,
+    Cache,
+    DenseCache,
+    IndexedCache,
+    LatentCache,
+    QuantizedCache,
+    SlidingCache,
+)
+from deepseek.attention.dynamic import DynamicSparseAttention
+from deepseek.attention.caches import Cache, DenseCache, IndexedLatentCache, LatentCache, QuantizedCache, SlidingCache
 from deepseek.attention.functional import (
     Attended,
     dynamic_block_attention,
@@ -45,10 +56,12 @@ __all__ = [
     "CompressedAttention",
     "CompressedCache",
     "DenseCache",
+    "DynamicSparseAttention",
     "HeadTemperature",
     "HierarchicalAttention",
     "HyperConnection",
     "HyperHead",
+    "IndexedCache",
     "IndexedLatentCache",
     "LatentCache",
     "LengthTemperature",

@@ -6,6 +6,8 @@ from deepseek.attention.caches.blocks import BlockMeansCache
 from deepseek.attention.caches.compressed import CompressedCache
 from deepseek.attention.caches.index_keys import IndexKeys, IndexRows
 from deepseek.attention.caches.key_value import DenseCache, KeysValues, QuantizedCache, SlidingCache
+from deepseek.attention.caches.latent import LatentCache
+from deepseek.attention.caches.selecting import BlockMeansCache, IndexedCache
 from deepseek.attention.caches.latent import IndexedLatentCache, LatentCache
 from deepseek.attention.caches.native_sparse import NativeSparseCache
 
@@ -16,6 +18,7 @@ __all__ = [
     "DenseCache",
     "IndexKeys",
     "IndexRows",
+    "IndexedCache",
     "IndexedLatentCache",
     "KeysValues",
     "LatentCache",
