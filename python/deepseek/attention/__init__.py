@@ -15,6 +15,13 @@ from deepseek.attention.caches import (
     QuantizedCache,
     SlidingCache,
 )
+    IndexedCache,
+    LatentCache,
+    QuantizedCache,
+    SlidingCache,
+)
+from deepseek.attention.dynamic import DynamicSparseAttention
+from deepseek.attention.caches import Cache, DenseCache, IndexedLatentCache, LatentCache, QuantizedCache, SlidingCache
 from deepseek.attention.functional import (
     Attended,
     dynamic_block_attention,
@@ -28,6 +35,8 @@ from deepseek.attention.functional import (
 from deepseek.attention.hierarchical import HierarchicalAttention
 from deepseek.attention.multi_head import MultiHeadAttention
 from deepseek.attention.native_sparse import NativeSparseAttention
+from deepseek.attention.indexer import SparseIndexer, set_indexer_stage, sum_of_indexer_losses
+from deepseek.attention.latent import MultiHeadLatentAttention
 from deepseek.attention.rotary import RotaryEmbedding
 from deepseek.attention.temperature import HeadTemperature, LengthTemperature
 
@@ -36,6 +45,7 @@ __all__ = [
     "BlockMeansCache",
     "Cache",
     "DenseCache",
+    "DynamicSparseAttention",
     "HeadTemperature",
     "HierarchicalAttention",
     "LatentCache",
@@ -44,16 +54,24 @@ __all__ = [
     "MultiHeadAttention",
     "NativeSparseAttention",
     "NativeSparseCache",
+    "IndexedCache",
+    "IndexedLatentCache",
+    "LatentCache",
+    "LengthTemperature",
+    "MultiHeadLatentAttention",
     "QuantizedCache",
     "RotaryEmbedding",
     "SlidingCache",
+    "SparseIndexer",
     "dynamic_block_attention",
     "global_attention",
     "local_attention",
     "merge_attention",
     "mix_weights",
     "scaled_dot_product_attention",
+    "set_indexer_stage",
     "sparse_attention",
+    "sum_of_indexer_losses",
 ]
 
 guard(__name__)

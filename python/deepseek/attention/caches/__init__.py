@@ -6,6 +6,11 @@ from deepseek.attention.caches.blocks import BlockMeansCache
 from deepseek.attention.caches.key_value import DenseCache, KeysValues, QuantizedCache, SlidingCache
 from deepseek.attention.caches.latent import LatentCache
 from deepseek.attention.caches.native_sparse import NativeSparseCache
+from deepseek.attention.caches.index_keys import IndexKeys, IndexRows
+from deepseek.attention.caches.key_value import DenseCache, KeysValues, QuantizedCache, SlidingCache
+from deepseek.attention.caches.latent import LatentCache
+from deepseek.attention.caches.selecting import BlockMeansCache, IndexedCache
+from deepseek.attention.caches.latent import IndexedLatentCache, LatentCache
 
 __all__ = [
     "BlockMeansCache",
@@ -14,6 +19,12 @@ __all__ = [
     "KeysValues",
     "LatentCache",
     "NativeSparseCache",
+    "IndexKeys",
+    "IndexRows",
+    "IndexedCache",
+    "IndexedLatentCache",
+    "KeysValues",
+    "LatentCache",
     "QuantizedCache",
     "SlidingCache",
 ]
