@@ -10,18 +10,14 @@ from deepseek.attention.caches import (
     BlockMeansCache,
     Cache,
     DenseCache,
+    IndexedCache,
+    IndexedLatentCache,
     LatentCache,
     NativeSparseCache,
     QuantizedCache,
     SlidingCache,
 )
-    IndexedCache,
-    LatentCache,
-    QuantizedCache,
-    SlidingCache,
-)
 from deepseek.attention.dynamic import DynamicSparseAttention
-from deepseek.attention.caches import Cache, DenseCache, IndexedLatentCache, LatentCache, QuantizedCache, SlidingCache
 from deepseek.attention.functional import (
     Attended,
     dynamic_block_attention,
@@ -33,10 +29,10 @@ from deepseek.attention.functional import (
     sparse_attention,
 )
 from deepseek.attention.hierarchical import HierarchicalAttention
-from deepseek.attention.multi_head import MultiHeadAttention
-from deepseek.attention.native_sparse import NativeSparseAttention
 from deepseek.attention.indexer import SparseIndexer, set_indexer_stage, sum_of_indexer_losses
 from deepseek.attention.latent import MultiHeadLatentAttention
+from deepseek.attention.multi_head import MultiHeadAttention
+from deepseek.attention.native_sparse import NativeSparseAttention
 from deepseek.attention.rotary import RotaryEmbedding
 from deepseek.attention.temperature import HeadTemperature, LengthTemperature
 
@@ -48,17 +44,15 @@ __all__ = [
     "DynamicSparseAttention",
     "HeadTemperature",
     "HierarchicalAttention",
-    "LatentCache",
-    "LengthTemperature",
-    "MixtureOfBlockAttention",
-    "MultiHeadAttention",
-    "NativeSparseAttention",
-    "NativeSparseCache",
     "IndexedCache",
     "IndexedLatentCache",
     "LatentCache",
     "LengthTemperature",
+    "MixtureOfBlockAttention",
+    "MultiHeadAttention",
     "MultiHeadLatentAttention",
+    "NativeSparseAttention",
+    "NativeSparseCache",
     "QuantizedCache",
     "RotaryEmbedding",
     "SlidingCache",
