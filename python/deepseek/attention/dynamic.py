@@ -11,8 +11,9 @@ from deepseek import Tensor
 from deepseek._missing import guard
 from deepseek.attention._sequence import Batch, SequenceModule
 from deepseek.attention.caches.base import Cache
+from deepseek.attention.caches.blocks import BlockMeansCache
 from deepseek.attention.caches.index_keys import IndexRows
-from deepseek.attention.caches.selecting import BlockMeansCache, IndexedCache
+from deepseek.attention.caches.selecting import IndexedCache
 from deepseek.attention.functional import Attended, attend, sparse_attention
 from deepseek.attention.indexer import SparseIndexer
 from deepseek.attention.indexer_loss import Attention
