@@ -188,4 +188,4 @@ def test_the_kernels_refuse_state_of_another_dtype(wrong: Any) -> None:
     with pytest.raises(TypeError, match=f"max_exp_avg_sq 0 must be float32, got {name}"):
         deepseek._C._adamw_step([p], [p], [right], [right], [other], *options)
     with pytest.raises(TypeError, match=f"momentum buffer 0 must be float32, got {name}"):
-        deepseek._C._sgd_step([p], [p], [other], 0.1, 0.9, 0.0, 0.0, False, False, False)
+        deepseek._C._sgd_step([p], [p], [other], [], 0.1, 0.9, 0.0, 0.0, False, False, False)

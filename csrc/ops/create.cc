@@ -370,6 +370,23 @@ struct ToDtype {
   Grads vjp(const Vjp& c) const { return {c.grad[0]}; }  // the engine casts to the input's dtype
 };
 DS_OP(ToDtype);
+
+// Of its own, because of its gradient: what several uses of a weight send back is summed in the weight's dtype.
+struct AutocastWeight {
+  Opt<DType> dtype;
+  static constexpr OpInfo info{.schema = "_autocast_weight(Tensor input, dtype? dtype) -> Tensor",
+                               .doc = "_to_dtype of a weight under autocast, whose gradients are not rounded to dtype.",
+                               .kind = Kind::kPointwise,
+                               .saves = Saves::kNone,
+                               .wide_gradient = true,
+                               .shown = Shown::kHidden,
+                               .node = "ToCopy"};
+  bool operator==(const AutocastWeight&) const = default;
+  Meta infer(Inputs in) const { return ToDtype{dtype}.infer(in); }
+  void eval(Inputs in, Tensor& out) const { kernels::copy(out.view(), in[0].view()); }
+  Grads vjp(const Vjp& c) const { return {c.grad[0]}; }
+};
+DS_OP(AutocastWeight);
 void check_number_fits(const Tensor& value, DType dtype) {
   if (value.defined() && value.cell()->wrapped_number) check_fits(value.item(), dtype);
 }

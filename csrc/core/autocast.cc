@@ -1,0 +1,128 @@
+#include "core/autocast.h"
+
+#include <unordered_map>
+#include <utility>
+
+namespace deepseek {
+namespace {
+
+struct WeightCast {
+  Tensor weight;  // keeps its cell, which is the key, from becoming another tensor's
+  Tensor cast;
+  Storage* storage;  // the memory that was read: `weight.data = …` exchanges it
+  uint32_t version;
+  int64_t offset;
+  Dims sizes, strides;
+
+  WeightCast(const Tensor& w, Tensor c)
+      : weight(w),
+        cast(std::move(c)),
+        storage(w.storage().get()),
+        version(w.version()),
+        offset(w.offset()),
+        sizes(w.sizes()),
+        strides(w.strides()) {}
+
+  bool is_of(const Tensor& w, DType target) const {
+    if (!weight.is(w) || cast.dtype() != target) return false;
+    if (storage != w.storage().get() || version != w.version() || offset != w.offset() || sizes != w.sizes() ||
+        strides != w.strides())
+      return false;
+    if (cast.cell()->inference && !mode().inference) return false;  // may not be saved for backward
+    if (!cast.requires_grad()) return !mode().records();            // made where nothing was recorded
+    return cast.edge().node->next[0].node == w.edge().node;
+  }
+};
+
+struct WeightCasts {
+  std::unordered_multimap<const Cell*, WeightCast> by_cell;
+};
+
+// A pointer, so that a thread that ends inside a region runs no destructors of tensors.
+thread_local constinit WeightCasts* t_casts = nullptr;
+thread_local constinit int t_depth = 0;  // regions around us
+thread_local constinit bool t_enabled = true;
+
+bool is_weight(const Tensor& t, DType target) {
+  return t.dtype() == DType::kFloat32 && is_reduced_float(target) && t.is_leaf() && t.cell()->requires_grad;
+}
+
+Tensor cast_by(const char* op, const Tensor& t, DType target) {
+  const OpDef& def = *find_op(op);
+  alignas(16) char attributes[kMaxOpBytes];
+  def.init(attributes);
+  *reinterpret_cast<Opt<DType>*>(attributes + def.fields[0].offset) = target;
+  TensorList out;
+  dispatch_op(def, attributes, {&t, 1}, out);
+  return out[0];
+}
+
+// Writes to memory that is known outside go unseen (see Storage::expose): such a weight is cast every time.
+bool may_keep(const Tensor& t) { return t_enabled && t_depth > 0 && !t.storage()->exposed(); }
+
+Tensor weight_in(const Tensor& t, DType target) {
+  const char* const op = "_autocast_weight";
+  if (!may_keep(t)) return cast_by(op, t, target);
+  if (!t_casts) t_casts = new WeightCasts;
+  auto [it, end] = t_casts->by_cell.equal_range(t.cell());
+  while (it != end) {
+    if (it->second.is_of(t, target)) return it->second.cast;
+    it = it->second.cast.dtype() == target ? t_casts->by_cell.erase(it) : std::next(it);  // outdated
+  }
+  Tensor cast = cast_by(op, t, target);  // may run any code where memory is short: the table is not held meanwhile
+  if (may_keep(t) && t_casts) t_casts->by_cell.emplace(t.cell(), WeightCast(t, cast));
+  return cast;
+}
+
+DType autocast_target(Autocast rule, Inputs in) {
+  if (rule == Autocast::kFloat32) return DType::kFloat32;
+  if (rule == Autocast::kLower) return mode().autocast_dtype;
+  const Tensor* first = nullptr;
+  DType target = DType::kFloat32;
+  for (const Tensor& t : in) {
+    if (!autocast_converts(t)) continue;
+    target = first ? promote_types(target, t.dtype()) : t.dtype();
+    first = &t;
+  }
+  return target;
+}
+
+}  // namespace
+
+bool autocast_converts(const Tensor& t) {
+  return t.defined() && is_floating(t.dtype()) && t.dtype() != DType::kFloat64;
+}
+
+Tensor autocast_to(const Tensor& t, DType target) {
+  if (t.dtype() == target) return t;
+  return is_weight(t, target) ? weight_in(t, target) : cast_by("_to_dtype", t, target);
+}
+
+Tensor autocast_lower(const Tensor& t) {
+  return mode().autocast && autocast_converts(t) ? autocast_to(t, mode().autocast_dtype) : t;
+}
+
+TensorList autocast_inputs(const OpDef& def, Inputs in) {
+  TensorList cast;
+  const DType target = autocast_target(def.info->autocast, in);
+  for (const Tensor& t : in) cast.push_back(autocast_converts(t) ? autocast_to(t, target) : t);
+  return cast;
+}
+
+void enter_autocast_region() { ++t_depth; }
+void leave_autocast_region() {
+  if (t_depth > 0) --t_depth;
+  if (t_depth == 0) clear_autocast_cache();
+}
+void clear_autocast_cache() { delete std::exchange(t_casts, nullptr); }
+bool autocast_cache_enabled() { return t_enabled; }
+void set_autocast_cache_enabled(bool on) { t_enabled = on; }
+size_t autocast_cache_size() { return t_casts ? t_casts->by_cell.size() : 0; }
+
+OwnAutocastCache::OwnAutocastCache() : before_(std::exchange(t_casts, nullptr)) {}
+OwnAutocastCache::~OwnAutocastCache() {
+  clear_autocast_cache();
+  t_casts = static_cast<WeightCasts*>(before_);
+}
+
+}  // namespace deepseek
