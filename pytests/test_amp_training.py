@@ -66,7 +66,7 @@ class Scaled(nn.Module):
 def test_an_overflow_is_skipped_and_halves_the_scale() -> None:
     model = Scaled()
     optimizer = optim.SGD(model.parameters(), lr=0.5)
-    small, large = deepseek.full((1, 4), 0.25), deepseek.full((1, 4), 100.0)
+    small, large = deepseek.full((1, 4), 0.25), {"x": deepseek.ones(1, 4), "factor": 100.0}
     kwargs = {"dtype": float16, "init_scale": 1024.0}
     assert amp.train_step(model, large, optimizer, **kwargs)[1:] == (True, 1024.0, None)  # 102400 is no float16
     assert model.weight.tolist() == [[1.0] * 4]

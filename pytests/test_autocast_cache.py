@@ -280,6 +280,79 @@ def test_bodies_that_cast_some_inputs_use_it_too() -> None:
     assert all(w.grad.dtype is float32 for w in (gate, up, down))
 
 
+# --- what several layers read one after another
+
+
+def cast_nodes(*outputs: Any) -> int:
+    return len({y.grad_fn.next_functions[0][0] for y in outputs})
+
+
+def test_layers_that_read_the_same_tensor_share_its_cast() -> None:
+    deepseek.manual_seed(0)
+    x, weights = deepseek.randn(3, 4).requires_grad_(), [weight(4, 4) for _ in range(3)]
+    with deepseek.autocast("cpu"):
+        h = x * 2
+        assert cast_nodes(*(F.linear(h, w) for w in weights)) == 1
+        y = F.linear(h, weights[0])
+        F.linear(x * 3, weights[0])  # another one in between
+        assert cast_nodes(y, F.linear(h, weights[0])) == 2
+        with deepseek.autocast("cpu", dtype=float16):
+            assert F.linear(h, weights[0]).dtype is float16
+    with deepseek.autocast("cpu", cache_enabled=False):
+        assert cast_nodes(*(F.linear(h, w) for w in weights)) == 3
+
+
+def test_a_shared_cast_of_an_activation_is_never_outdated() -> None:
+    w, base = weight(), deepseek.randn(3, 4).requires_grad_()
+    with deepseek.autocast("cpu"):
+        h = base * 1
+        before = F.linear(h, w)
+        h.mul_(2)
+        assert F.linear(h, w).equal(F.linear(h.clone(), w)) and not F.linear(h, w).equal(before)
+        with deepseek.no_grad():
+            quiet = F.linear(base * 1, w)
+            assert not quiet.requires_grad
+        with deepseek.no_grad():
+            h = base * 1
+        F.linear(h, w)
+        h.requires_grad_()
+        F.linear(h, w).float().sum().backward()
+        assert h.grad is not None
+        with deepseek.no_grad():
+            data = deepseek.randn(3, 4)
+            F.linear(data, w)
+        assert F.linear(data, w).requires_grad
+        array = data.numpy()
+        array[:] = 1.0
+        assert F.linear(data, w).equal(F.linear(deepseek.ones(3, 4), w))
+
+
+@pytest.mark.parametrize("lower", LOW)
+def test_its_gradients_are_summed_in_float32(lower: Any) -> None:
+    """The sum of what three layers send back is that of the parts, which are not rounded."""
+    deepseek.manual_seed(0)
+    x, weights = deepseek.randn(3, 8).requires_grad_(), [deepseek.randn(8, 8).requires_grad_() for _ in range(3)]
+    with deepseek.autocast("cpu", dtype=lower):
+        h = x * 1
+        outputs = [F.linear(h, w) for w in weights]
+    grads = [deepseek.randn(3, 8).to(lower) for _ in outputs]
+    found = deepseek.autograd.grad(outputs, [x, *weights], grads)
+    exact = sum((g.double() @ w.detach().to(lower).double() for g, w in zip(grads, weights, strict=True)), 0.0)
+    deepseek.testing.assert_close(found[0].double(), exact, rtol=1e-5, atol=1e-5)
+    for g, dw in zip(grads, found[1:], strict=True):
+        want = g.double().t() @ x.detach().to(lower).double()
+        assert dw.dtype is float32
+        deepseek.testing.assert_close(dw.double(), want, rtol=1e-5, atol=1e-5)
+
+
+def test_the_sum_of_a_float16_gradient_does_not_overflow() -> None:
+    w = deepseek.ones(1, 1, requires_grad=True)
+    with deepseek.autocast("cpu", dtype=float16):
+        y = F.linear(deepseek.full((4, 1), 2.0), w)
+    y.backward(deepseek.full((4, 1), 30000.0, dtype=float16))
+    assert w.grad.item() == 240000.0  # PyTorch: inf
+
+
 # --- threads
 
 
@@ -334,7 +407,7 @@ def test_a_captured_function_keeps_no_cast() -> None:
             with deepseek.no_grad():
                 w.mul_(1.5)
     assert not f._eager, f.explain()
-    assert f.graph().count("_autocast_weight") == 1
+    assert f.graph().count("_autocast_lower") == 3  # of x, of x * 2, and one of w
 
 
 def test_a_captured_step_equals_eager() -> None:

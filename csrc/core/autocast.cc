@@ -1,51 +1,50 @@
 #include "core/autocast.h"
 
+#include <optional>
 #include <unordered_map>
 #include <utility>
 
 namespace deepseek {
 namespace {
 
-struct WeightCast {
-  Tensor weight;  // keeps its cell, which is the key, from becoming another tensor's
+struct KeptCast {
+  Tensor source;  // keeps its cell, which is the key, from becoming another tensor's
   Tensor cast;
   Storage* storage;  // the memory that was read: `weight.data = …` exchanges it
   uint32_t version;
   int64_t offset;
   Dims sizes, strides;
 
-  WeightCast(const Tensor& w, Tensor c)
-      : weight(w),
+  KeptCast(const Tensor& t, Tensor c)
+      : source(t),
         cast(std::move(c)),
-        storage(w.storage().get()),
-        version(w.version()),
-        offset(w.offset()),
-        sizes(w.sizes()),
-        strides(w.strides()) {}
+        storage(t.storage().get()),
+        version(t.version()),
+        offset(t.offset()),
+        sizes(t.sizes()),
+        strides(t.strides()) {}
 
-  bool is_of(const Tensor& w, DType target) const {
-    if (!weight.is(w) || cast.dtype() != target) return false;
-    if (storage != w.storage().get() || version != w.version() || offset != w.offset() || sizes != w.sizes() ||
-        strides != w.strides())
+  bool is_of(const Tensor& t, DType target) const {
+    if (!source.is(t) || cast.dtype() != target) return false;
+    if (storage != t.storage().get() || version != t.version() || offset != t.offset() || sizes != t.sizes() ||
+        strides != t.strides())
       return false;
-    if (cast.cell()->inference && !mode().inference) return false;  // may not be saved for backward
-    if (!cast.requires_grad()) return !mode().records();            // made where nothing was recorded
-    return cast.edge().node->next[0].node == w.edge().node;
+    if (cast.cell()->inference && !mode().inference) return false;               // may not be saved for backward
+    if (!cast.requires_grad()) return !(mode().records() && t.requires_grad());  // made where nothing was recorded
+    const Edge made_of = cast.edge().node->next[0], now = t.edge();
+    return made_of.node == now.node && made_of.index == now.index;
   }
 };
 
-struct WeightCasts {
-  std::unordered_multimap<const Cell*, WeightCast> by_cell;
+struct KeptCasts {
+  std::unordered_multimap<const Cell*, KeptCast> weights;
+  std::optional<KeptCast> last;  // of anything else: what one layer after another reads (queries, keys, values)
 };
 
 // A pointer, so that a thread that ends inside a region runs no destructors of tensors.
-thread_local constinit WeightCasts* t_casts = nullptr;
+thread_local constinit KeptCasts* t_casts = nullptr;
 thread_local constinit int t_depth = 0;  // regions around us
 thread_local constinit bool t_enabled = true;
-
-bool is_weight(const Tensor& t, DType target) {
-  return t.dtype() == DType::kFloat32 && is_reduced_float(target) && t.is_leaf() && t.cell()->requires_grad;
-}
 
 Tensor cast_by(const char* op, const Tensor& t, DType target) {
   const OpDef& def = *find_op(op);
@@ -60,17 +59,34 @@ Tensor cast_by(const char* op, const Tensor& t, DType target) {
 // Writes to memory that is known outside go unseen (see Storage::expose): such a weight is cast every time.
 bool may_keep(const Tensor& t) { return t_enabled && t_depth > 0 && !t.storage()->exposed(); }
 
-Tensor weight_in(const Tensor& t, DType target) {
-  const char* const op = "_autocast_weight";
-  if (!may_keep(t)) return cast_by(op, t, target);
-  if (!t_casts) t_casts = new WeightCasts;
-  auto [it, end] = t_casts->by_cell.equal_range(t.cell());
+// The cast that is kept of a weight; outdated ones are dropped.
+Tensor kept_weight(const Tensor& t, DType target) {
+  auto [it, end] = t_casts->weights.equal_range(t.cell());
   while (it != end) {
     if (it->second.is_of(t, target)) return it->second.cast;
-    it = it->second.cast.dtype() == target ? t_casts->by_cell.erase(it) : std::next(it);  // outdated
+    it = it->second.cast.dtype() == target ? t_casts->weights.erase(it) : std::next(it);
   }
-  Tensor cast = cast_by(op, t, target);  // may run any code where memory is short: the table is not held meanwhile
-  if (may_keep(t) && t_casts) t_casts->by_cell.emplace(t.cell(), WeightCast(t, cast));
+  return {};
+}
+
+// A float32 tensor in a lower dtype.
+Tensor lowered(const Tensor& t, DType target) {
+  const char* const op = "_autocast_lower";
+  if (!may_keep(t)) return cast_by(op, t, target);
+  if (!t_casts) t_casts = new KeptCasts;
+  const bool is_weight = t.is_leaf() && t.cell()->requires_grad;
+  if (is_weight) {
+    if (Tensor kept = kept_weight(t, target); kept.defined()) return kept;
+  } else if (t_casts->last && t_casts->last->is_of(t, target)) {
+    return t_casts->last->cast;
+  }
+  Tensor cast = cast_by(op, t, target);
+  if (!t_casts) return cast;  // memory was short, and what was run then has cleared it
+  if (is_weight) {
+    t_casts->weights.emplace(t.cell(), KeptCast(t, cast));
+  } else {
+    const std::optional<KeptCast> before = std::exchange(t_casts->last, KeptCast(t, cast));  // dies when all is done
+  }
   return cast;
 }
 
@@ -95,7 +111,8 @@ bool autocast_converts(const Tensor& t) {
 
 Tensor autocast_to(const Tensor& t, DType target) {
   if (t.dtype() == target) return t;
-  return is_weight(t, target) ? weight_in(t, target) : cast_by("_to_dtype", t, target);
+  const bool lowers = t.dtype() == DType::kFloat32 && is_reduced_float(target);
+  return lowers ? lowered(t, target) : cast_by("_to_dtype", t, target);
 }
 
 Tensor autocast_lower(const Tensor& t) {
@@ -117,12 +134,12 @@ void leave_autocast_region() {
 void clear_autocast_cache() { delete std::exchange(t_casts, nullptr); }
 bool autocast_cache_enabled() { return t_enabled; }
 void set_autocast_cache_enabled(bool on) { t_enabled = on; }
-size_t autocast_cache_size() { return t_casts ? t_casts->by_cell.size() : 0; }
+size_t autocast_cache_size() { return t_casts ? t_casts->weights.size() : 0; }
 
 OwnAutocastCache::OwnAutocastCache() : before_(std::exchange(t_casts, nullptr)) {}
 OwnAutocastCache::~OwnAutocastCache() {
   clear_autocast_cache();
-  t_casts = static_cast<WeightCasts*>(before_);
+  t_casts = static_cast<KeptCasts*>(before_);
 }
 
 }  // namespace deepseek

@@ -518,7 +518,7 @@ op(
     tol=1e-6,
 )
 op(
-    "_autocast_weight",
+    "_autocast_lower",
     lambda x, dtype: x.astype(dtype),
     S(T(3, 4), DT("float64")),
     S(T(), DT("float64")),
