@@ -353,6 +353,76 @@ def test_the_sum_of_a_float16_gradient_does_not_overflow() -> None:
     assert w.grad.item() == 240000.0  # PyTorch: inf
 
 
+# --- without gradients: kept with the weight's memory, beyond the region
+
+
+@pytest.mark.parametrize("mode", [deepseek.no_grad, deepseek.inference_mode])
+@pytest.mark.parametrize("lower", LOW)
+def test_inference_casts_a_weight_once(mode: Any, lower: Any) -> None:
+    w, x = weight(256, 512), deepseek.randn(2, 512)
+    with mode(), deepseek.autocast("cpu", dtype=lower, cache_enabled=False):
+        want = F.linear(x, w)
+    start = deepseek.memory_stats()["allocated_bytes"]
+    for _ in range(3):
+        with mode(), deepseek.autocast("cpu", dtype=lower):
+            assert F.linear(x, w).equal(want)
+        assert deepseek.memory_stats()["allocated_bytes"] - start == pytest.approx(256 * 512 * 2, abs=4096)
+    with deepseek.no_grad():
+        w.mul_(2)
+    with mode(), deepseek.autocast("cpu", dtype=lower):
+        assert F.linear(x, w).equal(want * 2)
+    with deepseek.no_grad():
+        w.mul_(0.5)
+    with deepseek.autocast("cpu", dtype=lower):
+        y = F.linear(x, w)  # recorded: what the evaluation has left is freed
+        assert y.equal(want) and y.requires_grad
+    del y
+    assert deepseek.memory_stats()["allocated_bytes"] - start == pytest.approx(0, abs=4096)
+
+
+def test_a_weight_of_any_layout_in_inference() -> None:
+    base, x = weight(8, 6), deepseek.randn(2, 8)
+    views = [base.detach().t(), base.detach()[:6, :], base.detach()[1:7, ::2].t(), deepseek.zeros(0, 8)]
+    for view in views:
+        w = view.requires_grad_()
+        inputs = deepseek.randn(2, w.shape[1])
+        with deepseek.no_grad(), deepseek.autocast("cpu"):
+            for _ in range(2):
+                assert F.linear(inputs, w).equal(F.linear(inputs.bfloat16(), w.bfloat16()))
+    with deepseek.no_grad(), deepseek.autocast("cpu"):
+        assert (x @ base).equal(x.bfloat16() @ base.bfloat16())
+
+
+def test_evaluation_inside_a_training_region() -> None:
+    w, x = weight(), deepseek.randn(2, 4)
+    with deepseek.autocast("cpu"):
+        with deepseek.inference_mode():
+            want = F.linear(x, w)
+        F.linear(x, w).float().sum().backward()
+        with deepseek.no_grad():
+            assert F.linear(x, w).equal(want)
+            w.grad.zero_()
+    assert w.grad is not None
+
+
+def test_threads_that_infer_at_once() -> None:
+    w, x, found = weight(64, 64), deepseek.randn(2, 64), []
+    with deepseek.no_grad():
+        want = F.linear(x.bfloat16(), w.bfloat16())
+
+    def work() -> None:
+        for _ in range(50):
+            with deepseek.no_grad(), deepseek.autocast("cpu"):
+                found.append(F.linear(x, w).equal(want))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 200 and all(found)
+
+
 # --- threads
 
 

@@ -4,6 +4,9 @@
 #include <unordered_map>
 #include <utility>
 
+#include "core/packed.h"
+#include "kernels/copy.h"
+
 namespace deepseek {
 namespace {
 
@@ -69,6 +72,29 @@ Tensor kept_weight(const Tensor& t, DType target) {
   return {};
 }
 
+// The cast of a weight where nothing records it: kept with its memory, beyond the region, until that is written. In
+// inference with few rows the cast would cost more than the product.
+Tensor packed_weight(const Tensor& t, DType target) {
+  const Dims strides = preserved_strides(t.sizes(), t.strides());
+  const size_t bytes = static_cast<size_t>(t.numel()) * size_of(target);
+  const Ref<Packed> copy = packed({&t, 1}, {"autocast", static_cast<uint64_t>(target)}, [&] {
+    auto made = make_ref<Packed>(bytes);
+    kernels::copy({made->as<char>(), target, t.sizes(), strides}, t.view());
+    return made;
+  });
+  auto* held = new Ref<Packed>(copy);
+  const auto release = [](void* context) { delete static_cast<Ref<Packed>*>(context); };
+  const Ref<Storage> memory = Storage::external(copy->as<char>(), bytes, release, held);
+  memory->set_read_only();
+  return Tensor::from_storage(memory, t.sizes(), strides, 0, target);
+}
+
+Tensor cast_weight(const char* op, const Tensor& t, DType target) {
+  if (!mode().records() && !mode().recorder && t.numel() > 0) return packed_weight(t, target);
+  drop_outdated_packed(t);  // of an evaluation between two steps
+  return cast_by(op, t, target);
+}
+
 // A float32 tensor in a lower dtype.
 Tensor lowered(const Tensor& t, DType target) {
   const char* const op = "_autocast_lower";
@@ -80,7 +106,7 @@ Tensor lowered(const Tensor& t, DType target) {
   } else if (t_casts->last && t_casts->last->is_of(t, target)) {
     return t_casts->last->cast;
   }
-  Tensor cast = cast_by(op, t, target);
+  Tensor cast = is_weight ? cast_weight(op, t, target) : cast_by(op, t, target);
   if (!t_casts) return cast;  // memory was short, and what was run then has cleared it
   if (is_weight) {
     t_casts->weights.emplace(t.cell(), KeptCast(t, cast));

@@ -260,6 +260,7 @@ op(
     S(A(np.zeros((0, 3)), dtype="float16"), A(np.zeros((3, 2)), dtype="float16")).but(grad=False),
     low=(),
     scalar=False,
+    rows=[S(T(37, 96, dtype="bfloat16"), T(96, 64, dtype="bfloat16"))],
     errors=[E(RuntimeError, "two matrices of bfloat16 or float16, got float32", T(3, 4), T(4, 3))],
 )
 op(
