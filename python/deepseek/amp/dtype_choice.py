@@ -22,8 +22,8 @@ __all__ = ["DtypeChoice", "best_dtype"]
 
 # (rows, inputs, outputs): a batch through a wide layer, through a narrow one, and a few rows as in decoding.
 _PRODUCTS = ((256, 512, 512), (1024, 64, 256), (16, 512, 1024))
-_REPEATS = 7
-_GAIN = 1.1  # what a dtype must be faster by to be worth its lost digits: less is noise, or eaten by the casts
+_REPEATS = 9
+_GAIN = 1.2  # what a dtype must be faster by to be worth its lost digits: less is noise, or eaten by the casts
 _CANDIDATES = (_C.float32, _C.bfloat16, _C.float16)
 
 
@@ -34,7 +34,7 @@ class DtypeChoice:
     Attributes:
         dtype: the dtype to compute in; float32 where no other is faster.
         speedup: how many times faster each dtype is than float32, by name.
-        seconds: what all measured products took together, by name of the dtype.
+        seconds: what all measured products took together (of the processor), by name of the dtype.
         reason: one sentence.
         isa: the instruction set the kernels use (``DEEPSEEK_ISA`` limits it).
     """
@@ -56,18 +56,25 @@ class DtypeChoice:
 
 
 def _measure() -> dict[dtype, float]:
-    """Seconds of all products together in each dtype: medians of runs that take turns, so that noise hits all alike."""
-    operands = {
-        t: [(deepseek.ones(m, k, dtype=t), deepseek.ones(n, k, dtype=t)) for m, k, n in _PRODUCTS] for t in _CANDIDATES
-    }
-    times: dict[dtype, list[list[float]]] = {t: [[] for _ in _PRODUCTS] for t in _CANDIDATES}
-    for _ in range(_REPEATS):
-        for t, pairs in operands.items():
-            for series, (x, w) in zip(times[t], pairs, strict=True):
-                begin = time.perf_counter()
+    """Seconds of all products together in each dtype.
+
+    Of the process's own time: a clock on the wall would be about the other programs that run. What these do to the
+    speed of a core comes and goes, so dtypes are compared with the run of float32 just before them.
+    """
+    seconds = dict.fromkeys(_CANDIDATES, 0.0)
+    for m, k, n in _PRODUCTS:
+        operands = {t: (deepseek.ones(m, k, dtype=t), deepseek.ones(n, k, dtype=t)) for t in _CANDIDATES}
+        runs: list[dict[dtype, float]] = []
+        for _ in range(_REPEATS):
+            runs.append({})
+            for t, (x, w) in operands.items():
+                begin = time.process_time()
                 _C.linear(x, w)
-                series.append(time.perf_counter() - begin)
-    return {t: sum(statistics.median(series) for series in all_series) for t, all_series in times.items()}
+                runs[-1][t] = time.process_time() - begin
+        least = min(run[_C.float32] for run in runs)
+        for t in _CANDIDATES:
+            seconds[t] += least * statistics.median(run[t] / run[_C.float32] for run in runs)
+    return seconds
 
 
 def choose(seconds: Mapping[dtype, float], routes: Mapping[str, str], isa: str) -> DtypeChoice:
@@ -112,8 +119,8 @@ def _best_dtype() -> DtypeChoice:
 def best_dtype() -> DtypeChoice:
     """Which of float32, bfloat16 and float16 matrix products are fastest in on this CPU.
 
-    Measured once a process in some 20 ms, with the threads and the instruction set that are set then (``DEEPSEEK_ISA``
-    counts), and kept. A 16-bit dtype has to be 1.1 times as fast as float32 to be chosen; on a CPU without BF16 dot
+    Measured once a process in some 50 ms, with the threads and the instruction set that are set then (``DEEPSEEK_ISA``
+    counts), and kept. A 16-bit dtype has to be 1.2 times as fast as float32 to be chosen; on a CPU without BF16 dot
     products it usually is not.
 
     Returns:
