@@ -10,12 +10,12 @@ from deepseek.attention.caches import (
     Cache,
     DenseCache,
     IndexedCache,
+    IndexedLatentCache,
     LatentCache,
     QuantizedCache,
     SlidingCache,
 )
 from deepseek.attention.dynamic import DynamicSparseAttention
-from deepseek.attention.caches import Cache, DenseCache, IndexedLatentCache, LatentCache, QuantizedCache, SlidingCache
 from deepseek.attention.functional import (
     Attended,
     dynamic_block_attention,
