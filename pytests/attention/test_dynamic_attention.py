@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from attention.dynamic_reference import attend, project, selected_blocks, selected_keys
 from deepseek import _C
-from deepseek.attention import BlockMeansCache, DenseCache, DynamicSparseAttention, IndexedCache
+from deepseek.attention import BlockMeanCache, DenseCache, DynamicSparseAttention, IndexedCache
 from deepseek.attention.selection import Budget, block_means, kept_keys, select_blocks
 from deepseek.autograd import gradcheck
 from deepseek.nn import functional as F
@@ -220,13 +220,13 @@ def test_a_rewound_cache_has_the_bits_of_a_fresh_one(selector, dtype):
 
 
 def test_a_cache_of_means_holds_one_row_a_block():
-    attention, cache = module(32, 4, max_keys=64, causal=True), BlockMeansCache(16)
+    attention, cache = module(32, 4, max_keys=64, causal=True), BlockMeanCache(16)
     with deepseek.no_grad():
         attention(tokens(1, 100), cache=cache)
-        assert cache.means().shape == (1, 2, 6, 16)
+        assert cache._key_means.view().shape == (1, 2, 6, 16)
         assert cache.nbytes == (2 * 100 + 6) * 2 * 16 * 8
         cache.truncate(95)
-        assert cache.means().shape == (1, 2, 5, 16)
+        assert cache._key_means.view().shape == (1, 2, 5, 16)
 
 
 @pytest.mark.parametrize("selector", ["blocks", "indexer"])
@@ -306,12 +306,16 @@ def test_bad_calls():
     with pytest.raises(NotImplementedError, match="takes padding masks"):
         attention(x, attention_mask=deepseek.ones(1, 1, 20, 20))
     for cache in (DenseCache(), IndexedCache()):
-        with pytest.raises(TypeError, match="takes a BlockMeansCache, got"):
+        with pytest.raises(TypeError, match="takes a BlockMeanCache, got"):
             attention(x, cache=cache)
-    with pytest.raises(ValueError, match="the cache has the means of blocks of 32; make it with new_cache"):
-        attention(x, cache=BlockMeansCache(32))
+    with pytest.raises(
+        ValueError, match="means of blocks of 32 and keeps all keys; make it with new_cache"
+    ):
+        attention(x, cache=BlockMeanCache(32))
+    with pytest.raises(ValueError, match="keeps 64 keys; make it with new_cache"):
+        attention(x, cache=BlockMeanCache(16, reach=64))
     both = module(32, 4)
-    for call in (both.new_cache, lambda: both(x, cache=BlockMeansCache(16))):
+    for call in (both.new_cache, lambda: both(x, cache=BlockMeanCache(16))):
         with pytest.raises(ValueError, match="has no cache: earlier tokens would have to see later ones"):
             call()
     assert both.last_kept is None

@@ -6,7 +6,7 @@ says which block to choose.
 
 from deepseek._missing import guard
 from deepseek.attention.caches import (
-    BlockMeansCache,
+    BlockMeanCache,
     Cache,
     DenseCache,
     IndexedCache,
@@ -33,7 +33,7 @@ from deepseek.attention.temperature import HeadTemperature, LengthTemperature
 
 __all__ = [
     "Attended",
-    "BlockMeansCache",
+    "BlockMeanCache",
     "Cache",
     "DenseCache",
     "DynamicSparseAttention",

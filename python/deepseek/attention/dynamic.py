@@ -11,8 +11,9 @@ from deepseek import Tensor
 from deepseek._missing import guard
 from deepseek.attention._sequence import Batch, SequenceModule
 from deepseek.attention.caches.base import Cache
+from deepseek.attention.caches.blocks import BlockMeanCache
 from deepseek.attention.caches.index_keys import IndexRows
-from deepseek.attention.caches.selecting import BlockMeansCache, IndexedCache
+from deepseek.attention.caches.indexed import IndexedCache
 from deepseek.attention.functional import Attended, attend, sparse_attention
 from deepseek.attention.indexer import SparseIndexer
 from deepseek.attention.indexer_loss import Attention
@@ -109,7 +110,7 @@ class DynamicSparseAttention(SequenceModule):
                 rope_theta=rope_theta or 10000.0,
                 causal=causal,
             )
-        self.caches = (BlockMeansCache,) if self.indexer is None else (IndexedCache,)
+        self.caches = (BlockMeanCache,) if self.indexer is None else (IndexedCache,)
         self._kept: list[Callable[[], Tensor]] = []  # of the last forward: keys read, for each query (and key head)
 
     @property
@@ -133,7 +134,7 @@ class DynamicSparseAttention(SequenceModule):
         """
         self._check_cache()
         if self.indexer is None:
-            return BlockMeansCache(self.block_size)
+            return BlockMeanCache(self.block_size)
         return IndexedCache(self.indexer.new_keys().dtype)
 
     def forward(
@@ -146,11 +147,8 @@ class DynamicSparseAttention(SequenceModule):
     ) -> Tensor:
         if cache is not None:
             self._check_cache()
-            if isinstance(cache, BlockMeansCache) and self.indexer is None and cache.block_size != self.block_size:
-                raise ValueError(
-                    f"DynamicSparseAttention selects blocks of {self.block_size} keys, the cache has the means of "
-                    f"blocks of {cache.block_size}; make it with new_cache()"
-                )
+            if isinstance(cache, BlockMeanCache) and self.indexer is None:
+                self._check_block_means(cache)
         self._kept = []
         if self.indexer is not None:
             self.indexer.forget_loss()
@@ -170,11 +168,12 @@ class DynamicSparseAttention(SequenceModule):
             )
             query, key = self.rotary.turn(query, tables), self.rotary.turn(key, tables)
         means = None
-        if isinstance(batch.cache, BlockMeansCache | IndexedCache):
+        if isinstance(batch.cache, BlockMeanCache):
+            held, means, _ = batch.cache.append(key, value)
+            key, value = held.keys, held.values
+        elif isinstance(batch.cache, IndexedCache):
             held = batch.cache.append(key, value)
             key, value = held.keys, held.values
-            if isinstance(batch.cache, BlockMeansCache):
-                means = batch.cache.means()
         if self.indexer is None:
             out = self._over_blocks(query, key, value, means, start)
         else:
@@ -248,6 +247,13 @@ class DynamicSparseAttention(SequenceModule):
 
         self._kept.append(count)
         return attend(query, key, value, is_causal=self.causal, query_start=start)
+
+    def _check_block_means(self, cache: BlockMeanCache) -> None:
+        if cache.block_size != self.block_size or cache.reach is not None:
+            raise ValueError(
+                f"DynamicSparseAttention selects among all blocks of {self.block_size} keys, the cache has the "
+                f"means of blocks of {cache.block_size} and keeps {cache.reach or 'all'} keys; make it with new_cache()"
+            )
 
     def _check_cache(self) -> None:
         if not self.causal:
