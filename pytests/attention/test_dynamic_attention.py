@@ -308,9 +308,7 @@ def test_bad_calls():
     for cache in (DenseCache(), IndexedCache()):
         with pytest.raises(TypeError, match="takes a BlockMeanCache, got"):
             attention(x, cache=cache)
-    with pytest.raises(
-        ValueError, match="means of blocks of 32 and keeps all keys; make it with new_cache"
-    ):
+    with pytest.raises(ValueError, match="means of blocks of 32 and keeps all keys; make it with new_cache"):
         attention(x, cache=BlockMeanCache(32))
     with pytest.raises(ValueError, match="keeps 64 keys; make it with new_cache"):
         attention(x, cache=BlockMeanCache(16, reach=64))
