@@ -308,8 +308,10 @@ def test_bad_calls():
     for cache in (DenseCache(), IndexedCache()):
         with pytest.raises(TypeError, match="takes a BlockMeansCache, got"):
             attention(x, cache=cache)
-    with pytest.raises(ValueError, match="the cache has the means of blocks of 32; make it with new_cache"):
+    with pytest.raises(ValueError, match="means of blocks of 32 and keeps all keys; make it with new_cache"):
         attention(x, cache=BlockMeansCache(32))
+    with pytest.raises(ValueError, match="keeps 64 keys; make it with new_cache"):
+        attention(x, cache=BlockMeansCache(16, reach=64))
     both = module(32, 4)
     for call in (both.new_cache, lambda: both(x, cache=BlockMeansCache(16))):
         with pytest.raises(ValueError, match="has no cache: earlier tokens would have to see later ones"):

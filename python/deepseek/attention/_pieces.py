@@ -9,7 +9,7 @@ import deepseek
 from deepseek import Tensor
 from deepseek.attention._sequence import Batch
 
-_QUERIES_AT_ONCE = 4096
+_QUERIES_AT_ONCE = 2048
 
 
 class Piece(NamedTuple):
@@ -41,13 +41,14 @@ class Piece(NamedTuple):
         return Piece(self.x[:, begin:end], self.start + begin, positions, mask, self.tags)
 
 
-def in_pieces(piece: Piece, attend: Callable[[Piece], Tensor]) -> Tensor:
-    """``attend(piece)`` [batch, time, width], a few thousand tokens at a time where no gradients are recorded.
+def in_pieces(piece: Piece, attend: Callable[[Piece], Tensor], *, always: bool = False) -> Tensor:
+    """``attend(piece)`` [batch, time, width], a few thousand tokens at a time.
 
-    A token's result does not depend on those beside it, so the bits are the same.
+    A token's result does not depend on those beside it, so the bits are the same. Where gradients are recorded each
+    piece adds its own to those of all keys and values: by default all is one piece then, with ``always`` it is not.
     """
     time = piece.x.shape[1]
-    if time <= _QUERIES_AT_ONCE or deepseek.is_grad_enabled():
+    if time <= _QUERIES_AT_ONCE or (deepseek.is_grad_enabled() and not always):
         return attend(piece)
     cuts = range(0, time, _QUERIES_AT_ONCE)
     return deepseek.cat([attend(piece.part(at, min(at + _QUERIES_AT_ONCE, time))) for at in cuts], dim=1)

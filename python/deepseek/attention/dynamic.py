@@ -9,11 +9,13 @@ from collections.abc import Callable
 import deepseek
 from deepseek import Tensor
 from deepseek._missing import guard
+from deepseek.attention._heads import join_heads, split_heads, turned
+from deepseek.attention._pieces import Piece, in_pieces
 from deepseek.attention._sequence import Batch, SequenceModule
 from deepseek.attention.caches.base import Cache
 from deepseek.attention.caches.blocks import BlockMeansCache
 from deepseek.attention.caches.index_keys import IndexRows
-from deepseek.attention.caches.selecting import IndexedCache
+from deepseek.attention.caches.indexed import IndexedCache
 from deepseek.attention.functional import Attended, attend, sparse_attention
 from deepseek.attention.indexer import SparseIndexer
 from deepseek.attention.indexer_loss import Attention
@@ -147,49 +149,50 @@ class DynamicSparseAttention(SequenceModule):
     ) -> Tensor:
         if cache is not None:
             self._check_cache()
-            if isinstance(cache, BlockMeansCache) and self.indexer is None and cache.block_size != self.block_size:
-                raise ValueError(
-                    f"DynamicSparseAttention selects blocks of {self.block_size} keys, the cache has the means of "
-                    f"blocks of {cache.block_size}; make it with new_cache()"
-                )
+            if isinstance(cache, BlockMeansCache) and self.indexer is None:
+                self._check_block_means(cache)
         self._kept = []
         if self.indexer is not None:
             self.indexer.forget_loss()
         return super().forward(x, attention_mask=attention_mask, positions=positions, cache=cache)
 
     def attend(self, batch: Batch) -> Tensor:
-        start = batch.start  # before the cache grows
-        query, key, value = (
-            project(batch.x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # [batch, heads, time, head_dim]
-            for project in (self.query_proj, self.key_proj, self.value_proj)
+        piece = Piece.of(batch)  # before the cache grows
+        key, value = (
+            split_heads(project(batch.x), self.num_key_value_heads) for project in (self.key_proj, self.value_proj)
         )
-        if self.rotary is not None:
-            tables = (
-                self.rotary.tables_from(start, query.shape[2])
-                if batch.positions is None
-                else self.rotary.tables(batch.positions)
-            )
-            query, key = self.rotary.turn(query, tables), self.rotary.turn(key, tables)
+        (key,) = turned(self.rotary, piece, key)
         means = None
         if isinstance(batch.cache, BlockMeansCache | IndexedCache):
             held = batch.cache.append(key, value)
             key, value = held.keys, held.values
-            if isinstance(batch.cache, BlockMeansCache):
-                means = batch.cache.means()
-        if self.indexer is None:
-            out = self._over_blocks(query, key, value, means, start)
-        else:
-            out = self._over_keys(self.indexer, batch, query, key, value, start)
-        return self.out_proj(out.transpose(1, 2).flatten(2))
-
-    def _over_blocks(self, query: Tensor, key: Tensor, value: Tensor, means: Tensor | None, start: int) -> Tensor:
-        keys, size = key.shape[2], self.block_size
-        if self.budget.takes_all(keys, size):
-            return self._dense(query, key, value, start).out
-        blocks = (keys - 1) // size if self.causal else -(-keys // size)
+        if self.indexer is not None:
+            return self._result(self._over_keys(self.indexer, batch, self._query(piece), key, value, piece.start))
+        if self.budget.takes_all(key.shape[2], self.block_size):
+            return self._result(self._dense(self._query(piece), key, value, piece.start).out)
+        if isinstance(batch.cache, BlockMeansCache):
+            means = batch.cache.means()
         if means is None:
-            means = block_means(key, size, blocks)
-        causal = self.causal
+            blocks = (key.shape[2] - 1) // self.block_size if self.causal else -(-key.shape[2] // self.block_size)
+            means = block_means(key, self.block_size, blocks)
+        # With few key heads queries, results and their gradients are most of the memory of a training step; in pieces
+        # the gradients never exist whole.
+        return in_pieces(
+            piece,
+            lambda some: self._result(self._over_blocks(self._query(some), key, value, means, some.start)),
+            always=self.num_key_value_heads < self.num_heads,
+        )
+
+    def _query(self, piece: Piece) -> Tensor:
+        (query,) = turned(self.rotary, piece, split_heads(self.query_proj(piece.x), self.num_heads))
+        return query
+
+    def _result(self, heads: Tensor) -> Tensor:
+        result: Tensor = self.out_proj(join_heads(heads))
+        return result
+
+    def _over_blocks(self, query: Tensor, key: Tensor, value: Tensor, means: Tensor, start: int) -> Tensor:
+        keys, size, causal = key.shape[2], self.block_size, self.causal
         lists = select_blocks(query, key, means, size, self.budget, is_causal=causal, query_start=start)
         self._kept.append(lambda: kept_keys(lists, size, keys, is_causal=causal, query_start=start))
         return sparse_attention(
@@ -249,6 +252,13 @@ class DynamicSparseAttention(SequenceModule):
 
         self._kept.append(count)
         return attend(query, key, value, is_causal=self.causal, query_start=start)
+
+    def _check_block_means(self, cache: BlockMeansCache) -> None:
+        if cache.block_size != self.block_size or cache.reach is not None:
+            raise ValueError(
+                f"DynamicSparseAttention selects among all blocks of {self.block_size} keys, the cache has the "
+                f"means of blocks of {cache.block_size} and keeps {cache.reach or 'all'} keys; make it with new_cache()"
+            )
 
     def _check_cache(self) -> None:
         if not self.causal:

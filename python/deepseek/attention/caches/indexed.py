@@ -1,4 +1,4 @@
-"""A cache of keys and values with what a selector reads beside them: the keys of an indexer."""
+"""A cache of keys and values with the keys by which an indexer selects among them."""
 
 from __future__ import annotations
 
