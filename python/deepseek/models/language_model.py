@@ -6,53 +6,50 @@ import math
 from typing import Any
 
 from deepseek import Tensor, cat, nn, zeros
+from deepseek.attention.caches import Cache
+from deepseek.attention.rotary import RotaryEmbedding
+from deepseek.models.blocks import attention_for, feed_forward_for
 from deepseek.models.config import ModelConfig
+from deepseek.models.decoding import DecodeState
+from deepseek.models.former_names import is_former, renamed
 from deepseek.models.generation import generate
-from deepseek.models.layers import Attention, FeedForward, KeyValueCache, NgramMemory, rope_table
-from deepseek.models.moe import MixtureOfExperts
+from deepseek.models.layers import NgramMemory
+from deepseek.moe import DynamicRouter
 from deepseek.nn import functional as F
-
-
-class DecodeState:
-    """What decoding remembers between calls: one cache per layer, the position, and the last tokens."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        self.caches = [KeyValueCache(config.context) for _ in range(config.n_layers)]
-        self.position = 0
-        self.tail: Tensor | None = None
 
 
 class Block(nn.Module):
     """Pre-norm attention and feed-forward, each added to the residual stream."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, layer: int, rotary: RotaryEmbedding) -> None:
         super().__init__()
         self.attention_norm = nn.RMSNorm(config.dim, eps=config.norm_eps)
-        self.attention = Attention(config)
+        self.attention = attention_for(config, layer, rotary)
         self.feed_forward_norm = nn.RMSNorm(config.dim, eps=config.norm_eps)
-        self.feed_forward: nn.Module
-        if config.n_routed_experts:
-            self.feed_forward = MixtureOfExperts(config)
-        else:
-            self.feed_forward = FeedForward(config.dim, config.expert_dim * config.n_shared_experts)
+        self.feed_forward = feed_forward_for(config)
 
-    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], cache: KeyValueCache | None = None) -> Tensor:
+    def new_cache(self) -> Cache:
+        """An empty cache for its attention."""
+        return self.attention.new_cache()
+
+    def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
         """Maps x [batch, time, dim] to the same shape."""
         norm = self.feed_forward_norm
-        attended = self.attention(self.attention_norm(x), rope, cache)
+        attended = self.attention(self.attention_norm(x), cache=cache)
         h, x = F.add_rms_norm(attended, x, norm.weight, norm.eps)  # x: the sum
         return x + self.feed_forward(h)
 
 
 class LanguageModel(nn.Module):
-    """RMSNorm, RoPE attention, mixture of experts, hashed n-gram memory, tied embedding."""
+    """RMSNorm, attention, mixture of experts, hashed n-gram memory, tied embedding."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
         self.embedding = nn.Embedding(config.vocab_size, config.dim)
         self.ngram = NgramMemory(config) if config.ngram_orders else None
-        self.blocks = nn.ModuleList([Block(config) for _ in range(config.n_layers)])
+        rotary = RotaryEmbedding(config.head_dim, config.rope_theta)
+        self.blocks = nn.ModuleList([Block(config, layer, rotary) for layer in range(config.n_layers)])
         self.norm = nn.RMSNorm(config.dim, eps=config.norm_eps)
         self._initialise()
 
@@ -60,31 +57,26 @@ class LanguageModel(nn.Module):
         """Normal weights; what writes to the residual stream starts smaller, the more layers write to it."""
         residual = 1.0 / math.sqrt(2 * self.config.n_layers)
         for name, parameter in self.named_parameters():
-            if parameter.dim() == 1:
+            if parameter.dim() == 1 or name.endswith(_OWN_START):
                 continue  # norm gains stay 1
             if "embedding" in name or ".tables." in name:
                 std = 0.5 / math.sqrt(self.config.dim) if "embedding" in name else 0.02
             else:
                 std = 1.0 / math.sqrt(parameter.shape[-1])
-                if name.endswith(("out.weight", "down", "down.weight")):
+                if name.endswith(_TO_RESIDUAL):
                     std *= residual
             nn.init.normal_(parameter, mean=0.0, std=std)
 
     def forward(self, tokens: Tensor, state: DecodeState | None = None) -> Tensor:
         """Maps tokens [batch, time] (int64) to logits [batch, time, vocab_size].
 
-        With a fresh ``state`` this is the prefill; afterwards pass one token at a time.
+        With a ``state``, tokens follow those it has seen: any number of them, the results are the same.
         """
-        time = tokens.shape[1]
-        start = 0 if state is None else state.position
-        rope = rope_table(start, time, self.config.head_dim, self.config.rope_theta)
         x = self.embedding(tokens)  # [batch, time, dim]
         if self.ngram is not None:
             x = x + self._recall(tokens, state)
         for index, block in enumerate(self.blocks):
-            x = block(x, rope, None if state is None else state.caches[index])
-        if state is not None:
-            state.position += time
+            x = block(x, None if state is None else state.caches[index])
         return F.linear(self.norm(x), self.embedding.weight)
 
     def _recall(self, tokens: Tensor, state: DecodeState | None) -> Tensor:
@@ -107,8 +99,8 @@ class LanguageModel(nn.Module):
     def rebalance_experts(self) -> None:
         """Moves the routers' balancing biases; call it once after every optimizer step."""
         for module in self.modules():
-            if isinstance(module, MixtureOfExperts):
-                module.router.rebalance(self.config.bias_update_rate)
+            if isinstance(module, DynamicRouter):
+                module.update_bias(self.config.bias_update_rate)
 
     def generate(self, tokens: Tensor, max_new_tokens: int, **sampling: Any) -> Tensor:
         """Continues tokens int64 [1, time]; see :func:`deepseek.models.generation.stream` for the settings."""
