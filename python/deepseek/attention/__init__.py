@@ -16,6 +16,7 @@ from deepseek.attention.functional import (
     scaled_dot_product_attention,
     sparse_attention,
 )
+from deepseek.attention.indexer import SparseIndexer
 from deepseek.attention.rotary import RotaryEmbedding
 from deepseek.attention.temperature import HeadTemperature, LengthTemperature
 
@@ -29,6 +30,7 @@ __all__ = [
     "QuantizedCache",
     "RotaryEmbedding",
     "SlidingCache",
+    "SparseIndexer",
     "dynamic_block_attention",
     "global_attention",
     "local_attention",

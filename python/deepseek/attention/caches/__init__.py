@@ -2,9 +2,19 @@
 
 from deepseek._missing import guard
 from deepseek.attention.caches.base import Cache
+from deepseek.attention.caches.index_keys import IndexKeys, IndexRows
 from deepseek.attention.caches.key_value import DenseCache, KeysValues, QuantizedCache, SlidingCache
 from deepseek.attention.caches.latent import LatentCache
 
-__all__ = ["Cache", "DenseCache", "KeysValues", "LatentCache", "QuantizedCache", "SlidingCache"]
+__all__ = [
+    "Cache",
+    "DenseCache",
+    "IndexKeys",
+    "IndexRows",
+    "KeysValues",
+    "LatentCache",
+    "QuantizedCache",
+    "SlidingCache",
+]
 
 guard(__name__)
