@@ -5,7 +5,16 @@ says which block to choose.
 """
 
 from deepseek._missing import guard
-from deepseek.attention.caches import Cache, DenseCache, LatentCache, QuantizedCache, SlidingCache
+from deepseek.attention.block_mixture import MixtureOfBlockAttention
+from deepseek.attention.caches import (
+    BlockMeanCache,
+    Cache,
+    DenseCache,
+    LatentCache,
+    NativeSparseCache,
+    QuantizedCache,
+    SlidingCache,
+)
 from deepseek.attention.functional import (
     Attended,
     dynamic_block_attention,
@@ -17,16 +26,23 @@ from deepseek.attention.functional import (
     sparse_attention,
 )
 from deepseek.attention.indexer import SparseIndexer
+from deepseek.attention.multi_head import MultiHeadAttention
+from deepseek.attention.native_sparse import NativeSparseAttention
 from deepseek.attention.rotary import RotaryEmbedding
 from deepseek.attention.temperature import HeadTemperature, LengthTemperature
 
 __all__ = [
     "Attended",
+    "BlockMeanCache",
     "Cache",
     "DenseCache",
     "HeadTemperature",
     "LatentCache",
     "LengthTemperature",
+    "MixtureOfBlockAttention",
+    "MultiHeadAttention",
+    "NativeSparseAttention",
+    "NativeSparseCache",
     "QuantizedCache",
     "RotaryEmbedding",
     "SlidingCache",

@@ -1,0 +1,77 @@
+"""Between rows of width heads * size and heads: splitting, joining, turning by positions, cutting work into chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from deepseek import Tensor
+from deepseek.attention._sequence import Batch
+from deepseek.attention.rotary import RotaryEmbedding
+
+_SCORES_AT_ONCE = 1 << 21  # numbers of a score matrix held at a time: 8 MiB of float32, which stays in the caches
+
+
+def split_heads(x: Tensor, heads: int) -> Tensor:
+    """[batch, time, heads * size] -> [batch, heads, time, size], a view."""
+    return x.unflatten(-1, (heads, x.shape[-1] // heads)).transpose(1, 2)
+
+
+def join_heads(x: Tensor) -> Tensor:
+    """[batch, heads, time, size] -> [batch, time, heads * size]."""
+    return x.transpose(1, 2).flatten(-2)
+
+
+def checked_heads(name: str, dim: int, num_heads: int, key_heads: int | None) -> int:
+    """The number of key heads, ``num_heads`` when it is None.
+
+    Raises:
+        ValueError: a number that is not positive, or key heads that do not divide the heads.
+    """
+    key_heads = num_heads if key_heads is None else key_heads
+    if min(dim, num_heads, key_heads) < 1:
+        raise ValueError(
+            f"{name}: width and numbers of heads must be positive, got width {dim}, {num_heads} heads and {key_heads} "
+            "key heads"
+        )
+    if num_heads % key_heads:
+        raise ValueError(f"{name}: {key_heads} key heads must divide {num_heads} heads")
+    return key_heads
+
+
+def checked_head_dim(name: str, dim: int, num_heads: int, head_dim: int | None) -> int:
+    """Features of a head, ``dim / num_heads`` when it is None.
+
+    Raises:
+        ValueError: it is not positive, or the heads do not divide the width.
+    """
+    if head_dim is None:
+        if dim % num_heads:
+            raise ValueError(f"{name}: {num_heads} heads must divide the width {dim}; or pass head_dim")
+        return dim // num_heads
+    if head_dim < 1:
+        raise ValueError(f"{name}: head_dim must be positive, got {head_dim}")
+    return head_dim
+
+
+def rotary_for(head_dim: int, theta: float | None, scaling: Mapping[str, Any] | None) -> RotaryEmbedding | None:
+    """Rotary embedding of all features of a head; None where ``theta`` is None."""
+    return None if theta is None else RotaryEmbedding(head_dim, theta, scaling)
+
+
+def turned(rope: RotaryEmbedding | None, batch: Batch, *parts: Tensor) -> tuple[Tensor, ...]:
+    """Each of ``parts`` [batch, heads, time, size] turned by the positions of the batch; as it is without ``rope``."""
+    if rope is None:
+        return parts
+    if batch.positions is None:
+        tables = rope.tables_from(batch.start, batch.x.shape[1])
+    else:
+        tables = rope.tables(batch.positions)
+    return tuple(rope.turn(x, tables) for x in parts)
+
+
+def query_chunks(queries: int, scores_a_query: int, least: int = 16) -> Iterator[tuple[int, int]]:
+    """(begin, end) of parts of the queries that have about 8 MiB of float32 scores at a time."""
+    size = max(least, _SCORES_AT_ONCE // max(scores_a_query, 1))
+    for begin in range(0, queries, size):
+        yield begin, min(begin + size, queries)
