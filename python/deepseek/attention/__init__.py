@@ -9,12 +9,14 @@ from deepseek.attention.block_mixture import MixtureOfBlockAttention
 from deepseek.attention.caches import (
     BlockMeanCache,
     Cache,
+    CompressedCache,
     DenseCache,
     LatentCache,
     NativeSparseCache,
     QuantizedCache,
     SlidingCache,
 )
+from deepseek.attention.compressed import CompressedAttention
 from deepseek.attention.functional import (
     Attended,
     dynamic_block_attention,
@@ -35,6 +37,8 @@ __all__ = [
     "Attended",
     "BlockMeanCache",
     "Cache",
+    "CompressedAttention",
+    "CompressedCache",
     "DenseCache",
     "HeadTemperature",
     "LatentCache",

@@ -94,6 +94,7 @@ def attend(
     scale: float | None = None,
     window: int | None = None,
     query_start: int = 0,
+    sinks: Tensor | None = None,
 ) -> Attended:
     """:func:`deepseek.nn.functional.attention` with the logarithms of its denominators.
 
@@ -106,9 +107,10 @@ def attend(
         scale: 1/sqrt(E) when omitted.
         window: A query sees keys less than this many positions away.
         query_start: Position of the first query: the number of keys before it.
+        sinks: [heads]: logits that take their share of the weights and have no value; they are in the logarithms too.
     """
     result = _C._attention(
-        query, key, value, mask, None, None, is_causal, _scale(scale, query), window or 0, 0.0, 0.0, query_start
+        query, key, value, mask, sinks, None, is_causal, _scale(scale, query), window or 0, 0.0, 0.0, query_start
     )
     return Attended(result[0], result[1])
 

@@ -3,6 +3,7 @@
 from deepseek._missing import guard
 from deepseek.attention.caches.base import Cache
 from deepseek.attention.caches.blocks import BlockMeanCache, BlockMeans
+from deepseek.attention.caches.compressed import CompressedCache
 from deepseek.attention.caches.index_keys import IndexKeys, IndexRows
 from deepseek.attention.caches.key_value import DenseCache, KeysValues, QuantizedCache, SlidingCache
 from deepseek.attention.caches.latent import LatentCache
@@ -12,6 +13,7 @@ __all__ = [
     "BlockMeanCache",
     "BlockMeans",
     "Cache",
+    "CompressedCache",
     "DenseCache",
     "IndexKeys",
     "IndexRows",

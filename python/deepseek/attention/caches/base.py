@@ -117,8 +117,11 @@ class Cache:
             length = length[0]
         if not 0 <= length <= self._length:
             raise ValueError(f"cannot truncate to {length} tokens, there are {self._length}")
-        for name, stream in self._streams().items():
-            stream.truncate(self._rows_after(name, length))
+        streams = [(stream, self._rows_after(name, length)) for name, stream in self._streams().items()]
+        for stream, rows in streams:  # all or none
+            stream.check_truncate(rows)
+        for stream, rows in streams:
+            stream.truncate(rows)
         self._length = length
 
     def reorder(self, index: Tensor | Sequence[int]) -> None:

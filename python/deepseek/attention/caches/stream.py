@@ -20,14 +20,17 @@ class Stream:
     Args:
         reach: Rows that a new one needs of those before it; older ones are forgotten. None keeps all.
         rewind: So many rows more are kept, as far as :meth:`truncate` can go back.
+        align: The oldest row in memory has a number that is a multiple of it. Rows that attention reads need the
+            default, others may have 1.
     """
 
-    def __init__(self, reach: int | None = None, rewind: int = 0) -> None:
+    def __init__(self, reach: int | None = None, rewind: int = 0, align: int = CHUNK) -> None:
         if (reach is not None and reach < 0) or rewind < 0:
             raise ValueError(f"reach and rewind must not be negative, got {reach} and {rewind}")
-        self.reach, self.rewind = reach, rewind
+        self.reach, self.rewind, self.align = reach, rewind, align
+        self._spare = max(align, _LEAST)  # rows that are forgotten together
         self.length = 0  # rows appended so far, forgotten ones too
-        self.first = 0  # number of the oldest row in memory, a multiple of CHUNK
+        self.first = 0  # number of the oldest row in memory
         self._data: Tensor | None = None  # [batch, ..., capacity, width], row `first` at the start
 
     def append(self, rows: Tensor) -> tuple[Tensor, int]:
@@ -58,10 +61,15 @@ class Stream:
         return None if self._data is None else self._data.narrow(-2, 0, self.length - self.first)
 
     def truncate(self, length: int) -> None:
-        """Forgets the newest rows, so that ``length`` are left.
+        """Forgets the newest rows, so that ``length`` are left; see :meth:`check_truncate`."""
+        self.check_truncate(length)
+        self.length = length
+
+    def check_truncate(self, length: int) -> None:
+        """Raises what :meth:`truncate` would.
 
         Raises:
-            ValueError: there are fewer, or rows that the next one needs have been forgotten already.
+            ValueError: there are fewer rows, or those that the next one needs have been forgotten already.
         """
         if not 0 <= length <= self.length:
             raise ValueError(f"cannot truncate to {length} rows, there are {self.length}")
@@ -70,7 +78,6 @@ class Stream:
                 f"cannot truncate to {length} rows: those before {self.first} are forgotten and the next one needs "
                 f"{self.reach} before it; make the cache with a larger rewind than {self.rewind}"
             )
-        self.length = length
 
     def reorder(self, index: Tensor) -> None:
         """Row i of the batch becomes what row ``index[i]`` was; ``index`` is int64 and may have another length."""
@@ -79,7 +86,7 @@ class Stream:
 
     def row(self, b: int) -> Stream:
         """A stream of one sequence, a copy."""
-        one = Stream(self.reach, self.rewind)
+        one = Stream(self.reach, self.rewind, self.align)
         one.length, one.first = self.length, self.first
         one._data = None if self._data is None else self._data[b : b + 1].clone()
         return one
@@ -115,11 +122,11 @@ class Stream:
         """The number that the rows in memory may start with."""
         if self.reach is None:
             return 0
-        return max(self.first, (self.length - self.reach - self.rewind) // CHUNK * CHUNK)
+        return max(self.first, (self.length - self.reach - self.rewind) // self.align * self.align)
 
     def _make_room(self, rows: Tensor) -> None:
         capacity = 0 if self._data is None else self._data.shape[-2]
-        if self.length - self.first + rows.shape[-2] > capacity:
+        if self._data is None or self.length - self.first + rows.shape[-2] > capacity:
             needed = self.length - self._oldest_needed() + rows.shape[-2]
             self._move(max(needed, 2 * capacity if needed > capacity else capacity, _LEAST), rows)
 
@@ -130,8 +137,8 @@ class Stream:
         oldest = self._oldest_needed()
         if self._data.requires_grad or deepseek.is_grad_enabled():
             self._data, self.first = self._data.narrow(-2, oldest - self.first, self.length - oldest), oldest
-        elif self._data.shape[-2] > 2 * (self.reach + self.rewind + CHUNK) + CHUNK:
-            self._move(self.reach + self.rewind + 2 * CHUNK, self._data)
+        elif self._data.shape[-2] > 2 * (self.reach + self.rewind + self._spare) + self._spare:
+            self._move(self.reach + self.rewind + 2 * self._spare, self._data)
 
     def _move(self, capacity: int, like: Tensor) -> None:
         """To fresh memory for ``capacity`` rows, without those that are no longer needed."""
