@@ -33,6 +33,7 @@ if TYPE_CHECKING:  # names that load on first use: see _lazy.py
     from deepseek import io as io
     from deepseek import linalg as linalg
     from deepseek import models as models
+    from deepseek import moe as moe
     from deepseek import nn as nn
     from deepseek import optim as optim
     from deepseek import quantization as quantization

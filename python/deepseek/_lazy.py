@@ -10,8 +10,8 @@ from typing import Any
 from deepseek._missing import missing_in_module
 
 SUBMODULES = (
-    "accelerator", "amp", "attention", "autograd", "backends", "cli", "cpu", "cuda", "io", "jit", "linalg", "models", "nn",
-    "optim", "quantization", "random", "return_types", "testing", "train", "utils", "version", "xpu",
+    "accelerator", "amp", "attention", "autograd", "backends", "cli", "cpu", "cuda", "io", "jit", "linalg", "models",
+    "moe", "nn", "optim", "quantization", "random", "return_types", "testing", "train", "utils", "version", "xpu",
 )  # fmt: skip
 SETTINGS = (
     "are_deterministic_algorithms_enabled",

@@ -19,6 +19,7 @@ __all__ = [
     "kaiming_uniform_",
     "normal_",
     "ones_",
+    "orthogonal_",
     "trunc_normal_",
     "uniform_",
     "xavier_normal_",
@@ -193,6 +194,40 @@ def kaiming_normal_(
     if _is_empty(tensor):
         return tensor
     return normal_(tensor, 0.0, _kaiming_std(tensor, a, mode, nonlinearity), generator)
+
+
+def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: deepseek.Generator | None = None) -> Tensor:
+    """Fill with ``gain`` times a random (semi-)orthogonal matrix. (Saxe et al., 2013)
+
+    ``tensor``, at least 2-d, counts as a matrix [first dim, all others]. Its rows are orthonormal, or its columns where
+    it has more rows than columns; each such matrix is equally likely (Haar). Not the numbers PyTorch draws.
+
+    Raises:
+        ValueError: ``tensor`` has fewer than 2 dims.
+    """
+    if tensor.dim() < 2:
+        raise ValueError(f"Only tensors with 2 or more dimensions are supported, got shape {tuple(tensor.shape)}")
+    if tensor.numel() == 0:
+        return tensor
+    rows, columns = tensor.shape[0], tensor.numel() // tensor.shape[0]
+    with deepseek.no_grad():
+        drawn = deepseek.empty(min(rows, columns), max(rows, columns), dtype=deepseek.float64)
+        basis = _orthonormal_rows(drawn.normal_(0.0, 1.0, generator=generator)) * gain
+        return tensor.copy_((basis if rows <= columns else basis.t()).reshape(tensor.shape))
+
+
+def _orthonormal_rows(drawn: Tensor, block: int = 32) -> Tensor:
+    """Gram-Schmidt of the rows, in place: blocks of rows are made orthogonal to all before them by products, rows of a
+    block to those before them one by one; each twice, which is enough for float64 (Giraud et al. 2005)."""
+    for first in range(0, drawn.shape[0], block):
+        rows, done = drawn[first : first + block], drawn[:first]
+        for _ in range(2):
+            rows -= (rows @ done.t()) @ done
+        for i in range(rows.shape[0]):
+            for _ in range(2):
+                rows[i] -= (rows[:i] @ rows[i]) @ rows[:i]
+            rows[i] /= deepseek.linalg.vector_norm(rows[i])
+    return drawn
 
 
 guard(__name__)

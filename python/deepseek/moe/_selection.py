@@ -1,0 +1,43 @@
+"""Pieces of choosing experts that look at more than one score at a time."""
+
+from __future__ import annotations
+
+import math
+
+import deepseek
+from deepseek import Tensor
+
+
+def keep_best_groups(choice: Tensor, groups: int, kept: int, score: str) -> Tensor:
+    """``choice`` (T, E) with -inf outside each token's ``kept`` best of ``groups`` groups of neighbours.
+
+    A group is judged by its largest value (``score="max"``) or by the sum of its two largest (``"top2"``), where a
+    second one of -inf adds nothing. Minus infinity, because a score plus its bias may be below any other number.
+    """
+    by_group = choice.view(-1, groups, choice.shape[1] // groups)
+    if score == "max":
+        value = by_group.amax(dim=-1)
+    else:
+        first, second = deepseek.topk(by_group, 2, dim=-1)[0].unbind(-1)
+        value = first + second.masked_fill(second == -math.inf, 0.0)
+    best = deepseek.topk(value, kept, dim=-1)[1]  # (T, kept)
+    outside = deepseek.ones(value.shape, dtype=deepseek.bool).scatter(1, best, False)  # (T, groups)
+    return by_group.masked_fill(outside.unsqueeze(-1), -math.inf).view(choice.shape)
+
+
+def over_capacity(chosen: Tensor, empty: Tensor, experts: int, factor: float) -> Tensor:
+    """Which slots (T, k) are beyond their expert's capacity ``ceil(factor * tokens * k / experts)``.
+
+    All first slots count before second ones, earlier tokens first; empty slots neither count nor are beyond. ``tokens``
+    are those that have a slot which is not empty.
+    """
+    tokens, slots = chosen.shape
+    present = (~empty.expand(tokens, slots)).any(dim=-1).sum().to(deepseek.float64)
+    capacity = (present * slots * factor / experts).ceil()
+    ids = chosen.masked_fill(empty, experts).t().reshape(-1)  # slot by slot
+    order = deepseek.argsort(ids, stable=True)
+    count = deepseek.bincount(ids, minlength=experts + 1)
+    start = count.cumsum(0) - count
+    rank = deepseek.empty_like(ids)
+    rank[order] = deepseek.arange(ids.shape[0]) - start[ids[order]]
+    return (rank.view(slots, tokens).t() >= capacity) & ~empty
