@@ -11,6 +11,7 @@ from deepseek.attention.caches import (
     Cache,
     CompressedCache,
     DenseCache,
+    IndexedLatentCache,
     LatentCache,
     NativeSparseCache,
     QuantizedCache,
@@ -28,6 +29,7 @@ from deepseek.attention.functional import (
     sparse_attention,
 )
 from deepseek.attention.indexer import SparseIndexer
+from deepseek.attention.latent import MultiHeadLatentAttention
 from deepseek.attention.multi_head import MultiHeadAttention
 from deepseek.attention.native_sparse import NativeSparseAttention
 from deepseek.attention.rotary import RotaryEmbedding
@@ -41,10 +43,12 @@ __all__ = [
     "CompressedCache",
     "DenseCache",
     "HeadTemperature",
+    "IndexedLatentCache",
     "LatentCache",
     "LengthTemperature",
     "MixtureOfBlockAttention",
     "MultiHeadAttention",
+    "MultiHeadLatentAttention",
     "NativeSparseAttention",
     "NativeSparseCache",
     "QuantizedCache",

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Self
 import deepseek
 from deepseek import Tensor
 from deepseek._missing import guard
+from deepseek.attention._configuration import check_positive
 from deepseek.attention.caches.index_keys import IndexKeys, IndexRows
 from deepseek.attention.indexer_loss import Attention, indexer_loss
 from deepseek.attention.rotary import RotaryEmbedding
@@ -94,15 +95,14 @@ class SparseIndexer(Module):
         precision: str = "float",
     ) -> None:
         super().__init__()
-        for name, size in (
-            ("hidden_size", hidden_size),
-            ("index_n_heads", index_n_heads),
-            ("index_head_dim", index_head_dim),
-            ("index_topk", index_topk),
-            ("q_lora_rank", 1 if q_lora_rank is None else q_lora_rank),
-        ):
-            if size < 1:
-                raise ValueError(f"SparseIndexer: {name} must be positive, got {size}")
+        check_positive(
+            "SparseIndexer",
+            hidden_size=hidden_size,
+            index_n_heads=index_n_heads,
+            index_head_dim=index_head_dim,
+            index_topk=index_topk,
+            q_lora_rank=q_lora_rank,
+        )
         if not 0 <= qk_rope_head_dim <= index_head_dim:
             raise ValueError(
                 f"SparseIndexer rotates qk_rope_head_dim of index_head_dim = {index_head_dim} features, got "
@@ -271,7 +271,7 @@ class SparseIndexer(Module):
         attention: Attention,
         indices: Tensor | None = None,
         *,
-        keys: Tensor | None = None,
+        keys: IndexRows | None = None,
         query_start: int = 0,
     ) -> None:
         """Adds to ``loss``.
@@ -280,14 +280,19 @@ class SparseIndexer(Module):
             made: Queries and weights, and keys where ``keys`` is None, with their graph.
             attention: The module's own, of the same queries.
             indices: int64 [batch, time, n], the keys it went over, -1 for none. None: all visible.
-            keys: [batch, S, index_head_dim] with those of a cache.
+            keys: All keys that queries may see.
             query_start: Position of the first query.
+
+        Raises:
+            RuntimeError: a cache holds the keys in 8 bits.
         """
+        if keys is not None and keys.scale is not None:
+            raise RuntimeError("an indexer does not learn from a cache with 8-bit keys; train without a cache")
         with _no_autocast():
             self._losses.append(
                 indexer_loss(
                     made.query,
-                    made.key if keys is None else keys,
+                    made.key if keys is None else keys.values,
                     made.weights,
                     attention,
                     indices,

@@ -6,7 +6,7 @@ from deepseek.attention.caches.blocks import BlockMeanCache, BlockMeans
 from deepseek.attention.caches.compressed import CompressedCache
 from deepseek.attention.caches.index_keys import IndexKeys, IndexRows
 from deepseek.attention.caches.key_value import DenseCache, KeysValues, QuantizedCache, SlidingCache
-from deepseek.attention.caches.latent import LatentCache
+from deepseek.attention.caches.latent import IndexedLatentCache, LatentCache
 from deepseek.attention.caches.native_sparse import NativeSparseCache
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "DenseCache",
     "IndexKeys",
     "IndexRows",
+    "IndexedLatentCache",
     "KeysValues",
     "LatentCache",
     "NativeSparseCache",
