@@ -5,7 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from deepseek import nn
-from deepseek.attention import CompressedAttention, MixtureOfBlockAttention, NativeSparseAttention
+from deepseek.attention import (
+    CompressedAttention,
+    MixtureOfBlockAttention,
+    MultiHeadLatentAttention,
+    NativeSparseAttention,
+)
 from deepseek.attention._sequence import SequenceModule
 from deepseek.attention.rotary import RotaryEmbedding
 from deepseek.models.config import ModelConfig
@@ -28,6 +33,24 @@ def feed_forward_for(config: ModelConfig) -> nn.Module:
     if config.routed:
         return MixtureOfExperts(config)
     return FeedForward(config.dim, config.expert_dim * config.n_shared_experts)
+
+
+def _latent(config: ModelConfig, layer: int) -> SequenceModule:
+    sparse = config.attention == "dsa"
+    return MultiHeadLatentAttention(
+        config.dim,
+        config.n_heads,
+        config.q_lora_rank or None,
+        config.kv_lora_rank,
+        config.qk_nope_head_dim,
+        config.qk_rope_head_dim,
+        config.v_head_dim,
+        rope_theta=config.rope_theta,
+        rms_norm_eps=config.norm_eps,
+        index_topk=config.index_topk if sparse else None,
+        index_n_heads=config.index_n_heads,
+        index_head_dim=config.index_head_dim,
+    )
 
 
 def _moba(config: ModelConfig, layer: int) -> SequenceModule:
@@ -75,4 +98,4 @@ def _v4(config: ModelConfig, layer: int) -> SequenceModule:
     )
 
 
-_KINDS: dict[str, Any] = {"nsa": _nsa, "moba": _moba, "v4": _v4}
+_KINDS: dict[str, Any] = {"mla": _latent, "dsa": _latent, "nsa": _nsa, "moba": _moba, "v4": _v4}

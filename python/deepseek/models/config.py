@@ -8,7 +8,7 @@ from typing import Any
 
 from deepseek.models.ranges import check_ranges, choice, setting
 
-_LATENT = ("mla", "dsa")  # kinds of attention with a latent cache
+_LATENT = ("mla", "dsa")  # kinds of attention with latent keys and values
 _BLOCKS = ("nsa", "moba")
 
 
@@ -36,19 +36,23 @@ class ModelConfig:
         expert_dim: Hidden width of one expert.
         routed_scale: Factor on the normalised gate weights of the routed experts.
         bias_update_rate: Step of the load-balancing bias (DeepSeek-V3, section 2.1.2); 0 turns balancing off.
-        q_lora_rank: ``mla``, ``dsa``: Width queries pass through; 0 for ``mla``: none.
+        q_lora_rank: ``mla``, ``dsa``, ``v4``: Width that queries pass through; with ``mla`` 0 is none.
         kv_lora_rank: ``mla``, ``dsa``: Width of the latent that keys and values are made of.
         qk_nope_head_dim: ``mla``, ``dsa``: Features of a head's query and key without position.
-        qk_rope_head_dim: ``mla``, ``dsa``: Features of a head's query and key that are turned by the position.
+        qk_rope_head_dim: ``mla``, ``dsa``, ``v4``: Features of a head's query and key that are turned by the position.
         v_head_dim: ``mla``, ``dsa``: Features of a head's value.
         index_n_heads: ``dsa``, ``v4``: Heads of the indexer.
         index_head_dim: ``dsa``, ``v4``: Width of one of them.
-        index_topk: ``dsa``: Keys a query attends to; ``v4``: compressed entries.
+        index_topk: ``dsa``: Keys a query attends to; ``v4``: compressed entries, all there are in the context.
         index_warmup: ``dsa``: Steps of dense attention in which the indexer only learns, before it picks keys.
         index_loss: ``dsa``: Weight of the indexer's loss, which no other weight sees.
         block_size: ``nsa``, ``moba``: Keys in a block.
         selected_blocks: ``nsa``, ``moba``: Blocks a query attends to.
         window: ``nsa``, ``v4``: Latest tokens a query always sees.
+        o_lora_rank: ``v4``: Width that a group of heads' results pass through.
+        o_groups: ``v4``: Groups of heads.
+        csa_ratio: ``v4``: Tokens an entry stands for in the first, third … layer, which an indexer picks from.
+        hca_ratio: ``v4``: Tokens an entry stands for in the others.
         ngram_orders: Orders n of the hashed n-gram memories added to the token embedding (DeepSeek Engram).
         ngram_rows: Rows of each n-gram table.
         ngram_dim: Width of one n-gram row.
@@ -70,19 +74,23 @@ class ModelConfig:
     expert_dim: int = setting(96, 1, 2**24, of=("moe",))
     routed_scale: float = setting(1.0, 0, 1e6, above=True, shapes=False, of=("moe",))
     bias_update_rate: float = setting(0.001, 0, 1, shapes=False, of=("moe",))
-    q_lora_rank: int = setting(32, 0, 2**24, of=_LATENT)
+    q_lora_rank: int = setting(32, 0, 2**24, of=(*_LATENT, "v4"))
     kv_lora_rank: int = setting(32, 1, 2**24, of=_LATENT)
     qk_nope_head_dim: int = setting(32, 1, 2**16, of=_LATENT)
-    qk_rope_head_dim: int = setting(16, 2, 2**16, of=_LATENT)
+    qk_rope_head_dim: int = setting(16, 2, 2**16, of=(*_LATENT, "v4"))
     v_head_dim: int = setting(32, 1, 2**16, of=_LATENT)
     index_n_heads: int = setting(4, 1, 2**16, of=("dsa", "v4"))
     index_head_dim: int = setting(32, 2, 2**16, of=("dsa", "v4"))
     index_topk: int = setting(64, 1, 2**31 - 1, shapes=False, of=("dsa", "v4"))
     index_warmup: int = setting(100, 0, 10**12, shapes=False, of=("dsa",))
     index_loss: float = setting(1.0, 0, 1e6, above=True, shapes=False, of=("dsa",))
-    block_size: int = setting(32, 16, 2**16, shapes=False, of=_BLOCKS)
-    selected_blocks: int = setting(3, 1, 2**16, shapes=False, of=_BLOCKS)
+    block_size: int = setting(32, 16, 2**16, of=_BLOCKS)
+    selected_blocks: int = setting(4, 1, 2**16, shapes=False, of=_BLOCKS)
     window: int = setting(64, 1, 2**31 - 1, shapes=False, of=("nsa", "v4"))
+    o_lora_rank: int = setting(32, 1, 2**24, of=("v4",))
+    o_groups: int = setting(1, 1, 2**16, of=("v4",))
+    csa_ratio: int = setting(4, 1, 2**16, of=("v4",))
+    hca_ratio: int = setting(16, 1, 2**16, of=("v4",))
     ngram_orders: tuple[int, ...] = setting((2, 3, 4, 6, 8), 2, 64)
     ngram_rows: int = setting(16384, 1, 2**31 - 1)
     ngram_dim: int = setting(32, 1, 2**24)
@@ -98,10 +106,7 @@ class ModelConfig:
             raise ValueError(
                 f"model.dim must be an even multiple of model.n_heads, got dim={self.dim} and n_heads={self.n_heads}"
             )
-        if self.attention in _LATENT:
-            self._check_latent()
-        if self.attention in _BLOCKS and self.block_size % 16:
-            raise ValueError(f"model.block_size must be a multiple of 16, got {self.block_size}")
+        self._check_attention()
 
     def _check_experts(self) -> None:
         if self.n_routed_experts + self.n_shared_experts == 0:
@@ -111,12 +116,40 @@ class ModelConfig:
                 f"model.top_k must be between 1 and model.n_routed_experts={self.n_routed_experts}, got {self.top_k}"
             )
 
-    def _check_latent(self) -> None:
-        if self.qk_rope_head_dim % 2:
+    def _check_attention(self) -> None:
+        kind = self.attention
+        if kind in (*_LATENT, "v4") and self.qk_rope_head_dim % 2:
             raise ValueError(f"model.qk_rope_head_dim must be even (RoPE pairs), got {self.qk_rope_head_dim}")
-        if self.attention == "dsa" and self.q_lora_rank == 0:
+        if kind in ("dsa", "v4") and self.q_lora_rank == 0:
+            raise ValueError(f"model.q_lora_rank must be at least 1 with model.attention = {kind!r}, got 0")
+        if kind in ("dsa", "v4") and (self.index_head_dim % 2 or self.index_head_dim < self.qk_rope_head_dim):
             raise ValueError(
-                "model.q_lora_rank must be at least 1 with model.attention = 'dsa', whose indexer reads that; got 0"
+                f"model.index_head_dim must be even and at least model.qk_rope_head_dim={self.qk_rope_head_dim}, got "
+                f"{self.index_head_dim}"
+            )
+        if kind in _BLOCKS and self.block_size % 16:
+            raise ValueError(f"model.block_size must be a multiple of 16, got {self.block_size}")
+        if kind == "nsa" and self.selected_blocks < 3:
+            raise ValueError(
+                "model.selected_blocks must be at least 3 with model.attention = 'nsa' (the first block and the last two "
+                f"are always taken), got {self.selected_blocks}"
+            )
+        if kind == "v4":
+            self._check_v4()
+
+    def _check_v4(self) -> None:
+        if self.n_heads % self.o_groups:
+            raise ValueError(f"model.o_groups must divide model.n_heads={self.n_heads}, got {self.o_groups}")
+        if self.qk_rope_head_dim > self.head_dim:
+            raise ValueError(
+                f"model.qk_rope_head_dim must be at most model.dim / model.n_heads = {self.head_dim} with "
+                f"model.attention = 'v4', got {self.qk_rope_head_dim}"
+            )
+        entries = self.context // self.csa_ratio
+        if self.index_topk < entries:
+            raise ValueError(
+                f"model.index_topk must be at least model.context / model.csa_ratio = {entries} with model.attention = "
+                f"'v4', got {self.index_topk}: its indexer is not trained here, so all entries have to be seen"
             )
 
     @property

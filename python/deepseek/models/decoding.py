@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from deepseek import Tensor
+from deepseek.attention.caches import SlidingCache
 
 if TYPE_CHECKING:
     from deepseek.models.language_model import LanguageModel
@@ -28,6 +29,11 @@ class DecodeState:
     def position(self) -> int:
         """Tokens seen so far."""
         return self.caches[0].length
+
+    @property
+    def runs_on(self) -> bool:
+        """Whether no distance between tokens exceeds the trained ones, however many come."""
+        return all(isinstance(cache, SlidingCache) for cache in self.caches)
 
     @property
     def nbytes(self) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 
 from deepseek import Tensor, cat, nn, zeros
 from deepseek.attention.caches import Cache
+from deepseek.attention.indexer import SparseIndexer
 from deepseek.attention.rotary import RotaryEmbedding
 from deepseek.models.blocks import attention_for, feed_forward_for
 from deepseek.models.config import ModelConfig
@@ -16,6 +17,16 @@ from deepseek.models.generation import generate
 from deepseek.models.layers import NgramMemory
 from deepseek.moe import DynamicRouter
 from deepseek.nn import functional as F
+
+
+_EVERY_KEY = 2**31 - 1
+
+# Ends of names: matrices of products, and those that write to the residual stream.
+_DRAWN = ("weight", "gate", "up", "down", "gate_proj", "up_proj", "down_proj")
+_TO_RESIDUAL = (
+    "attention.out.weight", "attention.o_proj.weight", "attention.o_b_proj.weight", "feed_forward.down",
+    "feed_forward.down.weight", "shared.down.weight", "down_proj", "down_proj.weight",
+)  # fmt: skip
 
 
 class Block(nn.Module):
@@ -52,13 +63,14 @@ class LanguageModel(nn.Module):
         self.blocks = nn.ModuleList([Block(config, layer, rotary) for layer in range(config.n_layers)])
         self.norm = nn.RMSNorm(config.dim, eps=config.norm_eps)
         self._initialise()
+        self.begin_step(0)
 
     def _initialise(self) -> None:
         """Normal weights; what writes to the residual stream starts smaller, the more layers write to it."""
         residual = 1.0 / math.sqrt(2 * self.config.n_layers)
         for name, parameter in self.named_parameters():
-            if parameter.dim() == 1 or name.endswith(_OWN_START):
-                continue  # norm gains stay 1
+            if parameter.dim() == 1 or not name.endswith(_DRAWN):
+                continue  # norm gains stay 1, and what is no matrix of a product stays as its module made it
             if "embedding" in name or ".tables." in name:
                 std = 0.5 / math.sqrt(self.config.dim) if "embedding" in name else 0.02
             else:
@@ -95,6 +107,30 @@ class LanguageModel(nn.Module):
         """Mean cross-entropy in nats of targets [batch, time] after tokens [batch, time]."""
         logits = self(tokens)
         return F.cross_entropy(logits.reshape(-1, self.config.vocab_size), targets.reshape(-1))
+
+    def auxiliary_loss(self) -> Tensor | None:
+        """What parts of the model learn beside the text, from the last forward in training; None where there is nothing.
+
+        The indexers' distance to the attention they pick keys for (DeepSeek-V3.2), times ``index_loss``. No other
+        parameter has a gradient from it.
+        """
+        losses = [loss for indexer in self._indexers() if (loss := indexer.loss) is not None]
+        if not losses:
+            return None
+        total = losses[0]
+        for loss in losses[1:]:
+            total = total + loss
+        return total * self.config.index_loss
+
+    def begin_step(self, step: int) -> None:
+        """Says how many optimizer steps the model has behind it: the indexers pick keys from ``index_warmup`` on."""
+        warm = step < self.config.index_warmup
+        for indexer in self._indexers():
+            indexer.stage = "dense" if warm else "sparse"
+            indexer.index_topk = _EVERY_KEY if warm else self.config.index_topk
+
+    def _indexers(self) -> list[SparseIndexer]:
+        return [module for module in self.modules() if isinstance(module, SparseIndexer)]
 
     def rebalance_experts(self) -> None:
         """Moves the routers' balancing biases; call it once after every optimizer step."""
