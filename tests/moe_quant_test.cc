@@ -69,7 +69,7 @@ struct Layer {
   ExpertRows rows() { return sort_by_expert(ids.view(), s.experts); }
   void run() {
     const PackedStack g(gate, s.experts), u(up, s.experts), d(down, s.experts);
-    moe_quant_forward({dtype_of<S>, s.tokens, x.begin(), weights.begin(), out.begin()}, rows(),
+    moe_quant_forward({dtype_of<S>, dtype_of<S>, s.tokens, x.begin(), weights.begin(), out.begin()}, rows(),
                       {g.get(), u.get(), d.get()});
   }
   std::vector<S> result() { return {out.begin(), out.begin() + out.numel()}; }
@@ -182,13 +182,13 @@ void expect_fp8_is_dequantized() {
       };
       fill(gate, l.gate), fill(up, l.up), fill(down, l.down);
       const MoeInputs plain{l.x.view(), gate.view(), up.view(), down.view(), l.weights.begin()};
-      moe_forward(plain, l.rows(), want.begin(), nullptr, nullptr);
+      moe_forward(plain, l.rows(), {plain.input.dtype, want.begin()});
       MoeInputs coded = plain;
       for (View* v : {&coded.gate, &coded.up, &coded.down}) v->data = nullptr;
       coded.codes = {&l.gate.m, &l.up.m, &l.down.m};
       for (const int threads : {1, 3}) {
         const Threads use(threads);
-        moe_forward(coded, l.rows(), l.out.begin(), nullptr, nullptr);
+        moe_forward(coded, l.rows(), {coded.input.dtype, l.out.begin()});
         EXPECT_TRUE(same_bits(l.result(), {want.begin(), want.begin() + want.numel()})) << threads << " threads";
       }
     }

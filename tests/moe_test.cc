@@ -59,7 +59,9 @@ struct Layer {
   }
   MoeInputs inputs() { return {x.view(), gate.view(), up.view(), down.view(), weights.begin()}; }
   ExpertRows rows() { return sort_by_expert(ids.view(), s.experts); }
-  void forward(const MoeInputs& in) { moe_forward(in, rows(), out.begin(), gate_rows.begin(), up_rows.begin()); }
+  void forward(const MoeInputs& in) {
+    moe_forward(in, rows(), {in.input.dtype, out.begin(), gate_rows.begin(), up_rows.begin()});
+  }
   void backward(const MoeInputs& in, const View& g) {
     moe_backward(in, rows(), gate_rows.begin(), up_rows.begin(), g,
                  {dx.begin(), d_gate.begin(), d_up.begin(), d_down.begin(), d_weights.begin()});
@@ -303,6 +305,23 @@ TEST(Moe, SomeGradients) {
   EXPECT_EQ(all.bits(), some.bits());
 }
 
+TEST(Moe, SlotsWithoutAnExpertAddNothing) {
+  Layer<float> none({37, 40, 60, 5, 5, 3}), zero({37, 40, 60, 5, 5, 3});
+  for (int64_t p = 0; p < none.ids.numel(); p += 2) {
+    none.ids[p] = -1;
+    zero.weights[p] = 0;
+  }
+  fill_normal(none.out, 9);
+  none.run();
+  zero.run();
+  const auto same = [](auto& a, auto& b) {
+    for (int64_t i = 0; i < a.numel(); ++i) ASSERT_EQ(a[i], b[i]) << i;
+  };
+  same(none.out, zero.out);
+  same(none.dx, zero.dx);
+  for (int64_t p = 0; p < none.ids.numel(); ++p) EXPECT_EQ(none.d_weights[p], p % 2 ? zero.d_weights[p] : 0.0f);
+}
+
 TEST(Moe, SortsPairsByExpert) {
   Array<int64_t> ids({4, 2});
   const int64_t values[] = {2, 0, 2, 2, 0, 1, 4, 0};
@@ -314,6 +333,12 @@ TEST(Moe, SortsPairsByExpert) {
   EXPECT_EQ(sort_by_expert(transposed(ids.view(), 0, 1), 6).pair[0], 2);
   EXPECT_THROW(sort_by_expert(ids.view(), 4), IndexError);
   ids[3] = -1;
+  const ExpertRows some = sort_by_expert(ids.view(), 6);
+  EXPECT_EQ(some.offset, (std::vector<int64_t>{0, 3, 4, 6, 6, 7, 7}));
+  EXPECT_EQ(some.pair, (std::vector<int64_t>{1, 4, 7, 5, 0, 2, 6}));
+  EXPECT_EQ(some.empty, (std::vector<int64_t>{3}));
+  EXPECT_EQ(some.pairs(), 8);
+  ids[3] = -2;
   EXPECT_THROW(sort_by_expert(ids.view(), 6), IndexError);
 }
 

@@ -80,7 +80,7 @@ class HiddenWorker {
       const char* sums = scratch_.sums_of(0, r);
       const int64_t at = ((u.row0 + r) * f + c0) * job_.size;
       job_.row.swiglu({sums, sums + half_ * job_.sum_bytes(), to_.gate_rows ? to_.gate_rows + at : nullptr,
-                       to_.up_rows ? to_.up_rows + at : nullptr, to_.hidden + at},
+                       to_.up_rows ? to_.up_rows + at : nullptr, to_.hidden + at, job_.in.limit},
                       columns);
     }
   }
@@ -93,24 +93,28 @@ class HiddenWorker {
 
 }  // namespace
 
-void moe_forward(const MoeInputs& in, const ExpertRows& rows, void* out, void* gate_rows, void* up_rows) {
+void moe_forward(const MoeInputs& in, const ExpertRows& rows, const MoeOutputs& to) {
   const MoeJob job{in, rows};
   if (in.codes.gate) count_route(Route::kMoeFp8);
   const int64_t f = in.hidden(), half = job.kernel.width / 2;
   Buffer hidden(static_cast<size_t>(rows.rows() * f * job.size));
-  const Hidden to{static_cast<char*>(gate_rows), static_cast<char*>(up_rows), hidden.as<char>()};
+  const Hidden inner{static_cast<char*>(to.gate_rows), static_cast<char*>(to.up_rows), hidden.as<char>()};
+  for (char* saved : {inner.gate_rows, inner.up_rows})
+    if (saved && !rows.empty.empty())
+      std::memset(saved + rows.rows() * f * job.size, 0, rows.empty.size() * static_cast<size_t>(f * job.size));
   std::vector<ExpertUnit> units;
   add_units(units, 0, rows, {(f + half - 1) / half, in.dim() * job.kernel.width, kMoeRowBlock});
   sort_by_cost(units);
-  run_units(units, [&] { return HiddenWorker(job, to, longest_unit(units)); });
+  run_units(units, [&] { return HiddenWorker(job, inner, longest_unit(units)); });
 
-  Buffer pair_rows(static_cast<size_t>(rows.rows() * in.dim() * job.sum_bytes()));
+  Buffer pair_rows(static_cast<size_t>(rows.pairs() * in.dim() * job.sum_bytes()));
   const Projection down{f, in.dim(), {{hidden.as<char>(), in.down, true, in.codes.down}}, pair_rows.as<char>()};
   units.clear();
   add_projection_units(units, 0, job, down);
   sort_by_cost(units);
   run_units(units, [&] { return ProjectionWorker(job, down, longest_unit(units)); });
-  combine_slots({in.input.dtype, in.tokens(), rows.slots, in.dim()}, pair_rows.as<char>(), in.weights, out);
+  combine_slots({to.out_dtype, in.tokens(), rows.slots, in.dim(), rows.empty}, pair_rows.as<char>(), in.weights,
+                to.out);
 }
 
 }  // namespace deepseek::kernels

@@ -1,9 +1,12 @@
 // Mixture-of-experts feed-forward (Shazeer et al. 2017) over tokens grouped by expert:
-//   out[t] = sum over s of weights[t, s] * down[e] (silu(gate[e] x[t]) * (up[e] x[t])),  e = ids[t, s].
+//   out[t] = sum over s of weights[t, s] * down[e] (silu(gate[e] x[t]) * (up[e] x[t])),  e = ids[t, s];
+// slots without an expert add nothing.
 // float32, float64, bfloat16, float16; 16-bit floats are summed in float, and rounded where a dense layer would store
 // them. Products have the bits that matmul_plain.h defines and a token's slots are added in order, so that a token's
 // result depends on that token alone.
 #pragma once
+
+#include <limits>
 
 #include "base/view.h"
 #include "kernels/moe_plan.h"
@@ -22,6 +25,7 @@ struct MoeCodes {
 struct MoeInputs {
   View input, gate, up, down;
   const void* weights;
+  double limit = std::numeric_limits<double>::infinity();  // of SwiGLU (moe_rows.h)
   MoeCodes codes = {};
 
   int64_t tokens() const { return input.sizes[0]; }
@@ -29,8 +33,14 @@ struct MoeInputs {
   int64_t hidden() const { return gate.sizes[1]; }
 };
 
-// out [T, D] contiguous. gate_rows and up_rows (both or neither) get the pre-activations [rows, F] of the sorted pairs.
-void moe_forward(const MoeInputs& in, const ExpertRows& rows, void* out, void* gate_rows, void* up_rows);
+// out [T, D] of out_dtype, the input's or the type of sums; contiguous. gate_rows and up_rows (both or neither) get the
+// pre-activations [T * S, F] of the sorted pairs, and zeros after these.
+struct MoeOutputs {
+  DType out_dtype;
+  void* out;
+  void *gate_rows = nullptr, *up_rows = nullptr;
+};
+void moe_forward(const MoeInputs& in, const ExpertRows& rows, const MoeOutputs& to);
 
 // Gradients; those that are null are not computed. Experts without rows get zeros.
 struct MoeGradients {

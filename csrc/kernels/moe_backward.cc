@@ -42,9 +42,10 @@ class HiddenGradWorker {
     multiply_unit(job_, scratch_, u, {&down, 1}, [&](int64_t row, const char* sums, int64_t c0, int64_t columns) {
       const int64_t at = (row * f + c0) * job_.size;
       const char* weight = static_cast<const char*>(job_.in.weights) + job_.rows.pair[static_cast<size_t>(row)] * bytes;
-      job_.row.swiglu_backward({sums, b_.gate_rows + at, b_.up_rows + at, b_.grad_gate + at, b_.grad_up + at,
-                                b_.weighted_hidden + at, b_.dots + (row * panels + c0 / job_.kernel.width) * bytes},
-                               weight, columns);
+      job_.row.swiglu_backward(
+          {sums, b_.gate_rows + at, b_.up_rows + at, b_.grad_gate + at, b_.grad_up + at, b_.weighted_hidden + at,
+           job_.in.limit, b_.dots + (row * panels + c0 / job_.kernel.width) * bytes},
+          weight, columns);
     });
   }
 
@@ -57,6 +58,7 @@ class HiddenGradWorker {
 template <class T>
 void sum_dots(const Backward& b) {
   const int64_t panels = b.job.panels_of(b.job.in.hidden());
+  for (const int64_t pair : b.job.rows.empty) static_cast<T*>(b.to.weights)[pair] = 0;
   for (int64_t row = 0; row < b.job.rows.rows(); ++row) {
     T sum = 0;
     for (int64_t p = 0; p < panels; ++p) sum += reinterpret_cast<const T*>(b.dots)[row * panels + p];
@@ -201,7 +203,7 @@ void hidden_gradients(const Backward& b) {
 void remaining_gradients(const Backward& b) {
   const MoeJob& j = b.job;
   const MoeInputs& in = j.in;
-  const int64_t d = in.dim(), f = in.hidden(), pairs = j.rows.rows();
+  const int64_t d = in.dim(), f = in.hidden(), pairs = j.rows.pairs();
   Buffer pair_rows(static_cast<size_t>(b.to.input ? pairs * d * j.sum_bytes() : 0));
   const Projection input{f, d, {{b.grad_gate, in.gate, false}, {b.grad_up, in.up, false}}, pair_rows.as<char>()};
   const WeightGrad gate_up{
@@ -220,8 +222,8 @@ void remaining_gradients(const Backward& b) {
   sort_by_cost(units);
   run_units(units, [&] { return BackwardWorker(j, input, gate_up, down, longest_unit(units)); });
   if (b.to.input)
-    combine_slots({j.in.input.dtype, j.in.tokens(), j.rows.slots, j.in.dim()}, pair_rows.as<char>(), nullptr,
-                  b.to.input);
+    combine_slots({j.in.input.dtype, j.in.tokens(), j.rows.slots, j.in.dim(), j.rows.empty}, pair_rows.as<char>(),
+                  nullptr, b.to.input);
 }
 
 }  // namespace

@@ -11,25 +11,29 @@ ExpertRows sort_by_expert(const View& ids, int64_t experts) {
   DS_CHECK(ids.ndim() == 2 && ids.dtype == DType::kInt64, "moe kernel: expert ids must be int64 [tokens, slots]");
   const int64_t tokens = ids.sizes[0], slots = ids.sizes[1];
   const auto id = [&](int64_t t, int64_t k) { return ids.as<int64_t>()[t * ids.strides[0] + k * ids.strides[1]]; };
-  ExpertRows r{experts, slots, std::vector<int64_t>(static_cast<size_t>(experts) + 1, 0), {}, {}};
+  ExpertRows r{experts, slots, std::vector<int64_t>(static_cast<size_t>(experts) + 1, 0), {}, {}, {}};
   std::vector<int64_t> expert_of;  // read once: other threads may write the ids
   expert_of.reserve(static_cast<size_t>(tokens * slots));
   for (int64_t t = 0; t < tokens; ++t)
     for (int64_t k = 0; k < slots; ++k) {
       const int64_t e = id(t, k);
-      DS_CHECK_AS(IndexError, e >= 0 && e < experts, "moe: expert index ", e, " is out of range for ", experts,
-                  " experts");
-      ++r.offset[static_cast<size_t>(e) + 1];
+      DS_CHECK_AS(IndexError, e >= -1 && e < experts, "moe: expert index ", e, " is out of range for ", experts,
+                  " experts (-1: no expert)");
       expert_of.push_back(e);
+      if (e < 0)
+        r.empty.push_back(t * slots + k);
+      else
+        ++r.offset[static_cast<size_t>(e) + 1];
     }
   for (size_t e = 0; e < static_cast<size_t>(experts); ++e) r.offset[e + 1] += r.offset[e];
-  r.pair.resize(static_cast<size_t>(tokens * slots));
+  r.pair.resize(static_cast<size_t>(r.offset.back()));
   r.token.resize(r.pair.size());
   std::vector<int64_t> next(r.offset.begin(), r.offset.end() - 1);
   for (int64_t t = 0; t < tokens; ++t)
     for (int64_t k = 0; k < slots; ++k) {
-      const auto e = static_cast<size_t>(expert_of[static_cast<size_t>(t * slots + k)]);
-      const auto at = static_cast<size_t>(next[e]++);
+      const int64_t e = expert_of[static_cast<size_t>(t * slots + k)];
+      if (e < 0) continue;
+      const auto at = static_cast<size_t>(next[static_cast<size_t>(e)]++);
       r.pair[at] = t * slots + k;
       r.token[at] = t;
     }

@@ -10,17 +10,21 @@
 
 namespace deepseek::kernels {
 
-// The pairs (token, slot) sorted by expert, those of one expert in their first order.
+// The pairs (token, slot) sorted by expert, those of one expert in their first order. A slot without an expert is in no
+// row.
 struct ExpertRows {
   int64_t experts = 0, slots = 0;
   std::vector<int64_t> offset;  // [experts + 1]: rows of expert e are [offset[e], offset[e + 1])
   std::vector<int64_t> pair;    // [rows]: token * slots + slot
   std::vector<int64_t> token;   // [rows]
+  std::vector<int64_t> empty;   // pairs without an expert
 
   int64_t rows() const { return static_cast<int64_t>(pair.size()); }
+  int64_t pairs() const { return static_cast<int64_t>(pair.size() + empty.size()); }  // tokens * slots
 };
 
-// A stable counting sort of ids [tokens, slots] (int64, any strides). Raises IndexError for an id that is no expert.
+// A stable counting sort of ids [tokens, slots] (int64, any strides); -1 is a slot without an expert. Raises IndexError
+// for another id that is no expert.
 ExpertRows sort_by_expert(const View& ids, int64_t experts);
 
 // Rows [row0, row0 + rows) of the sorted pairs, all of one expert, times panels [panel0, panel0 + panels).

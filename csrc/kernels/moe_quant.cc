@@ -85,7 +85,7 @@ class HiddenWorker : Worker {
       qgemm_panels(*job_.w.up, x_, p, q, sums(1), kWidth);
       for (int64_t r = 0; r < u.rows; ++r) {
         char* to = job_.hidden + ((u.row0 + r) * job_.w.gate->n + c0) * size_of(job_.call.dtype);
-        job_.row.scaled_swiglu({sums(0, r), sums(1, r), nullptr, nullptr, to}, x_.scale(r), columns);
+        job_.row.scaled_swiglu({sums(0, r), sums(1, r), nullptr, nullptr, to, job_.call.limit}, x_.scale(r), columns);
       }
     });
   }
@@ -133,7 +133,7 @@ void moe_quant_forward(const MoeQuantCall& call, const ExpertRows& rows, const P
   count_route(qtile_vnni(*w.gate, 1) ? Route::kQgemmVnni : Route::kQgemmAvx2);
   const int64_t dim = w.down->n, hidden = w.gate->n;
   const Buffer hidden_rows(static_cast<size_t>(rows.rows() * hidden * size_of(call.dtype))),
-      pair_rows(static_cast<size_t>(rows.rows() * dim) * sizeof(float));
+      pair_rows(static_cast<size_t>(rows.pairs() * dim) * sizeof(float));
   const Job job{call, rows, w, moe_row_kernel(call.dtype), hidden_rows.as<char>(), pair_rows.as<float>()};
   {
     const Int8Rows tokens({call.dtype, call.input, dim}, call.tokens, dim, padded_k(*w.gate));
@@ -143,7 +143,8 @@ void moe_quant_forward(const MoeQuantCall& call, const ExpertRows& rows, const P
   const Int8Rows inner({call.dtype, hidden_rows.as<void>(), hidden}, rows.rows(), hidden, padded_k(*w.down));
   const std::vector<ExpertUnit> units = units_of(rows, *w.down);
   run_units(units, [&] { return DownWorker(job, inner, longest_unit(units)); });
-  combine_slots({call.dtype, call.tokens, rows.slots, dim}, pair_rows.as<void>(), call.weights, call.out);
+  combine_slots({call.out_dtype, call.tokens, rows.slots, dim, rows.empty}, pair_rows.as<void>(), call.weights,
+                call.out);
 }
 
 }  // namespace deepseek::kernels

@@ -3,6 +3,8 @@
 // qgemm: gate and up in the input's dtype, the down projection in float, a token's slots added in order, rounded once.
 #pragma once
 
+#include <limits>
+
 #include "kernels/moe_plan.h"
 #include "kernels/qgemm.h"
 
@@ -13,13 +15,15 @@ struct PackedExperts {
   const PackedQuant *gate, *up, *down;
 };
 
-// input and out [T, D] of dtype (float32 or bfloat16), weights [T, S] float; all contiguous.
+// input [T, D] of dtype (float32 or bfloat16), out [T, D] of out_dtype (that or float32), weights [T, S] float; all
+// contiguous.
 struct MoeQuantCall {
-  DType dtype;
+  DType dtype, out_dtype;
   int64_t tokens;
   const void* input;
   const float* weights;
   void* out;
+  double limit = std::numeric_limits<double>::infinity();  // of SwiGLU (moe_rows.h)
 };
 void moe_quant_forward(const MoeQuantCall& call, const ExpertRows& rows, const PackedExperts& w);
 

@@ -1,6 +1,7 @@
 #include "kernels/moe_rows.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "base/check.h"
 #include "runtime/parallel.h"
@@ -21,18 +22,31 @@ using deepseek::HWY_NAMESPACE::Sigmoid;
 template <class T>
 using Sums = hn::ScalableTag<T>;
 
+// NaN stays, as in clamp().
+template <class V>
+HWY_INLINE V AtMost(V v, V bound) {
+  return hn::IfThenElse(hn::Gt(v, bound), bound, v);
+}
+template <class V>
+HWY_INLINE V Within(V v, V bound) {
+  const V least = hn::Neg(bound);
+  return hn::IfThenElse(hn::Lt(v, least), least, AtMost(v, bound));
+}
+
 template <class S, class T, class Sum>
 HWY_INLINE void swiglu_of(const SwigluRow& r, int64_t n, Sum&& sum) {
   const Sums<T> d;
   const int64_t lanes = hn::Lanes(d);
   const T *gate_sum = static_cast<const T*>(r.gate_sum), *up_sum = static_cast<const T*>(r.up_sum);
+  const auto bound = rounded<S>(d, K(d, r.limit));
   for (int64_t i = 0; i < n; i += lanes) {
     const int64_t count = n - i;
     const auto g = rounded<S>(d, sum(load_part(d, gate_sum + i, count)));
     const auto u = rounded<S>(d, sum(load_part(d, up_sum + i, count)));
     if (r.gate) store_part(d, g, static_cast<S*>(r.gate) + i, count);
     if (r.up) store_part(d, u, static_cast<S*>(r.up) + i, count);
-    store_part(d, hn::Mul(hn::Mul(g, Sigmoid(d, g)), u), static_cast<S*>(r.hidden) + i, count);
+    const auto gate = AtMost(g, bound), up = Within(u, bound);
+    store_part(d, hn::Mul(hn::Mul(gate, Sigmoid(d, gate)), up), static_cast<S*>(r.hidden) + i, count);
   }
 }
 template <class S, class T>
@@ -50,20 +64,23 @@ template <class S, class T>
 void swiglu_backward_row(const SwigluBackwardRow& r, const void* weight, int64_t n) {
   const Sums<T> d;
   const int64_t lanes = hn::Lanes(d);
-  const auto w = hn::Set(d, *static_cast<const T*>(weight)), one = K(d, 1);
+  const auto w = hn::Set(d, *static_cast<const T*>(weight)), one = K(d, 1), bound = rounded<S>(d, K(d, r.limit));
   auto dot = hn::Zero(d);
   for (int64_t i = 0; i < n; i += lanes) {
     const int64_t count = n - i;
     const auto grad = load_part(d, static_cast<const T*>(r.grad_sum) + i, count);
-    const auto g = load_part(d, static_cast<const S*>(r.gate) + i, count);
-    const auto u = load_part(d, static_cast<const S*>(r.up) + i, count);
+    const auto gate = load_part(d, static_cast<const S*>(r.gate) + i, count);
+    const auto up = load_part(d, static_cast<const S*>(r.up) + i, count);
+    const auto g = AtMost(gate, bound), u = Within(up, bound);
     const auto s = Sigmoid(d, g), silu = hn::Mul(g, s);
     const auto hidden = rounded<S>(d, hn::Mul(silu, u));
     dot = hn::MulAdd(grad, hidden, dot);
     const auto slope = hn::Mul(s, hn::MulAdd(g, hn::Sub(one, s), one));
     const auto scaled = hn::Mul(grad, w);
-    store_part(d, hn::Mul(hn::Mul(scaled, u), slope), static_cast<S*>(r.grad_gate) + i, count);
-    store_part(d, hn::Mul(scaled, silu), static_cast<S*>(r.grad_up) + i, count);
+    const auto grad_gate = hn::Mul(hn::Mul(scaled, u), slope), grad_up = hn::Mul(scaled, silu);
+    // What was limited has no slope; ties have, as in clamp().
+    store_part(d, hn::IfThenZeroElse(hn::Gt(gate, bound), grad_gate), static_cast<S*>(r.grad_gate) + i, count);
+    store_part(d, hn::IfThenZeroElse(hn::Gt(hn::Abs(up), bound), grad_up), static_cast<S*>(r.grad_up) + i, count);
     store_part(d, hn::Mul(hidden, w), static_cast<S*>(r.weighted_hidden) + i, count);
   }
   *static_cast<T*>(r.dot) = hn::GetLane(hn::SumOfLanes(d, dot));
@@ -116,10 +133,11 @@ MoeRowKernel moe_row_kernel(DType dtype) {
   return HWY_DYNAMIC_DISPATCH(GetMoeRowKernel)(dtype);
 }
 
-void combine_slots(const SlotSums& s, const void* pair_rows, const void* weights, void* to) {
+void combine_slots(const SlotSums& s, void* pair_rows, const void* weights, void* to) {
   const MoeRowKernel kernel = moe_row_kernel(s.dtype);
   const int64_t bytes = s.dtype == DType::kFloat64 ? 8 : 4, size = size_of(s.dtype);
-  const auto* rows = static_cast<const char*>(pair_rows);
+  auto* rows = static_cast<char*>(pair_rows);
+  for (const int64_t pair : s.empty) std::memset(rows + pair * s.n * bytes, 0, static_cast<size_t>(s.n * bytes));
   const auto* factors = static_cast<const char*>(weights);
   parallel_for(s.tokens, grain_for(s.slots * s.n * bytes), [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t)

@@ -3,23 +3,26 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "base/dtype.h"
 
 namespace deepseek::kernels {
 
 // Of one row: where its parts of the pre-activations and of what is made of them lie, in the storage dtype. Null
-// pointers are not written.
+// pointers are not written. With a limit, DeepSeek-V4's SwiGLU: gate at most limit, up from -limit to limit.
 struct SwigluRow {
   const void *gate_sum, *up_sum;
   void *gate, *up;  // the sums, rounded
-  void* hidden;     // silu(gate) * up of the rounded ones
+  void* hidden;     // silu(gate) * up of the rounded and then limited ones
+  double limit;     // infinity: none
 };
 
 struct SwigluBackwardRow {
   const void* grad_sum;   // derivative of the loss by the hidden activation, over the routing weight
   const void *gate, *up;  // as rounded
   void *grad_gate, *grad_up, *weighted_hidden;
+  double limit;
   void* dot;  // of grad_sum and the hidden activation: this part of the routing weight's gradient, one sum
 };
 
@@ -33,12 +36,13 @@ struct MoeRowKernel {
 
 MoeRowKernel moe_row_kernel(DType dtype);
 
-// to[t] = sum over slots of pair_rows[t, s] * weights[t, s] (null: ones), rounded to dtype; n numbers each. Over
-// threads.
+// to[t] = sum over slots of pair_rows[t, s] * weights[t, s] (null: ones), rounded to dtype; n numbers each. Rows of
+// slots without an expert are made zero first. Over threads.
 struct SlotSums {
   DType dtype;
   int64_t tokens, slots, n;
+  const std::vector<int64_t>& empty;
 };
-void combine_slots(const SlotSums& s, const void* pair_rows, const void* weights, void* to);
+void combine_slots(const SlotSums& s, void* pair_rows, const void* weights, void* to);
 
 }  // namespace deepseek::kernels

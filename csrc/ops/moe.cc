@@ -3,6 +3,8 @@
 // the same in plain ops and give derivatives of higher order.
 #include "kernels/moe.h"
 
+#include <limits>
+
 #include "kernels/copy.h"
 #include "ops/composite.h"
 #include "ops/moe.h"
@@ -22,6 +24,12 @@ void check_moe_sizes(const Tensor& x, const Dims& gate, const Dims& up, const Di
            weights.sizes());
   DS_CHECK_AS(NotImplementedError, is_floating(x.dtype()) && !is_float8(x.dtype()), "moe: not implemented for ",
               name_of(x.dtype()), "; convert to float32 first");
+}
+
+double swiglu_limit(const char* name, const Opt<double>& limit) {
+  if (!limit) return std::numeric_limits<double>::infinity();
+  DS_CHECK_AS(ValueError, *limit > 0, name, "(): swiglu_limit must be positive or None, got ", *limit);
+  return *limit;
 }
 
 namespace {
@@ -44,15 +52,17 @@ struct KernelInputs {
   Tensor weights;
   kernels::MoeInputs views;
   kernels::ExpertRows rows;
-  explicit KernelInputs(Inputs in)
+  KernelInputs(Inputs in, const Opt<double>& limit)
       : weights(dense(in[kWeights], computing_type(in[kX].dtype()))),
-        views{in[kX].view(), in[kGate].view(), in[kUp].view(), in[kDown].view(), weights.data_ptr()},
+        views{in[kX].view(),    in[kGate].view(),   in[kUp].view(),
+              in[kDown].view(), weights.data_ptr(), swiglu_limit("moe", limit)},
         rows(kernels::sort_by_expert(in[kIds].view(), in[kGate].sizes()[0])) {}
 };
 
 // --- pieces of the composites
 
-// The sorted pairs as tensors, and the range of rows of each expert.
+// The sorted pairs as tensors, and the range of rows of each expert. Where there are slots without an expert, `place`
+// has them one beyond the rows, where results get a row of zeros.
 struct SortedPairs {
   kernels::ExpertRows rows;
   Tensor pair, token, place;  // place: where in the sorted rows a pair is
@@ -60,7 +70,8 @@ struct SortedPairs {
       : rows(kernels::sort_by_expert(in[kIds].view(), in[kGate].sizes()[0])),
         pair(Tensor::empty({rows.rows()}, DType::kInt64)),
         token(Tensor::empty({rows.rows()}, DType::kInt64)),
-        place(Tensor::empty({rows.rows()}, DType::kInt64)) {
+        place(Tensor::empty({rows.pairs()}, DType::kInt64)) {
+    for (const int64_t p : rows.empty) place.data<int64_t>()[p] = rows.rows();
     for (int64_t r = 0; r < rows.rows(); ++r) {
       pair.data<int64_t>()[r] = rows.pair[static_cast<size_t>(r)];
       token.data<int64_t>()[r] = rows.token[static_cast<size_t>(r)];
@@ -70,15 +81,33 @@ struct SortedPairs {
   Tensor of(const Tensor& sorted, int64_t e) const {
     return slice(sorted, 0, rows.offset[static_cast<size_t>(e)], rows.offset[static_cast<size_t>(e) + 1]);
   }
+  Tensor by_pair(const Tensor& sorted) const {
+    return index_select(with_zeros(sorted, rows.empty.empty() ? 0 : 1), 0, place);
+  }
+  // Saved rows: as many as there are pairs.
+  Tensor padded(const Tensor& sorted) const { return with_zeros(sorted, static_cast<int64_t>(rows.empty.size())); }
   // The sum over a token's slots, in order.
   Tensor combine(const Tensor& sorted, int64_t tokens) const {
-    const Tensor by_pair = reshape(index_select(sorted, 0, place), {tokens, rows.slots, sorted.sizes()[1]});
+    const Tensor by_pair = reshape(this->by_pair(sorted), {tokens, rows.slots, sorted.sizes()[1]});
     Tensor sum = zeros({tokens, sorted.sizes()[1]}, sorted.dtype());
     for (int64_t s = 0; s < rows.slots; ++s) sum = sum + select(by_pair, 1, s);
     return sum;
   }
+  static Tensor with_zeros(const Tensor& sorted, int64_t more) {
+    return more ? cat(TensorList{sorted, zeros({more, sorted.sizes()[1]}, sorted.dtype())}, 0) : sorted;
+  }
   Tensor weights(Inputs in) const { return unsqueeze(index_select(reshape(in[kWeights], {-1}), 0, pair), 1); }
 };
+
+// What SwiGLU sees of the rows of gate and up, and gradients of what it saw as those of the rows.
+struct Limited {
+  Tensor gate, up;
+  Limited(const Tensor& a, const Tensor& b, const Opt<double>& limit)
+      : gate(limit ? clamp(a, {}, scalar(*limit)) : a), up(limit ? clamp(b, scalar(-*limit), scalar(*limit)) : b) {}
+};
+Tensor where_free(const Tensor& grad, const Tensor& row, const Opt<double>& limit) {
+  return limit ? where(gt(row, scalar(*limit)), scalar(0.0), grad) : grad;
+}
 
 Tensor rows_or_none(const TensorList& parts, int64_t columns, DType dtype) {
   return parts.empty() ? zeros({0, columns}, dtype) : cat(parts, 0);
@@ -88,10 +117,12 @@ Tensor rows_or_none(const TensorList& parts, int64_t columns, DType dtype) {
 
 struct MoeBackward {
   int64_t needs;
+  Opt<double> limit;
   static constexpr OpInfo info{
       .schema =
           "_moe_backward(Tensor grad, Tensor input, Tensor gate_weight, Tensor up_weight, Tensor down_weight, "
-          "Tensor topk_indices, Tensor topk_weights, Tensor gate_rows, Tensor up_rows, int needs) -> (Tensor "
+          "Tensor topk_indices, Tensor topk_weights, Tensor gate_rows, Tensor up_rows, int needs, float? swiglu_limit) "
+          "-> (Tensor "
           "input, Tensor gate_weight, Tensor up_weight, Tensor down_weight, Tensor topk_weights)",
       .doc = "Gradients of _moe. Bits of `needs`: input 1, gate and up 2, down 4, topk_weights 8; others are empty.",
       .kind = Kind::kFused,
@@ -109,7 +140,7 @@ struct MoeBackward {
             like(kWeights, kNeedsWeights)};
   }
   void eval(Inputs in, std::span<Tensor> out) const {
-    const KernelInputs k(in.subspan(1));
+    const KernelInputs k(in.subspan(1), limit);
     const DType t = in[1].dtype();
     Tensor weights = out[4];
     if (need(kNeedsWeights) && weights.dtype() != computing_type(t))
@@ -131,8 +162,11 @@ struct MoeBackward {
     for (int64_t e = 0; e < gate.sizes()[0]; ++e) {
       const Tensor xe = sorted.of(tokens, e), ge = sorted.of(grads, e), we = sorted.of(weights, e);
       const Tensor gate_e = select(gate, 0, e), up_e = select(up, 0, e), down_e = select(down, 0, e);
-      const Tensor a = linear(xe, gate_e), b = linear(xe, up_e), hidden = swiglu(a, b), r = matmul(ge, down_e);
-      const Tensor da = _swiglu_backward(r * we, a, b), db = r * we * silu(a);
+      const Tensor a = linear(xe, gate_e), b = linear(xe, up_e), r = matmul(ge, down_e);
+      const Limited seen(a, b, limit);
+      const Tensor hidden = swiglu(seen.gate, seen.up),
+                   da = where_free(_swiglu_backward(r * we, seen.gate, seen.up), a, limit),
+                   db = where_free(r * we * silu(seen.gate), abs(b), limit);
       dx.push_back(matmul(da, gate_e) + matmul(db, up_e));
       dw.push_back(sum(r * hidden, Dims{1}, true));
       d_gate.push_back(matmul(transpose(da, 0, 1), xe));
@@ -141,7 +175,7 @@ struct MoeBackward {
     }
     const Tensor none = zeros({0}, x.dtype());
     const auto by_pair = [&] {
-      const Tensor column = index_select(cat(dw, 0), 0, sorted.place);
+      const Tensor column = sorted.by_pair(cat(dw, 0));
       return to_dtype(reshape(column, f[kWeights].sizes()), f[kWeights].dtype());
     };
     return {need(kNeedsInput) ? sorted.combine(cat(dx, 0), x.sizes()[0]) : none,
@@ -154,24 +188,33 @@ DS_OP(MoeBackward);
 
 struct Moe {
   bool save;
+  Opt<double> limit;
+  bool wide;
   static constexpr OpInfo info{
       .schema =
           "_moe(Tensor input, Tensor gate_weight, Tensor up_weight, Tensor down_weight, Tensor topk_indices, "
-          "Tensor topk_weights, bool save) -> (Tensor output, Tensor gate_rows, Tensor up_rows)",
-      .doc = "moe, with what its backward uses if `save`: the gate and up projections of all pairs, sorted by expert.",
+          "Tensor topk_weights, bool save, float? swiglu_limit, bool wide) -> (Tensor output, Tensor gate_rows, Tensor "
+          "up_rows)",
+      .doc =
+          "moe, with what its backward uses if `save`: the gate and up projections of all pairs, sorted by expert; "
+          "after "
+          "them a row of zeros for each slot without an expert.",
       .kind = Kind::kFused,
       .saves = Saves::kInputsState,
       .shown = Shown::kHidden};
   bool operator==(const Moe&) const = default;
+  DType out_dtype(Inputs in) const { return wide ? computing_type(in[kX].dtype()) : in[kX].dtype(); }
   std::array<Meta, 3> infer(Inputs in) const {
     check_inputs(in);
     const Meta rows{in[kX].dtype(), {save ? in[kIds].numel() : 0, in[kGate].sizes()[1]}};
-    return {Meta{in[kX].dtype(), in[kX].sizes()}, rows, rows};
+    swiglu_limit("moe", limit);
+    return {Meta{out_dtype(in), in[kX].sizes()}, rows, rows};
   }
   void eval(Inputs in, std::span<Tensor> out) const {
-    const KernelInputs k(in);
-    kernels::moe_forward(k.views, k.rows, out[0].data_ptr(), save ? out[1].data_ptr() : nullptr,
-                         save ? out[2].data_ptr() : nullptr);
+    const KernelInputs k(in, limit);
+    kernels::moe_forward(
+        k.views, k.rows,
+        {out[0].dtype(), out[0].data_ptr(), save ? out[1].data_ptr() : nullptr, save ? out[2].data_ptr() : nullptr});
   }
   TensorList composite(Inputs in) const {
     const Tensor& x = in[kX];
@@ -183,13 +226,16 @@ struct Moe {
       if (rows.sizes()[0] == 0) continue;
       gates.push_back(linear(rows, select(in[kGate], 0, e)));
       ups.push_back(linear(rows, select(in[kUp], 0, e)));
-      outs.push_back(linear(swiglu(gates.back(), ups.back()), select(in[kDown], 0, e)));
+      const Limited seen(gates.back(), ups.back(), limit);
+      outs.push_back(linear(swiglu(seen.gate, seen.up), select(in[kDown], 0, e)));
     }
     const int64_t f = in[kGate].sizes()[1];
     const Tensor weighted = rows_or_none(outs, x.sizes()[1], x.dtype()) * sorted.weights(in);
     const Tensor none = zeros({0, f}, x.dtype());
-    return {to_dtype(sorted.combine(weighted, x.sizes()[0]), x.dtype()),
-            save ? rows_or_none(gates, f, x.dtype()) : none, save ? rows_or_none(ups, f, x.dtype()) : none};
+    const auto saved = [&](const TensorList& rows) {
+      return save ? sorted.padded(rows_or_none(rows, f, x.dtype())) : none;
+    };
+    return {to_dtype(sorted.combine(weighted, x.sizes()[0]), out_dtype(in)), saved(gates), saved(ups)};
   }
   Grads vjp(const Vjp& c) const {
     // Someone differentiates the rows, or asked for gradients without them.
@@ -197,8 +243,9 @@ struct Moe {
     const auto bit = [&](size_t i, int64_t needed) { return c.need(i) ? needed : 0; };
     const int64_t needs = bit(kX, kNeedsInput) | bit(kGate, kNeedsGateUp) | bit(kUp, kNeedsGateUp) |
                           bit(kDown, kNeedsDown) | bit(kWeights, kNeedsWeights);
-    const auto g = apply_n<5>(MoeBackward{needs}, c.grad[0], c.in[kX], c.in[kGate], c.in[kUp], c.in[kDown], c.in[kIds],
-                              c.in[kWeights], detach(c.out[1]), detach(c.out[2]));
+    const Tensor grad = to_dtype(c.grad[0], c.in[kX].dtype());
+    const auto g = apply_n<5>(MoeBackward{needs, limit}, grad, c.in[kX], c.in[kGate], c.in[kUp], c.in[kDown],
+                              c.in[kIds], c.in[kWeights], detach(c.out[1]), detach(c.out[2]));
     const auto wanted = [&](size_t i, const Tensor& t) { return c.need(i) ? t : Tensor(); };
     return {wanted(kX, g[0]), wanted(kGate, g[1]),   wanted(kUp, g[2]), wanted(kDown, g[3]),
             Tensor(),         wanted(kWeights, g[4])};
@@ -207,20 +254,22 @@ struct Moe {
 DS_OP(Moe);
 
 Grads moe_gradients(const MoeOperands& in, const Tensor& grad, bool input, bool weights) {
-  const auto rows = apply_n<3>(Moe{true}, in.input, in.gate, in.up, in.down, in.ids, in.weights);
+  const auto rows = apply_n<3>(Moe{true, in.limit, false}, in.input, in.gate, in.up, in.down, in.ids, in.weights);
   const int64_t needs = (input ? int64_t{kNeedsInput} : 0) | (weights ? int64_t{kNeedsWeights} : 0);
-  const auto g = apply_n<5>(MoeBackward{needs}, grad, in.input, in.gate, in.up, in.down, in.ids, in.weights,
-                            detach(rows[1]), detach(rows[2]));
+  const auto g = apply_n<5>(MoeBackward{needs, in.limit}, to_dtype(grad, in.input.dtype()), in.input, in.gate, in.up,
+                            in.down, in.ids, in.weights, detach(rows[1]), detach(rows[2]));
   return {input ? g[0] : Tensor(), weights ? g[4] : Tensor()};
 }
 
 DS_BODY(MoePublic,
         "moe(Tensor input, Tensor gate_weight, Tensor up_weight, Tensor down_weight, Tensor topk_indices, Tensor "
-        "topk_weights) -> Tensor",
+        "topk_weights, float? swiglu_limit=None, bool wide=False) -> Tensor",
         "sum over k of topk_weights[t, k] * expert[topk_indices[t, k]](input[t]), expert(x) = (silu(x Wg^T) * x Wu^T) "
         "Wd^T. "
-        "input [T, D]; gate and up [E, F, D]; down [E, D, F]; indices and weights [T, K].",
-        false, kFunctional, ) {
+        "input [T, D]; gate and up [E, F, D]; down [E, D, F]; indices and weights [T, K], index -1 for no expert. "
+        "swiglu_limit: gate projections are at most that, up projections within it. wide: float32 for 16-bit input.",
+        false, kFunctional, Opt<double> limit;
+        bool wide;) {
   TensorList inputs(in);
   if (mode().autocast)  // the routing weights stay as they are
     for (const size_t i : {kX, kGate, kUp, kDown})
@@ -228,7 +277,7 @@ DS_BODY(MoePublic,
         inputs[i] = to_dtype(in[i], mode().autocast_dtype);
   bool save = false;
   for (const Tensor& t : in) save |= mode().records() && t.requires_grad();
-  return apply_n<3>(Moe{save}, inputs[kX], inputs[kGate], inputs[kUp], inputs[kDown], inputs[kIds],
+  return apply_n<3>(Moe{save, limit, wide}, inputs[kX], inputs[kGate], inputs[kUp], inputs[kDown], inputs[kIds],
                     inputs[kWeights])[0];
 }
 

@@ -33,11 +33,15 @@ struct QMoe {
   int64_t block;
   Str down_format;
   int64_t down_block;
+  Opt<double> limit;
+  bool wide;
   static constexpr OpInfo info{
       .schema =
           "_quantized_moe(Tensor input, Tensor gate_codes, Tensor gate_scales, Tensor? gate_zeros, Tensor up_codes, "
           "Tensor up_scales, Tensor? up_zeros, Tensor down_codes, Tensor down_scales, Tensor? down_zeros, Tensor "
-          "topk_indices, Tensor topk_weights, str format, int block, str down_format, int down_block) -> Tensor",
+          "topk_indices, Tensor topk_weights, str format, int block, str down_format, int down_block, float? "
+          "swiglu_limit, bool wide) "
+          "-> Tensor",
       .doc =
           "moe with quantized weights: a loop over experts with _quantized_linear, but what a token's experts give is "
           "added before it is rounded. Gradients reach input and topk_weights, as if the weights were dequantized and "
@@ -60,7 +64,8 @@ struct QMoe {
     DS_CHECK(is_floating(w.dtype()) && !is_float8(w.dtype()), "moe: topk_weights must be floating point, got ",
              name_of(w.dtype()));
     for (const size_t i : {kGate, kUp, kDown}) refuse_gradients("qmoe", in.subspan(i, 3));
-    return {x.dtype(), x.sizes()};
+    swiglu_limit("qmoe", limit);
+    return {wide ? computing_type(x.dtype()) : x.dtype(), x.sizes()};
   }
 
   void eval(Inputs in, Tensor& out) const {
@@ -69,21 +74,23 @@ struct QMoe {
     const DType dtype = in[kX].dtype() == DType::kBFloat16 ? DType::kBFloat16 : DType::kFloat32;
     const int64_t dim = out.sizes()[1], hidden = in[kGate].sizes()[1];
     const Tensor x = dense(in[kX], dtype), w = dense(in[kWeights], DType::kFloat32);
-    const Tensor y = out.dtype() == dtype ? out : Tensor::empty(out.sizes(), dtype);
+    const DType sums = wide ? DType::kFloat32 : dtype;
+    const Tensor y = out.dtype() == sums ? out : Tensor::empty(out.sizes(), sums);
+    const double bound = swiglu_limit("qmoe", limit);
     const kernels::ExpertRows rows = kernels::sort_by_expert(in[kIds].view(), in[kGate].sizes()[0]);
     const QuantTraits &t = format_of("qmoe", format, block), &d = format_of("qmoe", down_format, down_block);
     if (t.format == QuantFormat::kFp8) {
       const QuantParts gate = parts_of(t, block, dim, in, kGate), up = parts_of(t, block, dim, in, kUp),
                        down = parts_of(d, down_block, hidden, in, kDown);
       const View g = sizes_only(gate, dtype);
-      kernels::moe_forward({x.view(), g, g, sizes_only(down, dtype), w.data_ptr(), {&gate.m, &up.m, &down.m}}, rows,
-                           y.data_ptr(), nullptr, nullptr);
+      kernels::moe_forward({x.view(), g, g, sizes_only(down, dtype), w.data_ptr(), bound, {&gate.m, &up.m, &down.m}},
+                           rows, {y.dtype(), y.data_ptr()});
     } else {
       const Ref<Packed> gate = packed_weights(t, block, dim, in.subspan(kGate, 3)),
                         up = packed_weights(t, block, dim, in.subspan(kUp, 3)),
                         down = packed_weights(d, down_block, hidden, in.subspan(kDown, 3));
-      kernels::moe_quant_forward({dtype, x.sizes()[0], x.data_ptr(), w.data<float>(), y.data_ptr()}, rows,
-                                 {gate->as<PackedQuant>(), up->as<PackedQuant>(), down->as<PackedQuant>()});
+      kernels::moe_quant_forward({dtype, y.dtype(), x.sizes()[0], x.data_ptr(), w.data<float>(), y.data_ptr(), bound},
+                                 rows, {gate->as<PackedQuant>(), up->as<PackedQuant>(), down->as<PackedQuant>()});
     }
     if (!y.is(out)) kernels::copy(out.view(), y.view());
   }
@@ -97,7 +104,7 @@ struct QMoe {
     const Tensor gate = weight(kGate, format, block, dim), up = weight(kUp, format, block, dim),
                  down = weight(kDown, down_format, down_block, hidden);
     const Grads g =
-        moe_gradients({x, gate, up, down, c.in[kIds], c.in[kWeights]}, c.grad[0], c.need(kX), c.need(kWeights));
+        moe_gradients({x, gate, up, down, c.in[kIds], c.in[kWeights], limit}, c.grad[0], c.need(kX), c.need(kWeights));
     Grads out(12);
     out[kX] = g[0];
     out[kWeights] = g[1];
@@ -109,11 +116,12 @@ DS_OP(QMoe);
 DS_BODY(QMoePublic,
         "_qmoe(Tensor input, Tensor gate_codes, Tensor gate_scales, Tensor? gate_zeros, Tensor up_codes, "
         "Tensor up_scales, Tensor? up_zeros, Tensor down_codes, Tensor down_scales, Tensor? down_zeros, Tensor "
-        "topk_indices, Tensor topk_weights, str format, int block, str down_format, int down_block) -> Tensor",
+        "topk_indices, Tensor topk_weights, str format, int block, str down_format, int down_block, float? "
+        "swiglu_limit=None, bool wide=False) -> Tensor",
         "_quantized_moe; under autocast the input is in the lower dtype.", false, kHidden, Str format;
-        int64_t block; Str down_format; int64_t down_block;) {
-  return apply(QMoe{format, block, down_format, down_block}, autocast_lower(in[kX]), in[1], in[2], in[3], in[4], in[5],
-               in[6], in[7], in[8], in[9], in[kIds], in[kWeights]);
+        int64_t block; Str down_format; int64_t down_block; Opt<double> limit; bool wide;) {
+  return apply(QMoe{format, block, down_format, down_block, limit, wide}, autocast_lower(in[kX]), in[1], in[2], in[3],
+               in[4], in[5], in[6], in[7], in[8], in[9], in[kIds], in[kWeights]);
 }
 
 }  // namespace deepseek

@@ -130,6 +130,9 @@ def qmoe(
     down_weight: QuantizedTensor | QuantizedWeight,
     topk_indices: Tensor,
     topk_weights: Tensor,
+    *,
+    swiglu_limit: float | None = None,
+    wide: bool = False,
 ) -> Tensor:
     """:func:`nn.functional.moe` with quantized weights: SwiGLU experts, each token's chosen ones added up.
 
@@ -144,15 +147,17 @@ def qmoe(
         gate_weight: a stack (E, F, D).
         up_weight: a stack (E, F, D), of the same format and block.
         down_weight: a stack (E, D, F), of any format and block; fp8 if and only if the others are.
-        topk_indices: (T, K) int64, the experts of each token.
+        topk_indices: (T, K) int64, the experts of each token; -1 is no expert.
         topk_weights: (T, K), what each of them counts.
+        swiglu_limit: as in :func:`nn.functional.swiglu`.
+        wide: do not round the sum: float32 for 16-bit input.
 
     Returns:
-        (T, D), of the input's dtype.
+        (T, D), of the input's dtype, or with ``wide`` of the type of sums.
 
     Raises:
         IndexError: an expert index is out of range.
-        ValueError: formats that do not go together.
+        ValueError: formats that do not go together, or a ``swiglu_limit`` that is not positive.
         RuntimeError: sizes that do not fit, or scales that require a gradient.
     """
     gate, up, down = gate_weight, up_weight, down_weight
@@ -163,7 +168,7 @@ def qmoe(
         )
     return _C._qmoe(
         input, gate.codes, gate.scales, gate.zeros, up.codes, up.scales, up.zeros, down.codes, down.scales, down.zeros,
-        topk_indices, topk_weights, gate.format, gate.block, down.format, down.block,
+        topk_indices, topk_weights, gate.format, gate.block, down.format, down.block, swiglu_limit, wide,
     )  # fmt: skip
 
 

@@ -42,9 +42,21 @@ def silu(input: Tensor, inplace: bool = False) -> Tensor:
     return _maybe_inplace(_C.silu, input, inplace)
 
 
-def swiglu(gate: Tensor, up: Tensor) -> Tensor:
-    """``silu(gate) * up``, both of the same shape: the gate of a SwiGLU feed-forward. (Shazeer, 2020)"""
-    return _C.swiglu(gate, up)
+def swiglu(gate: Tensor, up: Tensor, limit: float | None = None) -> Tensor:
+    """``silu(gate) * up``, both of the same shape: the gate of a SwiGLU feed-forward. (Shazeer, 2020)
+
+    Args:
+        limit: take gate as at most ``limit`` and up as within ``[-limit, limit]`` first, as DeepSeek-V4 does (with 10);
+            what was cut gets no gradient.
+
+    Raises:
+        ValueError: ``limit`` is not positive.
+    """
+    if limit is None:
+        return _C.swiglu(gate, up)
+    if not limit > 0:
+        raise ValueError(f"swiglu: limit must be positive or None, got {limit}")
+    return _C.swiglu(_C.clamp(gate, None, limit), _C.clamp(up, -limit, limit))
 
 
 def sigmoid(input: Tensor) -> Tensor:

@@ -23,26 +23,34 @@ def moe(
     down_weight: Tensor,
     topk_indices: Tensor,
     topk_weights: Tensor,
+    *,
+    swiglu_limit: float | None = None,
+    wide: bool = False,
 ) -> Tensor:
     """Mixture of SwiGLU experts: ``sum_k topk_weights[t, k] * expert[topk_indices[t, k]](input[t])``.
 
-    ``expert(x) = (silu(x @ gate^T) * (x @ up^T)) @ down^T``. (Shazeer et al., 2017; DeepSeekMoE, Dai et al., 2024)
+    ``expert(x) = swiglu(x @ gate^T, x @ up^T, swiglu_limit) @ down^T``. (Shazeer et al., 2017; DeepSeekMoE, Dai et al.,
+    2024) A token's experts are added in float32, or float64 for float64.
 
     Args:
         input: (T, D), one row a token.
         gate_weight: (E, F, D) for E experts.
         up_weight: (E, F, D).
         down_weight: (E, D, F).
-        topk_indices: (T, K) int64, the experts of each token.
+        topk_indices: (T, K) int64, the experts of each token; -1 is no expert: nothing is computed for it, and its
+            routing weight gets no gradient.
         topk_weights: (T, K), what each of them counts.
+        swiglu_limit: as in :func:`swiglu`.
+        wide: do not round the sum: float32 for 16-bit input.
 
     Returns:
         (T, D).
 
     Raises:
         IndexError: an expert index is out of range.
+        ValueError: ``swiglu_limit`` is not positive.
     """
-    return _C.moe(input, gate_weight, up_weight, down_weight, topk_indices, topk_weights)
+    return _C.moe(input, gate_weight, up_weight, down_weight, topk_indices, topk_weights, swiglu_limit, wide)
 
 
 @runs_without_autocast
