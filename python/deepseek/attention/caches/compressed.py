@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import deepseek
 from deepseek import Tensor
 from deepseek.attention.caches.base import Cache
 from deepseek.attention.caches.stream import Stream
