@@ -16,7 +16,7 @@ from deepseek.attention.rotary import RotaryEmbedding
 from deepseek.models.config import ModelConfig
 from deepseek.models.dense_attention import DenseAttention
 from deepseek.models.layers import FeedForward
-from deepseek.models.moe import MixtureOfExperts
+from deepseek.moe import DeepseekMoE
 
 
 def attention_for(config: ModelConfig, layer: int, rotary: RotaryEmbedding) -> SequenceModule:
@@ -31,7 +31,18 @@ def feed_forward_for(config: ModelConfig) -> nn.Module:
     if config.ffn == "dense":
         return FeedForward(config.dim, config.ffn_dim)
     if config.routed:
-        return MixtureOfExperts(config)
+        return DeepseekMoE(
+            config.dim,
+            config.expert_dim,
+            config.n_routed_experts,
+            config.top_k,
+            n_shared_experts=config.n_shared_experts,
+            topk_method="noaux_tc",  # balanced by a bias that only takes part in the choice (DeepSeek-V3)
+            scoring_func="sigmoid",
+            norm_topk_prob=True,
+            routed_scaling_factor=config.routed_scale,
+            layout="fused",
+        )
     return FeedForward(config.dim, config.expert_dim * config.n_shared_experts)
 
 

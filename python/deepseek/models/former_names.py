@@ -3,76 +3,79 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from deepseek import Tensor, cat
 
-_ROUTER = re.compile(r"(.*\bfeed_forward\.)router\.weight")
-_RENAMED = {
-    "experts.down_proj": ("down",),
-    "experts.gate_up_proj": ("gate", "up"),  # one above the other
-    "gate.weight": ("router.weight",),
-    "gate.e_score_correction_bias": ("router.bias",),
-    "shared_experts.gate_proj.weight": ("shared.gate.weight",),
-    "shared_experts.up_proj.weight": ("shared.up.weight",),
-    "shared_experts.down_proj.weight": ("shared.down.weight",),
+_LAYER = re.compile(r"(.*\bfeed_forward\.)router\.weight")  # a name that only those have
+# Of a layer: name today, name then. Experts' matrices are saved in one tensor today, but are parameters of their own.
+_SAME = {
+    "gate.weight": "router.weight",
+    "gate.e_score_correction_bias": "router.bias",
+    "experts.down_proj": "down",
+    "shared_experts.gate_proj.weight": "shared.gate.weight",
+    "shared_experts.up_proj.weight": "shared.up.weight",
+    "shared_experts.down_proj.weight": "shared.down.weight",
 }
-_BUFFERS = ("router.bias",)
+_PARAMETERS = {**_SAME, "experts.gate_proj": "gate", "experts.up_proj": "up"}
+_BUFFER = "router.bias"
+
+Named = list[tuple[str, Tensor]]
 
 
-def is_former(names: Iterable[str]) -> bool:
-    """Whether tensors with these names were written then."""
-    return any(_ROUTER.fullmatch(name) for name in names)
-
-
-def parts(state: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-    """For each tensor's name of today, the names of then whose tensors it is made of."""
-    layers = [match.group(1) for name in state if (match := _ROUTER.fullmatch(name))]
-    renamed = {
-        f"{layer}{new}": names
-        for layer in layers
-        for new, old in _RENAMED.items()
-        if all(name in state for name in (names := tuple(f"{layer}{name}" for name in old)))
-    }
-    used = {name for names in renamed.values() for name in names}
-    return {**{name: (name,) for name in state if name not in used}, **renamed}
-
-
-def renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A model's state with the names of today, of one with names of then."""
-    return {name: _joined([state[old] for old in olds]) for name, olds in parts(state).items()}
+def renamed(state: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A model's state with the names of today; one that has them already comes back as it is."""
+    layers = _layers(state)
+    if not layers:
+        return state
+    made = dict(state)
+    for layer in layers:
+        for today, then in _SAME.items():
+            if f"{layer}{then}" in made:
+                made[f"{layer}{today}"] = made.pop(f"{layer}{then}")
+        halves = [made.pop(f"{layer}{name}", None) for name in ("gate", "up")]
+        if all(isinstance(half, Tensor) for half in halves):
+            made[f"{layer}experts.gate_up_proj"] = cat(halves, dim=1)
+    return made
 
 
 def renamed_optimizer(
-    optimizer: Mapping[str, Any], state: Mapping[str, Tensor], names_today: list[list[str]], groups: Any
+    optimizer: Mapping[str, Any],
+    state: Mapping[str, Any],
+    today: Named,
+    groups: Callable[[Named], list[list[str]]],
 ) -> dict[str, Any]:
-    """The state of an optimizer that was written with ``state``, for the parameters of today.
+    """The state of an optimizer of ``today``'s parameters, of one that was written beside the model's ``state``.
 
     Args:
-        optimizer: ``state_dict()`` of then.
-        state: The model's state of then; its order is that of the parameters.
-        names_today: Names of the parameters in each group of the optimizer of today.
-        groups: Function that sorts pairs (name, tensor) into the lists of names that the groups were made of.
+        optimizer: ``state_dict()`` of then, or of today, which comes back as it is.
+        state: The model's; its order is that of the parameters.
+        today: Names and parameters of the model.
+        groups: Sorts parameters into the names of each group of the optimizer.
     """
-    parameters = [(name, t) for name, t in state.items() if not name.endswith(_BUFFERS)]
-    numbers: dict[str, int] = {}
-    for group, names in zip(optimizer["param_groups"], groups(parameters), strict=True):
-        numbers.update(zip(names, group["params"], strict=True))
-    made_of = parts(state)
-    moments: dict[int, dict[str, Any]] = {}
-    new_groups, count = [], 0
-    for group, names in zip(optimizer["param_groups"], names_today, strict=True):
-        for place, name in enumerate(names, start=count):
-            old = [optimizer["state"][numbers[part]] for part in made_of[name] if numbers[part] in optimizer["state"]]
-            if old:
-                moments[place] = {key: _joined([one[key] for one in old]) for key in old[0]}
-        new_groups.append({**group, "params": list(range(count, count + len(names)))})
+    layers = _layers(state)
+    if not layers:
+        return dict(optimizer)
+    then = {f"{layer}{new}": f"{layer}{old}" for layer in layers for new, old in _PARAMETERS.items()}
+    old_groups = groups([(name, value) for name, value in state.items() if not name.endswith(_BUFFER)])
+    number = {
+        name: place
+        for group, names in zip(optimizer["param_groups"], old_groups, strict=True)
+        for name, place in zip(names, group["params"], strict=True)
+    }
+    moments: dict[int, Any] = {}
+    param_groups, count = [], 0
+    for group, names in zip(optimizer["param_groups"], groups(today), strict=True):
+        for place, name in enumerate(names, count):
+            old = number[then.get(name, name)]
+            if old in optimizer["state"]:
+                moments[place] = optimizer["state"][old]
+        param_groups.append({**group, "params": list(range(count, count + len(names)))})
         count += len(names)
-    return {**optimizer, "state": moments, "param_groups": new_groups}
+    return {**optimizer, "state": moments, "param_groups": param_groups}
 
 
-def _joined(values: list[Any]) -> Any:
-    """Stacks of matrices one above the other; of anything else the first, since all are alike."""
-    first = values[0]
-    return cat(values, dim=1) if len(values) > 1 and isinstance(first, Tensor) and first.dim() > 1 else first
+def _layers(names: Iterable[Any]) -> list[str]:
+    """What the names of such layers begin with."""
+    return [match.group(1) for name in names if isinstance(name, str) and (match := _LAYER.fullmatch(name))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from deepseek import Tensor, cat, nn, zeros
@@ -12,11 +13,12 @@ from deepseek.attention.rotary import RotaryEmbedding
 from deepseek.models.blocks import attention_for, feed_forward_for
 from deepseek.models.config import ModelConfig
 from deepseek.models.decoding import DecodeState
-from deepseek.models.former_names import is_former, renamed
+from deepseek.models.former_names import renamed
 from deepseek.models.generation import generate
 from deepseek.models.layers import NgramMemory
 from deepseek.moe import DynamicRouter
 from deepseek.nn import functional as F
+from deepseek.nn.modules._state import IncompatibleKeys
 
 
 _EVERY_KEY = 2**31 - 1
@@ -131,6 +133,13 @@ class LanguageModel(nn.Module):
 
     def _indexers(self) -> list[SparseIndexer]:
         return [module for module in self.modules() if isinstance(module, SparseIndexer)]
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> IncompatibleKeys:
+        """As of any module; also takes what was saved before mixtures of experts had the names of DeepSeek's."""
+        named = renamed(state_dict) if isinstance(state_dict, Mapping) else state_dict
+        return super().load_state_dict(named, strict, assign)
 
     def rebalance_experts(self) -> None:
         """Moves the routers' balancing biases; call it once after every optimizer step."""
