@@ -12,6 +12,7 @@ from deepseek.attention.caches import (
     CompressedCache,
     DenseCache,
     IndexedLatentCache,
+    DenseCache,
     LatentCache,
     NativeSparseCache,
     QuantizedCache,
@@ -30,6 +31,7 @@ from deepseek.attention.functional import (
 )
 from deepseek.attention.indexer import SparseIndexer
 from deepseek.attention.latent import MultiHeadLatentAttention
+from deepseek.attention.hierarchical import HierarchicalAttention
 from deepseek.attention.multi_head import MultiHeadAttention
 from deepseek.attention.native_sparse import NativeSparseAttention
 from deepseek.attention.rotary import RotaryEmbedding
@@ -44,6 +46,7 @@ __all__ = [
     "DenseCache",
     "HeadTemperature",
     "IndexedLatentCache",
+    "HierarchicalAttention",
     "LatentCache",
     "LengthTemperature",
     "MixtureOfBlockAttention",

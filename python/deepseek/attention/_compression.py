@@ -118,7 +118,7 @@ class BlockSelector:
             return deepseek.cat(parts, dim=2)
 
     def _weights(self, query: Tensor, lse: Tensor, turned: Tensor) -> Tensor:
-        """exp(score - lse) summed over the members: [batch, key_heads, L, compressed]. Anything where a row is not seen.
+        """exp(score - lse) summed over the members, [batch, key_heads, L, rows]; anything where a row is not seen.
 
         The logarithm is one more feature of the query, beside a 1 of the keys: one pass over the scores less.
         """

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import deepseek
 from deepseek import Tensor
@@ -19,12 +20,14 @@ class Batch(NamedTuple):
         cache: The cache, or None.
         mask: Pairs of query and key, [batch or 1, heads or 1, time, keys], bool (True takes part) or added to the
             scores, or None. Only modules with ``takes_pair_masks`` get one.
+        tags: One value for each sequence, what the module gave to :meth:`SequenceModule.run`, or None.
     """
 
     x: Tensor
     positions: Tensor | None = None
     cache: Cache | None = None
     mask: Tensor | None = None
+    tags: Sequence[Any] | None = None
 
     @property
     def start(self) -> int:
@@ -79,6 +82,17 @@ class SequenceModule(Module):
             RuntimeError: a shape does not fit.
             TypeError: a cache of a kind that the module does not take.
         """
+        return self.run(x, attention_mask, positions, cache)
+
+    def run(
+        self,
+        x: Tensor,
+        attention_mask: Tensor | None = None,
+        positions: Tensor | None = None,
+        cache: Cache | None = None,
+        tags: Sequence[Any] | None = None,
+    ) -> Tensor:
+        """What :meth:`forward` does, with a value for each sequence that :meth:`attend` finds in its batch."""
         name = type(self).__name__
         self._check(name, x, positions, cache)
         batch, time, _ = x.shape
@@ -94,12 +108,19 @@ class SequenceModule(Module):
         padding = None if pairs else attention_mask
         real = None if padding is None else _real_tokens(name, padding, batch, time, cache)
         if real is None and (cache is None or not cache.is_split):
-            return self.attend(Batch(x, positions, cache, attention_mask if pairs else None))
+            return self.attend(Batch(x, positions, cache, attention_mask if pairs else None, tags))
         if pairs:
             raise NotImplementedError(f"{name}: a mask of pairs does not fit a cache of sequences of different lengths")
-        return self._one_by_one(x, real, positions, cache)
+        return self._one_by_one(x, real, positions, cache, tags)
 
-    def _one_by_one(self, x: Tensor, real: Tensor | None, positions: Tensor | None, cache: Cache | None) -> Tensor:
+    def _one_by_one(
+        self,
+        x: Tensor,
+        real: Tensor | None,
+        positions: Tensor | None,
+        cache: Cache | None,
+        tags: Sequence[Any] | None,
+    ) -> Tensor:
         batch, time, _ = x.shape
         held = [None] * batch if cache is None else cache.by_sequence(batch)
         rows = []
@@ -112,7 +133,7 @@ class SequenceModule(Module):
             numbers = positions
             if numbers is not None:
                 numbers = (numbers if numbers.dim() == 1 else numbers[b]).index_select(0, kept)
-            out = self.attend(Batch(one, numbers, held[b]))
+            out = self.attend(Batch(one, numbers, held[b], tags=None if tags is None else tags[b : b + 1]))
             rows.append(out if one.shape[1] == time else deepseek.zeros_like(x[b : b + 1]).index_copy(1, kept, out))
         return deepseek.cat(rows)
 

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, cast
 
 import deepseek
 from deepseek import Tensor
 from deepseek._missing import guard
-from deepseek.attention._heads import (
-    checked_head_dim,
-    checked_heads,
-    join_heads,
-    query_chunks,
-    rotary_for,
-    split_heads,
-    turned,
-)
+from deepseek.attention._heads import checked_head_dim, checked_heads, join_heads, rotary_for, split_heads, turned
+from deepseek.attention._mean_selector import MeanSelector, attend_blocks
 from deepseek.attention._sequence import Batch, SequenceModule
-from deepseek.attention.caches.blocks import BlockMeanCache, block_means
-from deepseek.attention.functional import sparse_attention
+from deepseek.attention.caches import BlockMeanCache
 from deepseek.nn import Linear
 
 __all__ = ["MixtureOfBlockAttention"]
@@ -82,7 +73,8 @@ class MixtureOfBlockAttention(SequenceModule):
         if top_k < 0:
             raise ValueError(f"{name}: top_k must not be negative, got {top_k}")
         self.width, self.num_heads, self.causal = dim, num_heads, causal
-        self.block_size, self.top_k, self.shared_selection = block_size, top_k, shared_selection
+        self.block_size = block_size
+        self.selector = MeanSelector(block_size, top_k, shared_selection, causal)
         self.rope = rotary_for(self.head_dim, rope_theta, rope_scaling)
         self.q_proj = Linear(dim, num_heads * self.head_dim, bias=bias, dtype=dtype)
         self.k_proj = Linear(dim, self.key_heads * self.head_dim, bias=bias, dtype=dtype)
@@ -102,37 +94,24 @@ class MixtureOfBlockAttention(SequenceModule):
         """The result for sequences without padding."""
         start = batch.start
         query, key, value, means = self._parts(batch)
-        lists = self._select(query, means, start)
-        groups = self.num_heads // self.key_heads
-        by_member = query.unflatten(1, (self.key_heads, groups))  # [batch, key_heads, groups, L, E]
-        outs = []
-        for i, chosen in enumerate(lists):  # of one head a key head at a time, or all that share a choice
-            part = by_member[:, :, i] if len(lists) > 1 else query
-            out = sparse_attention(
-                part,
-                key,
-                value,
-                block_lists=chosen,
-                block_size=self.block_size,
-                is_causal=self.causal,
-                query_start=start,
-            ).out
-            outs.append(out)
-        joined = outs[0] if len(outs) == 1 else deepseek.stack(outs, dim=2).flatten(1, 2)
-        result: Tensor = self.o_proj(join_heads(joined))
+        lists = self.selector.lists(self._grouped(query), means, start)
+        out = attend_blocks(query, key, value, lists, self.block_size, self.causal, start)
+        result: Tensor = self.o_proj(join_heads(out))
         return result
 
     def selected_blocks(self, x: Tensor, *, positions: Tensor | None = None) -> Tensor:
         """The blocks that queries of x [batch, L, dim] take: int64 [batch, num_heads, L, n], -1 for none.
 
-        The own block is the first of each list.
+        The own block is the first of each list, the others follow by falling score.
         """
         with deepseek.no_grad():
             query, _, _, means = self._parts(Batch(x, positions))
-            lists = self._select(query, means, 0)
-        each = deepseek.stack(lists, dim=2)  # [batch, key_heads, members or 1, L, n]
-        groups = self.num_heads // self.key_heads
-        return each.expand(-1, -1, groups, -1, -1).flatten(1, 2)
+            grouped = self._grouped(query)
+            lists = self.selector.lists(grouped, means, 0)
+        return lists.expand(-1, -1, grouped.shape[2], -1, -1).flatten(1, 2)
+
+    def _grouped(self, query: Tensor) -> Tensor:
+        return query.unflatten(1, (self.key_heads, self.num_heads // self.key_heads))
 
     def _parts(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """Queries, keys and values, and the mean keys of blocks; enters the cache."""
@@ -141,7 +120,7 @@ class MixtureOfBlockAttention(SequenceModule):
         key, value = (split_heads(p(x), self.key_heads) for p in (self.k_proj, self.v_proj))
         query, key = turned(self.rope, batch, query, key)
         if batch.cache is None:
-            return query, key, value, self._means(key.detach())
+            return query, key, value, self.selector.means(key.detach())
         self._check_causal()
         cache = cast(BlockMeanCache, batch.cache)
         if cache.block_size != self.block_size or cache.reach is not None:
@@ -152,51 +131,11 @@ class MixtureOfBlockAttention(SequenceModule):
         (key, value, *_), means, _ = cache.append(key, value)
         return query, key, value, None if means is None else means.detach()
 
-    def _means(self, key: Tensor) -> Tensor | None:
-        """[batch, key_heads, blocks, E]; without causality of the last block too, whole or not."""
-        whole, rest = divmod(key.shape[2], self.block_size)
-        parts = [block_means(key, self.block_size, whole)] if whole else []
-        if rest and not self.causal:
-            parts.append(key[:, :, whole * self.block_size :].mean(dim=2, keepdim=True))
-        return deepseek.cat(parts, dim=2) if parts else None
-
-    def _select(self, query: Tensor, means: Tensor | None, start: int) -> list[Tensor]:
-        """Lists of blocks int64 [batch, key_heads, L, n], own block first: one for each member of a group of query
-        heads, or one for all."""
-        with deepseek.no_grad(), deepseek.autocast("cpu", enabled=False):
-            batch, _, time, size = query.shape
-            members = self.num_heads // self.key_heads
-            lists = 1 if self.shared_selection else members
-            own = (deepseek.arange(start, start + time) // self.block_size).reshape(1, 1, 1, time, 1)
-            own = own.expand(batch, self.key_heads, lists, time, 1)
-            n = 0 if means is None else min(self.top_k, means.shape[2])
-            if means is None or n == 0:
-                return [own[:, :, i] for i in range(lists)]
-            exact = deepseek.float64 if query.dtype is deepseek.float64 else deepseek.float32
-            grouped = query.detach().unflatten(1, (self.key_heads, members))
-            turned_means = means.to(exact).transpose(-1, -2).unsqueeze(2)  # [batch, key_heads, 1, E, blocks]
-            parts = []
-            for begin, end in query_chunks(time, batch * self.num_heads * means.shape[2]):
-                scores = grouped[:, :, :, begin:end].to(exact) @ turned_means  # [batch, key_heads, members, l, blocks]
-                if self.shared_selection:
-                    scores = scores.sum(dim=2, keepdim=True)
-                parts.append(_best(scores, own[:, :, :, begin:end], n, self.causal))
-            chosen = deepseek.cat([own, deepseek.cat(parts, dim=3)], dim=-1)
-            return [chosen[:, :, i] for i in range(lists)]
-
     def _check_causal(self) -> None:
         if not self.causal:
             raise ValueError(
                 f"{type(self).__name__}: a cache needs causal=True: without it earlier tokens would see the new ones"
             )
-
-
-def _best(scores: Tensor, own: Tensor, n: int, causal: bool) -> Tensor:
-    """The ``n`` blocks of the highest scores, -1 where fewer can be chosen: those before the own one, or all others."""
-    blocks = deepseek.arange(scores.shape[-1])
-    allowed = blocks < own if causal else blocks != own
-    values, indices = deepseek.topk(deepseek.where(allowed, scores, -math.inf), n)
-    return deepseek.where(values == -math.inf, -1, indices)
 
 
 guard(__name__)

@@ -22,9 +22,9 @@ __all__ = ["MultiHeadAttention"]
 class MultiHeadAttention(SequenceModule):
     """Attention of all heads in one product, each head's output gated by the query's own token.
 
-    ``out_proj(concat_h(g_h(x) * softmax(q_h k_h^T / sqrt(E)) v_h))`` with ``g = sigmoid(gate(x))``, x the token that the
-    query comes from. (Qiu et al., "Gated Attention for Large Language Models", 2025, arXiv 2505.06708: a gate for each
-    head after attention.) Called ``m(Q, K, V)``, or ``m(x)`` for self attention.
+    ``out_proj(concat_h(g_h(x) * softmax(q_h k_h^T / sqrt(E)) v_h))`` with ``g = sigmoid(gate(x))``, x the token that
+    the query comes from. (Qiu et al., "Gated Attention for Large Language Models", 2025, arXiv 2505.06708: a gate for
+    each head after attention.) Called ``m(Q, K, V)``, or ``m(x)`` for self attention.
 
     Args:
         d_model: Width of queries, keys, values and results.
@@ -88,7 +88,7 @@ class MultiHeadAttention(SequenceModule):
         """An empty cache, for causal self attention."""
         return DenseCache()
 
-    def forward(  # type: ignore[override]  # the source's call: queries, keys and values by place
+    def forward(
         self,
         Q: Tensor,
         K: Tensor | None = None,

@@ -29,9 +29,9 @@ class _Branches(NamedTuple):
 
 
 class NativeSparseAttention(SequenceModule):
-    """Three branches of attention, each with its gate: ``sum_c g_c * Attn(q, K_c, V_c)``, ``g = sigmoid(gate_proj(x))``.
+    """Three branches of attention, each with its gate: ``sum_c g_c * Attn(q, K_c, V_c)``, ``g = sigmoid(gate_proj(x))``
 
-    - compressed: one key and value for every ``compress_block`` tokens, one each ``compress_stride``, by a small MLP that
+    - compressed: one key and value for ``compress_block`` tokens, one every ``compress_stride``, by a small MLP that
       knows the place within the block. A query sees those whose block is whole. Neither these keys nor their queries
       are turned by positions.
     - selected: the ``num_selected`` blocks of ``select_block`` keys whose compressed rows have the largest weights, the

@@ -28,15 +28,15 @@ class KeysValues(NamedTuple):
     value_scale: Tensor | None = None
 
 
-class DenseCache(Cache):
-    """Keys and values of all tokens, in the dtype they come in."""
+class _FloatCache(Cache):
+    """Keys and values in the dtype they come in, in two streams of equal reach."""
 
-    def __init__(self) -> None:
+    def __init__(self, reach: int | None = None, rewind: int = 0) -> None:
         super().__init__()
-        self._keys, self._values = Stream(), Stream()
+        self._keys, self._values = (Stream(reach, rewind) for _ in range(2))
 
     def append(self, keys: Tensor, values: Tensor) -> KeysValues:
-        """Adds keys [batch, key_heads, time, E] and values [batch, key_heads, time, Ev]; returns all there are."""
+        """Adds keys [batch, key_heads, time, E] and values [batch, key_heads, time, Ev]; returns all in memory."""
         (all_keys, first), (all_values, _) = self._keys.append(keys), self._values.append(values)
         self._advance(keys.shape[-2])
         return KeysValues(all_keys, all_values, first)
@@ -44,11 +44,18 @@ class DenseCache(Cache):
     def _streams(self) -> dict[str, Stream]:
         return {"keys": self._keys, "values": self._values}
 
+
+class DenseCache(_FloatCache):
+    """Keys and values of all tokens, in the dtype they come in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
     def _fresh(self) -> DenseCache:
         return DenseCache()
 
 
-class SlidingCache(DenseCache):
+class SlidingCache(_FloatCache):  # no DenseCache: who needs all keys must not get this one
     """Keys and values of the last tokens: memory for ``window + rewind`` (and up to 512 more), however many come.
 
     Args:
@@ -59,9 +66,8 @@ class SlidingCache(DenseCache):
     def __init__(self, window: int, rewind: int = 0) -> None:
         if window < 1 or rewind < 0:
             raise ValueError(f"window must be positive and rewind not negative, got {window} and {rewind}")
-        Cache.__init__(self)
+        super().__init__(window - 1, rewind)
         self.window, self.rewind = window, rewind
-        self._keys, self._values = (Stream(window - 1, rewind) for _ in range(2))
 
     def _fresh(self) -> SlidingCache:
         return SlidingCache(self.window, self.rewind)

@@ -23,7 +23,12 @@ class NativeSparseCache(Cache):
     """
 
     def __init__(
-        self, compress_block: int = 32, compress_stride: int = 16, window: int = 512, shared: bool = False, rewind: int = 0
+        self,
+        compress_block: int = 32,
+        compress_stride: int = 16,
+        window: int = 512,
+        shared: bool = False,
+        rewind: int = 0,
     ) -> None:
         super().__init__()
         if min(compress_block, compress_stride, window) < 1 or rewind < 0:
@@ -78,7 +83,11 @@ class NativeSparseCache(Cache):
             "compressed_keys": self._compressed_keys,
             "compressed_values": self._compressed_values,
         }
-        return streams if self.shared else {**streams, "window_keys": self._window_keys, "window_values": self._window_values}
+        return (
+            streams
+            if self.shared
+            else {**streams, "window_keys": self._window_keys, "window_values": self._window_values}
+        )
 
     def _rows_after(self, name: str, length: int) -> int:
         if not name.startswith("compressed"):

@@ -1,0 +1,89 @@
+"""Attention modules of random settings: against NumPy, padded, cut into chunks, rewound and refilled."""
+
+from __future__ import annotations
+
+import deepseek
+import numpy as np
+from cases import cases
+from generators.block_module_cases import ModuleCase, random_case
+
+TOLERANCE = {"float32": 2e-4, "float64": 1e-6, "bfloat16": None}
+
+
+def each(check, usual: int, **keywords) -> None:
+    for number in cases(usual):
+        case = random_case(number, **keywords)
+        try:
+            check(case)
+        except Exception as e:
+            raise AssertionError(f"{case}; DEEPSEEK_FIRST_CASE={number} DEEPSEEK_CASES=1") from e
+
+
+def mask_of(case: ModuleCase) -> deepseek.Tensor:
+    return deepseek.tensor(case.real)
+
+
+def against_numpy(case: ModuleCase) -> None:
+    with deepseek.no_grad():
+        out = case.module(case.x, attention_mask=mask_of(case), **case.keywords)
+    assert out.dtype is case.x.dtype
+    assert bool(out.isfinite().all())
+    allowed = TOLERANCE[str(out.dtype).removeprefix("deepseek.")]
+    got, x = out.double().numpy(), case.x.double().numpy()
+    for b, real in enumerate(case.real):
+        assert (got[b][~real] == 0).all()
+        if real.any() and allowed is not None:  # bfloat16 selects other blocks where scores are near
+            np.testing.assert_allclose(got[b][real], case.reference(x[b][real]), rtol=0, atol=allowed)
+
+
+def test_random_modules() -> None:
+    each(against_numpy, 60)
+
+
+def test_random_modules_without_causality() -> None:
+    def check(case: ModuleCase) -> None:
+        against_numpy(case)
+
+    each(check, 30, causal=False)
+
+
+def test_random_chunks() -> None:
+    """In chunks with a cache: the bits of the whole; also after tokens that were taken back."""
+
+    def check(case: ModuleCase) -> None:
+        rng = np.random.default_rng(case.number)
+        mask = mask_of(case)
+        with deepseek.set_grad_enabled(case.number % 3 == 0):
+            want = case.module(case.x, attention_mask=mask, **case.keywords)
+            cache, begin, outs = new_cache(case), 0, []
+            for n in case.chunks:
+                if rng.random() < 0.3:
+                    before = cache.lengths if cache.batch else []
+                    wrong = deepseek.randn(*case.x[:, :20].shape).to(case.x.dtype)
+                    case.module(wrong, cache=cache, **case.keywords)
+                    cache.truncate(before if before else 0)
+                here = slice(begin, begin + n)
+                outs.append(case.module(case.x[:, here], attention_mask=mask[:, here], cache=cache, **case.keywords))
+                begin += n
+        assert bool((deepseek.cat(outs, dim=1) == want).all())
+        assert cache.lengths == case.real.sum(1).tolist()
+
+    each(check, 60)
+
+
+def new_cache(case: ModuleCase):
+    try:
+        return case.module.new_cache(rewind=64)
+    except TypeError:  # keeps everything anyway
+        return case.module.new_cache()
+
+
+def test_a_sequence_gives_the_same_alone() -> None:
+    def check(case: ModuleCase) -> None:
+        with deepseek.no_grad():
+            together = case.module(case.x, **case.keywords)
+            for b in range(case.x.shape[0]):
+                alone = case.module(case.x[b : b + 1], **case.keywords)
+                assert bool((alone == together[b : b + 1]).all())
+
+    each(check, 40)

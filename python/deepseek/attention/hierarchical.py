@@ -1,0 +1,372 @@
+"""Hierarchical attention: near words, other paragraphs, and what a task looks for, layer by layer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, cast
+
+import deepseek
+from deepseek import Tensor
+from deepseek._missing import guard
+from deepseek.attention._heads import (
+    checked_head_dim,
+    checked_heads,
+    join_heads,
+    query_chunks,
+    rotary_for,
+    split_heads,
+    turned,
+)
+from deepseek.attention._mean_selector import MeanSelector, attend_blocks
+from deepseek.attention._sequence import Batch, SequenceModule
+from deepseek.attention.caches import BlockMeanCache, Cache, SlidingCache
+from deepseek.attention.caches.blocks import block_means
+from deepseek.attention.functional import (
+    Attended,
+    attend,
+    global_attention,
+    local_attention,
+    merge_attention,
+    sparse_attention,
+)
+from deepseek.nn import Linear, ModuleDict, ModuleList, Parameter
+from deepseek.nn.modules.module import Module
+
+__all__ = ["HierarchicalAttention"]
+
+LAYER_TYPES = ("local", "global", "selected", "task")
+
+
+class HierarchicalAttention(SequenceModule):
+    """One layer of a hierarchy for long texts; :meth:`stack` makes several.
+
+    Its ``layer_type`` says what a query in paragraph c (block of ``paragraph`` tokens) attends to:
+
+    - ``"local"``: keys less than ``window`` positions away.
+    - ``"global"``: the keys of its own paragraph and the one before it one by one, every other earlier paragraph by the
+      mean of its keys and of its values, which counts as much as the keys it stands for, under one softmax.
+    - ``"selected"``: the keys of its own paragraph and of the ``top_k`` earlier ones whose mean keys suit it best.
+    - ``"task"``: what ``"local"`` and ``"global"`` give, each head weighed by gates that the task has, of queries that
+      the task adapts: ``sum_i sigmoid(G_task x + b_task)_i * branch_i(W_q x + B_task A_task x)``. Without gates the
+      global branch alone. B starts as zeros.
+
+    (The three layers of the source texts' "hierarchical attention"; branches and gates as in NSA, 2025, the means as
+    in :func:`dynamic_block_attention`, the choice as in MoBA, 2025, the adapters as in LoRA, Hu et al., 2021.)
+    Tasks have parameters of their own, and those that a call does not name are not touched: their ``.grad`` stays None.
+
+    Args:
+        dim: Width.
+        num_heads: Number of heads; divides ``dim`` unless ``head_dim`` is given.
+        key_heads: Heads of keys and values, shared by ``num_heads / key_heads`` query heads each. As many by default.
+        layer_type: One of the four above.
+        window: Keys of the local branch, own one included.
+        paragraph: Tokens of a paragraph: 16, 32, … or 512.
+        top_k: Paragraphs that ``"selected"`` takes beside the own one.
+        tasks: Names of the tasks; needed for ``"task"``, other layers ignore them.
+        task_gates: Tasks have gates.
+        adapter_rank: Width of A x; 0 for no adapters.
+        head_dim: Features of a head, ``dim / num_heads`` by default.
+        causal: A query sees keys up to its own place. False: also those after it (the window on both sides, own
+            paragraph and both beside it); no cache then.
+        rope_theta: Base of the rotary frequencies; None turns nothing.
+        rope_scaling: As in :class:`RotaryEmbedding`.
+        bias: Projections have a bias.
+        dtype: Of the parameters.
+
+    Raises:
+        ValueError: an unknown ``layer_type``, numbers that do not fit, a task layer without tasks or with neither gates
+            nor adapters.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        key_heads: int | None = None,
+        *,
+        layer_type: str = "local",
+        window: int = 64,
+        paragraph: int = 64,
+        top_k: int = 4,
+        tasks: Sequence[str] = (),
+        task_gates: bool = True,
+        adapter_rank: int = 8,
+        head_dim: int | None = None,
+        causal: bool = True,
+        rope_theta: float | None = 10000.0,
+        rope_scaling: Mapping[str, Any] | None = None,
+        bias: bool = False,
+        dtype: deepseek.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        name = type(self).__name__
+        self.key_heads = checked_heads(name, dim, num_heads, key_heads)
+        self.head_dim = checked_head_dim(name, dim, num_heads, head_dim)
+        _check_layer(name, layer_type, window, paragraph, top_k)
+        self.width, self.num_heads, self.causal, self.layer_type = dim, num_heads, causal, layer_type
+        self.window, self.paragraph = window, paragraph
+        self.caches = (SlidingCache,) if layer_type == "local" else (BlockMeanCache,)
+        self.selector = MeanSelector(paragraph, top_k, False, causal)
+        self.rope = rotary_for(self.head_dim, rope_theta, rope_scaling)
+        self.q_proj = Linear(dim, num_heads * self.head_dim, bias=bias, dtype=dtype)
+        self.k_proj = Linear(dim, self.key_heads * self.head_dim, bias=bias, dtype=dtype)
+        self.v_proj = Linear(dim, self.key_heads * self.head_dim, bias=bias, dtype=dtype)
+        self.o_proj = Linear(num_heads * self.head_dim, dim, bias=bias, dtype=dtype)
+        self.tasks: ModuleDict | None = None
+        if layer_type == "task":
+            _check_tasks(name, tasks, task_gates, adapter_rank)
+            self.tasks = ModuleDict(
+                {task: _Task(dim, num_heads, self.head_dim, task_gates, adapter_rank, dtype) for task in tasks}
+            )
+
+    @classmethod
+    def stack(
+        cls, dim: int, num_heads: int, key_heads: int | None = None, *, layer_types: Sequence[str], **settings: Any
+    ) -> ModuleList:
+        """Layers of the given types with the same settings, as ``["local", "global", "task"] * 4``."""
+        return ModuleList([cls(dim, num_heads, key_heads, layer_type=kind, **settings) for kind in layer_types])
+
+    def new_cache(self, rewind: int = 0) -> SlidingCache | BlockMeanCache:
+        """An empty cache: of the last keys, and of means of paragraphs; of all keys for ``"selected"``.
+
+        Args:
+            rewind: ``truncate`` can go back by so many tokens at least.
+
+        Raises:
+            ValueError: attention is not causal.
+        """
+        self._check_causal()
+        if self.layer_type == "local":
+            return SlidingCache(self.window, rewind)
+        if self.layer_type == "selected":
+            return BlockMeanCache(self.paragraph)
+        return BlockMeanCache(self.paragraph, values=True, reach=self._reach, rewind=rewind)
+
+    def forward(
+        self,
+        x: Tensor,
+        *,
+        attention_mask: Tensor | None = None,
+        positions: Tensor | None = None,
+        cache: Cache | None = None,
+        task: str | Sequence[str] | None = None,
+    ) -> Tensor:
+        """Attend; see :meth:`SequenceModule.forward`.
+
+        Args:
+            x: [batch, time, dim].
+            attention_mask: Padding [batch, time].
+            positions: integers [time] or [batch, time].
+            cache: What came before.
+            task: Name of the task, or one for each sequence. Layers of other types than ``"task"`` ignore it.
+
+        Raises:
+            ValueError: a task layer gets no task, an unknown one, or not one for each sequence.
+        """
+        if cache is not None:
+            self._check_causal()
+        return self.run(x, attention_mask, positions, cache, self._tasks_of(x, task))
+
+    def attend(self, batch: Batch) -> Tensor:
+        """The result for sequences without padding."""
+        x, start = batch.x, batch.start
+        query = split_heads(self.q_proj(x), self.num_heads)
+        adapted = self._by_task(batch, "adapt")
+        if adapted is not None:
+            query = query + split_heads(adapted, self.num_heads)
+        (query,) = turned(self.rope, batch, query)
+        held = self._held(batch)
+        if self.layer_type == "local":
+            out = self._local(query, held, start)
+        elif self.layer_type == "selected":
+            lists = self.selector.lists(
+                query.unflatten(1, (self.key_heads, self.num_heads // self.key_heads)), held.key_means, start
+            )
+            out = attend_blocks(query, held.keys, held.values, lists, self.paragraph, self.causal, start)
+        else:
+            out = self._global(query, held, start)
+        gates = self._by_task(batch, "gates")
+        if gates is not None:
+            weights = deepseek.sigmoid(split_heads(gates, 2)).transpose(2, 3).unsqueeze(-1)  # [batch, 2, heads, L, 1]
+            out = weights[:, 0] * self._local(query, held, start) + weights[:, 1] * out
+        result: Tensor = self.o_proj(join_heads(out))
+        return result
+
+    def selected_blocks(self, x: Tensor, *, positions: Tensor | None = None) -> Tensor:
+        """Of a ``"selected"`` layer: the paragraphs that queries of x [batch, L, dim] take, as of
+        :meth:`MixtureOfBlockAttention.selected_blocks`."""
+        if self.layer_type != "selected":
+            raise ValueError(f"{type(self).__name__}: a {self.layer_type!r} layer selects no paragraphs")
+        with deepseek.no_grad():
+            batch = Batch(x, positions)
+            (query,) = turned(self.rope, batch, split_heads(self.q_proj(x), self.num_heads))
+            members = self.num_heads // self.key_heads
+            lists = self.selector.lists(query.unflatten(1, (-1, members)), self._held(batch).key_means, 0)
+        return lists.flatten(1, 2)
+
+    @property
+    def _reach(self) -> int:
+        """Keys before a query that it may read one by one."""
+        near = 2 * self.paragraph - 1
+        return max(near, self.window - 1) if self.layer_type == "task" else near
+
+    def _held(self, batch: Batch) -> _Held:
+        """Keys, values and means; enters the cache."""
+        key, value = (split_heads(p(batch.x), self.key_heads) for p in (self.k_proj, self.v_proj))
+        (key,) = turned(self.rope, batch, key)
+        cache = batch.cache
+        if cache is None:
+            return self._held_of(key, value)
+        self._check_cache(cache)
+        if isinstance(cache, SlidingCache):
+            held = cache.append(key, value)
+            return _Held(held.keys, held.values, held.first)
+        held, key_means, value_means = cast(BlockMeanCache, cache).append(key, value)
+        return _Held(held.keys, held.values, held.first, key_means, value_means)
+
+    def _held_of(self, key: Tensor, value: Tensor) -> _Held:
+        if self.layer_type == "selected":
+            return _Held(key, value, 0, self.selector.means(key.detach()))
+        whole = key.shape[2] // self.paragraph
+        if self.layer_type == "local" or not whole or not self.causal:
+            return _Held(key, value)
+        return _Held(key, value, 0, *(block_means(x, self.paragraph, whole) for x in (key, value)))
+
+    def _local(self, query: Tensor, held: _Held, start: int) -> Tensor:
+        here = start - held.first
+        return attend(query, held.keys, held.values, is_causal=self.causal, window=self.window, query_start=here).out
+
+    def _global(self, query: Tensor, held: _Held, start: int) -> Tensor:
+        if not self.causal:
+            parts = (f(query, held.keys, held.values, self.paragraph, is_causal=False) for f in _BOTH_SIDES)
+            return merge_attention(list(parts)).out
+        here, size = start - held.first, self.paragraph
+        own = (deepseek.arange(here, here + query.shape[2]) // size).unsqueeze(-1)  # counted from held.first
+        lists = (own + deepseek.tensor([-1, 0])).clamp(min=-1)
+        near = sparse_attention(
+            query,
+            held.keys,
+            held.values,
+            block_lists=lists.expand(query.shape[0], self.key_heads, *lists.shape),
+            block_size=size,
+            query_start=here,
+        )
+        if held.key_means is None or held.value_means is None:
+            return near.out
+        far = _attend_means(query, held.key_means, held.value_means, start, size)
+        return merge_attention([near, far]).out
+
+    def _tasks_of(self, x: Tensor, task: str | Sequence[str] | None) -> Sequence[str] | None:
+        """The task of each sequence; None for layers that have none."""
+        if self.tasks is None:
+            return None
+        named = [task] * x.shape[0] if isinstance(task, str) else list(task or ())
+        if (not named and x.shape[0]) or any(t not in self.tasks for t in named):
+            raise ValueError(f"{type(self).__name__}: task must be one of {', '.join(self.tasks)}, got {task!r}")
+        if len(named) != x.shape[0]:
+            raise ValueError(f"{type(self).__name__}: {len(named)} tasks for {x.shape[0]} sequences: {named}")
+        return named
+
+    def _by_task(self, batch: Batch, what: str) -> Tensor | None:
+        """What the tasks' modules ``what`` give of the tokens [batch, L, ...]; None where there are none."""
+        if self.tasks is None or batch.tags is None:
+            return None
+        modules = [getattr(self.tasks[task], what) for task in batch.tags]
+        if modules[0] is None:
+            return None
+        if len(set(batch.tags)) == 1:
+            return cast(Tensor, modules[0](batch.x))
+        return deepseek.cat([module(batch.x[b : b + 1]) for b, module in enumerate(modules)])
+
+    def _check_cache(self, cache: Cache) -> None:
+        if isinstance(cache, SlidingCache):
+            fits = cache.window == self.window
+        else:
+            kind = cast(BlockMeanCache, cache)
+            selected = self.layer_type == "selected"
+            fits = kind.block_size == self.paragraph and kind.with_values != selected
+            fits = fits and (kind.reach is None if selected else kind.reach is None or kind.reach >= self._reach)
+        if not fits:
+            raise ValueError(
+                f"{type(self).__name__}: the cache was made for another layer than {self.layer_type!r} with a window "
+                f"of {self.window} and paragraphs of {self.paragraph}; see new_cache()"
+            )
+
+    def _check_causal(self) -> None:
+        if not self.causal:
+            raise ValueError(
+                f"{type(self).__name__}: a cache needs causal=True: without it earlier tokens would see the new ones"
+            )
+
+
+class _Held(NamedTuple):
+    """What queries attend to: keys and values from position ``first`` on, means of whole paragraphs from the start."""
+
+    keys: Tensor
+    values: Tensor
+    first: int = 0
+    key_means: Tensor | None = None
+    value_means: Tensor | None = None
+
+
+class _Task(Module):
+    """What one task has of its own: gates of both branches for each head, and an adapter of the queries."""
+
+    def __init__(
+        self, dim: int, heads: int, head_dim: int, gates: bool, rank: int, dtype: deepseek.dtype | None
+    ) -> None:
+        super().__init__()
+        self.gates = Linear(dim, 2 * heads, dtype=dtype) if gates else None
+        self.adapt = _Adapter(dim, heads * head_dim, rank, dtype) if rank else None
+
+
+class _Adapter(Module):
+    """``up(down(x))`` of low rank, zeros at first. (LoRA, Hu et al., 2021)"""
+
+    def __init__(self, dim: int, out: int, rank: int, dtype: deepseek.dtype | None) -> None:
+        super().__init__()
+        self.down = Linear(dim, rank, bias=False, dtype=dtype)
+        self.up = Linear(rank, out, bias=False, dtype=dtype)
+        self.up.weight = Parameter(deepseek.zeros_like(self.up.weight))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[batch, time, dim] -> [batch, time, out]."""
+        return cast(Tensor, self.up(self.down(x)))
+
+
+_BOTH_SIDES = (local_attention, global_attention)
+
+
+def _attend_means(query: Tensor, keys: Tensor, values: Tensor, start: int, size: int) -> Attended:
+    """Attention to the means of blocks of ``size`` keys that lie before the one before the query's own."""
+    parts = []
+    exact = deepseek.float64 if query.dtype is deepseek.float64 else deepseek.float32
+    for begin, end in query_chunks(query.shape[2], keys.shape[2], least=256):  # of the mask, one for all heads
+        own = deepseek.arange(start + begin, start + end) // size
+        last = min(int(own[-1]), keys.shape[2])
+        seen = deepseek.arange(last) < (own - 1).unsqueeze(-1)
+        weight = deepseek.where(seen, deepseek.tensor(math.log(size), dtype=exact), -math.inf)
+        parts.append(attend(query[:, :, begin:end], keys[:, :, :last], values[:, :, :last], mask=weight))
+    if len(parts) == 1:
+        return parts[0]
+    return Attended(*(deepseek.cat(list(each), dim=2) for each in zip(*parts, strict=True)))
+
+
+def _check_layer(name: str, layer_type: str, window: int, paragraph: int, top_k: int) -> None:
+    if layer_type not in LAYER_TYPES:
+        raise ValueError(f"{name}: layer_type must be one of {', '.join(LAYER_TYPES)}, got {layer_type!r}")
+    if window < 1 or top_k < 0:
+        raise ValueError(f"{name}: window must be positive and top_k not negative, got {window} and {top_k}")
+    if paragraph not in (16, 32, 64, 128, 256, 512):
+        raise ValueError(f"{name}: paragraph must be 16, 32, 64, 128, 256 or 512 tokens, got {paragraph}")
+
+
+def _check_tasks(name: str, tasks: Sequence[str], gates: bool, rank: int) -> None:
+    if isinstance(tasks, str) or not tasks or len(set(tasks)) != len(tasks):
+        raise ValueError(f"{name}: a task layer needs tasks, a list of different names, got {tasks!r}")
+    if rank < 0 or not (gates or rank):
+        raise ValueError(f"{name}: a task needs gates or an adapter_rank above 0, got {gates} and {rank}")
+
+
+guard(__name__)
