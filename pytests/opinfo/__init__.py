@@ -14,6 +14,7 @@ from . import (  # noqa: F401
     random,
     reduce,
     shape,
+    sinkhorn,
     softmax_norm,
     sort,
     sparse,

@@ -34,6 +34,7 @@ from deepseek.attention.latent import MultiHeadLatentAttention
 from deepseek.attention.hierarchical import HierarchicalAttention
 from deepseek.attention.multi_head import MultiHeadAttention
 from deepseek.attention.native_sparse import NativeSparseAttention
+from deepseek.attention.hyper_connections import HyperConnection, HyperHead, sinkhorn
 from deepseek.attention.rotary import RotaryEmbedding
 from deepseek.attention.temperature import HeadTemperature, LengthTemperature
 
@@ -47,6 +48,8 @@ __all__ = [
     "HeadTemperature",
     "IndexedLatentCache",
     "HierarchicalAttention",
+    "HyperConnection",
+    "HyperHead",
     "LatentCache",
     "LengthTemperature",
     "MixtureOfBlockAttention",
@@ -64,6 +67,7 @@ __all__ = [
     "merge_attention",
     "mix_weights",
     "scaled_dot_product_attention",
+    "sinkhorn",
     "sparse_attention",
 ]
 
