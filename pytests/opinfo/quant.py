@@ -208,9 +208,10 @@ op(
 
 
 # --- mixtures of experts
-def check_qmoe(result: Any, x: Any, *args: Any, block: int, down_format: str, down_block: int) -> None:
+def check_qmoe(result: Any, x: Any, *args: Any, block: int, down_format: str, down_block: int, **more: Any) -> None:
     """One token and one of its experts at a time; rows in steps of their largest number / 127."""
     *parts, ids, weights, name = args
+    most = np.inf if more["swiglu_limit"] is None else more["swiglu_limit"]
 
     def rounded(row: np.ndarray) -> np.ndarray:
         step = np.abs(row).max(initial=0) / 127
@@ -223,8 +224,10 @@ def check_qmoe(result: Any, x: Any, *args: Any, block: int, down_format: str, do
     want = np.zeros_like(a)
     for t, k in np.ndindex(chosen.shape):
         e, row = chosen[t, k], rounded(a[t])
-        g = gate[e] @ row
-        want[t] += factors[t, k] * (down[e] @ rounded(g / (1 + np.exp(-g)) * (up[e] @ row)))
+        if e < 0:
+            continue
+        g, u = np.minimum(gate[e] @ row, most), np.clip(up[e] @ row, -most, most)
+        want[t] += factors[t, k] * (down[e] @ rounded(g / (1 + np.exp(-g)) * u))
     got = to_numpy(result)
     # A value between two steps may be taken for either: what is summed was rounded before.
     slack = (0.03 if str(result.dtype).split(".")[-1] in ("bfloat16", "float16") else 0.01) * np.abs(want).max(
@@ -241,15 +244,17 @@ def stack_of(name: str, block: int, e: int, n: int, k: int) -> tuple[Any, Any, A
 
 
 def mixture(
-    name: str, block: int, tokens: int, dim: int, hidden: int, experts: int, slots: int, down: tuple[str, int] = ("", 0)
-) -> Any:
+    name: str, block: int, tokens: int, dim: int, hidden: int, experts: int, slots: int,
+    down: tuple[str, int] = ("", 0), limit: float | None = None, least: int = 0,
+) -> Any:  # fmt: skip
     d = down if down[0] else (name, block)
     weights = [*stack_of(name, block, experts, hidden, dim), *stack_of(name, block, experts, hidden, dim)]
     weights += stack_of(*d, experts, dim, hidden)
-    ids = I(tokens, slots, hi=experts)
-    return S(T(tokens, dim), *weights, ids, T(tokens, slots), name, block=block, down_format=d[0], down_block=d[1]).but(
-        grad=False, gradgrad=False
-    )
+    ids = I(tokens, slots, lo=least, hi=experts)
+    return S(
+        T(tokens, dim), *weights, ids, T(tokens, slots), name, block=block, down_format=d[0], down_block=d[1],
+        swiglu_limit=limit, wide=False,
+    ).but(grad=False, gradgrad=False)  # fmt: skip
 
 
 def mixture_error(error: type[BaseException], match: str, at: int, *values: Any, **named: Any) -> Any:
@@ -264,7 +269,8 @@ for moe_name in ("_qmoe", "_quantized_moe"):
         moe_name, None,
         mixture("int8", 0, 3, 40, 7, 3, 2), mixture("int8", 32, 5, 70, 17, 2, 1), mixture("int4", 32, 4, 71, 33, 3, 2),
         mixture("int4_zero", 64, 3, 130, 5, 2, 2), mixture("int4", 128, 2, 40, 9, 2, 1, ("int8", 0)),
-        mixture("int8", 0, 0, 40, 7, 3, 2),
+        mixture("int8", 0, 0, 40, 7, 3, 2), mixture("int4", 32, 5, 71, 33, 3, 2, limit=0.1),
+        mixture("int8", 0, 7, 40, 9, 3, 2, limit=0.05, least=-1),
         check=check_qmoe, scalar=False, noncontig=True,
         errors=[
             mixture_error(RuntimeError, "do not hold rows of 80 values", 0, T(3, 80)),
@@ -275,6 +281,7 @@ for moe_name in ("_qmoe", "_quantized_moe"):
             mixture_error(RuntimeError, "needs zeros", 12, "int4_zero"),
             mixture_error(ValueError, "fp8 goes with fp8", 0, down_format="fp8", down_block=128),
             mixture_error(IndexError, "range", 10, A([[2], [0], [0]])),
+            mixture_error(ValueError, "swiglu_limit must be positive", 0, swiglu_limit=-1.0),
             mixture_error(RuntimeError, "floating", 11, I(3, 1)),
         ],
         big=[mixture("int4", 32, 37, 301, 150, 5, 2)],
