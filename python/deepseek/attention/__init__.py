@@ -19,6 +19,16 @@ from deepseek.attention.caches import (
     SlidingCache,
 )
 from deepseek.attention.compressed import CompressedAttention
+from deepseek.attention.caches import (
+    BlockMeansCache,
+    Cache,
+    DenseCache,
+    IndexedCache,
+    LatentCache,
+    QuantizedCache,
+    SlidingCache,
+)
+from deepseek.attention.dynamic import DynamicSparseAttention
 from deepseek.attention.functional import (
     Attended,
     dynamic_block_attention,
@@ -41,15 +51,18 @@ from deepseek.attention.temperature import HeadTemperature, LengthTemperature
 __all__ = [
     "Attended",
     "BlockMeanCache",
+    "BlockMeansCache",
     "Cache",
     "CompressedAttention",
     "CompressedCache",
     "DenseCache",
+    "DynamicSparseAttention",
     "HeadTemperature",
     "IndexedLatentCache",
     "HierarchicalAttention",
     "HyperConnection",
     "HyperHead",
+    "IndexedCache",
     "LatentCache",
     "LengthTemperature",
     "MixtureOfBlockAttention",

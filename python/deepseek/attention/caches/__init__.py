@@ -12,12 +12,18 @@ from deepseek.attention.caches.native_sparse import NativeSparseCache
 __all__ = [
     "BlockMeanCache",
     "BlockMeans",
+from deepseek.attention.caches.latent import LatentCache
+from deepseek.attention.caches.selecting import BlockMeansCache, IndexedCache
+
+__all__ = [
+    "BlockMeansCache",
     "Cache",
     "CompressedCache",
     "DenseCache",
     "IndexKeys",
     "IndexRows",
     "IndexedLatentCache",
+    "IndexedCache",
     "KeysValues",
     "LatentCache",
     "NativeSparseCache",
