@@ -53,6 +53,7 @@ class ModelConfig:
         o_groups: ``v4``: Groups of heads.
         csa_ratio: ``v4``: Tokens an entry stands for in the first, third … layer, which an indexer picks from.
         hca_ratio: ``v4``: Tokens an entry stands for in the others.
+        hc_mult: ``v4``: Residual streams joined by hyper-connections; 0: one plain residual stream.
         ngram_orders: Orders n of the hashed n-gram memories added to the token embedding (DeepSeek Engram).
         ngram_rows: Rows of each n-gram table.
         ngram_dim: Width of one n-gram row.
@@ -91,6 +92,7 @@ class ModelConfig:
     o_groups: int = setting(1, 1, 2**16, of=("v4",))
     csa_ratio: int = setting(4, 1, 2**16, of=("v4",))
     hca_ratio: int = setting(16, 1, 2**16, of=("v4",))
+    hc_mult: int = setting(4, 0, 64, of=("v4",))
     ngram_orders: tuple[int, ...] = setting((2, 3, 4, 6, 8), 2, 64)
     ngram_rows: int = setting(16384, 1, 2**31 - 1)
     ngram_dim: int = setting(32, 1, 2**24)
@@ -161,6 +163,11 @@ class ModelConfig:
     def routed(self) -> bool:
         """Whether tokens are sent to experts."""
         return self.ffn == "moe" and self.n_routed_experts > 0
+
+    @property
+    def streams(self) -> int:
+        """Residual streams with hyper-connections; 0 for a plain residual stream."""
+        return self.hc_mult if self.attention == "v4" else 0
 
     def reads(self, name: str) -> bool:
         """Whether a model of this kind of attention and feed-forward looks at the setting."""

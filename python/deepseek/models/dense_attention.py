@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from deepseek import Tensor, nn
 from deepseek.attention._sequence import Batch, SequenceModule
-from deepseek.attention.caches import Cache, DenseCache, SlidingCache
+from deepseek.attention.caches import Cache, SlidingCache
 from deepseek.attention.rotary import RotaryEmbedding
 from deepseek.models.config import ModelConfig
 from deepseek.nn import functional as F
@@ -17,7 +17,7 @@ class DenseAttention(SequenceModule):
     those it was trained on, so a text may run on for ever, in the memory of one window.
     """
 
-    caches = (DenseCache,)
+    caches = (SlidingCache,)
 
     def __init__(self, config: ModelConfig, rotary: RotaryEmbedding) -> None:
         super().__init__()
@@ -51,7 +51,12 @@ class DenseAttention(SequenceModule):
     def _windowed(self, q: Tensor, k: Tensor, v: Tensor, cache: Cache | None) -> Tensor:
         first = start = 0
         if cache is not None:
-            assert isinstance(cache, DenseCache)
+            assert isinstance(cache, SlidingCache)
+            if cache.window < self.window:
+                raise ValueError(
+                    f"DenseAttention: the cache keeps {cache.window} tokens, a token here sees {self.window}; use its "
+                    "new_cache()"
+                )
             start = cache.length
             held = cache.append(k, v)
             k, v, first = held.keys, held.values, held.first

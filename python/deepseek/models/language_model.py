@@ -8,6 +8,7 @@ from typing import Any
 
 from deepseek import Tensor, cat, nn, zeros
 from deepseek.attention.caches import Cache
+from deepseek.attention.hyper_connections import HyperConnection, HyperHead
 from deepseek.attention.indexer import SparseIndexer
 from deepseek.attention.rotary import RotaryEmbedding
 from deepseek.models.blocks import attention_for, feed_forward_for
@@ -53,6 +54,23 @@ class Block(nn.Module):
         return x + self.feed_forward(h)
 
 
+class HyperBlock(Block):
+    """The same between several residual streams, by hyper-connections. (DeepSeek-V4, 2026, section 2.2)"""
+
+    def __init__(self, config: ModelConfig, layer: int, rotary: RotaryEmbedding) -> None:
+        super().__init__(config, layer, rotary)
+        self.attention_hyper, self.feed_forward_hyper = (
+            HyperConnection(config.dim, config.streams, rms_norm_eps=config.norm_eps) for _ in range(2)
+        )
+
+    def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
+        """Maps x [batch, time, streams, dim] to the same shape."""
+        y, weights = self.attention_hyper.read(x)
+        x = self.attention_hyper.write(self.attention(self.attention_norm(y), cache=cache), x, weights)
+        y, weights = self.feed_forward_hyper.read(x)
+        return self.feed_forward_hyper.write(self.feed_forward(self.feed_forward_norm(y)), x, weights)
+
+
 class LanguageModel(nn.Module):
     """RMSNorm, attention, mixture of experts, hashed n-gram memory, tied embedding."""
 
@@ -62,7 +80,9 @@ class LanguageModel(nn.Module):
         self.embedding = nn.Embedding(config.vocab_size, config.dim)
         self.ngram = NgramMemory(config) if config.ngram_orders else None
         rotary = RotaryEmbedding(config.head_dim, config.rope_theta)
-        self.blocks = nn.ModuleList([Block(config, layer, rotary) for layer in range(config.n_layers)])
+        kind = HyperBlock if config.streams else Block
+        self.blocks = nn.ModuleList([kind(config, layer, rotary) for layer in range(config.n_layers)])
+        self.head = HyperHead(config.dim, config.streams, rms_norm_eps=config.norm_eps) if config.streams else None
         self.norm = nn.RMSNorm(config.dim, eps=config.norm_eps)
         self._initialise()
         self.begin_step(0)
@@ -89,8 +109,12 @@ class LanguageModel(nn.Module):
         x = self.embedding(tokens)  # [batch, time, dim]
         if self.ngram is not None:
             x = x + self._recall(tokens, state)
+        if self.head is not None:
+            x = x.unsqueeze(2).expand(-1, -1, self.config.streams, -1)  # [batch, time, streams, dim]
         for index, block in enumerate(self.blocks):
             x = block(x, None if state is None else state.caches[index])
+        if self.head is not None:
+            x = self.head(x)
         return F.linear(self.norm(x), self.embedding.weight)
 
     def _recall(self, tokens: Tensor, state: DecodeState | None) -> Tensor:

@@ -8,22 +8,19 @@ from deepseek.attention.caches.index_keys import IndexKeys, IndexRows
 from deepseek.attention.caches.key_value import DenseCache, KeysValues, QuantizedCache, SlidingCache
 from deepseek.attention.caches.latent import IndexedLatentCache, LatentCache
 from deepseek.attention.caches.native_sparse import NativeSparseCache
+from deepseek.attention.caches.selecting import BlockMeansCache, IndexedCache
 
 __all__ = [
     "BlockMeanCache",
     "BlockMeans",
-from deepseek.attention.caches.latent import LatentCache
-from deepseek.attention.caches.selecting import BlockMeansCache, IndexedCache
-
-__all__ = [
     "BlockMeansCache",
     "Cache",
     "CompressedCache",
     "DenseCache",
     "IndexKeys",
     "IndexRows",
-    "IndexedLatentCache",
     "IndexedCache",
+    "IndexedLatentCache",
     "KeysValues",
     "LatentCache",
     "NativeSparseCache",
