@@ -95,7 +95,9 @@ def language_model(T: Any, config: Any) -> Any:
             self.attention = Attention()
             self.feed_forward_norm = nn.RMSNorm(config.dim, eps=config.norm_eps)
             routed = config.n_routed_experts > 0
-            self.feed_forward = MixtureOfExperts() if routed else FeedForward(config.expert_dim * config.n_shared_experts)
+            self.feed_forward = (
+                MixtureOfExperts() if routed else FeedForward(config.expert_dim * config.n_shared_experts)
+            )
 
         def forward(self, x: Any, rope: Any) -> Any:
             norm = self.feed_forward_norm

@@ -78,14 +78,14 @@ class ModelConfig:
     q_lora_rank: int = setting(32, 0, 2**24, of=(*_LATENT, "v4"))
     kv_lora_rank: int = setting(32, 1, 2**24, of=_LATENT)
     qk_nope_head_dim: int = setting(32, 1, 2**16, of=_LATENT)
-    qk_rope_head_dim: int = setting(16, 2, 2**16, of=(*_LATENT, "v4"))
+    qk_rope_head_dim: int = setting(16, 2, 2**16, shapes=_LATENT, of=(*_LATENT, "v4"))
     v_head_dim: int = setting(32, 1, 2**16, of=_LATENT)
     index_n_heads: int = setting(4, 1, 2**16, of=("dsa", "v4"))
     index_head_dim: int = setting(32, 2, 2**16, of=("dsa", "v4"))
     index_topk: int = setting(64, 1, 2**31 - 1, shapes=False, of=("dsa", "v4"))
     index_warmup: int = setting(100, 0, 10**12, shapes=False, of=("dsa",))
     index_loss: float = setting(1.0, 0, 1e6, above=True, shapes=False, of=("dsa",))
-    block_size: int = setting(32, 16, 2**16, of=_BLOCKS)
+    block_size: int = setting(32, 16, 2**16, shapes=("nsa",), of=_BLOCKS)
     selected_blocks: int = setting(4, 1, 2**16, shapes=False, of=_BLOCKS)
     window: int = setting(64, 1, 2**31 - 1, shapes=False, of=("nsa", "v4"))
     o_lora_rank: int = setting(32, 1, 2**24, of=("v4",))
@@ -179,8 +179,15 @@ class ModelConfig:
 
     def misfits(self, other: ModelConfig) -> list[str]:
         """Names of the settings by which ``other`` has other weights than this model."""
-        names = [item.name for item in fields(self) if item.metadata["shapes"] and self._reads(item)]
-        return [name for name in names if getattr(self, name) != getattr(other, name)]
+        return [
+            item.name
+            for item in fields(self)
+            if self._shapes(item) and self._reads(item) and getattr(self, item.name) != getattr(other, item.name)
+        ]
+
+    def _shapes(self, item: Field[Any]) -> bool:
+        where = item.metadata["shapes"]
+        return self.attention in where if isinstance(where, tuple) else where
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain scalars and lists, as saved in checkpoints and TOML."""

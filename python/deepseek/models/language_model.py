@@ -23,6 +23,7 @@ from deepseek.nn.modules._state import IncompatibleKeys
 
 
 _EVERY_KEY = 2**31 - 1
+_TABLE = 2**16  # positions whose rotation is computed once
 
 # Ends of names: matrices of products, and those that write to the residual stream.
 _DRAWN = ("weight", "gate", "up", "down", "gate_proj", "up_proj", "down_proj")
@@ -79,7 +80,7 @@ class LanguageModel(nn.Module):
         self.config = config
         self.embedding = nn.Embedding(config.vocab_size, config.dim)
         self.ngram = NgramMemory(config) if config.ngram_orders else None
-        rotary = RotaryEmbedding(config.head_dim, config.rope_theta)
+        rotary = RotaryEmbedding(config.head_dim, config.rope_theta, length=min(config.context, _TABLE))
         kind = HyperBlock if config.streams else Block
         self.blocks = nn.ModuleList([kind(config, layer, rotary) for layer in range(config.n_layers)])
         self.head = HyperHead(config.dim, config.streams, rms_norm_eps=config.norm_eps) if config.streams else None

@@ -56,7 +56,7 @@ def setting(
     *,
     above: bool = False,
     below: bool = False,
-    shapes: bool = True,
+    shapes: bool | tuple[str, ...] = True,
     of: tuple[str, ...] = (),
 ) -> Any:
     """A field of a dataclass whose value (or whose every item, for a tuple) lies in a range.
@@ -64,7 +64,7 @@ def setting(
     Args:
         default: Its default.
         low, high, above, below: As in :class:`Range`.
-        shapes: For a model's setting: which weights there are, or their shapes, depend on it.
+        shapes: For a model's setting: which weights there are, or their shapes, depend on it; or the kinds where they do.
         of: For a model's setting: the kinds of attention or feed-forward that read it; empty: all.
     """
     return field(default=default, metadata={"range": Range(low, high, above, below), "shapes": shapes, "of": of})

@@ -100,7 +100,9 @@ def _nsa(config: ModelConfig, layer: int) -> _Attention:
 def _v4(config: ModelConfig, layer: int) -> _Attention:
     dim, heads, size, rank = config.dim, config.n_heads, config.head_dim, config.q_lora_rank
     groups, out = config.o_groups, config.o_lora_rank
-    plain = dim * rank + rank + rank * heads * size + dim * size + size + heads * size * out + groups * out * dim + heads
+    plain = (
+        dim * rank + rank + rank * heads * size + dim * size + size + heads * size * out + groups * out * dim + heads
+    )
     sparse = layer % 2 == 0
     ratio = config.csa_ratio if sparse else config.hca_ratio
     compressor = _compressor(dim, size, ratio, overlap=sparse)
