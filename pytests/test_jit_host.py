@@ -1,4 +1,4 @@
-"""``deepseek.jit``: functions that run on every replay, weak references, containers that are one, late imports, named tuples."""
+"""``deepseek.jit``: functions that run on every replay, weak references, containers that are one, late imports, tuples."""
 
 from __future__ import annotations
 

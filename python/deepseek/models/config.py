@@ -133,8 +133,8 @@ class ModelConfig:
             raise ValueError(f"model.block_size must be a multiple of 16, got {self.block_size}")
         if kind == "nsa" and self.selected_blocks < 3:
             raise ValueError(
-                "model.selected_blocks must be at least 3 with model.attention = 'nsa' (the first block and the last two "
-                f"are always taken), got {self.selected_blocks}"
+                "model.selected_blocks must be at least 3 with model.attention = 'nsa' (the first block and the last "
+                f"two are always taken), got {self.selected_blocks}"
             )
         if kind == "v4":
             self._check_v4()

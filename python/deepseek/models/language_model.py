@@ -21,7 +21,6 @@ from deepseek.moe import DynamicRouter
 from deepseek.nn import functional as F
 from deepseek.nn.modules._state import IncompatibleKeys
 
-
 _EVERY_KEY = 2**31 - 1
 _TABLE = 2**16  # positions whose rotation is computed once
 

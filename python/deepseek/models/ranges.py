@@ -64,7 +64,8 @@ def setting(
     Args:
         default: Its default.
         low, high, above, below: As in :class:`Range`.
-        shapes: For a model's setting: which weights there are, or their shapes, depend on it; or the kinds where they do.
+        shapes: For a model's setting: which weights there are, or their shapes, depend on it; or the kinds of attention
+            where that is so.
         of: For a model's setting: the kinds of attention or feed-forward that read it; empty: all.
     """
     return field(default=default, metadata={"range": Range(low, high, above, below), "shapes": shapes, "of": of})
