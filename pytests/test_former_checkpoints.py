@@ -1,7 +1,7 @@
 """Checkpoints written before the mixture of experts came from deepseek.moe load, compute the same and train on.
 
-golden/former/ was written by the code of then: six steps of a tiny model on the text below. ``expected.json`` holds logits
-of the saved weights, and the losses of the six steps that followed.
+golden/former/ was written by the code of then: six steps of a tiny model on the text below. ``expected.json`` holds
+logits of the saved weights, and the losses of the six steps that followed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""``deepseek.jit``: functions that run on every replay, weak references, containers that are one, late imports, tuples."""
+"""``deepseek.jit``: functions that run on every replay, weak references, containers that are one, late imports."""
 
 from __future__ import annotations
 

@@ -135,7 +135,7 @@ class LanguageModel(nn.Module):
         return F.cross_entropy(logits.reshape(-1, self.config.vocab_size), targets.reshape(-1))
 
     def auxiliary_loss(self) -> Tensor | None:
-        """What parts of the model learn beside the text, from the last forward in training; None where there is nothing.
+        """What parts of the model learn beside the text, from the last training forward; None where there is nothing.
 
         The indexers' distance to the attention they pick keys for (DeepSeek-V3.2), times ``index_loss``. No other
         parameter has a gradient from it.
