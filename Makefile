@@ -71,12 +71,13 @@ CASES ?= 20000
 generators: build ## random programs and arguments, each against its slow twin, CASES=20000 of each sort
 	DEEPSEEK_CASES=$(CASES) $(PY) -m pytest -q -m "not parity" --timeout 0 pytests/generators
 
-parity: build ## compare with PyTorch: all samples of its databases, long state machines
-	$(PY) -m pip install --disable-pip-version-check -q torch==2.13.0
+ORACLES := torch==2.13.0 transformers==5.24.0
+parity: build ## compare with PyTorch and transformers: all samples of their databases, long state machines
+	$(PY) -m pip install --disable-pip-version-check -q $(ORACLES)
 	$(PY) -m pytest -q -m parity
 
-parity-sample: build ## compare with PyTorch: a fixed sample, what CI runs
-	$(PY) -m pip install --disable-pip-version-check -q torch==2.13.0
+parity-sample: build ## compare with PyTorch and transformers: a fixed sample, what CI runs
+	$(PY) -m pip install --disable-pip-version-check -q $(ORACLES)
 	$(PY) -m pytest -q -m "parity and not slow"
 
 # The sanitized build stands beside the editable one. The base interpreter does not read the .pth files of .venv, so the

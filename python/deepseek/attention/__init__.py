@@ -13,6 +13,7 @@ from deepseek.attention.caches import (
     DenseCache,
     IndexedLatentCache,
     DenseCache,
+    IndexedLatentCache,
     LatentCache,
     NativeSparseCache,
     QuantizedCache,

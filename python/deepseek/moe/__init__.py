@@ -11,6 +11,8 @@ a model's own, and :func:`update_selection_bias`, which does without.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from deepseek._missing import guard
 from deepseek.moe.balance import (
     load_balancing_loss,
@@ -29,4 +31,46 @@ __all__ = [
     "router_probabilities", "router_z_loss", "sequence_balance_loss", "update_selection_bias",
 ]  # fmt: skip
 
-guard(__name__)
+# What loads on first use: schedules, placement, diagnostics.
+_ELSEWHERE = {
+    name: module
+    for module, names in {
+        "clustering": ("GroupTraffic", "cluster_experts", "co_activation", "cross_group_traffic"),
+        "depths": ("MixtureOfDepths", "mixture_of_depths_loss"),
+        "permutation": ("permute_experts",),
+        "placement": ("rebalance_experts",),
+        "schedules": ("ExpertStage", "ProgressiveExperts"),
+        "trace": ("LayerTrace", "RoutingTrace"),
+        "tuning": ("ExpertTuning", "expert_scores", "select_experts"),
+        "utilisation": ("ExpertUtilisation", "LoadStatistics", "UtilisationRecord"),
+        "work": ("ComputeReport", "flops_per_token"),
+        "zero_experts": ("ZeroComputationMoE",),
+    }.items()
+    for name in names
+}
+if TYPE_CHECKING:
+    from deepseek.moe.clustering import GroupTraffic as GroupTraffic
+    from deepseek.moe.clustering import cluster_experts as cluster_experts
+    from deepseek.moe.clustering import co_activation as co_activation
+    from deepseek.moe.clustering import cross_group_traffic as cross_group_traffic
+    from deepseek.moe.depths import MixtureOfDepths as MixtureOfDepths
+    from deepseek.moe.depths import mixture_of_depths_loss as mixture_of_depths_loss
+    from deepseek.moe.permutation import permute_experts as permute_experts
+    from deepseek.moe.placement import rebalance_experts as rebalance_experts
+    from deepseek.moe.schedules import ExpertStage as ExpertStage
+    from deepseek.moe.schedules import ProgressiveExperts as ProgressiveExperts
+    from deepseek.moe.trace import LayerTrace as LayerTrace
+    from deepseek.moe.trace import RoutingTrace as RoutingTrace
+    from deepseek.moe.tuning import ExpertTuning as ExpertTuning
+    from deepseek.moe.tuning import expert_scores as expert_scores
+    from deepseek.moe.tuning import select_experts as select_experts
+    from deepseek.moe.utilisation import ExpertUtilisation as ExpertUtilisation
+    from deepseek.moe.utilisation import LoadStatistics as LoadStatistics
+    from deepseek.moe.utilisation import UtilisationRecord as UtilisationRecord
+    from deepseek.moe.work import ComputeReport as ComputeReport
+    from deepseek.moe.work import flops_per_token as flops_per_token
+    from deepseek.moe.zero_experts import ZeroComputationMoE as ZeroComputationMoE
+
+__all__ += list(_ELSEWHERE)
+
+guard(__name__, elsewhere=_ELSEWHERE)

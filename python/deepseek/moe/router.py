@@ -232,7 +232,7 @@ class DynamicRouter(nn.Module):
         flat = self._tokens(x)
         padding = None if padding_mask is None else self._padding(padding_mask, x)
         logits = self.logits(flat)
-        scores = SCORING[self.scoring](logits)
+        scores = self.scores(logits)
         with deepseek.no_grad():
             chosen, empty = self._choose(scores.detach(), self._rows_of_table(token_ids, x))
             if padding is not None:
@@ -252,8 +252,13 @@ class DynamicRouter(nn.Module):
         return F.linear(x.to(wide), self.weight.to(wide))
 
     def scores(self, logits: Tensor) -> Tensor:
-        """The unbiased scores (T, E) of logits: probabilities, or for sigmoid and sqrtsoftplus affinities."""
-        return SCORING[self.scoring](logits)
+        """The unbiased scores (T, E) of logits: probabilities, or for sigmoid and sqrtsoftplus affinities.
+
+        They are 0 for experts that are not enabled, whose logits then get no gradient.
+        """
+        if self.scoring == "softmax":
+            return SCORING["softmax"](logits.masked_fill(~self.enabled, deepseek.finfo(logits.dtype).min))
+        return SCORING[self.scoring](logits).masked_fill(~self.enabled, 0.0)
 
     # --- the steps of forward
 

@@ -1,0 +1,60 @@
+"""How much arithmetic was done, and how much a layer without conditional computation would have done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from deepseek import nn
+from deepseek._missing import guard
+from deepseek.moe._routers import expert_count, expert_stacks, is_router
+
+__all__ = ["ComputeReport", "flops_per_token"]
+
+
+@dataclass(frozen=True)
+class ComputeReport:
+    """Work of the forward passes since the last reset.
+
+    Attributes:
+        units: what could have been computed: tokens of Mixture-of-Depths, token-slots of zero-computation experts.
+        executed: how many of them really were.
+        flops: floating-point operations of the matrix products that were executed, a multiply-add being 2.
+        dense_flops: the same if all units had been executed.
+    """
+
+    units: int
+    executed: int
+    flops: int
+    dense_flops: int
+
+    @property
+    def share(self) -> float:
+        """Executed units as a share of all; NaN before any."""
+        return self.executed / self.units if self.units else float("nan")
+
+    def __str__(self) -> str:
+        saved = 1 - self.flops / self.dense_flops if self.dense_flops else 0.0
+        return (
+            f"{self.executed:,} of {self.units:,} executed ({self.share:.1%}), "
+            f"{self.flops / 1e9:.3g} of {self.dense_flops / 1e9:.3g} GFLOP, {saved:.1%} saved"
+        )
+
+
+def flops_per_token(module: nn.Module) -> int:
+    """Forward FLOPs that a module's matrices cost for one token: 2 for each weight that a token meets.
+
+    Parameters of two or more dims count, embeddings do not. Of the stacked weights of routed experts a token meets
+    ``top_k`` of the router's number of experts. Products of activations with each other (attention's scores) are not
+    included: they depend on the length.
+    """
+    shares: dict[int, float] = {}
+    for layer in module.modules():
+        for router in filter(is_router, layer.children()):
+            share = int(router.top_k) / expert_count(router)
+            shares |= {id(stack): share for stack in expert_stacks(layer, router).values()}
+    tables = {id(child.weight) for child in module.modules() if isinstance(child, nn.Embedding)}
+    met = (parameter for parameter in module.parameters() if parameter.dim() >= 2 and id(parameter) not in tables)
+    return round(sum(2 * parameter.numel() * shares.get(id(parameter), 1.0) for parameter in met))
+
+
+guard(__name__)
