@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import deepseek
 import numpy as np
@@ -304,6 +305,31 @@ def test_a_perfect_indexer_has_no_loss() -> None:
     target = Attention(q.transpose(1, 2), k.unsqueeze(1), lse, 1.0)
     weights = deepseek.ones(1, 10, 1, dtype=deepseek.float64)
     assert abs(float(indexer_loss.indexer_loss(q, k, weights, target))) < 1e-12
+
+
+def peak(call: Callable[[], object]) -> int:
+    """Bytes that were held at once beyond those before."""
+    before = deepseek.memory_stats()["allocated_bytes"]
+    deepseek.reset_peak_memory_stats()
+    call()
+    return deepseek.memory_stats()["peak_bytes"] - before
+
+
+def test_no_matrix_of_all_scores_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Selecting and learning for 2,048 tokens: a matrix of scores is 16 MB, of all heads 64 MB."""
+    monkeypatch.setattr(indexer, "_HELD", 1 << 17)
+    monkeypatch.setattr(indexer_loss, "_HELD", 1 << 17)
+    module, (x, source) = make(16), tokens(1, 2048)
+    made = module.project(x, source)
+    assert peak(lambda: module.select(made)) < 4e6
+    q = deepseek.randn(1, 4, 2048, 8)
+    target = Attention(q, q[:, :2], attend(q, q, q, is_causal=True).lse, 0.3)
+
+    def learn() -> None:
+        module.learn(made, target)
+        module.loss.backward()
+
+    assert peak(learn) < 12e6
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -7,7 +7,16 @@ from types import SimpleNamespace
 import deepseek
 import numpy as np
 import pytest
-from deepseek.attention import DenseCache, IndexedLatentCache, LatentCache, MultiHeadLatentAttention, latent
+from deepseek import nn
+from deepseek.attention import (
+    DenseCache,
+    IndexedLatentCache,
+    LatentCache,
+    MultiHeadLatentAttention,
+    latent,
+    set_indexer_stage,
+    sum_of_indexer_losses,
+)
 from deepseek.autograd import gradcheck
 from deepseek.quantization import quantize_
 from latent_cases import INDEX, KINDS, SIZES, YARN, make, reference, tokens
@@ -65,16 +74,41 @@ def test_the_cheaper_way_runs(sizes: tuple[int, int, int, int | None], monkeypat
     assert ran == ["_expanded", "_absorbed", "_absorbed", larger, "_absorbed"]
 
 
-@pytest.mark.parametrize("kind", ["plain", "indexer"])
-def test_expanding_a_few_heads_at_a_time_changes_no_bit(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    module, x = make(absorb=False, **KINDS[kind]), tokens()
+@pytest.mark.parametrize("absorb", [True, False])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_part_at_a_time_changes_no_bit(kind: str, absorb: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without gradients long inputs are computed a few heads, or a few queries, at a time."""
+    module, x = make(absorb=absorb, **KINDS[kind]), tokens()
+    masks: list[deepseek.Tensor | None] = [None]
+    if module.takes_pair_masks:
+        masks += [
+            deepseek.rand(1, 3, 14, 14) > 0.3,
+            deepseek.rand(2, 1, 14, 14) > 0.3,
+            deepseek.rand(14, 14)[None] > 0.3,
+        ]
+    want = [module(x, attention_mask=mask) for mask in masks]
+    for held in (1, 2 * 14 * 21 * 2, 2 * 3 * 2 * 16 * 4):
+        monkeypatch.setattr(latent, "_HELD", held)
+        with deepseek.no_grad():
+            for mask, whole in zip(masks, want, strict=True):
+                assert (module(x, attention_mask=mask) == whole).all()
+
+
+@pytest.mark.parametrize("absorb", [True, False])
+@pytest.mark.parametrize("kind", ["yarn", "indexer"])
+def test_threads_and_neighbours_change_no_bit(kind: str, absorb: bool) -> None:
+    module, x = make(absorb=absorb, **KINDS[kind]), tokens(3, 40)
+    before = deepseek.get_num_threads()
     with deepseek.no_grad():
         want = module(x)
-        mask = deepseek.rand(1, 3, 14, 14) > 0.3
-        masked = None if kind == "indexer" else module(x, attention_mask=mask)
-        monkeypatch.setattr(latent, "_HELD", 2 * 14 * (12 + 4 + 5) * 2)
-        assert (module(x) == want).all()
-        assert masked is None or (module(x, attention_mask=mask) == masked).all()
+        try:
+            for threads in (1, 2, 3):
+                deepseek.set_num_threads(threads)
+                assert (module(x) == want).all()
+        finally:
+            deepseek.set_num_threads(before)
+        for b in range(3):
+            assert (module(x[b : b + 1]) == want[b : b + 1]).all()
 
 
 @pytest.mark.parametrize("absorb", [None, True, False])
@@ -152,13 +186,14 @@ def test_pairs_can_be_masked() -> None:
 
 def test_positions_turn_and_places_decide_what_is_seen() -> None:
     module, x = make(), tokens()
-    moved = module(x, positions=deepseek.arange(1000, 1014))
-    assert deepseek.allclose(moved, module(x), atol=1e-4)  # only differences of positions count
+    assert deepseek.allclose(module(x, positions=deepseek.arange(1000, 1014)), module(x), atol=1e-4)
     rows = deepseek.stack([deepseek.arange(14), deepseek.arange(14) * 2])
-    both = module(x, positions=rows)
-    assert (both[:1] == module(x[:1])).all()
-    assert (both[1:] == module(x[1:], positions=rows[1])).all()
-    assert not deepseek.allclose(both[1:], module(x[1:]))
+    for kind in ("plain", "indexer"):
+        module = make(**KINDS[kind])
+        both = module(x, positions=rows)
+        assert (both[:1] == module(x[:1])).all()
+        assert (both[1:] == module(x[1:], positions=rows[1])).all()
+        assert not deepseek.allclose(both[1:], module(x[1:]))
 
 
 def test_a_token_takes_576_numbers_in_the_shape_of_v3() -> None:
@@ -175,6 +210,36 @@ def test_a_token_takes_576_numbers_in_the_shape_of_v3() -> None:
         cache = picks.new_cache()
         picks(x, cache=cache)
         assert cache.nbytes == 100 * (576 * 4 + 128 + 4)
+
+
+def test_8_bit_latents_take_656_bytes_and_decode_as_they_prefill() -> None:
+    module = MultiHeadLatentAttention(64, 2, 32, absorb=True)
+    deepseek.manual_seed(0)
+    x = deepseek.randn(2, 60, 64)
+    with deepseek.no_grad():
+        exact, cache = module(x), module.new_cache("fp8")
+        want = module(x, cache=cache)
+        assert cache.nbytes == 2 * 60 * 656
+        for cuts in ([1] * 60, [20, 39, 1]):
+            cache, got = module.new_cache("fp8"), []
+            for n in cuts:
+                got.append(module(x[:, cache.length : cache.length + n], cache=cache))
+            assert (deepseek.cat(got, dim=1) == want).all()
+        cache.truncate(10)
+        assert (module(x[:, 10:], cache=cache) == want[:, 10:]).all()
+        real = deepseek.arange(60) >= deepseek.tensor([[0], [7]])
+        assert (module(x, cache=module.new_cache("fp8"), attention_mask=real)[0] == want[0]).all()
+        assert 0 < float((want - exact).square().mean().sqrt()) < 0.04 * float(exact.square().mean().sqrt())
+        odd = make(absorb=True)  # a latent of 12 numbers is one short tile
+        small = odd.new_cache("fp8")
+        assert deepseek.allclose(odd(tokens(), cache=small), odd(tokens()), atol=0.1)
+        assert small.nbytes == 2 * 14 * (12 + 4 + 2 * 4)
+    with pytest.raises(RuntimeError, match="fp8 has no gradients"):
+        module(x, cache=module.new_cache("fp8"))
+    with pytest.raises(NotImplementedError, match="beside an indexer is not implemented"):
+        make(**INDEX).new_cache("fp8")
+    with pytest.raises(ValueError, match="'fp8', got 'int8'"):
+        module.new_cache("int8")
 
 
 def test_8_bit_selection_decodes_as_it_prefills() -> None:
@@ -209,6 +274,33 @@ def test_the_indexer_learns_beside_the_model(stage: str, absorb: bool | None) ->
     module.eval()
     assert (module(x) == plain).all()
     assert module.indexer_loss is None
+
+
+def test_all_indexers_of_a_model_at_once() -> None:
+    model = nn.Sequential(make(**INDEX), make(1), make(2, **INDEX))
+    assert sum_of_indexer_losses(model) is None
+    assert set_indexer_stage(model, "dense") == 2
+    model(tokens())
+    total = sum_of_indexer_losses(model)
+    assert float(total) == pytest.approx(float(model[0].indexer_loss) + float(model[2].indexer_loss), rel=1e-6)
+    total.backward()
+    assert {name.split(".")[1] for name, p in model.named_parameters() if p.grad is not None} == {"indexer"}
+    assert set_indexer_stage(model, None) == 2
+    model(tokens())
+    assert sum_of_indexer_losses(model) is None
+
+
+@pytest.mark.parametrize("stage", ["dense", "sparse"])
+def test_gradients_of_the_indexer(stage: str) -> None:
+    module, x = make(**INDEX).double(), tokens(1, 9).double()
+    module.indexer.stage = stage
+
+    def loss(*_: deepseek.Tensor) -> deepseek.Tensor:
+        with deepseek.enable_grad():  # gradcheck's differences are taken without, where nothing is learned
+            module(x)
+            return module.indexer_loss
+
+    assert gradcheck(loss, list(module.indexer.parameters()))
 
 
 def test_the_loss_of_padded_sequences_is_the_mean_over_their_queries() -> None:

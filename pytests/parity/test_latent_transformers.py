@@ -85,6 +85,23 @@ def test_padding(version: str, number: int, side: str) -> None:
     np.testing.assert_allclose(got[real], want[real], rtol=0, atol=OUTPUT, err_msg=f"{case}: cached")
 
 
+@pytest.mark.parametrize("number", CASES)
+def test_selection(number: int) -> None:
+    case = random_oracle("V32", number)
+    time = int(case.rng.integers(2, 40))
+    x = torch.from_numpy(case.rng.standard_normal((2, time, case.config.hidden_size), dtype=np.float32))
+    chosen: list[torch.Tensor] = []
+    case.theirs.indexer.register_forward_hook(lambda module, given, out: chosen.append(out))
+    case.run(x)
+    ours = case.ours
+    source = ours.q_a_layernorm(ours.q_a_proj(deepseek.tensor(x.numpy())))
+    indices = ours.indexer(deepseek.tensor(x.numpy()), source)
+    for b in range(2):
+        for t in range(time):  # theirs fills up with keys that are masked later
+            want = sorted(i for i in chosen[0][b, t].tolist() if i <= t)
+            assert sorted(i for i in indices[b, t].tolist() if i >= 0) == want, f"{case}: query {t}"
+
+
 class Layer(nn.Module):
     """A decoder layer of DeepSeek with a dense feed-forward."""
 

@@ -40,7 +40,7 @@ from deepseek.attention.functional import (
     scaled_dot_product_attention,
     sparse_attention,
 )
-from deepseek.attention.indexer import SparseIndexer
+from deepseek.attention.indexer import SparseIndexer, set_indexer_stage, sum_of_indexer_losses
 from deepseek.attention.latent import MultiHeadLatentAttention
 from deepseek.attention.hierarchical import HierarchicalAttention
 from deepseek.attention.multi_head import MultiHeadAttention
@@ -82,7 +82,9 @@ __all__ = [
     "mix_weights",
     "scaled_dot_product_attention",
     "sinkhorn",
+    "set_indexer_stage",
     "sparse_attention",
+    "sum_of_indexer_losses",
 ]
 
 guard(__name__)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import deepseek
 from deepseek import Tensor
@@ -33,11 +33,32 @@ __all__ = ["MultiHeadLatentAttention"]
 
 # The latents are normed with this epsilon, whatever rms_norm_eps says: so were all released models trained.
 _LATENT_EPS = 1e-6
-# Numbers of expanded keys and values that are held at a time where no gradient needs them later.
+# Numbers of expanded keys and values, or of absorbed queries, that are held at a time where no gradient needs them.
 _HELD = 1 << 25
 
-# Attention of the heads first … last - 1.
-_Run = Callable[[Tensor, Tensor, Tensor, int, int], Attended]
+
+class _Part(NamedTuple):
+    """Heads head … head_end - 1 of the queries row … row_end - 1."""
+
+    head: int
+    head_end: int
+    row: int
+    row_end: int
+
+    def of_mask(self, mask: Tensor) -> Tensor:
+        """Its part of a mask of pairs, [.., time, keys] or [.., heads or 1, time, keys]."""
+        if mask.dim() >= 2 and mask.shape[-2] != 1:
+            mask = mask[..., self.row : self.row_end, :]
+        return mask if mask.dim() < 4 or mask.shape[1] == 1 else mask[:, self.head : self.head_end]
+
+
+_Run = Callable[[Tensor, Tensor, Tensor, _Part], Attended]
+
+
+def _cuts(count: int, each: int) -> list[tuple[int, int]]:
+    """``count`` things of ``each`` numbers in pieces that may be held; one piece while gradients are recorded."""
+    step = count if deepseek.is_grad_enabled() else max(1, min(count, _HELD // max(1, each)))
+    return [(a, min(a + step, count)) for a in range(0, count, step)]
 
 
 class MultiHeadLatentAttention(SequenceModule):
@@ -180,10 +201,22 @@ class MultiHeadLatentAttention(SequenceModule):
         """What the indexer learns from the last forward (see :class:`SparseIndexer`); None where it does not learn."""
         return None if self.indexer is None else self.indexer.loss
 
-    def new_cache(self) -> Cache:
-        """An empty cache."""
+    def new_cache(self, dtype: str | None = None) -> Cache:
+        """An empty cache.
+
+        Args:
+            dtype: ``"fp8"``: see :class:`~deepseek.attention.LatentCache`.
+
+        Raises:
+            NotImplementedError: fp8 beside an indexer.
+        """
         if self.indexer is None:
-            return LatentCache()
+            return LatentCache(dtype, self.qk_rope_head_dim)
+        if dtype is not None:
+            raise NotImplementedError(
+                f"a cache of {dtype!r} latents beside an indexer is not implemented: to read those selected it would "
+                "widen all; use index_precision='int8' for 8-bit index keys"
+            )
         return IndexedLatentCache(self.indexer.new_keys().dtype)
 
     def forward(
@@ -263,62 +296,76 @@ class MultiHeadLatentAttention(SequenceModule):
             seen = latents[:, : start + easy] if self.causal else latents
             out, attention = self._dense(query[:, :, :easy], seen, absorbed, start)
             parts.append(out)
-            if indexer.learns:
+            if attention is not None and indexer.learns:
                 indexer.learn(made.rows(0, easy), attention, keys=keys, query_start=start)
         if easy < time:
             rows = made.rows(easy, time)
             indices = indexer.select(rows, keys, query_start=start + easy)
             out, attention = self._sparse(query[:, :, easy:], latents, indices, start + easy)
             parts.append(out)
-            if indexer.learns:
+            if attention is not None and indexer.learns:
                 indexer.learn(rows, attention, indices, keys=keys, query_start=start + easy)
         return parts[0] if len(parts) == 1 else deepseek.cat(parts, dim=2)
 
     def _dense(
         self, query: Tensor, latents: Tensor, absorbed: bool, start: int, mask: Tensor | None = None
-    ) -> tuple[Tensor, Attention]:
-        def run(q: Tensor, k: Tensor, v: Tensor, first: int, last: int) -> Attended:
-            own = mask if mask is None or mask.dim() < 4 or mask.shape[1] == 1 else mask[:, first:last]
-            return attend(q, k, v, mask=own, is_causal=self.causal, scale=self.scale, query_start=start)
+    ) -> tuple[Tensor, Attention | None]:
+        def run(q: Tensor, k: Tensor, v: Tensor, part: _Part) -> Attended:
+            return attend(
+                q,
+                k,
+                v,
+                mask=None if mask is None else part.of_mask(mask),
+                is_causal=self.causal,
+                scale=self.scale,
+                query_start=start + part.row,
+            )
 
         return (self._absorbed if absorbed else self._expanded)(query, latents, run)
 
-    def _sparse(self, query: Tensor, latents: Tensor, indices: Tensor, start: int) -> tuple[Tensor, Attention]:
-        def run(q: Tensor, k: Tensor, v: Tensor, first: int, last: int) -> Attended:
-            return sparse_attention(q, k, v, indices, is_causal=self.causal, scale=self.scale, query_start=start)
+    def _sparse(self, query: Tensor, latents: Tensor, indices: Tensor, start: int) -> tuple[Tensor, Attention | None]:
+        def run(q: Tensor, k: Tensor, v: Tensor, part: _Part) -> Attended:
+            return sparse_attention(
+                q,
+                k,
+                v,
+                indices[:, part.row : part.row_end],
+                is_causal=self.causal,
+                scale=self.scale,
+                query_start=start + part.row,
+            )
 
         return (self._expanded if self.absorb is False else self._absorbed)(query, latents, run)
 
-    def _absorbed(self, query: Tensor, latents: Tensor, run: _Run) -> tuple[Tensor, Attention]:
-        """Results [batch, heads, time, v], and the attention they come from."""
-        nope = query[..., : self.qk_nope_head_dim]
-        query = deepseek.cat([self.kv_b_proj.absorb(nope), query[..., self.qk_nope_head_dim :]], dim=-1)
-        key = latents.unsqueeze(1)
-        got = run(query, key, key[..., : self.kv_lora_rank], 0, self.num_attention_heads)
-        return self.kv_b_proj.values_of(got.out), Attention(query, key, got.lse, self.scale)
+    def _absorbed(self, query: Tensor, latents: Tensor, run: _Run) -> tuple[Tensor, Attention | None]:
+        """Results [batch, heads, time, v], and while gradients are recorded the attention they come from.
 
-    def _expanded(self, query: Tensor, latents: Tensor, run: _Run) -> tuple[Tensor, Attention]:
-        """The same; a few heads at a time where keys and values need not be kept."""
-        heads = self.num_attention_heads
-        step = heads
-        if not deepseek.is_grad_enabled():
-            each = (
-                latents.shape[0]
-                * latents.shape[1]
-                * (2 * self.qk_nope_head_dim + self.qk_rope_head_dim + self.v_head_dim)
-            )
-            step = max(1, min(heads, _HELD // max(1, each)))
-        latent, rope = latents[..., : self.kv_lora_rank], latents[..., self.kv_lora_rank :].unsqueeze(1)
-        parts: list[Attended] = []
-        for first in range(0, heads, step):
-            last = min(first + step, heads)
-            nope, value = self.kv_b_proj.expand(latent, first, last)
+        Without gradients a few queries at a time: in the space of latents they are wide.
+        """
+        heads, nope, rank = self.num_attention_heads, self.qk_nope_head_dim, self.kv_lora_rank
+        key = latents.unsqueeze(1)
+        parts, made, lse = [], query, query  # of the last part; only one where they matter
+        for row, row_end in _cuts(query.shape[2], query.shape[0] * heads * 2 * latents.shape[2]):
+            rows = query[:, :, row:row_end]
+            made = deepseek.cat([self.kv_b_proj.absorb(rows[..., :nope]), rows[..., nope:]], dim=-1)
+            out, lse = run(made, key, key[..., :rank], _Part(0, heads, row, row_end))
+            parts.append(self.kv_b_proj.values_of(out))
+        attention = Attention(made, key, lse, self.scale) if deepseek.is_grad_enabled() else None
+        return parts[0] if len(parts) == 1 else deepseek.cat(parts, dim=2), attention
+
+    def _expanded(self, query: Tensor, latents: Tensor, run: _Run) -> tuple[Tensor, Attention | None]:
+        """The same. Without gradients a few heads at a time: keys and values of all of them are large."""
+        rank, batch, time = self.kv_lora_rank, *latents.shape[:2]
+        latent, rope = latents[..., :rank], latents[..., rank:].unsqueeze(1)
+        width = 2 * self.qk_nope_head_dim + self.qk_rope_head_dim + self.v_head_dim
+        parts, key, lse = [], latents, latents  # of the last part; only one where they matter
+        for head, head_end in _cuts(self.num_attention_heads, batch * time * width):
+            nope, value = self.kv_b_proj.expand(latent, head, head_end)
             key = deepseek.cat([nope, rope.expand(*nope.shape[:-1], rope.shape[-1])], dim=-1)
-            parts.append(run(query[:, first:last], key, value, first, last))
-        if len(parts) == 1:
-            return parts[0].out, Attention(query, key, parts[0].lse, self.scale)
-        out, lse = (deepseek.cat(some, dim=1) for some in zip(*parts, strict=True))
-        return out, Attention(query, key, lse, self.scale)
+            out, lse = run(query[:, head:head_end], key, value, _Part(head, head_end, 0, query.shape[2]))
+            parts.append(out)
+        attention = Attention(query, key, lse, self.scale) if deepseek.is_grad_enabled() else None
+        return parts[0] if len(parts) == 1 else deepseek.cat(parts, dim=1), attention
 
     def extra_repr(self) -> str:
         return (
