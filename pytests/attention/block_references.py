@@ -73,8 +73,8 @@ def multi_head(m: Any, Q: Array, K: Array, V: Array, sees: Callable[[int, int, i
         heads_of(linear(p, name, x), n)
         for name, x, n in (
             ("query_proj", Q, m.n_heads),
-            ("key_proj", K, m.key_heads),
-            ("value_proj", V, m.key_heads),
+            ("key_proj", K, m.num_key_value_heads),
+            ("value_proj", V, m.num_key_value_heads),
         )
     )
     if m.query_norm is not None:
@@ -90,7 +90,7 @@ def multi_head(m: Any, Q: Array, K: Array, V: Array, sees: Callable[[int, int, i
         gates = sigmoid(logits) if m.gating == "sigmoid" else over_heads
     out = np.zeros((len(Q), m.n_heads, m.head_dim))
     for h in range(m.n_heads):
-        of = h // (m.n_heads // m.key_heads)
+        of = h // (m.n_heads // m.num_key_value_heads)
         for t in range(len(Q)):
             seen = [s for s in range(len(K)) if (s <= t or not m.causal) and (sees is None or sees(h, t, s))]
             scale = 1 / math.sqrt(m.head_dim)
@@ -112,11 +112,11 @@ def block_mixture(m: Any, x: Array) -> tuple[Array, list[list[list[int]]]]:
     p, length, size = parameters(m), len(x), m.block_size
     q, k, v = (
         heads_of(linear(p, name, x), n)
-        for name, n in (("q_proj", m.num_heads), ("k_proj", m.key_heads), ("v_proj", m.key_heads))
+        for name, n in (("q_proj", m.num_heads), ("k_proj", m.num_key_value_heads), ("v_proj", m.num_key_value_heads))
     )
     if m.rope is not None:
         q, k = (turn(a, np.arange(length), m.rope.theta) for a in (q, k))
-    members = m.num_heads // m.key_heads
+    members = m.num_heads // m.num_key_value_heads
     out, chosen = np.zeros((length, m.num_heads, m.head_dim)), []
     for h in range(m.num_heads):
         of, lists = h // members, []
@@ -159,7 +159,7 @@ def overlap_scores(weights: Array, block: int, stride: int, select: int, blocks:
 def native_sparse(m: Any, x: Array) -> tuple[Array, list[list[set[int]]]]:
     """The result for one sequence [L, dim], and the blocks of each key head and query."""
     p, length, s = parameters(m), len(x), m.selector
-    block, stride, groups = m.compress_block, m.compress_stride, m.key_heads
+    block, stride, groups = m.compress_block, m.compress_stride, m.num_key_value_heads
     members = m.num_heads // groups
     q = heads_of(linear(p, "q_proj", x), m.num_heads)
     keys = heads_of(linear(p, "k_proj", x), p["k_proj.weight"].shape[0] // m.head_dim)
@@ -213,8 +213,8 @@ def hierarchical(m: Any, x: Array, task: str | None = None) -> Array:
         heads_of(y, n)
         for y, n in (
             (linear(p, "q_proj", x) + adapted(p, x, task), m.num_heads),
-            (linear(p, "k_proj", x), m.key_heads),
-            (linear(p, "v_proj", x), m.key_heads),
+            (linear(p, "k_proj", x), m.num_key_value_heads),
+            (linear(p, "v_proj", x), m.num_key_value_heads),
         )
     )
     if m.rope is not None:
@@ -224,7 +224,7 @@ def hierarchical(m: Any, x: Array, task: str | None = None) -> Array:
         gates = sigmoid(linear(p, gated, x)).reshape(length, 2, m.num_heads)
     out = np.zeros((length, m.num_heads, m.head_dim))
     for h in range(m.num_heads):
-        of = h // (m.num_heads // m.key_heads)
+        of = h // (m.num_heads // m.num_key_value_heads)
         for t in range(length):
             branch = {"local": local, "selected": selected}.get(m.layer_type, over_paragraphs)
             out[t, h] = branch(m, q[h, t], k[of], v[of], t)

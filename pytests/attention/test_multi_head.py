@@ -12,6 +12,7 @@ from deepseek.attention import (
     LatentCache,
     LengthTemperature,
     MultiHeadAttention,
+    QuantizedCache,
     SlidingCache,
 )
 from deepseek.autograd import gradcheck
@@ -40,7 +41,9 @@ def test_the_source_call_keeps_batch_and_width():
 @pytest.mark.parametrize("gate", [True, False, "softmax"])
 @pytest.mark.parametrize("key_heads", [4, 2, 1])
 def test_cross_attention(gate, key_heads):
-    m = MultiHeadAttention(12, 4, key_heads=key_heads, gate=gate, qk_norm=key_heads == 2, bias=True, dtype=f64)
+    m = MultiHeadAttention(
+        12, 4, num_key_value_heads=key_heads, gate=gate, qk_norm=key_heads == 2, bias=True, dtype=f64
+    )
     Q, K, V = numbers(2, 5, 12), numbers(2, 9, 12, seed=1), numbers(2, 9, 12, seed=2)
     out = m(Q, K, V)
     for b in range(2):
@@ -89,7 +92,7 @@ def test_temperatures(temperature, causal):
 
 
 def test_masks_of_pairs():
-    m = MultiHeadAttention(8, 2, key_heads=1, dtype=f64)
+    m = MultiHeadAttention(8, 2, num_key_value_heads=1, dtype=f64)
     Q, K = numbers(2, 5, 8), numbers(2, 7, 8, seed=1)
     mask = np.random.default_rng(3).random((2, 2, 5, 7)) < 0.5
     mask[1, 0, 2] = False  # a query that sees no key
@@ -129,7 +132,7 @@ def test_self_attention_drops_padding():
 
 @pytest.mark.parametrize("causal", [False, True])
 def test_gradients(causal):
-    m = MultiHeadAttention(4, 2, key_heads=1, causal=causal, rope_theta=10.0, qk_norm=True, dtype=f64)
+    m = MultiHeadAttention(4, 2, num_key_value_heads=1, causal=causal, rope_theta=10.0, qk_norm=True, dtype=f64)
     Q, K, V = (numbers(1, 3, 4, seed=i).requires_grad_() for i in range(3))
     assert gradcheck(lambda *a: m(*a[:3]), [Q, K, V, *m.parameters()])
     assert gradcheck(lambda x: m(x), [Q])
@@ -147,6 +150,21 @@ def test_cached_in_chunks_is_the_whole_with_masks_of_pairs():
     assert (deepseek.cat(outs, dim=1) == want).all()
 
 
+@pytest.mark.parametrize("dtype", ["int8", "fp8"])
+def test_decoding_with_a_quantized_cache(dtype):
+    """The bits of a prefill with such a cache, and near to attention without."""
+    m, x = MultiHeadAttention(32, 4, num_key_value_heads=2, causal=True, rope_theta=1e4), deepseek.randn(2, 40, 32)
+    whole, cache = QuantizedCache(dtype), QuantizedCache(dtype)
+    with pytest.raises(RuntimeError, match="a quantized cache has no gradients"):
+        m(x, cache=whole)
+    with deepseek.no_grad():
+        want = m(x, cache=whole)
+        parts = [m(x[:, a:b], cache=cache) for a, b in ((0, 13), (13, 14), (14, 40))]
+        assert (deepseek.cat(parts, dim=1) == want).all()
+        assert float((want - m(x)).abs().max()) < 0.05
+    assert cache.nbytes < 40 * 2 * 2 * 32 * 4 / 2
+
+
 def test_positions_are_those_given():
     m = MultiHeadAttention(16, 2, rope_theta=1e4)
     x = deepseek.randn(1, 6, 16)
@@ -158,7 +176,7 @@ def test_positions_are_those_given():
     ("build", "error", "text"),
     [
         (lambda: MultiHeadAttention(10, 3), ValueError, "3 heads must divide the width 10"),
-        (lambda: MultiHeadAttention(8, 4, key_heads=3), ValueError, "3 key heads must divide 4 heads"),
+        (lambda: MultiHeadAttention(8, 4, num_key_value_heads=3), ValueError, "3 key heads must divide 4 heads"),
         (lambda: MultiHeadAttention(8, 0), ValueError, "must be positive, got width 8, 0 heads"),
         (lambda: MultiHeadAttention(8, 2, gate="tanh"), ValueError, "gate must be True .*, got 'tanh'"),
         (lambda: MultiHeadAttention(6, 2, rope_theta=1e4), ValueError, "dim must be even"),
@@ -193,7 +211,7 @@ def test_bad_calls(call, error, text):
 
 @pytest.mark.parametrize("cache", [LatentCache(), SlidingCache(4)])
 def test_caches_that_do_not_keep_all_keys_are_refused(cache):
-    with pytest.raises(TypeError, match="takes a DenseCache, got"):
+    with pytest.raises(TypeError, match="takes a DenseCache or QuantizedCache, got"):
         MultiHeadAttention(8, 2, causal=True)(deepseek.randn(1, 2, 8), cache=cache)
 
 

@@ -82,7 +82,7 @@ def multi_head(
     module = MultiHeadAttention(
         dim,
         heads,
-        key_heads=key_heads,
+        num_key_value_heads=key_heads,
         causal=causal,
         gate=pick(rng, True, False, "softmax"),
         qk_norm=bool(rng.integers(2)),

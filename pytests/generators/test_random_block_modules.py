@@ -52,9 +52,9 @@ def test_random_chunks() -> None:
 
     def check(case: ModuleCase) -> None:
         rng = np.random.default_rng(case.number)
-        mask = mask_of(case)
+        mask, numbers = mask_of(case), random_positions(rng, case)
         with deepseek.set_grad_enabled(case.number % 3 == 0):
-            want = case.module(case.x, attention_mask=mask, **case.keywords)
+            want = case.module(case.x, attention_mask=mask, positions=numbers, **case.keywords)
             cache, begin, outs = new_cache(case), 0, []
             for n in case.chunks:
                 if rng.random() < 0.3:
@@ -63,12 +63,19 @@ def test_random_chunks() -> None:
                     case.module(wrong, cache=cache, **case.keywords)
                     cache.truncate(before if before else 0)
                 here = slice(begin, begin + n)
-                outs.append(case.module(case.x[:, here], attention_mask=mask[:, here], cache=cache, **case.keywords))
+                some = {"attention_mask": mask[:, here], "positions": None if numbers is None else numbers[..., here]}
+                outs.append(case.module(case.x[:, here], cache=cache, **some, **case.keywords))
                 begin += n
         assert bool((deepseek.cat(outs, dim=1) == want).all())
         assert cache.lengths == case.real.sum(1).tolist()
 
     each(check, 60)
+
+
+def random_positions(rng: np.random.Generator, case: ModuleCase) -> deepseek.Tensor | None:
+    """None (counted from 0), or positions with gaps, of all sequences or of each."""
+    sizes = (None, case.x.shape[1:2], case.x.shape[:2])[rng.integers(3)]
+    return None if sizes is None else deepseek.tensor(rng.integers(1, 4, size=tuple(sizes)).cumsum(-1))
 
 
 def new_cache(case: ModuleCase):
@@ -87,3 +94,12 @@ def test_a_sequence_gives_the_same_alone() -> None:
                 assert bool((alone == together[b : b + 1]).all())
 
     each(check, 40)
+
+
+def test_captured_equals_eager() -> None:
+    def check(case: ModuleCase) -> None:
+        captured = deepseek.jit(lambda x: case.module(x, **case.keywords))
+        for x in (case.x, deepseek.randn(*case.x.shape).to(case.x.dtype)):
+            assert bool((captured(x) == case.module(x, **case.keywords)).all())
+
+    each(check, 20)

@@ -7,7 +7,7 @@ says which block to choose.
 from deepseek._missing import guard
 from deepseek.attention.block_mixture import MixtureOfBlockAttention
 from deepseek.attention.caches import (
-    BlockMeanCache,
+    BlockMeansCache,
     Cache,
     CompressedCache,
     DenseCache,

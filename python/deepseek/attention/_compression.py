@@ -64,7 +64,7 @@ def attend_compressed(
     parts = []
     for begin, end in query_chunks(query.shape[2], keys.shape[2], least=256):  # of the mask, one for all heads
         seen = seen_blocks(start + begin, end - begin, block, stride)
-        last = int(seen[-1])
+        last = whole_blocks(start + end, block, stride)
         mask = deepseek.arange(last) < seen.unsqueeze(-1)
         parts.append(attend(query[:, :, begin:end], keys[:, :, :last], values[:, :, :last], mask=mask, scale=scale))
     if len(parts) == 1:
@@ -105,26 +105,21 @@ class BlockSelector:
             if keys is None or lse is None:
                 return self._best(deepseek.zeros(batch, heads, time, blocks), own)
             exact = deepseek.float64 if query.dtype is deepseek.float64 else deepseek.float32
-            turned = deepseek.cat([keys.to(exact), deepseek.ones(*keys.shape[:3], 1, dtype=exact)], dim=-1)
-            turned = turned.transpose(-1, -2).unsqueeze(2)  # [batch, key_heads, 1, E + 1, compressed]
+            columns = keys.to(exact).transpose(-1, -2).unsqueeze(2)  # [batch, key_heads, 1, E, rows]
             parts = []
             for begin, end in query_chunks(time, batch * heads * members * keys.shape[2]):
                 here = slice(begin, end)
                 last = whole_blocks(start + end, self.block, self.stride)
-                weights = self._weights(query[..., here, :].to(exact) * scale, lse[..., here], turned[..., :last])
+                weights = self._weights(query[..., here, :].to(exact) * scale, lse[..., here], columns[..., :last])
                 seen = seen_blocks(start + begin, end - begin, self.block, self.stride).unsqueeze(-1)
                 weights = deepseek.where(deepseek.arange(last) < seen, weights, 0.0)
                 parts.append(self._best(self._by_block(weights, blocks), own[here]))
             return deepseek.cat(parts, dim=2)
 
-    def _weights(self, query: Tensor, lse: Tensor, turned: Tensor) -> Tensor:
-        """exp(score - lse) summed over the members, [batch, key_heads, L, rows]; anything where a row is not seen.
-
-        The logarithm is one more feature of the query, beside a 1 of the keys: one pass over the scores less.
-        """
-        logs = deepseek.where(lse == -math.inf, 0.0, -lse).to(query.dtype)
-        scores = deepseek.cat([query, logs.unsqueeze(-1)], dim=-1) @ turned
-        return scores.exp_().sum(dim=2)
+    def _weights(self, query: Tensor, lse: Tensor, columns: Tensor) -> Tensor:
+        """exp(score - lse) summed over the members, [batch, key_heads, L, rows]; anything where a row is not seen."""
+        logs = deepseek.where(lse == -math.inf, 0.0, lse).to(query.dtype)
+        return (query @ columns).sub_(logs.unsqueeze(-1)).exp_().sum(dim=2)
 
     def _by_block(self, weights: Tensor, blocks: int) -> Tensor:
         """Equation 9: [..., compressed] -> [..., blocks]."""
@@ -135,7 +130,10 @@ class BlockSelector:
         covered = padded[..., :units]
         for i in range(1, a_row):
             covered = covered + padded[..., i : i + units]
-        return covered.unflatten(-1, (blocks, a_block)).sum(dim=-1)
+        scores = covered[..., ::a_block]
+        for i in range(1, a_block):  # long rows added are far faster than sums of a few numbers each
+            scores = scores + covered[..., i::a_block]
+        return scores
 
     def _best(self, scores: Tensor, own: Tensor) -> Tensor:
         every = deepseek.arange(scores.shape[-1])

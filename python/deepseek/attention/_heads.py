@@ -71,7 +71,10 @@ def turned(rope: RotaryEmbedding | None, batch: Batch, *parts: Tensor) -> tuple[
 
 
 def query_chunks(queries: int, scores_a_query: int, least: int = 16) -> Iterator[tuple[int, int]]:
-    """(begin, end) of parts of the queries that have about 8 MiB of float32 scores at a time."""
-    size = max(least, _SCORES_AT_ONCE // max(scores_a_query, 1))
+    """(begin, end) of parts of the queries that have about 8 MiB of float32 scores at a time.
+
+    At most 1024 queries, so that a part leaves out most of the keys that none of its queries sees.
+    """
+    size = min(max(least, _SCORES_AT_ONCE // max(scores_a_query, 1)), 1024)
     for begin in range(0, queries, size):
         yield begin, min(begin + size, queries)

@@ -11,7 +11,7 @@ from deepseek._missing import guard
 from deepseek.attention._heads import checked_head_dim, checked_heads, join_heads, rotary_for, split_heads, turned
 from deepseek.attention._mean_selector import MeanSelector, attend_blocks
 from deepseek.attention._sequence import Batch, SequenceModule
-from deepseek.attention.caches import BlockMeanCache
+from deepseek.attention.caches import BlockMeansCache
 from deepseek.nn import Linear
 
 __all__ = ["MixtureOfBlockAttention"]
@@ -29,7 +29,8 @@ class MixtureOfBlockAttention(SequenceModule):
     Args:
         dim: Width.
         num_heads: Number of heads; divides ``dim`` unless ``head_dim`` is given.
-        key_heads: Heads of keys and values, shared by ``num_heads / key_heads`` query heads each. As many by default.
+        num_key_value_heads: Heads of keys and values, each shared by a group of query heads; as many as those by
+            default.
         block_size: Keys in a block, a multiple of 16.
         top_k: Blocks beside the own one. (``moba_topk`` of the authors' code counts the own one too.)
         shared_selection: Query heads that share a key head share a choice as well, made by the sum of their scores;
@@ -46,13 +47,13 @@ class MixtureOfBlockAttention(SequenceModule):
             ``top_k``.
     """
 
-    caches = (BlockMeanCache,)
+    caches = (BlockMeansCache,)
 
     def __init__(
         self,
         dim: int,
         num_heads: int,
-        key_heads: int | None = None,
+        num_key_value_heads: int | None = None,
         *,
         block_size: int = 512,
         top_k: int = 3,
@@ -66,7 +67,7 @@ class MixtureOfBlockAttention(SequenceModule):
     ) -> None:
         super().__init__()
         name = type(self).__name__
-        self.key_heads = checked_heads(name, dim, num_heads, key_heads)
+        self.num_key_value_heads = checked_heads(name, dim, num_heads, num_key_value_heads)
         self.head_dim = checked_head_dim(name, dim, num_heads, head_dim)
         if block_size < 16 or block_size % 16:
             raise ValueError(f"{name}: block_size must be a positive multiple of 16, got {block_size}")
@@ -77,18 +78,18 @@ class MixtureOfBlockAttention(SequenceModule):
         self.selector = MeanSelector(block_size, top_k, shared_selection, causal)
         self.rope = rotary_for(self.head_dim, rope_theta, rope_scaling)
         self.q_proj = Linear(dim, num_heads * self.head_dim, bias=bias, dtype=dtype)
-        self.k_proj = Linear(dim, self.key_heads * self.head_dim, bias=bias, dtype=dtype)
-        self.v_proj = Linear(dim, self.key_heads * self.head_dim, bias=bias, dtype=dtype)
+        self.k_proj = Linear(dim, self.num_key_value_heads * self.head_dim, bias=bias, dtype=dtype)
+        self.v_proj = Linear(dim, self.num_key_value_heads * self.head_dim, bias=bias, dtype=dtype)
         self.o_proj = Linear(num_heads * self.head_dim, dim, bias=bias, dtype=dtype)
 
-    def new_cache(self) -> BlockMeanCache:
+    def new_cache(self) -> BlockMeansCache:
         """An empty cache: keys, values and the mean key of each whole block.
 
         Raises:
             ValueError: attention is not causal.
         """
         self._check_causal()
-        return BlockMeanCache(self.block_size)
+        return BlockMeansCache(self.block_size)
 
     def attend(self, batch: Batch) -> Tensor:
         """The result for sequences without padding."""
@@ -111,25 +112,25 @@ class MixtureOfBlockAttention(SequenceModule):
         return lists.expand(-1, -1, grouped.shape[2], -1, -1).flatten(1, 2)
 
     def _grouped(self, query: Tensor) -> Tensor:
-        return query.unflatten(1, (self.key_heads, self.num_heads // self.key_heads))
+        return query.unflatten(1, (self.num_key_value_heads, self.num_heads // self.num_key_value_heads))
 
     def _parts(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """Queries, keys and values, and the mean keys of blocks; enters the cache."""
         x = batch.x
         query = split_heads(self.q_proj(x), self.num_heads)
-        key, value = (split_heads(p(x), self.key_heads) for p in (self.k_proj, self.v_proj))
+        key, value = (split_heads(p(x), self.num_key_value_heads) for p in (self.k_proj, self.v_proj))
         query, key = turned(self.rope, batch, query, key)
         if batch.cache is None:
             return query, key, value, self.selector.means(key.detach())
         self._check_causal()
-        cache = cast(BlockMeanCache, batch.cache)
+        cache = cast(BlockMeansCache, batch.cache)
         if cache.block_size != self.block_size or cache.reach is not None:
             raise ValueError(
                 f"{type(self).__name__}: the cache must keep all keys in blocks of {self.block_size}, got blocks of "
                 f"{cache.block_size} and reach {cache.reach}; see new_cache()"
             )
-        (key, value, *_), means, _ = cache.append(key, value)
-        return query, key, value, None if means is None else means.detach()
+        key, value, *_ = cache.append(key, value)
+        return query, key, value, cache.means()
 
     def _check_causal(self) -> None:
         if not self.causal:

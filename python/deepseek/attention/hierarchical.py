@@ -20,7 +20,8 @@ from deepseek.attention._heads import (
 )
 from deepseek.attention._mean_selector import MeanSelector, attend_blocks
 from deepseek.attention._sequence import Batch, SequenceModule
-from deepseek.attention.caches import BlockMeanCache, Cache, SlidingCache
+from deepseek.attention._tasks import TaskParts, check_tasks
+from deepseek.attention.caches import BlockMeansCache, Cache, SlidingCache
 from deepseek.attention.caches.blocks import block_means
 from deepseek.attention.functional import (
     Attended,
@@ -30,8 +31,7 @@ from deepseek.attention.functional import (
     merge_attention,
     sparse_attention,
 )
-from deepseek.nn import Linear, ModuleDict, ModuleList, Parameter
-from deepseek.nn.modules.module import Module
+from deepseek.nn import Linear, ModuleDict, ModuleList
 
 __all__ = ["HierarchicalAttention"]
 
@@ -58,7 +58,8 @@ class HierarchicalAttention(SequenceModule):
     Args:
         dim: Width.
         num_heads: Number of heads; divides ``dim`` unless ``head_dim`` is given.
-        key_heads: Heads of keys and values, shared by ``num_heads / key_heads`` query heads each. As many by default.
+        num_key_value_heads: Heads of keys and values, each shared by a group of query heads; as many as those by
+            default.
         layer_type: One of the four above.
         window: Keys of the local branch, own one included.
         paragraph: Tokens of a paragraph: 16, 32, … or 512.
@@ -83,7 +84,7 @@ class HierarchicalAttention(SequenceModule):
         self,
         dim: int,
         num_heads: int,
-        key_heads: int | None = None,
+        num_key_value_heads: int | None = None,
         *,
         layer_type: str = "local",
         window: int = 64,
@@ -101,33 +102,41 @@ class HierarchicalAttention(SequenceModule):
     ) -> None:
         super().__init__()
         name = type(self).__name__
-        self.key_heads = checked_heads(name, dim, num_heads, key_heads)
+        self.num_key_value_heads = checked_heads(name, dim, num_heads, num_key_value_heads)
         self.head_dim = checked_head_dim(name, dim, num_heads, head_dim)
         _check_layer(name, layer_type, window, paragraph, top_k)
         self.width, self.num_heads, self.causal, self.layer_type = dim, num_heads, causal, layer_type
         self.window, self.paragraph = window, paragraph
-        self.caches = (SlidingCache,) if layer_type == "local" else (BlockMeanCache,)
+        self.caches = (SlidingCache,) if layer_type == "local" else (BlockMeansCache,)
         self.selector = MeanSelector(paragraph, top_k, False, causal)
         self.rope = rotary_for(self.head_dim, rope_theta, rope_scaling)
         self.q_proj = Linear(dim, num_heads * self.head_dim, bias=bias, dtype=dtype)
-        self.k_proj = Linear(dim, self.key_heads * self.head_dim, bias=bias, dtype=dtype)
-        self.v_proj = Linear(dim, self.key_heads * self.head_dim, bias=bias, dtype=dtype)
+        self.k_proj = Linear(dim, self.num_key_value_heads * self.head_dim, bias=bias, dtype=dtype)
+        self.v_proj = Linear(dim, self.num_key_value_heads * self.head_dim, bias=bias, dtype=dtype)
         self.o_proj = Linear(num_heads * self.head_dim, dim, bias=bias, dtype=dtype)
         self.tasks: ModuleDict | None = None
         if layer_type == "task":
-            _check_tasks(name, tasks, task_gates, adapter_rank)
+            check_tasks(name, tasks, task_gates, adapter_rank)
             self.tasks = ModuleDict(
-                {task: _Task(dim, num_heads, self.head_dim, task_gates, adapter_rank, dtype) for task in tasks}
+                {task: TaskParts(dim, num_heads, self.head_dim, task_gates, adapter_rank, dtype) for task in tasks}
             )
 
     @classmethod
     def stack(
-        cls, dim: int, num_heads: int, key_heads: int | None = None, *, layer_types: Sequence[str], **settings: Any
+        cls,
+        dim: int,
+        num_heads: int,
+        num_key_value_heads: int | None = None,
+        *,
+        layer_types: Sequence[str],
+        **settings: Any,
     ) -> ModuleList:
         """Layers of the given types with the same settings, as ``["local", "global", "task"] * 4``."""
-        return ModuleList([cls(dim, num_heads, key_heads, layer_type=kind, **settings) for kind in layer_types])
+        return ModuleList(
+            [cls(dim, num_heads, num_key_value_heads, layer_type=kind, **settings) for kind in layer_types]
+        )
 
-    def new_cache(self, rewind: int = 0) -> SlidingCache | BlockMeanCache:
+    def new_cache(self, rewind: int = 0) -> SlidingCache | BlockMeansCache:
         """An empty cache: of the last keys, and of means of paragraphs; of all keys for ``"selected"``.
 
         Args:
@@ -140,8 +149,8 @@ class HierarchicalAttention(SequenceModule):
         if self.layer_type == "local":
             return SlidingCache(self.window, rewind)
         if self.layer_type == "selected":
-            return BlockMeanCache(self.paragraph)
-        return BlockMeanCache(self.paragraph, values=True, reach=self._reach, rewind=rewind)
+            return BlockMeansCache(self.paragraph)
+        return BlockMeansCache(self.paragraph, values=True, reach=self._reach, rewind=rewind)
 
     def forward(
         self,
@@ -181,7 +190,9 @@ class HierarchicalAttention(SequenceModule):
             out = self._local(query, held, start)
         elif self.layer_type == "selected":
             lists = self.selector.lists(
-                query.unflatten(1, (self.key_heads, self.num_heads // self.key_heads)), held.key_means, start
+                query.unflatten(1, (self.num_key_value_heads, self.num_heads // self.num_key_value_heads)),
+                held.key_means,
+                start,
             )
             out = attend_blocks(query, held.keys, held.values, lists, self.paragraph, self.causal, start)
         else:
@@ -201,7 +212,7 @@ class HierarchicalAttention(SequenceModule):
         with deepseek.no_grad():
             batch = Batch(x, positions)
             (query,) = turned(self.rope, batch, split_heads(self.q_proj(x), self.num_heads))
-            members = self.num_heads // self.key_heads
+            members = self.num_heads // self.num_key_value_heads
             lists = self.selector.lists(query.unflatten(1, (-1, members)), self._held(batch).key_means, 0)
         return lists.flatten(1, 2)
 
@@ -213,17 +224,16 @@ class HierarchicalAttention(SequenceModule):
 
     def _held(self, batch: Batch) -> _Held:
         """Keys, values and means; enters the cache."""
-        key, value = (split_heads(p(batch.x), self.key_heads) for p in (self.k_proj, self.v_proj))
+        key, value = (split_heads(p(batch.x), self.num_key_value_heads) for p in (self.k_proj, self.v_proj))
         (key,) = turned(self.rope, batch, key)
         cache = batch.cache
         if cache is None:
             return self._held_of(key, value)
         self._check_cache(cache)
         if isinstance(cache, SlidingCache):
-            held = cache.append(key, value)
-            return _Held(held.keys, held.values, held.first)
-        held, key_means, value_means = cast(BlockMeanCache, cache).append(key, value)
-        return _Held(held.keys, held.values, held.first, key_means, value_means)
+            return _Held(*cache.append(key, value)[:3])
+        blocks = cast(BlockMeansCache, cache)
+        return _Held(*blocks.append(key, value)[:3], blocks.means(), blocks.value_means())
 
     def _held_of(self, key: Tensor, value: Tensor) -> _Held:
         if self.layer_type == "selected":
@@ -248,7 +258,7 @@ class HierarchicalAttention(SequenceModule):
             query,
             held.keys,
             held.values,
-            block_lists=lists.expand(query.shape[0], self.key_heads, *lists.shape),
+            block_lists=lists.expand(query.shape[0], self.num_key_value_heads, *lists.shape),
             block_size=size,
             query_start=here,
         )
@@ -283,7 +293,7 @@ class HierarchicalAttention(SequenceModule):
         if isinstance(cache, SlidingCache):
             fits = cache.window == self.window
         else:
-            kind = cast(BlockMeanCache, cache)
+            kind = cast(BlockMeansCache, cache)
             selected = self.layer_type == "selected"
             fits = kind.block_size == self.paragraph and kind.with_values != selected
             fits = fits and (kind.reach is None if selected else kind.reach is None or kind.reach >= self._reach)
@@ -310,31 +320,6 @@ class _Held(NamedTuple):
     value_means: Tensor | None = None
 
 
-class _Task(Module):
-    """What one task has of its own: gates of both branches for each head, and an adapter of the queries."""
-
-    def __init__(
-        self, dim: int, heads: int, head_dim: int, gates: bool, rank: int, dtype: deepseek.dtype | None
-    ) -> None:
-        super().__init__()
-        self.gates = Linear(dim, 2 * heads, dtype=dtype) if gates else None
-        self.adapt = _Adapter(dim, heads * head_dim, rank, dtype) if rank else None
-
-
-class _Adapter(Module):
-    """``up(down(x))`` of low rank, zeros at first. (LoRA, Hu et al., 2021)"""
-
-    def __init__(self, dim: int, out: int, rank: int, dtype: deepseek.dtype | None) -> None:
-        super().__init__()
-        self.down = Linear(dim, rank, bias=False, dtype=dtype)
-        self.up = Linear(rank, out, bias=False, dtype=dtype)
-        self.up.weight = Parameter(deepseek.zeros_like(self.up.weight))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[batch, time, dim] -> [batch, time, out]."""
-        return cast(Tensor, self.up(self.down(x)))
-
-
 _BOTH_SIDES = (local_attention, global_attention)
 
 
@@ -344,7 +329,7 @@ def _attend_means(query: Tensor, keys: Tensor, values: Tensor, start: int, size:
     exact = deepseek.float64 if query.dtype is deepseek.float64 else deepseek.float32
     for begin, end in query_chunks(query.shape[2], keys.shape[2], least=256):  # of the mask, one for all heads
         own = deepseek.arange(start + begin, start + end) // size
-        last = min(int(own[-1]), keys.shape[2])
+        last = min((start + end - 1) // size, keys.shape[2])
         seen = deepseek.arange(last) < (own - 1).unsqueeze(-1)
         weight = deepseek.where(seen, deepseek.tensor(math.log(size), dtype=exact), -math.inf)
         parts.append(attend(query[:, :, begin:end], keys[:, :, :last], values[:, :, :last], mask=weight))
@@ -360,13 +345,6 @@ def _check_layer(name: str, layer_type: str, window: int, paragraph: int, top_k:
         raise ValueError(f"{name}: window must be positive and top_k not negative, got {window} and {top_k}")
     if paragraph not in (16, 32, 64, 128, 256, 512):
         raise ValueError(f"{name}: paragraph must be 16, 32, 64, 128, 256 or 512 tokens, got {paragraph}")
-
-
-def _check_tasks(name: str, tasks: Sequence[str], gates: bool, rank: int) -> None:
-    if isinstance(tasks, str) or not tasks or len(set(tasks)) != len(tasks):
-        raise ValueError(f"{name}: a task layer needs tasks, a list of different names, got {tasks!r}")
-    if rank < 0 or not (gates or rank):
-        raise ValueError(f"{name}: a task needs gates or an adapter_rank above 0, got {gates} and {rank}")
 
 
 guard(__name__)

@@ -10,8 +10,7 @@ from deepseek import Tensor
 from deepseek._missing import guard
 from deepseek.attention._heads import checked_head_dim, checked_heads, join_heads, rotary_for, split_heads, turned
 from deepseek.attention._sequence import Batch, SequenceModule
-from deepseek.attention.caches import Cache, DenseCache
-from deepseek.attention.functional import attend
+from deepseek.attention.caches import Cache, DenseCache, KeysValues, QuantizedCache
 from deepseek.attention.temperature import HeadTemperature, LengthTemperature
 from deepseek.nn import Linear, RMSNorm
 from deepseek.nn import functional as F
@@ -29,7 +28,8 @@ class MultiHeadAttention(SequenceModule):
     Args:
         d_model: Width of queries, keys, values and results.
         n_heads: Number of heads; divides ``d_model`` unless ``head_dim`` is given.
-        key_heads: Heads of keys and values, shared by ``n_heads / key_heads`` query heads each. As many by default.
+        num_key_value_heads: Heads of keys and values, each shared by a group of query heads; as many as those by
+            default.
         head_dim: Features of a head, ``d_model / n_heads`` by default.
         gate: True for the sigmoid; ``"softmax"`` for weights over the heads, times their number (Mixture of Heads, Jin
             et al., 2024, arXiv 2410.11842, without its selection); False for none.
@@ -45,7 +45,7 @@ class MultiHeadAttention(SequenceModule):
         ValueError: numbers of heads that do not fit, an unknown ``gate``.
     """
 
-    caches = (DenseCache,)
+    caches = (DenseCache, QuantizedCache)
     takes_pair_masks = True
 
     def __init__(
@@ -53,7 +53,7 @@ class MultiHeadAttention(SequenceModule):
         d_model: int = 512,
         n_heads: int = 8,
         *,
-        key_heads: int | None = None,
+        num_key_value_heads: int | None = None,
         head_dim: int | None = None,
         gate: bool | str = True,
         causal: bool = False,
@@ -66,7 +66,7 @@ class MultiHeadAttention(SequenceModule):
     ) -> None:
         super().__init__()
         name = type(self).__name__
-        self.key_heads = checked_heads(name, d_model, n_heads, key_heads)
+        self.num_key_value_heads = checked_heads(name, d_model, n_heads, num_key_value_heads)
         self.head_dim = checked_head_dim(name, d_model, n_heads, head_dim)
         if gate not in (True, False, "sigmoid", "softmax"):
             raise ValueError(f"{name}: gate must be True ('sigmoid'), False or 'softmax', got {gate!r}")
@@ -76,8 +76,8 @@ class MultiHeadAttention(SequenceModule):
         self.gating = "sigmoid" if gate is True else gate
         self.rope = rotary_for(self.head_dim, rope_theta, rope_scaling)
         self.query_proj = Linear(d_model, n_heads * self.head_dim, bias=bias, dtype=dtype)
-        self.key_proj = Linear(d_model, self.key_heads * self.head_dim, bias=bias, dtype=dtype)
-        self.value_proj = Linear(d_model, self.key_heads * self.head_dim, bias=bias, dtype=dtype)
+        self.key_proj = Linear(d_model, self.num_key_value_heads * self.head_dim, bias=bias, dtype=dtype)
+        self.value_proj = Linear(d_model, self.num_key_value_heads * self.head_dim, bias=bias, dtype=dtype)
         self.out_proj = Linear(n_heads * self.head_dim, d_model, bias=bias, dtype=dtype)
         self.gate = Linear(d_model, n_heads, dtype=dtype) if gate else None
         self.query_norm = RMSNorm(self.head_dim, dtype=dtype) if qk_norm else None
@@ -85,7 +85,7 @@ class MultiHeadAttention(SequenceModule):
         self.temperature = temperature
 
     def new_cache(self) -> DenseCache:
-        """An empty cache, for causal self attention."""
+        """An empty cache, for causal self attention. :class:`QuantizedCache` fits too."""
         return DenseCache()
 
     def forward(
@@ -138,19 +138,22 @@ class MultiHeadAttention(SequenceModule):
         return self._cross_padded(Q, K, V, attention_mask)
 
     def attend(self, batch: Batch) -> Tensor:
-        """Self attention."""
+        """Self attention of sequences without padding."""
         x, start = batch.x, batch.start
         query, key = self._queries(x), self._keys(x)
         query, key = turned(self.rope, batch, query, key)
-        value = split_heads(self.value_proj(x), self.key_heads)
+        value = split_heads(self.value_proj(x), self.num_key_value_heads)
+        held = KeysValues(key, value)
         if batch.cache is not None:
-            key, value, *_ = cast(DenseCache, batch.cache).append(key, value)
-        return self._finish(x, query, key, value, batch.mask, start)
+            held = cast(DenseCache | QuantizedCache, batch.cache).append(key, value)
+        return self._finish(x, query, held, batch.mask, start)
 
     def _cross(self, Q: Tensor, K: Tensor, V: Tensor, mask: Tensor | None) -> Tensor:
         query, key = self._queries(Q), self._keys(K)
         query, key = turned(self.rope, Batch(Q), query)[0], turned(self.rope, Batch(K), key)[0]
-        return self._finish(Q, query, key, split_heads(self.value_proj(V), self.key_heads), mask, 0)
+        return self._finish(
+            Q, query, KeysValues(key, split_heads(self.value_proj(V), self.num_key_value_heads)), mask, 0
+        )
 
     def _cross_padded(self, Q: Tensor, K: Tensor, V: Tensor, real: Tensor) -> Tensor:
         """Padding of the keys: each sequence sees its real keys only, as if the others were not there."""
@@ -174,16 +177,26 @@ class MultiHeadAttention(SequenceModule):
         return query if self.query_norm is None else self.query_norm(query)
 
     def _keys(self, x: Tensor) -> Tensor:
-        key = split_heads(self.key_proj(x), self.key_heads)
+        key = split_heads(self.key_proj(x), self.num_key_value_heads)
         return key if self.key_norm is None else self.key_norm(key)
 
-    def _finish(self, x: Tensor, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, start: int) -> Tensor:
-        self._check_pairs(mask, query, key)
+    def _finish(self, x: Tensor, query: Tensor, held: KeysValues, mask: Tensor | None, start: int) -> Tensor:
+        self._check_pairs(mask, query, held.keys)
         if isinstance(self.temperature, LengthTemperature):
-            query = self.temperature(query, start, None if self.causal else key.shape[2])
+            query = self.temperature(query, start, None if self.causal else held.keys.shape[2])
         elif self.temperature is not None:
             query = self.temperature(query)
-        out = attend(query, key, value, mask=mask, is_causal=self.causal, query_start=start).out
+        out = F.attention(
+            query,
+            held.keys,
+            held.values,
+            mask=mask,
+            key_scale=held.key_scale,
+            value_scale=held.value_scale,
+            is_causal=self.causal,
+            enable_gqa=self.num_key_value_heads != self.n_heads,
+            query_start=start,
+        )
         if self.gate is not None:
             out = out * self._gates(x)
         result: Tensor = self.out_proj(join_heads(out))

@@ -45,8 +45,8 @@ class NativeSparseAttention(SequenceModule):
     Args:
         dim: Width.
         num_heads: Number of heads; divides ``dim`` unless ``head_dim`` is given.
-        key_heads: Heads of keys and values (groups), shared by ``num_heads / key_heads`` query heads each. As many by
-            default; the paper has 64 heads in 4 groups.
+        num_key_value_heads: Heads of keys and values, each shared by a group of query heads; as many as those by
+            default. The paper has 64 heads in 4 groups.
         compress_block: Tokens a compressed row stands for.
         compress_stride: Tokens from one compressed row to the next; divides ``compress_block`` and ``select_block``.
         select_block: Keys in a selected block, a multiple of 16.
@@ -76,7 +76,7 @@ class NativeSparseAttention(SequenceModule):
         self,
         dim: int,
         num_heads: int,
-        key_heads: int | None = None,
+        num_key_value_heads: int | None = None,
         *,
         compress_block: int = 32,
         compress_stride: int = 16,
@@ -99,10 +99,12 @@ class NativeSparseAttention(SequenceModule):
         name = type(self).__name__
         if not causal:
             raise NotImplementedError(f"{name} is causal only: compressed rows stand for whole blocks of the past")
-        self.key_heads = checked_heads(name, dim, num_heads, key_heads)
+        self.num_key_value_heads = checked_heads(name, dim, num_heads, num_key_value_heads)
         self.head_dim = checked_head_dim(name, dim, num_heads, head_dim)
         self.value_head_dim = self.head_dim if value_head_dim is None else value_head_dim
-        _check_blocks(name, compress_block, compress_stride, select_block, window, self.value_head_dim)
+        hidden = [2 * size if compress_hidden is None else compress_hidden for size in self._sizes]
+        _check_positive(name, compress_block, compress_stride, window, self.value_head_dim, *hidden)
+        _check_blocks(name, compress_block, compress_stride, select_block)
         _check_counts(name, num_selected, num_initial, num_local)
         self.width, self.num_heads, self.causal = dim, num_heads, causal
         self.window, self.select_block, self.shared_projections = window, select_block, shared_projections
@@ -114,14 +116,19 @@ class NativeSparseAttention(SequenceModule):
         self.rope = rotary_for(self.head_dim, rope_theta, rope_scaling)
         sets = 1 if shared_projections else 3  # of keys and values: compressed, selected, window
         self.q_proj = Linear(dim, num_heads * self.head_dim, bias=bias, dtype=dtype)
-        self.k_proj = Linear(dim, sets * self.key_heads * self.head_dim, bias=bias, dtype=dtype)
-        self.v_proj = Linear(dim, sets * self.key_heads * self.value_head_dim, bias=bias, dtype=dtype)
+        self.k_proj = Linear(dim, sets * self.num_key_value_heads * self.head_dim, bias=bias, dtype=dtype)
+        self.v_proj = Linear(dim, sets * self.num_key_value_heads * self.value_head_dim, bias=bias, dtype=dtype)
         self.gate_proj = Linear(dim, 3 * num_heads, dtype=dtype)
         self.o_proj = Linear(num_heads * self.value_head_dim, dim, bias=bias, dtype=dtype)
         self.compress_keys, self.compress_values = (
-            BlockCompressor(size, compress_block, compress_stride, compress_hidden or 2 * size, dtype)
-            for size in (self.head_dim, self.value_head_dim)
+            BlockCompressor(size, compress_block, compress_stride, width, dtype)
+            for size, width in zip(self._sizes, hidden, strict=True)
         )
+
+    @property
+    def _sizes(self) -> tuple[int, int]:
+        """Features of keys and of values."""
+        return self.head_dim, self.value_head_dim
 
     def new_cache(self, rewind: int = 0) -> NativeSparseCache:
         """An empty cache whose :meth:`truncate` can go back by ``rewind`` tokens at least."""
@@ -138,29 +145,10 @@ class NativeSparseAttention(SequenceModule):
         gates = deepseek.sigmoid(split_heads(self.gate_proj(batch.x), 3))  # [batch, 3, L, heads]
         gates = gates.transpose(2, 3).unsqueeze(-1)
         compressed, lists = self._compressed(query, branches.compressed, start)
-        (keys, values, first, *_) = branches.selected
-        selected = sparse_attention(
-            turned_query,
-            keys,
-            values,
-            block_lists=lists,
-            block_size=self.select_block,
-            scale=self.scale,
-            query_start=start,
-        ).out
-        (keys, values, first, *_) = branches.window
-        near = attend(
-            turned_query,
-            keys,
-            values,
-            is_causal=True,
-            scale=self.scale,
-            window=self.window,
-            query_start=start - first,
-        ).out
-        out = gates[:, 1] * selected + gates[:, 2] * near
+        out = gates[:, 1] * self._selected(turned_query, branches.selected, lists, start)
+        out = out + gates[:, 2] * self._near(turned_query, branches.window, start)
         if compressed is not None:
-            out = gates[:, 0] * compressed + out
+            out = out + gates[:, 0] * compressed
         result: Tensor = self.o_proj(join_heads(out))
         return result
 
@@ -174,21 +162,35 @@ class NativeSparseAttention(SequenceModule):
         self, query: Tensor, rows: tuple[Tensor, Tensor] | None, start: int
     ) -> tuple[Tensor | None, Tensor]:
         """The compressed branch (None while there are no rows) and the lists of blocks by its weights."""
-        groups = query.unflatten(1, (self.key_heads, self.num_heads // self.key_heads))
+        groups = query.unflatten(1, (self.num_key_value_heads, self.num_heads // self.num_key_value_heads))
         if rows is None:
             return None, self.selector.lists(groups, None, None, start, self.scale)
         result = attend_compressed(query, *rows, start, self.compress_block, self.compress_stride, self.scale)
         lse = result.lse.unflatten(1, groups.shape[1:3])
         return result.out, self.selector.lists(groups, rows[0], lse, start, self.scale)
 
+    def _selected(self, query: Tensor, held: KeysValues, lists: Tensor, start: int) -> Tensor:
+        return sparse_attention(
+            query,
+            held.keys,
+            held.values,
+            block_lists=lists,
+            block_size=self.select_block,
+            scale=self.scale,
+            query_start=start,
+        ).out
+
+    def _near(self, query: Tensor, held: KeysValues, start: int) -> Tensor:
+        here = start - held.first
+        return attend(
+            query, held.keys, held.values, is_causal=True, scale=self.scale, window=self.window, query_start=here
+        ).out
+
     def _branches(self, batch: Batch) -> _Branches:
         """Keys and values of the three branches; enters the cache."""
         keys, values = (
-            list(split_heads(x, x.shape[-1] // size).split(self.key_heads, dim=1))
-            for x, size in (
-                (self.k_proj(batch.x), self.head_dim),
-                (self.v_proj(batch.x), self.value_head_dim),
-            )
+            list(split_heads(x, x.shape[-1] // size).split(self.num_key_value_heads, dim=1))
+            for x, size in zip((self.k_proj(batch.x), self.v_proj(batch.x)), self._sizes, strict=True)
         )
         raw = KeysValues(keys[0], values[0])
         turned_keys = turned(self.rope, batch, *(keys if self.shared_projections else keys[1:]))
@@ -224,12 +226,15 @@ class NativeSparseAttention(SequenceModule):
             )
 
 
-def _check_blocks(name: str, block: int, stride: int, select: int, window: int, value_size: int) -> None:
-    if min(block, stride, window, value_size) < 1:
+def _check_positive(name: str, block: int, stride: int, window: int, *widths: int) -> None:
+    if min(block, stride, window, *widths) < 1:
         raise ValueError(
-            f"{name}: compress_block, compress_stride, window and value_head_dim must be positive, got {block}, "
-            f"{stride}, {window} and {value_size}"
+            f"{name}: compress_block, compress_stride, window, value_head_dim and compress_hidden must be positive, "
+            f"got {block}, {stride}, {window}, {widths[0]} and {widths[-1]}"
         )
+
+
+def _check_blocks(name: str, block: int, stride: int, select: int) -> None:
     if select < 16 or select % 16:
         raise ValueError(f"{name}: select_block must be a positive multiple of 16, got {select}")
     if block % stride or select % stride:

@@ -31,7 +31,7 @@ class HeadTemperature(Module):
         self.log_temperature = Parameter(deepseek.zeros(num_heads))
 
     def temperatures(self) -> Tensor:
-        """[num_heads]."""
+        """The temperature of each head, [num_heads]."""
         return deepseek.exp(self.log_temperature.clamp(math.log(self.low), math.log(self.high)))
 
     def forward(self, query: Tensor) -> Tensor:

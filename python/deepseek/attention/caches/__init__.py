@@ -5,6 +5,7 @@ from deepseek.attention.caches.base import Cache
 from deepseek.attention.caches.blocks import BlockMeanCache, BlockMeans
 from deepseek.attention.caches.compressed import CompressedCache
 from deepseek.attention.caches.index_keys import IndexKeys, IndexRows
+from deepseek.attention.caches.blocks import BlockMeansCache
 from deepseek.attention.caches.key_value import DenseCache, KeysValues, QuantizedCache, SlidingCache
 from deepseek.attention.caches.latent import IndexedLatentCache, LatentCache
 from deepseek.attention.caches.native_sparse import NativeSparseCache

@@ -12,7 +12,7 @@ class NativeSparseCache(Cache):
     """Keys and values of all tokens for the selected branch, of the last ones for the window, and compressed ones.
 
     Compressed rows are made as their blocks become whole; of what they are made of only the last
-    ``compress_block - 1`` tokens (and ``rewind`` more) are kept, of the window's ``window - 1`` (in chunks of 512).
+    ``compress_block - 1`` tokens are kept, of the window's ``window - 1`` (in chunks of 512), and ``rewind`` more.
 
     Args:
         compress_block: Tokens a compressed row stands for.
@@ -38,7 +38,7 @@ class NativeSparseCache(Cache):
             )
         self.compress_block, self.compress_stride = compress_block, compress_stride
         self.window, self.shared, self.rewind = window, shared, rewind
-        self._raw_keys, self._raw_values = (Stream(compress_block - 1, rewind) for _ in range(2))
+        self._raw_keys, self._raw_values = (Stream(compress_block - 1, rewind, align=1) for _ in range(2))
         self._compressed_keys, self._compressed_values = Stream(), Stream()
         self._keys, self._values = Stream(), Stream()
         self._window_keys, self._window_values = (Stream(window - 1, rewind) for _ in range(2))

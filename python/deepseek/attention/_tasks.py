@@ -1,0 +1,44 @@
+"""What a task has of its own in a layer of attention: gates, and an adapter of the queries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import deepseek
+from deepseek import Tensor
+from deepseek.nn import Linear, Parameter
+from deepseek.nn.modules.module import Module
+
+
+class TaskParts(Module):
+    """What one task has of its own: gates of both branches for each head, and an adapter of the queries."""
+
+    def __init__(
+        self, dim: int, heads: int, head_dim: int, gates: bool, rank: int, dtype: deepseek.dtype | None
+    ) -> None:
+        super().__init__()
+        self.gates = Linear(dim, 2 * heads, dtype=dtype) if gates else None
+        self.adapt = QueryAdapter(dim, heads * head_dim, rank, dtype) if rank else None
+
+
+class QueryAdapter(Module):
+    """``up(down(x))`` of low rank, zeros at first. (LoRA, Hu et al., 2021)"""
+
+    def __init__(self, dim: int, out: int, rank: int, dtype: deepseek.dtype | None) -> None:
+        super().__init__()
+        self.down = Linear(dim, rank, bias=False, dtype=dtype)
+        self.up = Linear(rank, out, bias=False, dtype=dtype)
+        self.up.weight = Parameter(deepseek.zeros_like(self.up.weight))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[batch, time, dim] -> [batch, time, out]."""
+        return cast(Tensor, self.up(self.down(x)))
+
+
+def check_tasks(name: str, tasks: Sequence[str], gates: bool, rank: int) -> None:
+    """Raises ValueError unless there are tasks of different names, with gates or an adapter."""
+    if isinstance(tasks, str) or not tasks or len(set(tasks)) != len(tasks):
+        raise ValueError(f"{name}: a task layer needs tasks, a list of different names, got {tasks!r}")
+    if rank < 0 or not (gates or rank):
+        raise ValueError(f"{name}: a task needs gates or an adapter_rank above 0, got {gates} and {rank}")
