@@ -41,11 +41,12 @@ from deepseek.attention.functional import (
     sparse_attention,
 )
 from deepseek.attention.indexer import SparseIndexer, set_indexer_stage, sum_of_indexer_losses
+from deepseek.attention.hyper_connections import HyperConnection, HyperHead, sinkhorn
+from deepseek.attention.indexer import SparseIndexer
 from deepseek.attention.latent import MultiHeadLatentAttention
 from deepseek.attention.hierarchical import HierarchicalAttention
 from deepseek.attention.multi_head import MultiHeadAttention
 from deepseek.attention.native_sparse import NativeSparseAttention
-from deepseek.attention.hyper_connections import HyperConnection, HyperHead, sinkhorn
 from deepseek.attention.rotary import RotaryEmbedding
 from deepseek.attention.temperature import HeadTemperature, LengthTemperature
 
@@ -64,6 +65,9 @@ __all__ = [
     "HyperConnection",
     "HyperHead",
     "IndexedCache",
+    "HyperConnection",
+    "HyperHead",
+    "IndexedLatentCache",
     "LatentCache",
     "LengthTemperature",
     "MixtureOfBlockAttention",

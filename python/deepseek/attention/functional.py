@@ -184,6 +184,8 @@ def merge_attention(parts: Sequence[tuple[Tensor, Tensor]], sinks: Tensor | None
     total = deepseek.logsumexp(stacked, dim=-1)
     # Where no part has a key, exp(-inf - 0) gives shares of 0 instead of NaN.
     shares = deepseek.exp(stacked - deepseek.where(total == -math.inf, 0.0, total).unsqueeze(-1))
+    if len(logs) == 2 and len(parts) == 2 and parts[0][0].dtype is shares.dtype:
+        return Attended(deepseek.lerp(parts[0][0], parts[1][0], shares[..., 1:2]), total)  # one pass
     out = shares[..., 0:1] * parts[0][0]
     for i in range(1, len(parts)):
         out = out + shares[..., i : i + 1] * parts[i][0]

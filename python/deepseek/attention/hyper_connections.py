@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import deepseek
 from deepseek import _C, Tensor
+from deepseek._autocast import runs_without_autocast
 from deepseek._missing import guard
+from deepseek.attention._configuration import check_positive
+from deepseek.attention._wide import WideParameters
 from deepseek.nn import functional as F
 from deepseek.nn import init
-from deepseek.nn.modules.module import Module
 from deepseek.nn.parameter import Parameter
 
 __all__ = ["HyperConnection", "HyperHead", "sinkhorn"]
@@ -34,7 +36,7 @@ def sinkhorn(logits: Tensor, rounds: int = 20, eps: float = 1e-6) -> Tensor:
     return _C._sinkhorn(logits, rounds, eps)
 
 
-class HyperConnection(Module):
+class HyperConnection(WideParameters):
     """Manifold-constrained hyper-connections around one block (attention or experts): mHC.
 
     Of a token's ``hc_mult`` streams x [n, D] it computes weights to read them (``pre``), to write the block's output
@@ -47,7 +49,8 @@ class HyperConnection(Module):
         y = block(sum_i pre_i x_i)
         x'_k = post_k y + sum_j comb_jk x_j                                            # comb transposed
 
-    All of it is float32 (float64 for float64 streams), whatever the streams are. (Xie et al., "mHC", 2025; DeepSeek-V4,
+    The weights are float32 (float64 for float64 streams), whatever the streams are and under autocast too; parameters
+    stay float32 in a module of 16 bits. (Xie et al., "mHC", 2025; DeepSeek-V4,
     2026, section 2.2)
 
     Example::
@@ -76,7 +79,9 @@ class HyperConnection(Module):
         rms_norm_eps: float = 1e-6,
     ) -> None:
         super().__init__()
-        _check(type(self).__name__, hidden_size=hidden_size, hc_mult=hc_mult, hc_sinkhorn_iters=hc_sinkhorn_iters)
+        check_positive(
+            type(self).__name__, hidden_size=hidden_size, hc_mult=hc_mult, hc_sinkhorn_iters=hc_sinkhorn_iters
+        )
         self.hidden_size, self.hc_mult, self.hc_sinkhorn_iters = hidden_size, hc_mult, hc_sinkhorn_iters
         self.hc_eps, self.rms_norm_eps = hc_eps, rms_norm_eps
         weights = (2 + hc_mult) * hc_mult
@@ -104,10 +109,13 @@ class HyperConnection(Module):
         pre, post, comb = self.weights(streams)
         return _weighted_sum(pre, streams), (post, comb)
 
+    @runs_without_autocast
     def write(self, out: Tensor, streams: Tensor, weights: tuple[Tensor, Tensor]) -> Tensor:
         """The new streams [batch, time, n, D], of the block's output [batch, time, D] and what :meth:`read` gave."""
         post, comb = (w.to(streams.dtype) for w in weights)
-        return post.unsqueeze(-1) * out.unsqueeze(-2) + comb.transpose(-1, -2) @ streams
+        return deepseek.addcmul(
+            comb.transpose(-1, -2) @ streams, post.unsqueeze(-1), out.to(streams.dtype).unsqueeze(-2)
+        )
 
     def forward(self, streams: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(post, comb, collapsed) of streams [batch, time, n, D], in the order of ``transformers``' module."""
@@ -118,7 +126,7 @@ class HyperConnection(Module):
         return f"{self.hidden_size}, hc_mult={self.hc_mult}, hc_sinkhorn_iters={self.hc_sinkhorn_iters}"
 
 
-class HyperHead(Module):
+class HyperHead(WideParameters):
     """The streams after the last block as one: ``sum_i (sigmoid(h_i * hc_scale + hc_base_i) + eps) x_i``, h as in
     :class:`HyperConnection`. [batch, time, n, D] -> [batch, time, D].
 
@@ -134,7 +142,7 @@ class HyperHead(Module):
 
     def __init__(self, hidden_size: int, hc_mult: int = 4, *, hc_eps: float = 1e-6, rms_norm_eps: float = 1e-6) -> None:
         super().__init__()
-        _check(type(self).__name__, hidden_size=hidden_size, hc_mult=hc_mult)
+        check_positive(type(self).__name__, hidden_size=hidden_size, hc_mult=hc_mult)
         self.hidden_size, self.hc_mult, self.hc_eps, self.rms_norm_eps = hidden_size, hc_mult, hc_eps, rms_norm_eps
         self.hc_fn = Parameter(deepseek.empty(hc_mult, hc_mult * hidden_size))
         self.hc_base = Parameter(deepseek.zeros(hc_mult))
@@ -151,12 +159,7 @@ class HyperHead(Module):
         return f"{self.hidden_size}, hc_mult={self.hc_mult}"
 
 
-def _check(name: str, **counts: int) -> None:
-    for key, value in counts.items():
-        if value < 1:
-            raise ValueError(f"{name}: {key} must be positive, got {value}")
-
-
+@runs_without_autocast
 def _project(streams: Tensor, fn: Tensor, width: int, mult: int, eps: float) -> Tensor:
     """A token's normed streams, flattened, times fn: float32, or float64."""
     if streams.dim() != 4 or list(streams.shape[2:]) != [mult, width]:
@@ -168,6 +171,7 @@ def _project(streams: Tensor, fn: Tensor, width: int, mult: int, eps: float) -> 
     return F.linear(F.rms_norm(flat, (flat.shape[-1],), None, eps), fn.to(exact))
 
 
+@runs_without_autocast
 def _weighted_sum(weights: Tensor, streams: Tensor) -> Tensor:
     """[batch, time, n] and [batch, time, n, D] -> [batch, time, D]."""
     return (weights.unsqueeze(-2) @ streams.to(weights.dtype)).squeeze(-2).to(streams.dtype)

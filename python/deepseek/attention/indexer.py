@@ -10,13 +10,15 @@ The selection has no gradient; the indexer learns from a loss of its own, :mod:`
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Self
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import deepseek
 from deepseek import Tensor
 from deepseek._missing import guard
 from deepseek.attention._configuration import check_positive
+from deepseek.attention._learning import LearnsSelection
+from deepseek.attention._wide import WideParameters
 from deepseek.attention.caches.index_keys import IndexKeys, IndexRows
 from deepseek.attention.indexer_loss import Attention, indexer_loss
 from deepseek.attention.rotary import RotaryEmbedding
@@ -48,7 +50,7 @@ class Indexed(NamedTuple):
         return Indexed(self.query[:, start:end], self.key, self.weights[:, start:end])
 
 
-class SparseIndexer(Module):
+class SparseIndexer(LearnsSelection):
     """Picks ``index_topk`` keys for each query. Parameters are named as in the checkpoints of DeepSeek-V3.2.
 
     Features are laid out [rope | nope], and rotation pairs features i and i + qk_rope_head_dim / 2, both other than in
@@ -60,9 +62,7 @@ class SparseIndexer(Module):
         keys = cache.append_index(made.key)                    # or IndexRows(made.key)
         indices = self.indexer.select(made, keys, query_start=start)
 
-    To train it, set ``stage``: ``"dense"`` while the module attends to all keys (warm-up), ``"sparse"`` while it
-    attends to the selected ones. The module then hands over its attention (:meth:`learn`), and ``loss`` is the mean
-    over the queries of the module's last forward, to be added to the model's loss or minimised alone.
+    :class:`LearnsSelection` says how it is trained: the module hands over its attention (:meth:`learn`).
 
     Args:
         hidden_size: Width of x, of which keys and weights are made.
@@ -118,9 +118,6 @@ class SparseIndexer(Module):
         self.k_norm = LayerNorm(index_head_dim, eps=1e-6)
         self.weights_proj = _WideLinear(hidden_size, index_n_heads, bias=False)
         self.rotary = RotaryEmbedding(qk_rope_head_dim, rope_theta, rope_scaling) if qk_rope_head_dim else None
-        self._stage: str | None = None
-        self._losses: list[Tensor] = []  # of the module's last forward: sums over queries
-        self._queries = 0
 
     def project(
         self, x: Tensor, queries: Tensor | None = None, *, positions: Tensor | None = None, start: int = 0
@@ -235,36 +232,6 @@ class SparseIndexer(Module):
         """What a cache holds its keys in."""
         return IndexKeys("int8" if self.precision == "int8" else None)
 
-    @property
-    def stage(self) -> str | None:
-        """``"dense"``, ``"sparse"``, or None: it does not learn."""
-        return self._stage
-
-    @stage.setter
-    def stage(self, stage: str | None) -> None:
-        if stage not in (None, "dense", "sparse"):
-            raise ValueError(f"the stage of an indexer is 'dense', 'sparse' or None, got {stage!r}")
-        self._stage = stage
-
-    @property
-    def learns(self) -> bool:
-        """Whether a module should hand over its attention: in training, with a stage set and gradients recorded."""
-        return self.training and self._stage is not None and deepseek.is_grad_enabled()
-
-    @property
-    def loss(self) -> Tensor | None:
-        """Mean over the queries of the module's last forward, None where it handed over nothing."""
-        if not self._losses:
-            return None
-        total = self._losses[0]
-        for one in self._losses[1:]:
-            total = total + one
-        return total / self._queries
-
-    def forget_loss(self) -> None:
-        """Starts a forward of the module: what was handed over before does not count."""
-        self._losses, self._queries = [], 0
-
     def learn(
         self,
         made: Indexed,
@@ -289,28 +256,22 @@ class SparseIndexer(Module):
         if keys is not None and keys.scale is not None:
             raise RuntimeError("an indexer does not learn from a cache with 8-bit keys; train without a cache")
         with _no_autocast():
-            self._losses.append(
-                indexer_loss(
-                    made.query,
-                    made.key if keys is None else keys.values,
-                    made.weights,
-                    attention,
-                    indices,
-                    is_causal=self.causal,
-                    query_start=query_start,
-                )
+            total = indexer_loss(
+                made.query,
+                made.key if keys is None else keys.values,
+                made.weights,
+                attention,
+                indices,
+                is_causal=self.causal,
+                query_start=query_start,
             )
-        self._queries += made.query.shape[0] * made.query.shape[1]
+        self._add_loss(total, made.query.shape[0] * made.query.shape[1])
 
     def extra_repr(self) -> str:
         return (
             f"index_n_heads={self.index_n_heads}, index_head_dim={self.index_head_dim}, index_topk={self.index_topk}, "
             f"causal={self.causal}, precision={self.precision!r}"
         )
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Without the loss, which belongs to a graph."""
-        return self.__dict__ | {"_losses": [], "_queries": 0}
 
     def _turn(self, x: Tensor, tables: tuple[Tensor, Tensor]) -> Tensor:
         rope = self.qk_rope_head_dim
@@ -332,7 +293,7 @@ def set_indexer_stage(model: Module, stage: str | None) -> int:
     Returns:
         How many there are.
     """
-    indexers = [m for m in model.modules() if isinstance(m, SparseIndexer)]
+    indexers = [m for m in model.modules() if isinstance(m, LearnsSelection)]
     for one in indexers:
         one.stage = stage
     return len(indexers)
@@ -343,20 +304,13 @@ def sum_of_indexer_losses(model: Module) -> Tensor | None:
 
     Its gradients reach the indexers alone, so it may be added to the model's loss as it is.
     """
-    losses = [m.loss for m in model.modules() if isinstance(m, SparseIndexer)]
+    losses = [m.loss for m in model.modules() if isinstance(m, LearnsSelection)]
     found = [loss for loss in losses if loss is not None]
     return deepseek.stack(found).sum() if found else None
 
 
-class _WideLinear(Linear):
+class _WideLinear(WideParameters, Linear):
     """A linear layer that stays float32 (or float64) in a module of 16 bits."""
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        def wide(t: Tensor) -> Tensor:
-            new = fn(t)
-            return t if new.is_floating_point() and new.element_size() < 4 <= t.element_size() else new
-
-        return super()._apply(wide, recurse)
 
     def forward(self, input: Tensor) -> Tensor:
         dtype = deepseek.float64 if input.dtype is deepseek.float64 else deepseek.float32

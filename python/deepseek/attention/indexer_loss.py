@@ -49,6 +49,7 @@ def indexer_loss(
     *,
     is_causal: bool = True,
     query_start: int = 0,
+    ratio: int = 1,
 ) -> Tensor:
     """The sum over batch and queries of ``KL(target || softmax(I))``, computed a few queries at a time.
 
@@ -64,6 +65,8 @@ def indexer_loss(
             keys a query sees.
         is_causal: A query sees the keys up to its own position.
         query_start: Position of the first query.
+        ratio: Without ``indices``, if causal: a key stands for so many positions, and the query at position t sees
+            those below (t + 1) // ratio. Each query must see one.
 
     Returns:
         A scalar, float32 (float64 for float64).
@@ -73,9 +76,15 @@ def indexer_loss(
         with deepseek.no_grad():
             part = attention._replace(query=attention.query[:, :, a:b].detach(), lse=attention.lse[:, :, a:b].detach())
         if indices is None:
-            end = query_start + b if is_causal else k.shape[1]
-            scores = F.index_scores(q, k[:, :end], w, is_causal=is_causal, query_start=query_start + a)
-            return _divergence(_dense_target(part, end, is_causal, query_start + a), scores)
+            end = (query_start + b) // ratio if is_causal else k.shape[1]
+            scores = F.index_scores(q, k[:, :end], w, is_causal=is_causal and ratio == 1, query_start=query_start + a)
+            seen = deepseek.ones(1, end, dtype=deepseek.bool)
+            if is_causal:
+                limits = deepseek.arange(query_start + a + 1, query_start + b + 1) // ratio
+                seen = deepseek.arange(end) < limits.unsqueeze(-1)
+            if ratio > 1:
+                scores = deepseek.where(seen, scores, -math.inf)
+            return _divergence(_dense_target(part, end, seen), scores)
         chosen = indices[:, a:b]
         seen = chosen >= 0
         if is_causal:
@@ -144,8 +153,8 @@ def _normalized(weights: Tensor, seen: Tensor) -> Tensor:
     return weights / weights.sum(-1, keepdim=True).clamp(min=1e-30)
 
 
-def _dense_target(attention: Attention, end: int, is_causal: bool, query_start: int) -> Tensor:
-    """[batch, L, end]."""
+def _dense_target(attention: Attention, end: int, seen: Tensor) -> Tensor:
+    """[batch, L, end]; ``seen`` is bool [L or 1, end]."""
     with deepseek.no_grad():
         query, key, lse, scale = attention
         batch, heads, length, width = query.shape
@@ -153,8 +162,6 @@ def _dense_target(attention: Attention, end: int, is_causal: bool, query_start: 
         shared = query.reshape(batch, groups, heads // groups * length, width)  # the queries of a key head
         scores = deepseek.matmul(_wide(shared), _wide(key[:, :, :end].detach()).transpose(-2, -1)) * scale
         weights = deepseek.exp(scores.reshape(batch, heads, length, end) - lse.unsqueeze(-1)).sum(1)
-        positions = deepseek.arange(query_start, query_start + length).unsqueeze(-1)
-        seen = deepseek.arange(end) <= positions if is_causal else deepseek.ones(1, end, dtype=deepseek.bool)
         return _normalized(weights, seen)
 
 

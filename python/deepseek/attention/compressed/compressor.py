@@ -6,14 +6,14 @@ import math
 
 import deepseek
 from deepseek import Tensor
+from deepseek.attention._wide import WideParameters, WideRMSNorm
 from deepseek.attention.caches.compressed import WindowRows
 from deepseek.attention.compressed.rotation import TailRotation
-from deepseek.nn.modules._layers import Linear, RMSNorm
-from deepseek.nn.modules.module import Module
+from deepseek.nn.modules import Linear
 from deepseek.nn.parameter import Parameter
 
 
-class Compressor(Module):
+class Compressor(WideParameters):
     """Entries of windows: the mean of their tokens' rows, weighted per feature by a softmax over the tokens.
 
     ``entry_w = kv_norm(sum_j softmax_j(gate_j + position_bias_j) * kv_j)``, its last features turned to the position of
@@ -36,7 +36,7 @@ class Compressor(Module):
         self.kv_proj = Linear(hidden_size, width, bias=False)
         self.gate_proj = Linear(hidden_size, width, bias=False)
         self.position_bias = Parameter(deepseek.zeros(ratio, width))
-        self.kv_norm = RMSNorm(head_dim, eps=eps)
+        self.kv_norm = WideRMSNorm(head_dim, eps=eps)
 
     def extend(self, x: Tensor, starts: Tensor, rotation: TailRotation, rows: WindowRows) -> Tensor:
         """Adds tokens.

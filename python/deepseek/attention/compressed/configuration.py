@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from deepseek.attention._configuration import check_positive, read, rope_settings
+
 SLIDING = "sliding_attention"
 SPARSE = "compressed_sparse_attention"
 HEAVY = "heavily_compressed_attention"
@@ -51,13 +53,10 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     layer_type = settings["layer_type"]
     if layer_type not in LAYER_TYPES:
         raise ValueError(f"{name}: layer_type must be one of {', '.join(map(repr, LAYER_TYPES))}, got {layer_type!r}")
-    optional = settings["compress_ratio"] is None or not LAYER_TYPES[layer_type].ratio
-    counts = [
-        key for key, value in settings.items() if isinstance(value, int) and not (optional and key == "compress_ratio")
-    ]
-    for key in counts:
-        if settings[key] < 1:
-            raise ValueError(f"{name}: {key} must be positive, got {settings[key]}")
+    sizes = {key: value for key, value in settings.items() if isinstance(value, int)}
+    if not LAYER_TYPES[layer_type].ratio:
+        sizes.pop("compress_ratio", None)  # says nothing here
+    check_positive(name, **sizes)
     if settings["num_attention_heads"] % settings["o_groups"]:
         raise ValueError(
             f"{name}: o_groups must divide num_attention_heads, got {settings['o_groups']} and "
@@ -77,7 +76,7 @@ def settings_from_config(config: Any, layer_idx: int) -> dict[str, Any]:
     """Keyword arguments of CompressedAttention, see its ``from_config``."""
 
     def get(key: str, default: Any = None) -> Any:
-        value = config.get(key) if isinstance(config, Mapping) else getattr(config, key, None)
+        value = read(config, key)
         return default if value is None else value
 
     if get("kv_source_layer_ids") is not None:
@@ -106,7 +105,7 @@ def settings_from_config(config: Any, layer_idx: int) -> dict[str, Any]:
         turned = int(result["head_dim"] * part)
     if turned is not None:
         result["qk_rope_head_dim"] = turned
-    return result | _rotary_settings(get)
+    return result | _rotary_settings(get, rope_settings(config) or {})
 
 
 def _layer_type(get: Any, layer_idx: int) -> str:
@@ -123,9 +122,8 @@ def _layer_type(get: Any, layer_idx: int) -> str:
     return _BY_RATIO[ratios[layer_idx]]
 
 
-def _rotary_settings(get: Any) -> dict[str, Any]:
+def _rotary_settings(get: Any, scaling: Mapping[str, Any]) -> dict[str, Any]:
     """rope_theta, compress_rope_theta and rope_scaling of either layout."""
-    scaling = get("rope_parameters", get("rope_scaling", {}))
     result = {key: get(key) for key in ("rope_theta", "compress_rope_theta") if get(key) is not None}
     if isinstance(scaling.get("main"), Mapping) and isinstance(scaling.get("compress"), Mapping):
         main, scaling = scaling["main"], scaling["compress"]

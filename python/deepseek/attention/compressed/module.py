@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping
 from typing import Any, Self
@@ -9,6 +10,8 @@ from typing import Any, Self
 import deepseek
 from deepseek import Tensor
 from deepseek.attention._sequence import Batch, SequenceModule
+from deepseek.attention._wide import WideParameters, WideRMSNorm
+from deepseek.attention.caches import Cache
 from deepseek.attention.caches.compressed import CompressedCache
 from deepseek.attention.compressed.branches import attend_complete, join
 from deepseek.attention.compressed.compressor import Compressor
@@ -16,10 +19,11 @@ from deepseek.attention.compressed.configuration import LAYER_TYPES, SPARSE, che
 from deepseek.attention.compressed.indexer import EntryIndexer
 from deepseek.attention.compressed.rotation import TailRotation
 from deepseek.attention.functional import Attended, attend, merge_attention, sparse_attention
+from deepseek.attention.indexer_loss import Attention
 from deepseek.attention.rotary import RotaryEmbedding
 from deepseek.nn import functional as F
 from deepseek.nn import init
-from deepseek.nn.modules._layers import Linear, RMSNorm
+from deepseek.nn.modules import Linear
 from deepseek.nn.modules.module import Module
 from deepseek.nn.parameter import Parameter
 
@@ -48,7 +52,7 @@ class GroupedLinear(Module):
         return f"in_features={self.in_features}, out_features={self.out_features}, groups={self.groups}"
 
 
-class CompressedAttention(SequenceModule):
+class CompressedAttention(WideParameters, SequenceModule):
     """Causal attention of DeepSeek-V4: to a window token by token, and to one entry for ``compress_ratio`` tokens of
     all that came before. [batch, time, hidden_size] -> the same. (DeepSeek-V4, 2026, section 2.3)
 
@@ -64,6 +68,9 @@ class CompressedAttention(SequenceModule):
 
     Parameter names are those of ``transformers``' DeepseekV4Attention, so that its ``state_dict()`` loads;
     :mod:`deepseek.attention.compressed.hub_names` has the names of the published checkpoints.
+
+    The indexer learns from a loss of its own: set ``compressor.indexer.stage`` and add :attr:`indexer_loss` to the
+    model's loss. In a module of 16 bits the norms' weights, the sinks and the position biases stay float32.
 
     Work is O(time * (sliding_window + entries seen)): keys outside of window and selection are never computed. Where
     no gradients are recorded a long input is computed in pieces, in bounded memory.
@@ -134,10 +141,10 @@ class CompressedAttention(SequenceModule):
         self.rotation = TailRotation(rotary)
 
         self.q_a_proj = Linear(hidden_size, q_lora_rank, bias=False)
-        self.q_a_norm = RMSNorm(q_lora_rank, eps=rms_norm_eps)
+        self.q_a_norm = WideRMSNorm(q_lora_rank, eps=rms_norm_eps)
         self.q_b_proj = Linear(q_lora_rank, num_attention_heads * head_dim, bias=False)
         self.kv_proj = Linear(hidden_size, head_dim, bias=False)
-        self.kv_norm = RMSNorm(head_dim, eps=rms_norm_eps)
+        self.kv_norm = WideRMSNorm(head_dim, eps=rms_norm_eps)
         self.o_a_proj = GroupedLinear(num_attention_heads * head_dim // o_groups, o_lora_rank, o_groups)
         self.o_b_proj = Linear(o_groups * o_lora_rank, hidden_size, bias=False)
         self.sinks = Parameter(deepseek.zeros(num_attention_heads))
@@ -185,6 +192,23 @@ class CompressedAttention(SequenceModule):
         )
 
     @property
+    def indexer_loss(self) -> Tensor | None:
+        """What the indexer learns from the last forward, with ``compressor.indexer.stage`` set; else None."""
+        return None if self._indexer is None else self._indexer.loss
+
+    def forward(
+        self,
+        x: Tensor,
+        *,
+        attention_mask: Tensor | None = None,
+        positions: Tensor | None = None,
+        cache: Cache | None = None,
+    ) -> Tensor:
+        if self._indexer is not None:
+            self._indexer.forget_loss()
+        return super().forward(x, attention_mask=attention_mask, positions=positions, cache=cache)
+
+    @property
     def _indexer(self) -> EntryIndexer | None:
         return None if self.compressor is None else self.compressor.indexer
 
@@ -229,44 +253,45 @@ class CompressedAttention(SequenceModule):
             query_start=start - first,
             sinks=self.sinks,
         )
-        far = self._far(x, latent, query, positions, cache)
+        out = near.out
+        if self.compressor is not None:
+            out = self._with_entries(near, x, latent, query, positions, cache)
         cache.advance(time)
-        out = near.out if far is None else merge_attention([near, far]).out
         turned = self.rotation.turn(out.transpose(1, 2), tables, back=True)
         return self.o_b_proj(self.o_a_proj(turned.flatten(-2)))
 
-    def _far(
-        self, x: Tensor, latent: Tensor, query: Tensor, positions: Tensor, cache: CompressedCache
-    ) -> Attended | None:
-        """Attention to entries; None where there are none."""
-        if self.compressor is None:
-            return None
+    def _with_entries(
+        self, near: Attended, x: Tensor, latent: Tensor, query: Tensor, positions: Tensor, cache: CompressedCache
+    ) -> Tensor:
+        """Attention to the window's keys, given as ``near``, and to entries: [batch, heads, time, head_dim]."""
+        assert self.compressor is not None
         assert cache.compressor is not None
-        start, time, ratio = cache.length, x.shape[1], self.compress_ratio
+        start, time, indexer = cache.length, x.shape[1], self._indexer
         starts = cache.append_positions(positions.expand(x.shape[:2]))
         entries = self.compressor.extend(x, starts, self.rotation, cache.compressor).unsqueeze(1)
-        indexer = self._indexer
-        if indexer is None:
-            early = time
-        else:
+        early = time  # so many tokens attend to all the entries they see
+        if indexer is not None:
             assert cache.indexer is not None
-            with deepseek.no_grad():
-                keys = indexer.extend(x, starts, self.rotation, cache.indexer)
-            # The first tokens see no more entries than would be picked: all of them.
-            early = min(max(ratio * (indexer.topk + 1) - 1 - start, 0), time)
+            with contextlib.nullcontext() if indexer.learns else deepseek.no_grad():
+                keys = indexer.extend(x.detach(), starts, self.rotation, cache.indexer)
+            if not (indexer.learns and indexer.stage == "dense"):
+                early = min(max(self.compress_ratio * (indexer.topk + 1) - 1 - start, 0), time)
         if entries.shape[2] == 0:
-            return None
-        parts = []
+            return near.out
+        parts, indices = [], None
         if early > 0:
-            parts.append(attend_complete(query[:, :, :early], entries, start, ratio, self.scale))
+            parts.append(attend_complete(query[:, :, :early], entries, start, self.compress_ratio, self.scale))
         if early < time:
             assert indexer is not None
             late = (x[:, early:], latent[:, early:], positions[..., early:])
             indices = indexer.select(*late, self.rotation, keys, start + early)
-            parts.append(
-                sparse_attention(query[:, :, early:], entries, entries, indices, is_causal=False, scale=self.scale)
-            )
-        return join(parts)
+            chosen = sparse_attention(query[:, :, early:], entries, entries, indices, is_causal=False, scale=self.scale)
+            parts.append(chosen)
+        out, lse = merge_attention([near, join(parts)])
+        if indexer is not None and indexer.learns:
+            attention = Attention(query, entries, lse, self.scale)
+            indexer.learn(x, latent, positions, self.rotation, keys, attention, start, indices)
+        return out
 
     def extra_repr(self) -> str:
         return (
