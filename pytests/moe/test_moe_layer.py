@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
 from typing import Any
 
 import deepseek
@@ -226,6 +228,8 @@ def test_few_bits(form: str) -> None:
         quantize_(layer, form)
         assert layer.experts.quantized == form
         got = layer(x)
+    wide = layer.experts(x.bfloat16(), deepseek.zeros(6, 1, dtype=deepseek.int64), deepseek.ones(6, 1), wide=True)
+    assert wide.dtype == deepseek.float32
     error = ((got - want).norm() / want.norm()).item()
     assert error < {"int8": 0.02, "int4": 0.25, "fp8": 0.08}[form]
     fresh = quantize_(layer_of("V4", hidden_size=128, moe_intermediate_size=128), form)
@@ -246,6 +250,7 @@ def test_aux_loss_of_a_training_forward() -> None:
     assert layer.gate.weight.grad.abs().sum().item() > 0
     layer.seq_aux = False
     layer(x)
+    assert copy.deepcopy(layer).aux_loss is None and pickle.loads(pickle.dumps(layer)).aux_loss is None
     assert layer.aux_loss.item() == pytest.approx(0.5 * load_balancing_loss(probs, routed.indices).item())
 
 
@@ -262,6 +267,26 @@ def test_autocast() -> None:
 
 
 # --- sameness and size
+
+
+@pytest.mark.parametrize("more", [{}, {"capacity_factor": 1.0}, {"aux_loss_alpha": 0.1}], ids=str)
+def test_captured_equals_eager(more: dict[str, Any]) -> None:
+    layer = layer_of("V2", **more)
+    fast = deepseek.jit(lambda x: layer(x))
+    for step in range(4):
+        if step == 2:
+            layer.gate.enabled[:3] = False
+        x, y = (deepseek.randn(6, D).requires_grad_() for _ in range(2))
+        with deepseek.no_grad():
+            y.copy_(x)
+        layer.gate.reset_load()
+        eager = layer(x)
+        once = layer.gate.load.clone()
+        captured = fast(y)
+        assert (eager == captured).all() and (layer.gate.load == 2 * once).all()
+        eager.sum().backward()
+        captured.sum().backward()
+        assert (x.grad == y.grad).all()
 
 
 @pytest.mark.parametrize("name", ["V2", "V3", "V4"])
@@ -329,8 +354,10 @@ def test_from_a_configuration() -> None:
     other.__dict__.update(config, scoring_func="softmax", topk_method="greedy")
     layer = DeepseekMoE.from_config(other, numerics="reference")
     assert layer.gate.scoring == "softmax" and layer.gate.n_group == 1 and layer.numerics == "reference"
-    v4 = config | {"model_type": "deepseek_v4", "num_hash_layers": 1, "vocab_size": 50, "n_group": None, "topk_group": None,
-                   "swiglu_limit": 10.0}  # fmt: skip
+    v4 = config | {
+        "model_type": "deepseek_v4", "num_hash_layers": 1, "vocab_size": 50, "n_group": None, "topk_group": None,
+        "swiglu_limit": 10.0,
+    }  # fmt: skip
     first, second = DeepseekMoE.from_config(v4, 0), DeepseekMoE.from_config(v4, 1)
     assert first.gate.tid2eid.shape == (50, 2) and first.gate.e_score_correction_bias is None
     assert second.gate.tid2eid is None and second.gate.scoring == "sqrtsoftplus"

@@ -88,7 +88,7 @@ class DeepseekMoE(nn.Module):
 
     aux_loss: Tensor | None
     """The balance loss of the last training forward with ``aux_loss_alpha`` > 0, multiplied by it: a scalar to add to
-    the loss. One that ran without gradients (the first pass of activation checkpointing) leaves a constant."""
+    the loss. One that ran without gradients leaves a constant."""
 
     def __init__(
         self,
@@ -159,7 +159,10 @@ class DeepseekMoE(nn.Module):
             ValueError: a required key is missing, or ``layer_idx`` where it decides.
             NotImplementedError: biases in the feed-forward (``mlp_bias``).
         """
-        get = config.get if isinstance(config, Mapping) else lambda key: getattr(config, key, None)
+
+        def get(key: str) -> Any:
+            return config.get(key) if isinstance(config, Mapping) else getattr(config, key, None)
+
         family = FAMILIES.get(get("model_type") or "", {})
         found = {key: value for key in KEYS if (value := get(key)) is not None}
         if found.pop("mlp_bias", False):
@@ -210,6 +213,10 @@ class DeepseekMoE(nn.Module):
         if self.seq_aux and x.dim() == 3:
             return sequence_balance_loss(probs, routed.indices, padding_mask=padding_mask)
         return load_balancing_loss(probs, routed.indices, padding_mask=padding_mask)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies and pickles are without the last loss, which belongs to a graph."""
+        return self.__dict__ | {"aux_loss": None}
 
     def extra_repr(self) -> str:
         text = f"numerics={self.numerics!r}"

@@ -86,7 +86,7 @@ class DynamicRouter(nn.Module):
     - ``tid2eid`` (V, top_k) int64, with ``hash_vocab_size`` only;
     - ``enabled`` (E,) bool: write False to take an expert out;
     - ``load`` (E,) int64: tokens that chose each expert in training forwards since :meth:`reset_load`, padding left
-      out, those beyond the capacity included; a forward that activation checkpointing runs again counts again;
+      out, those beyond the capacity included;
     - ``dropped`` (E,) int64: how many of these were beyond the capacity.
 
     Args:
