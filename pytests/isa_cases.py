@@ -143,6 +143,12 @@ def whole_index_scores(q: Any, k: Any) -> Any:
     return _C._index_scores(q, k, deepseek.ones(q.shape[:-1]).double(), False, 0)
 
 
+def select_blocks(q: Any, k: Any, mass: float) -> Any:
+    """Where each block lies for a head is far apart from others, so that rounding changes no order."""
+    means = spread_codes(k[:, :, :25]).to(q.dtype) / 64
+    return _C._select_blocks(means[:, :, :1].repeat(1, 3, 70, 1), k, means, 16, 5, 0.0, mass, True, 0.1, 330)
+
+
 def one_hot_codes(q: Any, k: Any, v: Any) -> tuple[Any, Any, Any]:
     """Random codes of keys, each query one of its keys: one weight is 1 and the others vanish, so results are exact."""
     keys = np.random.default_rng(2).integers(-127, 128, k.shape)
@@ -193,7 +199,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     f.__name__: f
     for f in (
         adamw, sgd, integer_matmul, int8_matmul, uint8_matmul, qlinear, _quantized_linear_fused, qmoe,
-        index_scores_int8, attention_int8, transposed, streamed, rope_of_columns, tied_embedding,
+        index_scores_int8, select_blocks, attention_int8, transposed, streamed, rope_of_columns, tied_embedding,
     )
 }  # fmt: skip
 REFERENCES: dict[str, Callable[..., Any]] = {
@@ -341,6 +347,8 @@ CASES = [
         S(T(2, 19, 5, 37, lo=0.1), T(2, 150, 37, lo=0.1), T(2, 19, 5, lo=0.1), False, 0),
         "index_scores",
     ),
+    C("select_blocks", S(T(2, 6, 70, 37, grad=False), T(2, 2, 400, 37, grad=False), 0.0), "select_blocks"),
+    C("select_blocks", S(T(2, 6, 70, 37, grad=False), T(2, 2, 400, 37, grad=False), 0.9), "select_blocks"),
     C("index_scores_int8", S(T(2, 5, 7, 37, grad=False), T(2, 99, 37, grad=False)), "index_scores_int8"),
     *[
         C("attention_int8", S(*(T(2, *s, grad=False) for s in shapes)), "attention_int8")

@@ -110,6 +110,9 @@ def alternatives(route: str, dtype: str, level: str) -> list[str]:
         "token_sparse_backward": ["attention.plain", "matmul.float64"]
         if dtype == "float64"
         else ["token_sparse.backward_bfloat16_dot" if dot else "token_sparse.backward_float"],
+        "select_blocks": ["select_blocks.plain"]
+        if dtype == "float64"
+        else ["select_blocks.bfloat16_dot" if dot else "select_blocks.float"],
         "index_scores": ["index_scores.plain"]
         if dtype == "float64"
         else ["index_scores.bfloat16_dot" if dot else "index_scores.float"],

@@ -66,6 +66,12 @@ class RowPanel {
       numbers_.as<float>()[2 * panel_rows() + r] = given_.delta[at];
     }
   }
+  const E* query_at(int64_t b, int64_t head, int64_t row) const {
+    return a_.q.template as<E>() + walk_q_.at(s_, b, head, row);
+  }
+  const E* grad_at(int64_t b, int64_t head, int64_t row) const {
+    return given_.grad.template as<E>() + walk_g_.at(s_, b, head, row);
+  }
   const Word* queries() const { return queries_.as<Word>(); }
   const Word* grads() const { return grads_.as<Word>(); }
   const Word* query_columns() const { return query_columns_.as<Word>(); }

@@ -56,6 +56,91 @@ void ForPanels(const BlockSelection& sel, const AttentionShape& s, const Selecte
   f(rows);
 }
 
+// Pieces of memory that are asked for a few lines at a time, beside the arithmetic. Changes no result.
+class Pieces {
+ public:
+  void clear() { count_ = at_ = lines_ = 0, done_ = 0; }
+  void add(const void* from, int64_t bytes) {
+    if (count_ == kMost || bytes <= 0) return;
+    if (count_ > 0 && from_[count_ - 1] + bytes_[count_ - 1] == from)
+      bytes_[count_ - 1] += bytes;
+    else
+      from_[count_] = static_cast<const char*>(from), bytes_[count_++] = bytes;
+    lines_ += (bytes + 63) / 64;
+  }
+  int64_t lines() const { return lines_; }
+  void take(int64_t lines) {
+    while (lines > 0 && at_ < count_) {
+      const int64_t end = std::min(done_ + lines * 64, bytes_[at_]);
+      for (; done_ < end; done_ += 64, --lines) __builtin_prefetch(from_[at_] + done_, 0, 2);  // into the second level
+      if (done_ >= bytes_[at_]) ++at_, done_ = 0;
+    }
+  }
+
+ private:
+  static constexpr int64_t kMost = 2 * kMaxPanel + kKeyTile;
+  const char* from_[kMost];
+  int64_t bytes_[kMost];
+  int64_t count_ = 0, at_ = 0, lines_ = 0, done_ = 0;
+};
+
+// The rows of a block of queries, turned once: of rows that always come together (heads of a query) strips
+// [words][rows], from which panels are put together by plain copies.
+template <class M>
+class RowStrips {
+  using E = typename M::Element;
+  using Word = typename M::Word;
+
+ public:
+  RowStrips(const AttentionShape& s, int64_t rows)
+      : words_(M::words(s.d)),
+        together_(s.group % 16 == 0  ? 16
+                  : s.group % 8 == 0 ? 8
+                  : s.group % 4 == 0 ? 4
+                                     : 0),
+        strips_(static_cast<size_t>(together_ ? rows * words_ : 1) * 4) {}
+  explicit operator bool() const { return together_ != 0; }
+
+  // Rows 0.. count - 1 of the block; `gathered` and `turned` as in M::panel.
+  template <class RowAt>
+  void take(const E* base, RowAt row_at, int64_t count, int64_t d, Word* gathered, Word* turned) {
+    for (int64_t r = 0; r < count; r += panel_rows()) {
+      const int64_t n = std::min(panel_rows(), count - r);
+      M::panel(
+          base, [&](int64_t i) { return row_at(r + i); }, n, d, gathered, turned);
+      for (int64_t i = 0; i < n; i += together_)
+        for (int64_t w = 0; w < words_; ++w)
+          std::memcpy(strip(r + i) + w * together_, turned + w * panel_rows() + i, static_cast<size_t>(together_) * 4);
+    }
+  }
+  // Calls f(start, bytes) with the strips of a panel.
+  template <class F>
+  void for_each_strip(const int64_t* rows, int64_t first, int64_t n, F f) const {
+    for (int64_t i = 0; i < n; i += together_) f(strip(rows[i] - first), words_ * together_ * 4);
+  }
+  // The panel of rows[i] - first, i < n.
+  void panel(const int64_t* rows, int64_t first, int64_t n, Word* turned) const {
+    for (int64_t i = 0; i < n; i += together_) {
+      const Word* from = strip(rows[i] - first);
+      together_ == 16  ? spread<16>(from, turned + i)
+      : together_ == 8 ? spread<8>(from, turned + i)
+                       : spread<4>(from, turned + i);
+    }
+    for (int64_t end = round_up(n, lanes()), w = 0; n < end && w < words_; ++w)
+      std::fill(turned + w * panel_rows() + n, turned + w * panel_rows() + end, Word{0});
+  }
+
+ private:
+  Word* strip(int64_t row) const { return strips_.template as<Word>() + row * words_; }
+  template <int N>
+  void spread(const Word* HWY_RESTRICT from, Word* HWY_RESTRICT to) const {
+    for (int64_t w = 0; w < words_; ++w) std::memcpy(to + w * panel_rows(), from + w * N, N * 4);
+  }
+
+  const int64_t words_, together_;
+  Buffer strips_;
+};
+
 // -inf for keys of the tile that a row did not select.
 inline void CutUnselected(const GatheredRows& rows, int64_t keys, float* scores) {
   if (rows.every_key) return;

@@ -51,8 +51,12 @@ class SparseBackwardTile {
     if (lists.begin(tile) < lists.end(tile)) take_keys(key, n);
     std::fill_n(by_keys_.as<float>(), n * d_, 0.0f);
     std::fill_n(by_values_.as<float>(), n * dv_, 0.0f);
-    ForPanels(sel_, s_, lists.begin(tile), lists.end(tile), gather_,
-              [&](const GatheredRows& rows) { read_panel(rows, key, n); });
+    waiting_.clear();
+    ForPanels(sel_, s_, lists.begin(tile), lists.end(tile), gather_, [&](const GatheredRows& rows) {
+      if (waiting_.n > 0) read_panel(waiting_, key, n, &rows);
+      waiting_ = rows;
+    });
+    if (waiting_.n > 0) read_panel(waiting_, key, n, nullptr);
     StoreKeyRows<E>(by_keys_.as<float>(), n, d_, dk, b, head, key);
     StoreKeyRows<E>(by_values_.as<float>(), n, dv_, dv, b, head, key);
   }
@@ -69,15 +73,36 @@ class SparseBackwardTile {
     key_columns_ = M::columns(k, row_k, n, s_.d, d_, key_column_words_.as<Word>(), true);
   }
 
-  void read_panel(const GatheredRows& rows, int64_t key, int64_t n) {
+  // What the panel after this one reads; asked for between the steps of this one.
+  void plan(const GatheredRows* next) {
+    rows_ahead_.clear(), sums_ahead_.clear();
+    if (!next) return;
+    const int64_t size = static_cast<int64_t>(sizeof(E)), index = b_ * s_.key_heads + head_;
+    for (int64_t i = 0; i < next->n; ++i) {
+      rows_ahead_.add(panel_.query_at(b_, head_, next->row[i]), s_.d * size);
+      sums_ahead_.add(by_queries_.at(index, next->row[i]), d_ * 4);
+    }
+    for (int64_t i = 0; i < next->n; ++i) rows_ahead_.add(panel_.grad_at(b_, head_, next->row[i]), s_.dv * size);
+  }
+  // out[k][rows] = A B in small steps.
+  void multiply(int64_t n, int64_t vecs, int64_t words, const Operand<Word>& a, const Word* b, Pieces& ahead,
+                int64_t lines, float* out) {
+    for (int64_t j = 0; j < n; j += kRows) {
+      M::scores(std::min<int64_t>(kRows, n - j), vecs, words, a.data + j * a.row, a.row, b, out + j * panel_rows());
+      ahead.take(lines / (n / kRows + 1) + 1);
+    }
+  }
+
+  void read_panel(const GatheredRows& rows, int64_t key, int64_t n, const GatheredRows* next) {
     const int64_t vecs = (rows.n + lanes() - 1) / lanes();
     const TileAt t{b_, head_, rows.row[0], rows.n, key, n, rows.position};
     float *scores = scores_.as<float>(), *by_scores = by_scores_.as<float>();
     panel_.take(b_, head_, rows.n, [&](int64_t r) { return rows.row[r]; });
-    M::scores(n, vecs, M::words(s_.d), key_rows_.data, key_rows_.row, panel_.queries(), scores);
+    plan(next);
+    multiply(n, vecs, M::words(s_.d), key_rows_, panel_.queries(), rows_ahead_, rows_ahead_.lines(), scores);
     mask_.apply(t, scores, nullptr);
     CutUnselected(rows, n, scores);
-    M::scores(n, vecs, M::words(s_.dv), value_rows_.data, value_rows_.row, panel_.grads(), by_scores);
+    multiply(n, vecs, M::words(s_.dv), value_rows_, panel_.grads(), sums_ahead_, sums_ahead_.lines(), by_scores);
     WeightGradients(t, mask_.unit(), static_cast<float>(a_.scale), panel_.numbers(), nullptr, nullptr, scores,
                     by_scores);
     M::add(n, rows.n, dv_, scores, panel_.grad_columns(), turned_.as<Word>(), by_values_.as<float>());
@@ -114,7 +139,8 @@ class SparseBackwardTile {
   Buffer key_row_words_, value_row_words_, key_column_words_, by_keys_, by_values_, scores_, by_scores_, weights_,
       turned_, by_rows_;
   Operand<Word> key_rows_{}, value_rows_{}, key_columns_{};
-  GatheredRows gather_;
+  GatheredRows gather_, waiting_;
+  Pieces rows_ahead_, sums_ahead_;
   int64_t b_ = 0, head_ = 0;
 };
 

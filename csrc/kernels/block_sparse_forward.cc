@@ -1,4 +1,5 @@
 #include <cmath>
+#include <cstring>
 
 #include "kernels/matmul_bf16.h"
 #include "kernels/routes.h"
@@ -37,12 +38,13 @@ class SparseForwardBlock {
         mask_(a, s),
         walk_(a.q),
         lists_(sel, s),
+        strips_(s, rows_),
         queries_(static_cast<size_t>(round_up(M::words(s.d), 4) * panel_rows()) * 4),
         gathered_(static_cast<size_t>(panel_rows() * round_up(s.d, 4)) * 4),
         scores_(static_cast<size_t>(kKeyTile * panel_rows() + panel_rows()) * 4),
         weights_(static_cast<size_t>(kKeyTile * panel_rows()) * 4),
-        keys_(static_cast<size_t>(kKeyTile * (s.d + 1)) * 4),
-        values_(static_cast<size_t>(kKeyTile * width_) * 4),
+        key_words_(static_cast<size_t>(kKeyTile * (s.d + 1)) * 4),
+        value_words_(static_cast<size_t>(kKeyTile * width_) * 4),
         sums_(static_cast<size_t>(2 * RowSums::floats(rows_, width_) + RowSums::floats(panel_rows(), width_)) * 4),
         chunk_(sums_.as<float>(), rows_),
         total_(sums_.as<float>() + RowSums::floats(rows_, width_), rows_),
@@ -54,8 +56,17 @@ class SparseForwardBlock {
     std::fill_n(total_.sum, count_, 0.0f);
     std::fill_n(total_.values, count_ * width_, 0.0f);
     lists_.build(b, key_head, first_query / sel_.group, sel_.groups(first_query + queries));
+    if (strips_)
+      strips_.take(
+          a_.q.template as<E>(), [&](int64_t r) { return walk_.at(s_, b_, head_, first_ + r); }, count_, s_.d,
+          gathered_.as<Word>(), queries_.as<Word>());
+    tile_ = -1, waiting_.clear();
     for (int64_t tile = 0; tile < lists_.tiles(); ++tile)
-      if (lists_.begin(tile) < lists_.end(tile)) read_tile(tile);
+      ForPanels(sel_, s_, lists_.begin(tile), lists_.end(tile), gather_, [&](const GatheredRows& rows) {
+        if (waiting_.n > 0) read_panel(tile, &rows);
+        waiting_ = rows, waiting_tile_ = tile;
+      });
+    if (waiting_.n > 0) read_panel(waiting_tile_, nullptr);
   }
 
   void finish(const View& out, const LogSums& logs) {
@@ -69,31 +80,65 @@ class SparseForwardBlock {
   }
 
  private:
-  void read_tile(int64_t tile) {
-    const int64_t key = tile * kKeyTile, n = std::min(kKeyTile, s_.keys - key);
-    const E* k = a_.k.template as<E>() + b_ * a_.k.strides[0] + head_ * a_.k.strides[1] + key * a_.k.strides[2];
-    const E* v = a_.v.template as<E>() + b_ * a_.v.strides[0] + head_ * a_.v.strides[1] + key * a_.v.strides[2];
-    const Operand<Word> keys = M::rows(k, a_.k.strides[2], n, s_.d, keys_.as<Word>(), true),
-                        values = M::columns(v, a_.v.strides[2], n, s_.dv, width_, values_.as<Word>(), true);
-    ForPanels(sel_, s_, lists_.begin(tile), lists_.end(tile), gather_,
-              [&](const GatheredRows& rows) { read_panel(rows, key, n, keys, values); });
+  const E* key_at(int64_t key) const {
+    return a_.k.template as<E>() + b_ * a_.k.strides[0] + head_ * a_.k.strides[1] + key * a_.k.strides[2];
+  }
+  const E* value_at(int64_t key) const {
+    return a_.v.template as<E>() + b_ * a_.v.strides[0] + head_ * a_.v.strides[1] + key * a_.v.strides[2];
+  }
+  int64_t keys_in(int64_t tile) const { return std::min(kKeyTile, s_.keys - tile * kKeyTile); }
+
+  void take_tile(int64_t tile) {
+    const int64_t key = tile * kKeyTile, n = keys_in(tile);
+    keys_ = M::rows(key_at(key), a_.k.strides[2], n, s_.d, key_words_.as<Word>(), true);
+    values_ = M::columns(value_at(key), a_.v.strides[2], n, s_.dv, width_, value_words_.as<Word>(), true);
+    tile_ = tile;
   }
 
-  void read_panel(const GatheredRows& rows, int64_t key, int64_t n, const Operand<Word>& keys,
-                  const Operand<Word>& values) {
-    const int64_t vecs = (rows.n + lanes() - 1) / lanes();
-    M::panel(
-        a_.q.template as<E>(), [&](int64_t r) { return walk_.at(s_, b_, head_, rows.row[r]); }, rows.n, s_.d,
-        gathered_.as<Word>(), queries_.as<Word>());
+  // The panel that waits; the next one, of tile `next_tile`, is asked for meanwhile.
+  void read_panel(int64_t next_tile, const GatheredRows* next) {
+    const GatheredRows& rows = waiting_;
+    if (waiting_tile_ != tile_) take_tile(waiting_tile_);
+    const int64_t key = tile_ * kKeyTile, n = keys_in(tile_), vecs = (rows.n + lanes() - 1) / lanes();
+    if (strips_)
+      strips_.panel(rows.row, first_, rows.n, queries_.as<Word>());
+    else
+      M::panel(
+          a_.q.template as<E>(), [&](int64_t r) { return walk_.at(s_, b_, head_, rows.row[r]); }, rows.n, s_.d,
+          gathered_.as<Word>(), queries_.as<Word>());
+    plan(next_tile, next);
     float *scores = scores_.as<float>(), *keep = scores + kKeyTile * panel_rows();
-    M::scores(n, vecs, M::words(s_.d), keys.data, keys.row, queries_.as<Word>(), scores);
+    for (int64_t j = 0; j < n; j += kRows) {  // in small steps, for the sake of what is asked for between them
+      M::scores(std::min<int64_t>(kRows, n - j), vecs, M::words(s_.d), keys_.data + j * keys_.row, keys_.row,
+                queries_.as<Word>(), scores + j * panel_rows());
+      sums_ahead_.take(sums_ahead_.lines() / (n / kRows + 1) + 1);
+    }
     mask_.apply(TileAt{b_, head_, rows.row[0], rows.n, key, n, rows.position}, scores, nullptr);
     CutUnselected(rows, n, scores);
     const bool fresh = take_sums(rows);
     SoftmaxTile(vecs, scores, n, mask_.unit(), {}, panel_.top, panel_.sum, keep, fresh);
-    M::values(rows.n, width_, M::words(n), M::weights(scores, n, vecs, weights_.as<Word>()), values.data, values.row,
-              keep, panel_.values, width_, fresh);
+    const Word* weights = M::weights(scores, n, vecs, weights_.as<Word>());
+    for (int64_t r = 0; r < rows.n; r += kRows) {
+      M::values(std::min<int64_t>(kRows, rows.n - r), width_, M::words(n), weights + r, values_.data, values_.row,
+                keep + r, panel_.values + r * width_, width_, fresh);
+      next_ahead_.take(next_ahead_.lines() / (rows.n / kRows + 1) + 1);
+    }
     return_sums(rows);
+  }
+
+  void plan(int64_t next_tile, const GatheredRows* next) {
+    sums_ahead_.clear(), next_ahead_.clear();
+    const int64_t row_bytes = width_ * 4;
+    for (int64_t i = 0; i < waiting_.n; ++i)
+      if (waiting_.from[i]->last) sums_ahead_.add(total_.values + (waiting_.row[i] - first_) * width_, row_bytes);
+    if (!next) return;
+    if (strips_)
+      strips_.for_each_strip(next->row, first_, next->n,
+                             [&](const Word* at, int64_t bytes) { next_ahead_.add(at, bytes); });
+    if (next_tile == tile_) return;
+    const int64_t key = next_tile * kKeyTile, n = keys_in(next_tile), size = static_cast<int64_t>(sizeof(E));
+    for (int64_t i = 0; i < n; ++i)
+      sums_ahead_.add(key_at(key + i), s_.d * size), next_ahead_.add(value_at(key + i), s_.dv * size);
   }
 
   // The rows' sums over the chunk so far; true where none has any.
@@ -159,11 +204,14 @@ class SparseForwardBlock {
   ScoreMask mask_;
   const RowWalk walk_;
   TileLists lists_;
-  Buffer queries_, gathered_, scores_, weights_, keys_, values_, sums_;
+  RowStrips<M> strips_;
+  Buffer queries_, gathered_, scores_, weights_, key_words_, value_words_, sums_;
   const RowSums chunk_, total_, panel_;  // over this chunk of keys, over all before it; of the panel at hand
   float merged_top_[kMaxPanel], merged_sum_[kMaxPanel], keep_[kMaxPanel], take_[kMaxPanel];
-  GatheredRows gather_;
-  int64_t b_ = 0, head_ = 0, first_ = 0, count_ = 0;
+  Operand<Word> keys_{}, values_{};
+  GatheredRows gather_, waiting_;
+  Pieces sums_ahead_, next_ahead_;
+  int64_t b_ = 0, head_ = 0, first_ = 0, count_ = 0, tile_ = -1, waiting_tile_ = -1;
 };
 
 template <class M>

@@ -310,3 +310,64 @@ op(
     rows=[S(T(9, 2, 20, 24), None, T(9, 2, 20, 32), T(9, 2, 140, 32), T(9, 2, 140, 24), I(9, 20, 70, lo=-1, hi=140),
             T(9, 2, 20, 24), T(9, 2, 20, lo=3, hi=4), *TOKEN_RULE)],
 )  # fmt: skip
+
+
+def select_blocks(
+    q: np.ndarray, k: np.ndarray, means: np.ndarray, size: int, most: int, ratio: float, mass: float, causal: bool,
+    scale: float, start: int,
+) -> np.ndarray:  # fmt: skip
+    """int64 (batch, key_heads, L, n)."""
+    keys, group = k.shape[2], q.shape[1] // k.shape[1]
+    total = -(-keys // size)
+    lists = np.full((q.shape[0], k.shape[1], q.shape[2], min(most, total)), -1)
+    for b, h, i in np.ndindex(lists.shape[:3]):
+        seen = start + i + 1 if causal else keys
+        own, blocks, queries = (start + i) // size, -(-seen // size), q[b, h * group : (h + 1) * group, i]
+        there = [np.arange(j * size, min((j + 1) * size, seen)) for j in range(blocks)]
+        mean = np.array([means[b, h, j] if j < means.shape[2] else 0 * k[b, h, 0] for j in range(blocks)])
+        rank = mean @ queries.mean(0)
+        if mass:
+            weights = np.exp(queries @ mean.T * scale) * [len(block) for block in there]
+            weights[:, own] = np.exp(queries @ k[b, h, there[own]].T * scale).sum(-1)
+            rank = (weights / weights.sum(-1, keepdims=True)).sum(0)
+        budget = min(most, -(-max(1, int(ratio * seen)) // size)) if ratio else most
+        chosen = [own] if budget < 2 or own == 0 else [own, 0]
+        for j in sorted(range(blocks), key=lambda j: (-rank[j], j)):
+            enough = 0 < mass < 1 and rank[chosen].sum() >= mass * group
+            if len(chosen) < budget and not enough and j not in chosen:
+                chosen.append(j)
+        lists[b, h, i, : len(chosen)] = sorted(chosen)
+    return lists
+
+
+HEADS = (T(2, 4, 9, 5), T(2, 2, 85, 5))
+op(
+    "_select_blocks",
+    select_blocks,
+    S(*HEADS, T(2, 2, 5, 5), 16, 3, 0.0, 0.0, True, 0.4, 76),
+    S(*HEADS, T(2, 2, 6, 5), 16, 4, 0.5, 0.0, False, 0.4, 0),
+    S(*HEADS, T(2, 2, 5, 5), 16, 6, 0.0, 0.5, True, 1.4, 70),
+    S(*HEADS, T(2, 2, 6, 5), 16, 3, 0.0, 1.0, False, 1.4, 30),
+    S(T(1, 2, 3, 4), T(1, 1, 3, 4), T(1, 1, 0, 4), 64, 9, 0.3, 0.0, True, 0.5, 0),
+    S(T(0, 2, 3, 4), T(0, 2, 5, 4), T(0, 2, 1, 4), 16, 1, 0.0, 0.0, False, 0.5, 0),
+    grad=False,
+    gradgrad=False,
+    out="int64",
+    low=(),  # sums of another precision may order blocks otherwise
+    scalar=False,
+    zero_size=False,
+    errors=[
+        E(RuntimeError, SHAPE, T(1, 2, 3, 4), T(1, 2, 5, 3), T(1, 2, 1, 3), 16, 1, 0.0, 0.0, False, 0.5, 0),
+        E(RuntimeError, "must be positive, got 0 and 1", *HEADS, T(2, 2, 6, 5), 0, 1, 0.0, 0.0, False, 0.5, 0),
+        E(RuntimeError, "must be positive, got 16 and 0", *HEADS, T(2, 2, 6, 5), 16, 0, 0.0, 0.0, False, 0.5, 0),
+        E(RuntimeError, r"in \[0, 1\], got 0 and 2", *HEADS, T(2, 2, 6, 5), 16, 1, 0.0, 2.0, False, 0.5, 0),
+        E(RuntimeError, "lie among the keys", *HEADS, T(2, 2, 6, 5), 16, 1, 0.0, 0.0, True, 0.5, 77),
+        E(RuntimeError, "means must be", *HEADS, T(2, 2, 5, 5), 16, 1, 0.0, 0.0, False, 0.5, 0),
+        E(RuntimeError, "means must be", *HEADS, T(2, 1, 6, 5), 16, 1, 0.0, 0.0, False, 0.5, 0),
+        E(NotImplementedError, "int64", I(1, 2, 3, 4), I(1, 2, 5, 4), I(1, 2, 1, 4), 16, 1, 0.0, 0.0, True, 0.5, 0),
+    ],
+    rows=[
+        S(T(9, 4, 70, 32), T(9, 2, 140, 32), T(9, 2, 9, 32), 16, 4, 0.0, 0.0, True, 0.2, 70),
+        S(T(9, 4, 70, 32), T(9, 2, 140, 32), T(9, 2, 9, 32), 16, 4, 0.0, 0.8, True, 0.2, 70),
+    ],
+)

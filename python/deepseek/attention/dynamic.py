@@ -32,7 +32,8 @@ class DynamicSparseAttention(SequenceModule):
     small trainable :class:`~deepseek.attention.SparseIndexer`; set ``indexer.stage`` to train it, and add
     ``indexer.loss`` to the model's loss. Gradients flow through the selected keys, not through the selection.
 
-    Where the budget covers all keys a query sees, the result is :func:`deepseek.nn.functional.attention`, bit for bit.
+    Where the budget covers all keys a query sees, the result is :func:`deepseek.nn.functional.attention`, bit for bit
+    (in float64 to rounding).
 
     The work for n tokens is O(n * budget) for the attention and, for the scan by which it selects, O(n**2 / block_size)
     products of one head or O(n**2) of the indexer's.
@@ -156,7 +157,7 @@ class DynamicSparseAttention(SequenceModule):
         return super().forward(x, attention_mask=attention_mask, positions=positions, cache=cache)
 
     def attend(self, batch: Batch) -> Tensor:
-        start = batch.start
+        start = batch.start  # before the cache grows
         query, key, value = (
             project(batch.x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # [batch, heads, time, head_dim]
             for project in (self.query_proj, self.key_proj, self.value_proj)
@@ -177,7 +178,7 @@ class DynamicSparseAttention(SequenceModule):
         if self.indexer is None:
             out = self._over_blocks(query, key, value, means, start)
         else:
-            out = self._over_keys(self.indexer, batch, query, key, value)
+            out = self._over_keys(self.indexer, batch, query, key, value, start)
         return self.out_proj(out.transpose(1, 2).flatten(2))
 
     def _over_blocks(self, query: Tensor, key: Tensor, value: Tensor, means: Tensor | None, start: int) -> Tensor:
@@ -192,9 +193,11 @@ class DynamicSparseAttention(SequenceModule):
         self._kept.append(lambda: kept_keys(lists, size, keys, **place))
         return sparse_attention(query, key, value, block_lists=lists, block_size=size, **place).out
 
-    def _over_keys(self, indexer: SparseIndexer, batch: Batch, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    def _over_keys(
+        self, indexer: SparseIndexer, batch: Batch, query: Tensor, key: Tensor, value: Tensor, start: int
+    ) -> Tensor:
         """Queries that may take all keys they see are dense, the others read their selection."""
-        start, time, keys = batch.start, query.shape[2], key.shape[2]
+        time, keys = query.shape[2], key.shape[2]
         with contextlib.nullcontext() if indexer.learns else deepseek.no_grad():
             made = indexer.project(batch.x, positions=batch.positions, start=start)
         rows = IndexRows(made.key)
