@@ -72,7 +72,7 @@ def test_kmeans_takes_any_features_and_stays_balanced() -> None:
     rows = np.concatenate([rng.standard_normal((9, 5)) * 0.1, rng.standard_normal((3, 5)) * 0.1 + 9])
     groups = cluster_experts(deepseek.from_numpy(rows), 3, "kmeans").tolist()
     assert [9, 10, 11] not in groups or all(len(group) == 4 for group in groups)
-    assert sorted(sum(groups, [])) == list(range(12)) and {len(group) for group in groups} == {4}
+    assert sorted(itertools.chain(*groups)) == list(range(12)) and {len(group) for group in groups} == {4}
     assert any({9, 10, 11} <= set(group) for group in groups)
 
 

@@ -193,6 +193,8 @@ def test_other_refusals() -> None:
     with pytest.raises(ValueError, match="parameters of the model"):
         ExpertTuning(stack(), SELECTION, also=[nn.Parameter(deepseek.ones(2))])
     model = stack()
+    with pytest.raises(ValueError, match="also holds a stack"):
+        ExpertTuning(model, SELECTION, also=[model.layers[0].up_proj])
     with ExpertTuning(model, SELECTION):
         model.bfloat16()
         with pytest.raises(RuntimeError, match="convert the model before"):

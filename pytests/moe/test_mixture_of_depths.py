@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 import math
 from typing import Any
 
@@ -193,7 +195,7 @@ def test_cached_equals_uncached_for_any_chunks(seed: int) -> None:
     rng = np.random.default_rng(seed)
     cuts = [0, *sorted(rng.choice(np.arange(1, 20), 5, replace=False).tolist()), 20]
     cache = Cache()
-    parts = [layer(x[:, a:b], positions=positions[:, a:b], cache=cache) for a, b in zip(cuts, cuts[1:], strict=False)]
+    parts = [layer(x[:, a:b], positions=positions[:, a:b], cache=cache) for a, b in itertools.pairwise(cuts)]
     np.testing.assert_allclose(deepseek.cat(parts, 1).detach().numpy(), whole.detach().numpy(), rtol=1e-5, atol=1e-6)
 
 
@@ -230,6 +232,14 @@ def test_ties_go_to_the_earlier_token_and_threads_change_nothing() -> None:
         found.append(layer(x))
     deepseek.set_num_threads(threads)
     assert found[0].equal(found[1])
+
+
+def test_a_layer_that_was_trained_can_be_copied() -> None:
+    layer, x = make(), sequences(2, 8)
+    layer(x)
+    twin = copy.deepcopy(layer)
+    assert twin.auxiliary_loss is None and layer.auxiliary_loss is not None
+    assert twin(x).equal(layer(x))
 
 
 def test_empty_and_refused_input() -> None:

@@ -43,7 +43,7 @@ CASES = [  # experts, replicas, groups, nodes, gpus
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("seed", range(3))
 def test_every_plan_keeps_the_invariants(case: tuple[int, ...], seed: int) -> None:
-    experts, replicas, groups, nodes, gpus = case
+    experts, replicas, groups, nodes, _ = case
     weight = np.random.default_rng(seed).gamma(0.5, 100.0, (3, experts))
     physical, logical, count = (t.numpy() for t in rebalance_experts(deepseek.from_numpy(weight), *case[1:]))
     assert physical.shape == (3, replicas) and logical.shape[:2] == count.shape == (3, experts)

@@ -165,11 +165,11 @@ def test_other_mistakes() -> None:
         ProgressiveExperts(stack())
     with pytest.raises(TypeError, match="either stages"):
         ProgressiveExperts(stack(), STAIRS, end=3)
+    plain = nn.Module()  # a router of one's own that can disable nothing
+    plain.register_buffer("load", deepseek.zeros(8), persistent=False)
+    plain.top_k = 2
     with pytest.raises(ValueError, match="no buffer `enabled`"):
-        from deepseek.models import LanguageModel, ModelConfig
-
-        config = ModelConfig(dim=8, n_layers=1, ngram_orders=(), expert_dim=4)
-        ProgressiveExperts(LanguageModel(config), STAIRS)
+        ProgressiveExperts(plain, STAIRS)
     with pytest.raises(ValueError, match="chooses from 1 of 4 groups.*may find only 1"):
         ProgressiveExperts(stack(n_group=4, topk_group=1), {0: (2, 4)})
 

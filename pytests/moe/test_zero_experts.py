@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import deepseek
@@ -131,6 +132,16 @@ def test_a_smaller_tau_computes_less(tau: float) -> None:
         for step in range(400, 410):
             layer(tokens(256, seed=step))
     assert layer.report().share == pytest.approx(4 * tau / (4 * tau + 4), abs=0.02)
+
+
+def test_a_layer_that_was_trained_can_be_copied_and_saved() -> None:
+    layer, x = make(), tokens(8)
+    out = layer(x)
+    twin = copy.deepcopy(layer)
+    assert twin.routing is None and twin(x).equal(out)
+    other = make(seed=5)
+    other.load_state_dict(layer.state_dict())
+    assert other(x).equal(out) and not [name for name in layer.state_dict() if "slots" in name or "executed" in name]
 
 
 def test_refused() -> None:

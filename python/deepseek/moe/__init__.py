@@ -7,6 +7,11 @@
 :class:`DynamicRouter` chooses experts as these models do, :class:`Experts` are the feed-forwards in stacks for the
 grouped kernels (float32, bfloat16, and few bits by ``quantization.quantize_``). For balance there are losses, to add to
 a model's own, and :func:`update_selection_bias`, which does without.
+
+Around them: :class:`ExpertUtilisation` shows how evenly experts are used, :class:`ProgressiveExperts` switches them on
+step by step, :func:`cluster_experts` and :func:`permute_experts` put those together that are chosen together,
+:func:`rebalance_experts` plans replicas, :class:`ExpertTuning` trains the experts of a task alone, and
+:class:`ZeroComputationMoE` and :class:`MixtureOfDepths` compute less for some tokens. docs/moe.md says what to choose.
 """
 
 from __future__ import annotations

@@ -82,6 +82,9 @@ class MixtureOfDepths(nn.Module):
         for name in ("seen", "executed", "agreed", "predicted"):
             self.register_buffer(name, zeros((), dtype=int64), persistent=False)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"auxiliary_loss": None}  # part of a graph, which cannot be copied
+
     def extra_repr(self) -> str:
         return f"capacity={self.capacity}, residual={self.residual}, causal={self.causal}"
 
@@ -159,8 +162,7 @@ class MixtureOfDepths(nn.Module):
             if cache is not None and tokens.shape[0] != batch:
                 raise NotImplementedError(
                     "MixtureOfDepths: with a cache every sequence of the batch has to choose the same number of "
-                    "tokens, got "
-                    f"{chosen.sum(1).tolist()}; run the sequences one by one, each with a cache of its own"
+                    f"tokens, got {chosen.sum(1).tolist()}; run the sequences one by one, each with its own cache"
                 )
             places = tokens.reshape(-1)
             part = flat.index_select(0, places).view(*tokens.shape, dim)

@@ -31,6 +31,8 @@ def permute_experts(
     terms in their order, so weights may differ in the last bit. Only among experts with equal scores the choice may
     change, for the lowest number wins.
 
+    Close an :class:`ExpertTuning` before, whose rows go by number, and make a new :class:`ProgressiveExperts` after.
+
     With group-limited routing (``topk_group < n_group``) a group is a range of numbers. An order that keeps the groups
     together, as sets, changes nothing; another one changes which experts a token may choose, so it is refused unless
     ``regroup`` says that this is wanted (for groups made by :func:`cluster_experts`).
@@ -61,8 +63,7 @@ def permute_experts(
     stacks = expert_stacks(owner, router)
     if not stacks or any(stack.shape[0] != experts for stack in stacks.values()):
         raise NotImplementedError(
-            f"permute_experts: {type(owner).__name__} does not hold one stacked weight for each of the {experts} "
-            f"experts; "
+            f"permute_experts: {type(owner).__name__} does not hold stacked weights for each of the {experts} experts; "
             "permute before quantize_(), and not a layer with zero-computation experts"
         )
     index = deepseek.tensor(numbers, dtype=deepseek.int64)
@@ -97,9 +98,8 @@ def _check_groups(router: Any, order: list[int]) -> None:
         if len(homes) > 1:
             raise ValueError(
                 f"permute_experts: the router limits tokens to {used} of {groups} groups, and order puts experts of "
-                f"groups "
-                f"{sorted(homes)} into group {start // size}, which changes what tokens may choose; regroup=True "
-                f"does it"
+                f"groups {sorted(homes)} into group {start // size}, which changes what tokens may choose; "
+                "regroup=True does it"
             )
 
 

@@ -75,8 +75,7 @@ class ProgressiveExperts:
             if router._buffers.get("enabled") is None:
                 raise ValueError(
                     f"ProgressiveExperts: router {name!r} ({type(router).__name__}) has no buffer `enabled`, so its "
-                    f"experts "
-                    "cannot be disabled"
+                    "experts cannot be disabled"
                 )
         if (stages is None) == (end is None):
             raise TypeError("ProgressiveExperts: give either stages, {step: (top_k, enabled)}, or begin and end")
@@ -118,9 +117,8 @@ class ProgressiveExperts:
             if int(router.top_k) != self.stage().top_k or enabled_mask(router) != self._mask(name):
                 raise RuntimeError(
                     f"ProgressiveExperts: top_k or the enabled experts of router {name!r} changed since step "
-                    f"{self._step} "
-                    "was set; load the schedule's state_dict together with the model's, and make a new schedule after "
-                    "permute_experts()"
+                    f"{self._step} was set; load the schedule's state_dict together with the model's, and make a new "
+                    "schedule after permute_experts()"
                 )
         self._step += 1
         if self.stage() != self.stage(self._step - 1):
@@ -215,8 +213,8 @@ def _order_of(name: str, router: Any, order: Sequence[int] | None) -> list[int]:
     if order is not None:
         if sorted(order) != list(range(experts)):
             raise ValueError(
-                f"ProgressiveExperts: order must hold each of the {experts} experts of router {name!r} once, got "
-                f"{order}"
+                f"ProgressiveExperts: order must hold each of the {experts} experts of router {name!r} once, "
+                f"got {order}"
             )
         return [int(expert) for expert in order]
     size = experts // _groups(router)[0]

@@ -87,8 +87,7 @@ class RoutingTrace(Mapping[str, LayerTrace]):
             if parts.indices and parts.indices[0].shape[1] != slots:
                 raise RuntimeError(
                     f"RoutingTrace: router {name!r} chose {parts.indices[0].shape[1]} experts a token before and "
-                    f"{slots} "
-                    "now; record a model whose top_k stays"
+                    f"{slots} now; record a model whose top_k stays"
                 )
             parts.indices.append(indices.reshape(-1, slots).clone())
             parts.weights.append(weights.reshape(-1, slots).clone())

@@ -103,7 +103,8 @@ class ExpertTuning:
 
     Raises:
         TypeError, ValueError: a model without routers, unknown names, experts out of range or twice, nothing to train,
-            or experts whose weights are not stacked parameters (quantized ones, for example).
+            experts whose weights are not stacked parameters (quantized ones, for example), or ``also`` with parameters
+            of another model or a stack of selected experts.
     """
 
     def __init__(
@@ -120,6 +121,10 @@ class ExpertTuning:
         for name, experts in selection.items():
             layer, router = owners[name]
             stacks += [(label, stack, list(experts)) for label, stack in _trained(name, layer, router, experts)]
+        if {id(parameter) for parameter in also} & {id(stack) for _, stack, _ in stacks}:
+            raise ValueError(
+                "ExpertTuning: also holds a stack of which experts are selected; select all of them instead"
+            )
         if not stacks and not also:
             raise ValueError("ExpertTuning: nothing to train, no expert is selected")
         self._also = list(also)
@@ -196,8 +201,8 @@ def _handing_on(label: str, rows: dict[int, nn.Parameter]) -> Any:
         for expert, row in rows.items():
             if row.dtype != stack.dtype:
                 raise RuntimeError(
-                    f"ExpertTuning: {label} became {stack.dtype} while its rows are {row.dtype}; convert the model "
-                    f"before"
+                    f"ExpertTuning: {label} became {stack.dtype} while its rows are {row.dtype}; "
+                    "convert the model before"
                 )
             part = gradient[expert]
             with no_grad():

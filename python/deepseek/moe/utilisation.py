@@ -142,7 +142,7 @@ class _Counter:
 
     def take(self) -> LoadStatistics:
         dropped = 0.0 if self.dropped is None else float(self.dropped.sum().item())
-        return LoadStatistics(tuple(self.load.tolist()), dropped, tuple(enabled_mask(self.router)))
+        return LoadStatistics(tuple(map(float, self.load.tolist())), dropped, tuple(enabled_mask(self.router)))
 
     def clear(self) -> None:
         with no_grad():

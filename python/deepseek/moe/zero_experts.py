@@ -177,6 +177,9 @@ class ZeroComputationMoE(nn.Module):
         counted = (self.gate.load - self.gate._balanced).to(deepseek.float32)
         self.gate.update_bias(rate, counted * self._cost(tau))
 
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"routing": None}  # part of a graph, which cannot be copied
+
     def extra_repr(self) -> str:
         return (
             f"{self.num_experts} experts of {self.moe_intermediate_size}, zero_experts={self.zero_experts}, "
