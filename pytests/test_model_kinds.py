@@ -42,6 +42,7 @@ VARIANTS = [
     {"attention": "mla", "q_lora_rank": 0, "ffn": "dense", "ffn_dim": 24},
     {"attention": "v4", "hc_mult": 0, "n_layers": 1, "csa_ratio": 8, "index_topk": 8},
     {"attention": "dsa", "ffn": "dense", "index_warmup": 0},
+    {"attention": "v4", "index_topk": 4},
 ]
 each = pytest.mark.parametrize("changes", VARIANTS, ids=lambda c: "-".join(str(v) for v in c.values()))
 
@@ -68,11 +69,9 @@ def test_gradients_and_parameter_count(changes):
     logits = model(ids)
     assert list(logits.shape) == [2, 64, 256]
     loss, extra = model.loss(ids, ids), model.auxiliary_loss()
-    assert (extra is not None) == (changes["attention"] == "dsa")
+    assert (extra is not None) == (changes["attention"] in ("dsa", "v4"))
     (loss if extra is None else loss + extra).backward()
     for name, parameter in model.named_parameters():
-        if ".compressor.indexer." in name:
-            continue  # v4's picks from entries, without a gradient
         assert parameter.grad is not None, name
         assert np.isfinite(array(parameter.grad)).all(), name
     size = model_size(model.config, batch=1)
@@ -177,8 +176,12 @@ def test_a_loaded_model_computes_what_was_saved(changes, corpus, tmp_path):
 # --- the indexers of dsa ----------------------------------------------------------------------------------------------
 
 
-def test_the_indexers_loss_trains_the_indexers_alone():
-    model = make(attention="dsa")
+indexed = pytest.mark.parametrize("kind", ["dsa", "v4"])
+
+
+@indexed
+def test_the_indexers_loss_trains_the_indexers_alone(kind):
+    model = make(attention=kind)
     ids = tokens(2, 64)
     model(ids)
     model.auxiliary_loss().backward()
@@ -190,22 +193,25 @@ def test_the_indexers_loss_trains_the_indexers_alone():
     assert all(p.grad is None for name, p in model.named_parameters() if ".indexer." in name)
 
 
-def test_attention_is_dense_until_the_indexers_are_warm():
-    model, ids = make(attention="dsa").eval(), tokens(1, 64)
+@indexed
+def test_attention_is_dense_until_the_indexers_are_warm(kind):
+    model, ids = make(attention=kind, index_topk=4).eval(), tokens(1, 64)
     with deepseek.no_grad():
         sparse = array(model(ids))
         model.begin_step(2)
         dense = array(model(ids))
-        for block in model.blocks:
-            block.attention.indexer.weights_proj.weight.normal_()
+        for name, parameter in model.named_parameters():
+            if ".indexer." in name:
+                parameter.normal_()
         assert np.array_equal(dense, array(model(ids)))  # whatever they would pick
         model.begin_step(3)
         assert not np.array_equal(dense, array(model(ids)))
     assert not np.array_equal(sparse, dense)
 
 
-def test_training_makes_the_indexers_like_the_attention():
-    model, ids = make(attention="dsa", index_warmup=10**6), tokens(4, 64)
+@indexed
+def test_training_makes_the_indexers_like_the_attention(kind):
+    model, ids = make(attention=kind, index_warmup=10**6), tokens(4, 64)
     model.begin_step(0)
     indexers = [p for name, p in model.named_parameters() if ".indexer." in name]
     optimizer = deepseek.optim.AdamW(indexers, lr=1e-2)
@@ -217,7 +223,7 @@ def test_training_makes_the_indexers_like_the_attention():
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert losses[-1] < 0.4 * losses[0], losses[::10]
+    assert losses[-1] < 0.6 * losses[0], losses[::10]
 
 
 # --- settings ---------------------------------------------------------------------------------------------------------
@@ -236,7 +242,6 @@ def test_training_makes_the_indexers_like_the_attention():
         ({"attention": "nsa", "selected_blocks": 2}, "selected_blocks must be at least 3"),
         ({"attention": "v4", "o_groups": 3}, "o_groups must divide"),
         ({"attention": "v4", "qk_rope_head_dim": 18, "index_head_dim": 32}, "at most model.dim / model.n_heads = 16"),
-        ({"attention": "v4", "index_topk": 15}, "index_topk must be at least model.context / model.csa_ratio = 16"),
     ],
 )
 def test_settings_that_do_not_fit_are_named(changes, message):

@@ -11,8 +11,7 @@ from deepseek.attention.caches import (
     Cache,
     CompressedCache,
     DenseCache,
-    IndexedLatentCache,
-    DenseCache,
+    IndexedCache,
     IndexedLatentCache,
     LatentCache,
     NativeSparseCache,
@@ -20,15 +19,6 @@ from deepseek.attention.caches import (
     SlidingCache,
 )
 from deepseek.attention.compressed import CompressedAttention
-from deepseek.attention.caches import (
-    BlockMeansCache,
-    Cache,
-    DenseCache,
-    IndexedCache,
-    LatentCache,
-    QuantizedCache,
-    SlidingCache,
-)
 from deepseek.attention.dynamic import DynamicSparseAttention
 from deepseek.attention.functional import (
     Attended,
@@ -40,11 +30,10 @@ from deepseek.attention.functional import (
     scaled_dot_product_attention,
     sparse_attention,
 )
-from deepseek.attention.indexer import SparseIndexer, set_indexer_stage, sum_of_indexer_losses
-from deepseek.attention.hyper_connections import HyperConnection, HyperHead, sinkhorn
-from deepseek.attention.indexer import SparseIndexer
-from deepseek.attention.latent import MultiHeadLatentAttention
 from deepseek.attention.hierarchical import HierarchicalAttention
+from deepseek.attention.hyper_connections import HyperConnection, HyperHead, sinkhorn
+from deepseek.attention.indexer import SparseIndexer, set_indexer_stage, sum_of_indexer_losses
+from deepseek.attention.latent import MultiHeadLatentAttention
 from deepseek.attention.multi_head import MultiHeadAttention
 from deepseek.attention.native_sparse import NativeSparseAttention
 from deepseek.attention.rotary import RotaryEmbedding
@@ -52,7 +41,6 @@ from deepseek.attention.temperature import HeadTemperature, LengthTemperature
 
 __all__ = [
     "Attended",
-    "BlockMeanCache",
     "BlockMeansCache",
     "Cache",
     "CompressedAttention",
@@ -60,13 +48,10 @@ __all__ = [
     "DenseCache",
     "DynamicSparseAttention",
     "HeadTemperature",
-    "IndexedLatentCache",
     "HierarchicalAttention",
     "HyperConnection",
     "HyperHead",
     "IndexedCache",
-    "HyperConnection",
-    "HyperHead",
     "IndexedLatentCache",
     "LatentCache",
     "LengthTemperature",
@@ -85,8 +70,8 @@ __all__ = [
     "merge_attention",
     "mix_weights",
     "scaled_dot_product_attention",
-    "sinkhorn",
     "set_indexer_stage",
+    "sinkhorn",
     "sparse_attention",
     "sum_of_indexer_losses",
 ]

@@ -43,9 +43,10 @@ class ModelConfig:
         v_head_dim: ``mla``, ``dsa``: Features of a head's value.
         index_n_heads: ``dsa``, ``v4``: Heads of the indexer.
         index_head_dim: ``dsa``, ``v4``: Width of one of them.
-        index_topk: ``dsa``: Keys a query attends to; ``v4``: compressed entries, all there are in the context.
-        index_warmup: ``dsa``: Steps of dense attention in which the indexer only learns, before it picks keys.
-        index_loss: ``dsa``: Weight of the indexer's loss, which no other weight sees.
+        index_topk: ``dsa``: Keys a query attends to; ``v4``: compressed entries, beside the window.
+        index_warmup: ``dsa``, ``v4``: Steps in which all keys are attended to and the indexer only learns, before it
+            picks them.
+        index_loss: ``dsa``, ``v4``: Weight of the indexer's loss, which trains nothing else.
         block_size: ``nsa``, ``moba``: Keys in a block.
         selected_blocks: ``nsa``, ``moba``: Blocks a query attends to.
         window: ``nsa``, ``v4``: Latest tokens a query always sees.
@@ -83,8 +84,8 @@ class ModelConfig:
     index_n_heads: int = setting(4, 1, 2**16, of=("dsa", "v4"))
     index_head_dim: int = setting(32, 2, 2**16, of=("dsa", "v4"))
     index_topk: int = setting(64, 1, 2**31 - 1, shapes=False, of=("dsa", "v4"))
-    index_warmup: int = setting(100, 0, 10**12, shapes=False, of=("dsa",))
-    index_loss: float = setting(1.0, 0, 1e6, above=True, shapes=False, of=("dsa",))
+    index_warmup: int = setting(100, 0, 10**12, shapes=False, of=("dsa", "v4"))
+    index_loss: float = setting(1.0, 0, 1e6, above=True, shapes=False, of=("dsa", "v4"))
     block_size: int = setting(32, 16, 2**16, shapes=("nsa",), of=_BLOCKS)
     selected_blocks: int = setting(4, 1, 2**16, shapes=False, of=_BLOCKS)
     window: int = setting(64, 1, 2**31 - 1, shapes=False, of=("nsa", "v4"))
@@ -146,12 +147,6 @@ class ModelConfig:
             raise ValueError(
                 f"model.qk_rope_head_dim must be at most model.dim / model.n_heads = {self.head_dim} with "
                 f"model.attention = 'v4', got {self.qk_rope_head_dim}"
-            )
-        entries = self.context // self.csa_ratio
-        if self.index_topk < entries:
-            raise ValueError(
-                f"model.index_topk must be at least model.context / model.csa_ratio = {entries} with model.attention = "
-                f"'v4', got {self.index_topk}: its indexer is not trained here, so all entries have to be seen"
             )
 
     @property

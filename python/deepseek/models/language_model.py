@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from deepseek import Tensor, cat, nn, zeros
+from deepseek.attention._learning import LearnsSelection
 from deepseek.attention.caches import Cache
 from deepseek.attention.hyper_connections import HyperConnection, HyperHead
 from deepseek.attention.indexer import SparseIndexer
@@ -153,10 +154,11 @@ class LanguageModel(nn.Module):
         warm = step < self.config.index_warmup
         for indexer in self._indexers():
             indexer.stage = "dense" if warm else "sparse"
-            indexer.index_topk = _EVERY_KEY if warm else self.config.index_topk
+            name = "index_topk" if isinstance(indexer, SparseIndexer) else "topk"
+            setattr(indexer, name, _EVERY_KEY if warm else self.config.index_topk)
 
-    def _indexers(self) -> list[SparseIndexer]:
-        return [module for module in self.modules() if isinstance(module, SparseIndexer)]
+    def _indexers(self) -> list[LearnsSelection]:
+        return [module for module in self.modules() if isinstance(module, LearnsSelection)]
 
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False

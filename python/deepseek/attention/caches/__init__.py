@@ -2,18 +2,15 @@
 
 from deepseek._missing import guard
 from deepseek.attention.caches.base import Cache
-from deepseek.attention.caches.blocks import BlockMeanCache, BlockMeans
+from deepseek.attention.caches.blocks import BlockMeansCache
 from deepseek.attention.caches.compressed import CompressedCache
 from deepseek.attention.caches.index_keys import IndexKeys, IndexRows
-from deepseek.attention.caches.blocks import BlockMeansCache
 from deepseek.attention.caches.key_value import DenseCache, KeysValues, QuantizedCache, SlidingCache
 from deepseek.attention.caches.latent import IndexedLatentCache, LatentCache
 from deepseek.attention.caches.native_sparse import NativeSparseCache
-from deepseek.attention.caches.selecting import BlockMeansCache, IndexedCache
+from deepseek.attention.caches.selecting import IndexedCache
 
 __all__ = [
-    "BlockMeanCache",
-    "BlockMeans",
     "BlockMeansCache",
     "Cache",
     "CompressedCache",
