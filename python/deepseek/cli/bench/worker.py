@@ -31,10 +31,9 @@ class Cases:
         """Of one call, the mean of a turn."""
         if name not in self._ready:
             run = self._setups[name]()
-            run()  # first calls pack weights and warm caches
-            begin = time.perf_counter()
-            run()
-            self._ready[name] = run, max(1, round(TURN / max(time.perf_counter() - begin, 1e-9)))
+            first = _timed(run)  # packs weights and warms caches
+            call = first if first > 10 * TURN else _timed(run)
+            self._ready[name] = run, max(1, round(TURN / call))
         run, calls = self._ready[name]
         begin = time.perf_counter()
         for _ in range(calls):
@@ -62,6 +61,12 @@ class Cases:
     def forget(self) -> None:
         """Frees what cases hold."""
         self._ready.clear()
+
+
+def _timed(run: Callable[[], Any]) -> float:
+    begin = time.perf_counter()
+    run()
+    return max(time.perf_counter() - begin, 1e-9)
 
 
 def _status(key: str) -> float:
