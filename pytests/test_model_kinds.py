@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import deepseek
 import numpy as np
 import pytest
 from deepseek.models import DecodeState, LanguageModel, ModelConfig, stream
 from deepseek.models.size import model_size
-from deepseek.train import TrainConfig, Trainer, find_checkpoint, load_corpus, load_model
+from deepseek.train import TrainConfig, Trainer, find_checkpoint, load_config, load_corpus, load_model
 
 SMALL = {
     "dim": 32,
@@ -277,3 +280,33 @@ def test_the_memory_estimate_is_near_the_measured_one(kind):
     kept = deepseek.memory_stats()["allocated_bytes"] - before
     assert loss.item() > 0
     assert 0.9 * kept < model_size(config, batch=4).activation_bytes < 2 * kept
+
+
+CONFIGS = sorted((Path(__file__).parents[1] / "examples" / "configs").glob("*.toml"))
+
+
+def test_there_is_a_configuration_of_each_kind():
+    assert {load_config(path).model.attention for path in CONFIGS} == set(KINDS) - {"dense"}
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_the_command_line_trains_continues_and_generates(path, corpus, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("typer")
+    from deepseek.cli import main
+
+    (tmp_path / "text").mkdir()
+    for number in range(40):
+        (tmp_path / "text" / f"m{number}.py").write_text(f"def f{number}(x):\n    return x + {number}\n" * 40)
+    monkeypatch.chdir(tmp_path)
+    changes = ["data.path=text", "data.held_out=0.2", "data.eval_bytes=100", "run.steps=3", "run.batch=1"]
+    changes += ["model.context=128", "model.ngram_rows=64", "model.index_warmup=1", "model.index_topk=16"]
+    arguments = ["train", str(path), "--out", "run", "--json"]
+    for change in changes:
+        arguments += ["--set", change]
+    assert main(arguments) == 0
+    first = json.loads(capsys.readouterr().out)
+    assert first["steps"] == 3
+    assert main(["train", "run", "--set", "run.steps=4", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["resumed_at_step"] == 3
+    assert main(["generate", "--checkpoint", "run", "--prompt", "def f", "--max-bytes", "140"]) == 0
+    assert capsys.readouterr().out.startswith("def f")
