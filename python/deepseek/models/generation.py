@@ -74,7 +74,7 @@ def stream(
     """
     import numpy as np
 
-    from deepseek.models.language_model import DecodeState
+    from deepseek.models.decoding import DecodeState
 
     check_sampling(temperature, top_k, top_p)
     if not prompt or min(prompt) < 0 or max(prompt) >= model.config.vocab_size:

@@ -39,7 +39,7 @@ def layer(T: Any, dim: int, hidden: int, experts: int, top_k: int, by: str) -> A
     (gate and up in one) or a "loop" over experts with weights of their own."""
     F = T.nn.functional
 
-    class Layer(T.nn.Module):  # type: ignore[name-defined,misc]
+    class Layer(T.nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.gate = T.nn.Parameter(T.randn(experts, dim) * dim**-0.5)
