@@ -382,6 +382,26 @@ def test_random_initialisers(fill: Callable[..., Any], mean: float, std: float, 
         assert values.max() <= bound * (1 + 1e-6) and values.max() > bound - 0.1 * std
 
 
+@pytest.mark.parametrize("shape", [(5, 3), (3, 5), (70, 70), (100, 33), (4, 3, 5), (1, 7), (0, 3)])
+def test_orthogonal(shape: tuple[int, ...]) -> None:
+    t = nn.Parameter(deepseek.empty(*shape, dtype=deepseek.float64))
+    assert init.orthogonal_(t, gain=3.0) is t and t.requires_grad
+    m = t.detach().numpy().reshape(shape[0], math.prod(shape[1:]))
+    small = m if shape[0] <= m.shape[1] else m.T
+    np.testing.assert_allclose(small @ small.T, 9 * np.eye(len(small)), atol=1e-12)
+
+
+def test_orthogonal_takes_generators_and_has_no_preferred_direction() -> None:
+    def draw(seed: int) -> deepseek.Tensor:
+        return init.orthogonal_(deepseek.empty(3, 3), generator=deepseek.Generator().manual_seed(seed))
+
+    assert deepseek.equal(draw(3), draw(3))
+    mean = deepseek.stack([draw(seed) for seed in range(400)]).mean(0)
+    assert mean.abs().max().item() < 0.15  # signs on the diagonal too
+    with pytest.raises(ValueError, match="2 or more dimensions"):
+        init.orthogonal_(deepseek.empty(3))
+
+
 def test_initialisers_take_generators_and_refuse() -> None:
     def draw() -> deepseek.Tensor:
         return init.trunc_normal_(deepseek.empty(50), generator=deepseek.Generator().manual_seed(3))

@@ -1,6 +1,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "kernels/attention_few_rows.h"
 #include "kernels/matmul_bf16.h"
 #include "kernels/routes.h"
 #include "runtime/allocator.h"
@@ -108,11 +109,7 @@ class SparseForwardBlock {
           gathered_.as<Word>(), queries_.as<Word>());
     plan(next_tile, next);
     float *scores = scores_.as<float>(), *keep = scores + kKeyTile * panel_rows();
-    for (int64_t j = 0; j < n; j += kRows) {  // in small steps, for the sake of what is asked for between them
-      M::scores(std::min<int64_t>(kRows, n - j), vecs, M::words(s_.d), keys_.data + j * keys_.row, keys_.row,
-                queries_.as<Word>(), scores + j * panel_rows());
-      sums_ahead_.take(sums_ahead_.lines() / (n / kRows + 1) + 1);
-    }
+    multiply(rows.n, n, vecs, scores);
     mask_.apply(TileAt{b_, head_, rows.row[0], rows.n, key, n, rows.position}, scores, nullptr);
     CutUnselected(rows, n, scores);
     const bool fresh = take_sums(rows);
@@ -124,6 +121,27 @@ class SparseForwardBlock {
       next_ahead_.take(next_ahead_.lines() / (rows.n / kRows + 1) + 1);
     }
     return_sums(rows);
+  }
+
+  // Scores of the panel, in small steps, for the sake of what is asked for between them. A few rows, as when decoding,
+  // leave no lanes idle.
+  void multiply(int64_t rows, int64_t n, int64_t vecs, float* scores) {
+    const int64_t words = M::words(s_.d), lines = sums_ahead_.lines();
+    int64_t j = 0;
+#if HWY_TARGET <= HWY_AVX3
+    if (rows <= few_rows::kMaxRows)
+      for (few_rows::Ahead none(nullptr, 0, 0, 0); j + few_rows::kKeys <= n; j += few_rows::kKeys) {
+        HWY_ALIGN float sums[few_rows::kMaxRows * few_rows::kKeys];
+        few_rows::scores(rows, words, keys_.data + j * keys_.row, keys_.row, queries_.as<Word>(), sums, none);
+        Transpose(sums, few_rows::kKeys, rows, few_rows::kKeys, scores + j * panel_rows(), panel_rows());
+        sums_ahead_.take(lines / (n / few_rows::kKeys) + 1);
+      }
+#endif
+    for (; j < n; j += kRows) {
+      M::scores(std::min<int64_t>(kRows, n - j), vecs, words, keys_.data + j * keys_.row, keys_.row,
+                queries_.as<Word>(), scores + j * panel_rows());
+      sums_ahead_.take(lines / (n / kRows + 1) + 1);
+    }
   }
 
   void plan(int64_t next_tile, const GatheredRows* next) {

@@ -62,7 +62,9 @@ def test_against_the_equations(layer_type, changes):
 
 @pytest.mark.parametrize("layer_type", [SLIDING, SPARSE, HEAVY])
 def test_gradients(layer_type):
-    module, x = made(layer_type), tokens(18).requires_grad_()
+    sizes = {"hidden_size": 5, "num_attention_heads": 2, "head_dim": 6, "qk_rope_head_dim": 4, "q_lora_rank": 4,
+             "o_lora_rank": 2, "index_head_dim": 4, "index_n_heads": 2, "index_topk": 2}  # fmt: skip
+    module, x = made(layer_type, **sizes), tokens(18)[..., :5].contiguous().requires_grad_()
     learned = [p for name, p in module.named_parameters() if "indexer" not in name]
     assert gradcheck(lambda x, *_: module(x), (x, *learned))
 
@@ -225,6 +227,31 @@ def test_cached_is_uncached(layer_type, grad):
 
 
 @pytest.mark.parametrize("layer_type", [SLIDING, SPARSE, HEAVY])
+def test_gradients_flow_through_a_cache(layer_type):
+    module, x = made(layer_type), tokens(40).requires_grad_()
+
+    def gradients(*cuts):
+        x.grad = None
+        module.zero_grad()
+        cache, at, total = module.new_cache(), 0, 0
+        for end in cuts:
+            out = module(x[:, at:end], cache=cache)
+            at, total = end, total + (out * deepseek.arange(out.numel()).reshape(out.shape).sin()).sum()
+        total.backward()
+        return [x.grad, *(p.grad for p in module.parameters() if p.grad is not None)]
+
+    halves = gradients(13, 14, 40)
+    with deepseek.no_grad():
+        weights = deepseek.cat([deepseek.arange(n * 12).reshape(1, n, 12).sin() for n in (13, 1, 26)], dim=1)
+    x.grad = None
+    module.zero_grad()
+    (module(x) * weights).sum().backward()
+    whole = [x.grad, *(p.grad for p in module.parameters() if p.grad is not None)]
+    for a, b in zip(halves, whole, strict=True):
+        assert float((a - b).abs().max()) <= 1e-9 * max(1.0, float(b.abs().max()))
+
+
+@pytest.mark.parametrize("layer_type", [SLIDING, SPARSE, HEAVY])
 def test_a_long_input_is_computed_in_pieces_without_gradients(layer_type, monkeypatch):
     module, x = made(layer_type).float(), tokens(300, batch=2).float()
     whole = module(x)
@@ -294,7 +321,11 @@ def test_positions_of_entries_are_those_of_their_first_tokens_with_a_cache_too()
     positions = deepseek.arange(41) * 3 + 5
     with deepseek.no_grad():
         whole, cache = module(x, positions=positions), module.new_cache()
-        pieces = [module(x[:, a:b], positions=positions[a:b], cache=cache) for a, b in ((0, 6), (6, 7), (7, 41))]
+        kinds = (deepseek.int64, deepseek.int32, deepseek.int64)
+        pieces = [
+            module(x[:, a:b], positions=positions[a:b].to(kind), cache=cache)
+            for a, b, kind in zip((0, 6, 7), (6, 7, 41), kinds, strict=True)
+        ]
         assert (deepseek.cat(pieces, dim=1) == whole).all()
         assert not (module(x) == whole).all()
 

@@ -9,7 +9,8 @@ import deepseek
 import numpy as np
 import pytest
 from attention.compressed_reference import attention, weights_of
-from deepseek.attention import CompressedAttention
+from deepseek import nn
+from deepseek.attention import CompressedAttention, set_indexer_stage, sum_of_indexer_losses
 from deepseek.autograd import gradcheck
 from test_compressed_attention import HEAVY, SETTINGS, SLIDING, made, tokens
 
@@ -108,6 +109,16 @@ def test_a_module_that_learns_is_copied_and_pickled_without_its_loss():
         assert twin.indexer_loss is None
         assert twin.compressor.indexer.stage == "sparse"
         assert (twin(x) == module(x)).all()
+
+
+def test_all_indexers_of_a_model():
+    model, x = nn.ModuleList([made(), made(HEAVY), made(seed=5)]), tokens(40)
+    assert set_indexer_stage(model, "sparse") == 2
+    assert sum_of_indexer_losses(model) is None
+    for module in model:
+        module(x)
+    want = model[0].indexer_loss + model[2].indexer_loss
+    assert float(sum_of_indexer_losses(model)) == pytest.approx(float(want))
 
 
 def test_layers_without_an_indexer():

@@ -13,6 +13,7 @@ from deepseek.attention import (
     IndexedLatentCache,
     LatentCache,
     MultiHeadLatentAttention,
+    indexer,
     latent,
     set_indexer_stage,
     sum_of_indexer_losses,
@@ -87,11 +88,38 @@ def test_a_part_at_a_time_changes_no_bit(kind: str, absorb: bool, monkeypatch: p
             deepseek.rand(14, 14)[None] > 0.3,
         ]
     want = [module(x, attention_mask=mask) for mask in masks]
-    for held in (1, 2 * 14 * 21 * 2, 2 * 3 * 2 * 16 * 4):
+    numbers = deepseek.stack([deepseek.arange(14), deepseek.arange(14) * 2])
+    turned = module(x, positions=numbers)
+    for held, queries in ((1, 1 << 27), (2 * 14 * 21 * 2, 1 << 27), (2 * 3 * 2 * 16 * 4, 1), (1 << 25, 2 * 3 * 10 * 5)):
         monkeypatch.setattr(latent, "_HELD", held)
+        monkeypatch.setattr(latent, "_QUERIES", queries)
         with deepseek.no_grad():
             for mask, whole in zip(masks, want, strict=True):
                 assert (module(x, attention_mask=mask) == whole).all()
+            assert (module(x, positions=numbers) == turned).all()
+            if module.causal:
+                cache = module.new_cache()
+                module(x[:, :4], cache=cache)
+                assert (module(x[:, 4:], cache=cache) == want[0][:, 4:]).all()
+                if module.takes_pair_masks:
+                    cache.truncate(4)
+                    assert (module(x[:, 4:], cache=cache, attention_mask=masks[1][:, :, 4:]) == want[1][:, 4:]).all()
+
+
+@pytest.mark.parametrize("absorb", [True, False])
+@pytest.mark.parametrize("kind", ["plain", "indexer"])
+def test_a_long_prefill_takes_little_memory(kind: str, absorb: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 4,000 tokens queries of 16 heads are 10 MB, keys and values as much again, absorbed queries 20 MB."""
+    module, x = make(absorb=absorb, num_attention_heads=16, kv_lora_rank=16, **KINDS[kind]), tokens(1, 4000)
+    monkeypatch.setattr(latent, "_HELD", 1 << 16)
+    monkeypatch.setattr(latent, "_QUERIES", 1 << 16)
+    monkeypatch.setattr(indexer, "_HELD", 1 << 18)
+    with deepseek.no_grad():
+        module(x)
+        before = deepseek.memory_stats()["allocated_bytes"]
+        deepseek.reset_peak_memory_stats()
+        module(x)
+        assert deepseek.memory_stats()["peak_bytes"] - before < 6e6
 
 
 @pytest.mark.parametrize("absorb", [True, False])

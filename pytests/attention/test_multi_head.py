@@ -91,7 +91,7 @@ def test_temperatures(temperature, causal):
     assert all((p.grad != 0).any() for p in m.temperature.parameters())
 
 
-def test_masks_of_pairs():
+def test_masks_of_pairs(monkeypatch):
     m = MultiHeadAttention(8, 2, num_key_value_heads=1, dtype=f64)
     Q, K = numbers(2, 5, 8), numbers(2, 7, 8, seed=1)
     mask = np.random.default_rng(3).random((2, 2, 5, 7)) < 0.5
@@ -99,6 +99,9 @@ def test_masks_of_pairs():
     out = m(Q, K, attention_mask=deepseek.tensor(mask))
     added = deepseek.where(deepseek.tensor(mask), 0.0, -np.inf).double()
     assert (m(Q, K, attention_mask=added) == out).all()
+    monkeypatch.setattr("deepseek.attention._pieces._QUERIES_AT_ONCE", 2)
+    with deepseek.no_grad():
+        assert (m(Q, K, attention_mask=added) == out).all()
     for b in range(2):
         want = multi_head(m, Q[b].numpy(), *[K[b].numpy()] * 2, sees=lambda h, t, s, b=b: mask[b, h, t, s])
         close(out[b], want)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import deepseek
 import numpy as np
+import pytest
 from cases import cases
+from deepseek.attention import _pieces
 from generators.block_module_cases import ModuleCase, random_case
 
 TOLERANCE = {"float32": 2e-4, "float64": 1e-6, "bfloat16": None}
@@ -103,3 +105,42 @@ def test_captured_equals_eager() -> None:
             assert bool((captured(x) == case.module(x, **case.keywords)).all())
 
     each(check, 20)
+
+
+def test_gradients_flow_through_caches() -> None:
+    def check(case: ModuleCase) -> None:
+        if case.x.dtype is deepseek.bfloat16:
+            return
+        weight = deepseek.randn(*case.x.shape).to(case.x.dtype)
+        whole, parts = (case.x.clone().requires_grad_() for _ in range(2))
+        (case.module(whole, **case.keywords) * weight).sum().backward()
+        want = {name: p.grad for name, p in case.module.named_parameters()}
+        case.module.zero_grad()
+        cache, begin, loss = new_cache(case), 0, 0
+        for n in case.chunks:
+            here = slice(begin, begin + n)
+            loss = loss + (case.module(parts[:, here], cache=cache, **case.keywords) * weight[:, here]).sum()
+            begin += n
+        loss.backward()
+        allowed = 1e-9 if case.x.dtype is deepseek.float64 else 1e-2
+        pairs = {name: (p.grad, want[name]) for name, p in case.module.named_parameters()}
+        for name, (got, wanted) in {"x": (parts.grad, whole.grad), **pairs}.items():
+            assert (got is None) == (wanted is None), name
+            if got is not None:
+                np.testing.assert_allclose(got.numpy(), wanted.numpy(), rtol=0, atol=allowed, err_msg=name)
+
+    each(check, 30)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_queries_in_pieces(causal, monkeypatch) -> None:
+    """Where no gradients are recorded queries are computed some at a time, with the bits of all at once."""
+    monkeypatch.setattr(_pieces, "_QUERIES_AT_ONCE", 13)
+
+    def check(case: ModuleCase) -> None:
+        want = case.module(case.x, attention_mask=mask_of(case), **case.keywords)
+        with deepseek.no_grad():
+            got = case.module(case.x, attention_mask=mask_of(case), **case.keywords)
+        assert bool((got == want).all())
+
+    each(check, 30, causal=causal)

@@ -234,6 +234,22 @@ def test_ties_go_to_the_earlier_token_and_threads_change_nothing() -> None:
     assert found[0].equal(found[1])
 
 
+@pytest.mark.parametrize("predictor", ["router", "mlp"])
+@pytest.mark.parametrize("residual", [True, False])
+def test_lower_precision_changes_no_choice(predictor: str, residual: bool) -> None:
+    layer, x = make(capacity=0.5, predictor=predictor, residual=residual), sequences(2, 16)
+    plain = layer(x)
+    with deepseek.autocast("cpu", dtype=deepseek.bfloat16):
+        out = layer(x)
+    assert out.dtype == deepseek.float32
+    unchosen = (plain == x).all(-1)
+    assert ((out == x).all(-1) == unchosen).all() and unchosen.sum().item() == 16
+    np.testing.assert_allclose(out.detach().numpy(), plain.detach().numpy(), atol=0.1)
+    (out.sum() + layer.auxiliary_loss).backward()
+    layer.bfloat16()
+    assert layer(x.bfloat16()).dtype == deepseek.bfloat16
+
+
 def test_a_layer_that_was_trained_can_be_copied() -> None:
     layer, x = make(), sequences(2, 8)
     layer(x)

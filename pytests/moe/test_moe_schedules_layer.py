@@ -69,7 +69,7 @@ def test_quantized_experts_are_refused_by_name() -> None:
 
 
 def test_clusters_serve_group_limited_routing() -> None:
-    """A trace without groups, clusters as groups, then routing limited to them: traffic is bounded, and less is lost."""
+    """A trace without groups, clusters as groups, then routing limited to them: traffic is bounded, less is lost."""
     layer = make(n_group=1, topk_group=1)[0]
     rng = np.random.default_rng(0)
     rows = rng.standard_normal((4, 16))[rng.permutation(np.repeat(np.arange(4), 2))] + 0.3 * rng.standard_normal(
@@ -128,6 +128,17 @@ def test_a_schedule_a_bias_and_utilisation_together() -> None:
         schedule.step()
     assert sum(load > 0 for load in utilisation.history[39].layers["0.gate"].load) == 2
     assert metrics["moe/max_over_mean"] < 1.35
+
+
+@pytest.mark.parametrize("scoring", ["softmax", "sigmoid", "sqrtsoftplus"])
+@pytest.mark.parametrize("by_sequence", [True, False])
+def test_balance_losses_pull_on_no_disabled_expert(scoring: str, by_sequence: bool) -> None:
+    layer = make(n_group=1, topk_group=1, scoring_func=scoring, aux_loss_alpha=0.1, seq_aux=by_sequence)[0]
+    ProgressiveExperts(layer, {0: (2, 3)})
+    layer(tokens(40).view(2, 20, 16))
+    layer.aux_loss.backward()
+    gradient = layer.gate.weight.grad.numpy()
+    assert (gradient[3:] == 0).all() and np.abs(gradient[:3]).sum(1).min() > 0
 
 
 def test_padding_is_in_neither_trace_scores_nor_utilisation() -> None:

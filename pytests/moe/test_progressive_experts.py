@@ -39,7 +39,23 @@ def test_even_schedule_goes_from_first_to_last_and_stays() -> None:
         schedule.step()
     assert counts == [(1, 2)] * 3 + [(1, 3), (1, 4), (1, 5), (1, 6), (1, 7)] + [(2, 8)] * 4
     only_k = ProgressiveExperts(stack(top_k=4), begin=0, end=2, top_k=(4, 1))  # dense to sparse
-    assert [only_k.stage(s).top_k for s in range(4)] == [4, 2, 1, 1] and only_k.stage().enabled == 8
+    assert [only_k.stage(s).top_k for s in range(4)] == [4, 3, 1, 1] and only_k.stage().enabled == 8
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_changes_are_all_there_are(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    begin, end = int(rng.integers(0, 10)), int(rng.integers(10, 60))
+    top_k = tuple(rng.integers(1, 5, 2).tolist())
+    enabled = tuple(sorted(rng.integers(max(top_k), 17, 2).tolist()))
+    schedule = ProgressiveExperts(stack(experts=16), begin=begin, end=end, top_k=top_k, enabled=enabled)
+    stages = [schedule.stage(step) for step in range(end + 5)]
+    changes = dict(schedule._changes())
+    for step in range(1, end + 5):
+        assert (stages[step] != stages[step - 1]) == (step in changes), step
+        assert step not in changes or changes[step] == stages[step]
+    assert stages[begin] == ExpertStage(top_k[0], enabled[0]) and stages[end] == ExpertStage(top_k[1], enabled[1])
+    ProgressiveExperts(stack(), end=10**15, enabled=(2, 8))  # at once
 
 
 def test_what_has_been_enabled_stays_enabled() -> None:
@@ -165,6 +181,11 @@ def test_other_mistakes() -> None:
         ProgressiveExperts(stack())
     with pytest.raises(TypeError, match="either stages"):
         ProgressiveExperts(stack(), STAIRS, end=3)
+    mixed = nn.Sequential(DynamicRouter(8, 2, 16), DynamicRouter(8, 1, 16), DynamicRouter(4, 2, 16))
+    with pytest.raises(ValueError, match=r"top_k=\(first, last\) is needed, the routers differ: \[2, 1, 2\]"):
+        ProgressiveExperts(mixed, end=3, enabled=(2, 4))
+    with pytest.raises(ValueError, match=r"enabled=\(first, last\) is needed, the routers differ: \[8, 8, 4\]"):
+        ProgressiveExperts(mixed, end=3, top_k=(1, 2))
     plain = nn.Module()  # a router of one's own that can disable nothing
     plain.register_buffer("load", deepseek.zeros(8), persistent=False)
     plain.top_k = 2

@@ -84,6 +84,20 @@ def test_slots_of_zero_computation_experts_take_no_row() -> None:
     assert layer.report().executed == 0 and np.isfinite(out.detach().numpy()).all()
 
 
+@pytest.mark.parametrize("options", [{}, {"copy_experts": 0}, {"zero_experts": 0, "copy_experts": 0}])
+def test_lower_precision_changes_no_choice(options: dict[str, Any]) -> None:
+    layer, x = make(**options), tokens(100)
+    plain = layer(x)
+    chosen = layer.routing.indices
+    with deepseek.autocast("cpu", dtype=deepseek.bfloat16):
+        out = layer(x)
+    assert out.dtype == deepseek.bfloat16 and layer.routing.indices.equal(chosen)
+    np.testing.assert_allclose(out.detach().float().numpy(), plain.detach().numpy(), atol=0.1)
+    out.float().sum().backward()
+    layer.bfloat16()
+    assert layer(x.bfloat16()).dtype == deepseek.bfloat16
+
+
 def test_padding_has_no_slot() -> None:
     layer, x = make(), tokens(10)
     mask = deepseek.arange(10) >= 6

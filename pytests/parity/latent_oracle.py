@@ -84,6 +84,26 @@ def rope(rng: np.random.Generator) -> dict[str, Any]:
     return settings
 
 
+def feed_forward(version: str, rng: np.random.Generator) -> dict[str, Any]:
+    """For decoder layers: the first is dense, the second a mixture of experts."""
+    groups = int(rng.choice([1, 2, 3]))
+    settings = {
+        "num_hidden_layers": 2,
+        "first_k_dense_replace": 1,
+        "intermediate_size": 32,
+        "moe_intermediate_size": 12,
+        "n_routed_experts": groups * 4,
+        "num_experts_per_tok": int(rng.integers(1, 5)),
+        "n_shared_experts": int(rng.integers(1, 3)),
+        "n_group": groups,
+        "topk_group": int(rng.integers(1, groups + 1)),
+        "routed_scaling_factor": float(rng.choice([1.0, 2.5])),
+    }
+    if version == "V2":
+        settings["topk_method"] = "greedy" if groups == 1 else "group_limited_greedy"
+    return settings
+
+
 def random_oracle(version: str, number: int) -> Oracle:
     """A function of the version and the number alone."""
     rng = np.random.default_rng([number, VERSIONS.index(version)])
@@ -108,6 +128,7 @@ def random_oracle(version: str, number: int) -> Oracle:
         settings["index_n_heads"] = int(rng.choice([2, 4, 8]))
         settings["index_head_dim"] = settings["qk_rope_head_dim"] + int(rng.choice([0, 4, 8]))
         settings["index_topk"] = int(rng.choice([1, 4, 9, 50]))
+    settings |= feed_forward(version, rng)
     module = importlib.import_module(
         f"transformers.models.deepseek_{version.lower()}.modeling_deepseek_{version.lower()}"
     )

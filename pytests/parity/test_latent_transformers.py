@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from deepseek import nn
+from deepseek.moe import DeepseekMoE
 from latent_oracle import VERSIONS, as_ours, random_oracle
 
 pytest.importorskip("transformers")
@@ -102,38 +103,46 @@ def test_selection(number: int) -> None:
             assert sorted(i for i in indices[b, t].tolist() if i >= 0) == want, f"{case}: query {t}"
 
 
-class Layer(nn.Module):
-    """A decoder layer of DeepSeek with a dense feed-forward."""
+class Dense(nn.Module):
+    """The feed-forward of the first layers."""
 
-    def __init__(self, attention: nn.Module, width: int, inner: int, eps: float) -> None:
+    def __init__(self, width: int, inner: int) -> None:
         super().__init__()
-        self.self_attn = attention
+        self.gate_proj, self.up_proj = (nn.Linear(width, inner, bias=False) for _ in range(2))
+        self.down_proj = nn.Linear(inner, width, bias=False)
+
+    def forward(self, x: deepseek.Tensor) -> deepseek.Tensor:
+        return self.down_proj(nn.functional.silu(self.gate_proj(x)) * self.up_proj(x))
+
+
+class Layer(nn.Module):
+    """A decoder layer of DeepSeek."""
+
+    def __init__(self, attention: nn.Module, feed_forward: nn.Module, width: int, eps: float) -> None:
+        super().__init__()
+        self.self_attn, self.mlp = attention, feed_forward
         self.input_layernorm = nn.RMSNorm(width, eps=eps)
         self.post_attention_layernorm = nn.RMSNorm(width, eps=eps)
-        self.mlp = nn.ModuleDict(
-            {
-                "gate_proj": nn.Linear(width, inner, bias=False),
-                "up_proj": nn.Linear(width, inner, bias=False),
-                "down_proj": nn.Linear(inner, width, bias=False),
-            }
-        )
 
     def forward(self, x: deepseek.Tensor, **rest: Any) -> deepseek.Tensor:
         x = x + self.self_attn(self.input_layernorm(x), **rest)
-        y = self.post_attention_layernorm(x)
-        gate = nn.functional.silu(self.mlp["gate_proj"](y)) * self.mlp["up_proj"](y)
-        return x + self.mlp["down_proj"](gate)
+        return x + self.mlp(self.post_attention_layernorm(x))
 
 
+@pytest.mark.parametrize("kind", ["dense", "mixture"])
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("number", CASES)
-def test_decoder_layer(version: str, number: int) -> None:
+def test_decoder_layer(version: str, number: int, kind: str) -> None:
     case = random_oracle(version, number)
-    name = f"deepseek_{version.lower()}"
+    config, name = case.config, f"deepseek_{version.lower()}"
     module = importlib.import_module(f"transformers.models.{name}.modeling_{name}")
-    case.config.intermediate_size, case.config.first_k_dense_replace = 32, 1
-    layer = getattr(module, f"Deepseek{version}DecoderLayer")(case.config, 0)
-    ours = Layer(case.ours, case.config.hidden_size, 32, case.config.rms_norm_eps)
+    layer = getattr(module, f"Deepseek{version}DecoderLayer")(config, int(kind == "mixture"))
+    with torch.no_grad():
+        for key, tensor in layer.mlp.state_dict().items():  # experts are uninitialised
+            tensor.normal_(0, 1.0 if "bias" in key else tensor.shape[-1] ** -0.5)
+    mixture = kind == "mixture"
+    inner = DeepseekMoE.from_config(config) if mixture else Dense(config.hidden_size, config.intermediate_size)
+    ours = Layer(case.ours, inner, config.hidden_size, config.rms_norm_eps)
     ours.load_state_dict(as_ours(layer))
 
     def attention_first(**arguments: Any) -> tuple[torch.Tensor]:
@@ -141,12 +150,19 @@ def test_decoder_layer(version: str, number: int) -> None:
         return (result[0] if isinstance(result, tuple) else result,)
 
     case.theirs = attention_first  # run() calls it as it calls the attention
-    x = torch.from_numpy(case.rng.standard_normal((2, 11, case.config.hidden_size), dtype=np.float32)).requires_grad_()
+    x = torch.from_numpy(case.rng.standard_normal((2, 11, config.hidden_size), dtype=np.float32)).requires_grad_()
     want = case.run(x)
     mine = deepseek.tensor(x.detach().numpy()).requires_grad_()
     out = ours(mine)
     near(out, want, OUTPUT, f"{case}")
-    want.square().sum().backward()
-    out.square().sum().backward()
-    scale = max(1.0, float(x.grad.abs().max()))
-    near(mine.grad / scale, x.grad / scale, GRADIENT, f"{case}: gradient of x")
+    weight = case.rng.standard_normal(x.shape, dtype=np.float32)
+    (want * torch.from_numpy(weight)).sum().backward()
+    (out * deepseek.tensor(weight)).sum().backward()
+    near(mine.grad, x.grad, GRADIENT, f"{case}: gradient of x")
+    for key, p in layer.named_parameters():
+        if "experts.gate_up_proj" not in key and p.grad is not None:
+            near(ours.get_parameter(key).grad, p.grad, GRADIENT, f"{case}: gradient of {key}")
+    with deepseek.no_grad():
+        cache = case.ours.new_cache()
+        parts = [ours(mine[:, t : t + 1], cache=cache) for t in range(11)]
+    near(deepseek.cat(parts, dim=1), want, OUTPUT, f"{case}: cached")

@@ -5,13 +5,13 @@ says which block to choose.
 """
 
 from deepseek._missing import guard
+from deepseek.attention._learning import set_indexer_stage, sum_of_indexer_losses
 from deepseek.attention.block_mixture import MixtureOfBlockAttention
 from deepseek.attention.caches import (
     BlockMeansCache,
     Cache,
     CompressedCache,
     DenseCache,
-    IndexedCache,
     IndexedLatentCache,
     LatentCache,
     NativeSparseCache,
@@ -19,7 +19,17 @@ from deepseek.attention.caches import (
     SlidingCache,
 )
 from deepseek.attention.compressed import CompressedAttention
+from deepseek.attention.caches import (
+    BlockMeansCache,
+    Cache,
+    DenseCache,
+    IndexedCache,
+    LatentCache,
+    QuantizedCache,
+    SlidingCache,
+)
 from deepseek.attention.dynamic import DynamicSparseAttention
+from deepseek.attention.caches import Cache, DenseCache, IndexedLatentCache, LatentCache, QuantizedCache, SlidingCache
 from deepseek.attention.functional import (
     Attended,
     dynamic_block_attention,
@@ -32,7 +42,7 @@ from deepseek.attention.functional import (
 )
 from deepseek.attention.hierarchical import HierarchicalAttention
 from deepseek.attention.hyper_connections import HyperConnection, HyperHead, sinkhorn
-from deepseek.attention.indexer import SparseIndexer, set_indexer_stage, sum_of_indexer_losses
+from deepseek.attention.indexer import SparseIndexer
 from deepseek.attention.latent import MultiHeadLatentAttention
 from deepseek.attention.multi_head import MultiHeadAttention
 from deepseek.attention.native_sparse import NativeSparseAttention

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from deepseek import Tensor
-from deepseek.attention._sequence import Batch
+from deepseek.attention._pieces import Piece
 from deepseek.attention.rotary import RotaryEmbedding
 
 _SCORES_AT_ONCE = 1 << 21  # numbers of a score matrix held at a time: 8 MiB of float32, which stays in the caches
@@ -59,14 +59,14 @@ def rotary_for(head_dim: int, theta: float | None, scaling: Mapping[str, Any] | 
     return None if theta is None else RotaryEmbedding(head_dim, theta, scaling)
 
 
-def turned(rope: RotaryEmbedding | None, batch: Batch, *parts: Tensor) -> tuple[Tensor, ...]:
-    """Each of ``parts`` [batch, heads, time, size] turned by the positions of the batch; as it is without ``rope``."""
+def turned(rope: RotaryEmbedding | None, piece: Piece, *parts: Tensor) -> tuple[Tensor, ...]:
+    """Each of ``parts`` [batch, heads, time, size] turned by the positions of the tokens; as it is without ``rope``."""
     if rope is None:
         return parts
-    if batch.positions is None:
-        tables = rope.tables_from(batch.start, batch.x.shape[1])
+    if piece.positions is None:
+        tables = rope.tables_from(piece.start, piece.x.shape[1])
     else:
-        tables = rope.tables(batch.positions)
+        tables = rope.tables(piece.positions)
     return tuple(rope.turn(x, tables) for x in parts)
 
 

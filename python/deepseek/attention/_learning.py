@@ -57,3 +57,25 @@ class LearnsSelection(Module):
     def __getstate__(self) -> dict[str, Any]:
         """Without the loss, which belongs to a graph."""
         return self.__dict__ | {"_losses": (), "_learned": 0}
+
+
+def set_indexer_stage(model: Module, stage: str | None) -> int:
+    """Sets ``stage`` of all indexers in a model: ``"dense"`` for the warm-up, then ``"sparse"``; None ends it.
+
+    Returns:
+        How many there are.
+    """
+    indexers = [m for m in model.modules() if isinstance(m, LearnsSelection)]
+    for one in indexers:
+        one.stage = stage
+    return len(indexers)
+
+
+def sum_of_indexer_losses(model: Module) -> Tensor | None:
+    """The losses of all indexers in a model from its last forward, None where none learns.
+
+    Its gradients reach the indexers alone, so it may be added to the model's loss as it is.
+    """
+    losses = [m.loss for m in model.modules() if isinstance(m, LearnsSelection)]
+    found = [loss for loss in losses if loss is not None]
+    return deepseek.stack(found).sum() if found else None

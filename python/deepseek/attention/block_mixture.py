@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import deepseek
 from deepseek import Tensor
 from deepseek._missing import guard
 from deepseek.attention._heads import checked_head_dim, checked_heads, join_heads, rotary_for, split_heads, turned
 from deepseek.attention._mean_selector import MeanSelector, attend_blocks
+from deepseek.attention._pieces import Piece, in_pieces
 from deepseek.attention._sequence import Batch, SequenceModule
 from deepseek.attention.caches import BlockMeansCache
 from deepseek.nn import Linear
 
 __all__ = ["MixtureOfBlockAttention"]
+
+
+class _Held(NamedTuple):
+    """What queries attend to, and the means by which they choose."""
+
+    keys: Tensor
+    values: Tensor
+    means: Tensor | None
 
 
 class MixtureOfBlockAttention(SequenceModule):
@@ -93,12 +102,9 @@ class MixtureOfBlockAttention(SequenceModule):
 
     def attend(self, batch: Batch) -> Tensor:
         """The result for sequences without padding."""
-        start = batch.start
-        query, key, value, means = self._parts(batch)
-        lists = self.selector.lists(self._grouped(query), means, start)
-        out = attend_blocks(query, key, value, lists, self.block_size, self.causal, start)
-        result: Tensor = self.o_proj(join_heads(out))
-        return result
+        piece = Piece.of(batch)
+        held = self._held(batch)
+        return in_pieces(piece, lambda some: self._queries_attend(some, held))
 
     def selected_blocks(self, x: Tensor, *, positions: Tensor | None = None) -> Tensor:
         """The blocks that queries of x [batch, L, dim] take: int64 [batch, num_heads, L, n], -1 for none.
@@ -106,22 +112,31 @@ class MixtureOfBlockAttention(SequenceModule):
         The own block is the first of each list, the others follow by falling score.
         """
         with deepseek.no_grad():
-            query, _, _, means = self._parts(Batch(x, positions))
-            grouped = self._grouped(query)
-            lists = self.selector.lists(grouped, means, 0)
-        return lists.expand(-1, -1, grouped.shape[2], -1, -1).flatten(1, 2)
+            batch = Batch(x, positions)
+            lists = self._choose(self._queries(Piece.of(batch)), self._held(batch), 0)
+        members = self.num_heads // self.num_key_value_heads
+        return lists.expand(-1, -1, members, -1, -1).flatten(1, 2)
 
-    def _grouped(self, query: Tensor) -> Tensor:
-        return query.unflatten(1, (self.num_key_value_heads, self.num_heads // self.num_key_value_heads))
+    def _queries_attend(self, piece: Piece, held: _Held) -> Tensor:
+        query = self._queries(piece)
+        lists = self._choose(query, held, piece.start)
+        out = attend_blocks(query, held.keys, held.values, lists, self.block_size, self.causal, piece.start)
+        result: Tensor = self.o_proj(join_heads(out))
+        return result
 
-    def _parts(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        """Queries, keys and values, and the mean keys of blocks; enters the cache."""
-        x = batch.x
-        query = split_heads(self.q_proj(x), self.num_heads)
-        key, value = (split_heads(p(x), self.num_key_value_heads) for p in (self.k_proj, self.v_proj))
-        query, key = turned(self.rope, batch, query, key)
+    def _queries(self, piece: Piece) -> Tensor:
+        return turned(self.rope, piece, split_heads(self.q_proj(piece.x), self.num_heads))[0]
+
+    def _choose(self, query: Tensor, held: _Held, start: int) -> Tensor:
+        members = self.num_heads // self.num_key_value_heads
+        return self.selector.lists(query.unflatten(1, (self.num_key_value_heads, members)), held.means, start)
+
+    def _held(self, batch: Batch) -> _Held:
+        """Keys, values, and the mean keys of blocks; enters the cache."""
+        key, value = (split_heads(p(batch.x), self.num_key_value_heads) for p in (self.k_proj, self.v_proj))
+        (key,) = turned(self.rope, Piece.of(batch), key)
         if batch.cache is None:
-            return query, key, value, self.selector.means(key.detach())
+            return _Held(key, value, self.selector.means(key.detach()))
         self._check_causal()
         cache = cast(BlockMeansCache, batch.cache)
         if cache.block_size != self.block_size or cache.reach is not None:
@@ -129,8 +144,7 @@ class MixtureOfBlockAttention(SequenceModule):
                 f"{type(self).__name__}: the cache must keep all keys in blocks of {self.block_size}, got blocks of "
                 f"{cache.block_size} and reach {cache.reach}; see new_cache()"
             )
-        key, value, *_ = cache.append(key, value)
-        return query, key, value, cache.means()
+        return _Held(*cache.append(key, value)[:2], cache.means())
 
     def _check_causal(self) -> None:
         if not self.causal:

@@ -19,6 +19,7 @@ from deepseek.attention._heads import (
     turned,
 )
 from deepseek.attention._mean_selector import MeanSelector, attend_blocks
+from deepseek.attention._pieces import Piece, in_pieces
 from deepseek.attention._sequence import Batch, SequenceModule
 from deepseek.attention._tasks import TaskParts, check_tasks
 from deepseek.attention.caches import BlockMeansCache, Cache, SlidingCache
@@ -179,42 +180,47 @@ class HierarchicalAttention(SequenceModule):
 
     def attend(self, batch: Batch) -> Tensor:
         """The result for sequences without padding."""
-        x, start = batch.x, batch.start
-        query = split_heads(self.q_proj(x), self.num_heads)
-        adapted = self._by_task(batch, "adapt")
-        if adapted is not None:
-            query = query + split_heads(adapted, self.num_heads)
-        (query,) = turned(self.rope, batch, query)
+        piece = Piece.of(batch)
         held = self._held(batch)
+        return in_pieces(piece, lambda some: self._queries_attend(some, held))
+
+    def selected_blocks(self, x: Tensor, *, positions: Tensor | None = None) -> Tensor:
+        """Of a ``"selected"`` layer: the paragraphs that queries of x [batch, L, dim] take.
+
+        int64 [batch, num_heads, L, n], as of :meth:`MixtureOfBlockAttention.selected_blocks`.
+        """
+        if self.layer_type != "selected":
+            raise ValueError(f"{type(self).__name__}: a {self.layer_type!r} layer selects no paragraphs")
+        with deepseek.no_grad():
+            batch = Batch(x, positions)
+            return self._choose(self._queries(Piece.of(batch)), self._held(batch), 0).flatten(1, 2)
+
+    def _queries_attend(self, piece: Piece, held: _Held) -> Tensor:
+        query, start = self._queries(piece), piece.start
         if self.layer_type == "local":
             out = self._local(query, held, start)
         elif self.layer_type == "selected":
-            lists = self.selector.lists(
-                query.unflatten(1, (self.num_key_value_heads, self.num_heads // self.num_key_value_heads)),
-                held.key_means,
-                start,
-            )
+            lists = self._choose(query, held, start)
             out = attend_blocks(query, held.keys, held.values, lists, self.paragraph, self.causal, start)
         else:
             out = self._global(query, held, start)
-        gates = self._by_task(batch, "gates")
+        gates = self._by_task(piece, "gates")
         if gates is not None:
             weights = deepseek.sigmoid(split_heads(gates, 2)).transpose(2, 3).unsqueeze(-1)  # [batch, 2, heads, L, 1]
             out = weights[:, 0] * self._local(query, held, start) + weights[:, 1] * out
         result: Tensor = self.o_proj(join_heads(out))
         return result
 
-    def selected_blocks(self, x: Tensor, *, positions: Tensor | None = None) -> Tensor:
-        """Of a ``"selected"`` layer: the paragraphs that queries of x [batch, L, dim] take, as of
-        :meth:`MixtureOfBlockAttention.selected_blocks`."""
-        if self.layer_type != "selected":
-            raise ValueError(f"{type(self).__name__}: a {self.layer_type!r} layer selects no paragraphs")
-        with deepseek.no_grad():
-            batch = Batch(x, positions)
-            (query,) = turned(self.rope, batch, split_heads(self.q_proj(x), self.num_heads))
-            members = self.num_heads // self.num_key_value_heads
-            lists = self.selector.lists(query.unflatten(1, (-1, members)), self._held(batch).key_means, 0)
-        return lists.flatten(1, 2)
+    def _queries(self, piece: Piece) -> Tensor:
+        query = self.q_proj(piece.x)
+        adapted = self._by_task(piece, "adapt")
+        if adapted is not None:
+            query = query + adapted
+        return turned(self.rope, piece, split_heads(query, self.num_heads))[0]
+
+    def _choose(self, query: Tensor, held: _Held, start: int) -> Tensor:
+        members = self.num_heads // self.num_key_value_heads
+        return self.selector.lists(query.unflatten(1, (self.num_key_value_heads, members)), held.key_means, start)
 
     @property
     def _reach(self) -> int:
@@ -225,7 +231,7 @@ class HierarchicalAttention(SequenceModule):
     def _held(self, batch: Batch) -> _Held:
         """Keys, values and means; enters the cache."""
         key, value = (split_heads(p(batch.x), self.num_key_value_heads) for p in (self.k_proj, self.v_proj))
-        (key,) = turned(self.rope, batch, key)
+        (key,) = turned(self.rope, Piece.of(batch), key)
         cache = batch.cache
         if cache is None:
             return self._held_of(key, value)
@@ -249,8 +255,9 @@ class HierarchicalAttention(SequenceModule):
 
     def _global(self, query: Tensor, held: _Held, start: int) -> Tensor:
         if not self.causal:
-            parts = (f(query, held.keys, held.values, self.paragraph, is_causal=False) for f in _BOTH_SIDES)
-            return merge_attention(list(parts)).out
+            rows = (query, held.keys, held.values, self.paragraph)
+            parts = [f(*rows, is_causal=False, query_start=start) for f in (local_attention, global_attention)]
+            return merge_attention(parts).out
         here, size = start - held.first, self.paragraph
         own = (deepseek.arange(here, here + query.shape[2]) // size).unsqueeze(-1)  # counted from held.first
         lists = (own + deepseek.tensor([-1, 0])).clamp(min=-1)
@@ -278,16 +285,16 @@ class HierarchicalAttention(SequenceModule):
             raise ValueError(f"{type(self).__name__}: {len(named)} tasks for {x.shape[0]} sequences: {named}")
         return named
 
-    def _by_task(self, batch: Batch, what: str) -> Tensor | None:
+    def _by_task(self, piece: Piece, what: str) -> Tensor | None:
         """What the tasks' modules ``what`` give of the tokens [batch, L, ...]; None where there are none."""
-        if self.tasks is None or batch.tags is None:
+        if self.tasks is None or piece.tags is None:
             return None
-        modules = [getattr(self.tasks[task], what) for task in batch.tags]
+        modules = [getattr(self.tasks[task], what) for task in piece.tags]
         if modules[0] is None:
             return None
-        if len(set(batch.tags)) == 1:
-            return cast(Tensor, modules[0](batch.x))
-        return deepseek.cat([module(batch.x[b : b + 1]) for b, module in enumerate(modules)])
+        if len(set(piece.tags)) == 1:
+            return cast(Tensor, modules[0](piece.x))
+        return deepseek.cat([module(piece.x[b : b + 1]) for b, module in enumerate(modules)])
 
     def _check_cache(self, cache: Cache) -> None:
         if isinstance(cache, SlidingCache):
@@ -318,9 +325,6 @@ class _Held(NamedTuple):
     first: int = 0
     key_means: Tensor | None = None
     value_means: Tensor | None = None
-
-
-_BOTH_SIDES = (local_attention, global_attention)
 
 
 def _attend_means(query: Tensor, keys: Tensor, values: Tensor, start: int, size: int) -> Attended:

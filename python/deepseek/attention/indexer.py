@@ -24,9 +24,8 @@ from deepseek.attention.indexer_loss import Attention, indexer_loss
 from deepseek.attention.rotary import RotaryEmbedding
 from deepseek.nn import functional as F
 from deepseek.nn.modules import LayerNorm, Linear
-from deepseek.nn.modules.module import Module
 
-__all__ = ["Indexed", "SparseIndexer", "set_indexer_stage", "sum_of_indexer_losses"]
+__all__ = ["Indexed", "SparseIndexer"]
 
 # Scores that are held at a time.
 _HELD = 1 << 23
@@ -285,28 +284,6 @@ class SparseIndexer(LearnsSelection):
                 places <= deepseek.arange(query_start, query_start + time).unsqueeze(-1), places, -1
             )
         return places.expand(batch, time, most)
-
-
-def set_indexer_stage(model: Module, stage: str | None) -> int:
-    """Sets ``stage`` of all indexers in a model: ``"dense"`` for the warm-up, then ``"sparse"``; None ends it.
-
-    Returns:
-        How many there are.
-    """
-    indexers = [m for m in model.modules() if isinstance(m, LearnsSelection)]
-    for one in indexers:
-        one.stage = stage
-    return len(indexers)
-
-
-def sum_of_indexer_losses(model: Module) -> Tensor | None:
-    """The losses of all indexers in a model from its last forward, None where none learns.
-
-    Its gradients reach the indexers alone, so it may be added to the model's loss as it is.
-    """
-    losses = [m.loss for m in model.modules() if isinstance(m, LearnsSelection)]
-    found = [loss for loss in losses if loss is not None]
-    return deepseek.stack(found).sum() if found else None
 
 
 class _WideLinear(WideParameters, Linear):

@@ -9,6 +9,7 @@ import deepseek
 from deepseek import Tensor
 from deepseek._missing import guard
 from deepseek.attention._heads import checked_head_dim, checked_heads, join_heads, rotary_for, split_heads, turned
+from deepseek.attention._pieces import Piece, in_pieces
 from deepseek.attention._sequence import Batch, SequenceModule
 from deepseek.attention.caches import Cache, DenseCache, KeysValues, QuantizedCache
 from deepseek.attention.temperature import HeadTemperature, LengthTemperature
@@ -139,21 +140,17 @@ class MultiHeadAttention(SequenceModule):
 
     def attend(self, batch: Batch) -> Tensor:
         """Self attention of sequences without padding."""
-        x, start = batch.x, batch.start
-        query, key = self._queries(x), self._keys(x)
-        query, key = turned(self.rope, batch, query, key)
-        value = split_heads(self.value_proj(x), self.num_key_value_heads)
-        held = KeysValues(key, value)
+        piece = Piece.of(batch)
+        (key,) = turned(self.rope, piece, self._keys(batch.x))
+        held = KeysValues(key, split_heads(self.value_proj(batch.x), self.num_key_value_heads))
         if batch.cache is not None:
-            held = cast(DenseCache | QuantizedCache, batch.cache).append(key, value)
-        return self._finish(x, query, held, batch.mask, start)
+            held = cast(DenseCache | QuantizedCache, batch.cache).append(held.keys, held.values)
+        return self._attend_to(held, piece)
 
     def _cross(self, Q: Tensor, K: Tensor, V: Tensor, mask: Tensor | None) -> Tensor:
-        query, key = self._queries(Q), self._keys(K)
-        query, key = turned(self.rope, Batch(Q), query)[0], turned(self.rope, Batch(K), key)[0]
-        return self._finish(
-            Q, query, KeysValues(key, split_heads(self.value_proj(V), self.num_key_value_heads)), mask, 0
-        )
+        (key,) = turned(self.rope, Piece(K, 0), self._keys(K))
+        held = KeysValues(key, split_heads(self.value_proj(V), self.num_key_value_heads))
+        return self._attend_to(held, Piece(Q, 0, mask=mask))
 
     def _cross_padded(self, Q: Tensor, K: Tensor, V: Tensor, real: Tensor) -> Tensor:
         """Padding of the keys: each sequence sees its real keys only, as if the others were not there."""
@@ -180,25 +177,29 @@ class MultiHeadAttention(SequenceModule):
         key = split_heads(self.key_proj(x), self.num_key_value_heads)
         return key if self.key_norm is None else self.key_norm(key)
 
-    def _finish(self, x: Tensor, query: Tensor, held: KeysValues, mask: Tensor | None, start: int) -> Tensor:
-        self._check_pairs(mask, query, held.keys)
+    def _attend_to(self, held: KeysValues, piece: Piece) -> Tensor:
+        self._check_pairs(piece, held.keys)
+        return in_pieces(piece, lambda some: self._queries_attend(some, held))
+
+    def _queries_attend(self, piece: Piece, held: KeysValues) -> Tensor:
+        (query,) = turned(self.rope, piece, self._queries(piece.x))
         if isinstance(self.temperature, LengthTemperature):
-            query = self.temperature(query, start, None if self.causal else held.keys.shape[2])
+            query = self.temperature(query, piece.start, None if self.causal else held.keys.shape[2])
         elif self.temperature is not None:
             query = self.temperature(query)
         out = F.attention(
             query,
             held.keys,
             held.values,
-            mask=mask,
+            mask=piece.mask,
             key_scale=held.key_scale,
             value_scale=held.value_scale,
             is_causal=self.causal,
             enable_gqa=self.num_key_value_heads != self.n_heads,
-            query_start=start,
+            query_start=piece.start,
         )
         if self.gate is not None:
-            out = out * self._gates(x)
+            out = out * self._gates(piece.x)
         result: Tensor = self.out_proj(join_heads(out))
         return result
 
@@ -208,10 +209,11 @@ class MultiHeadAttention(SequenceModule):
         logits = self.gate(x).transpose(1, 2).unsqueeze(-1)
         return deepseek.sigmoid(logits) if self.gating == "sigmoid" else F.softmax(logits, dim=1) * self.n_heads
 
-    def _check_pairs(self, mask: Tensor | None, query: Tensor, key: Tensor) -> None:
+    def _check_pairs(self, piece: Piece, key: Tensor) -> None:
+        mask = piece.mask
         if mask is None:
             return
-        wanted = [*query.shape[:3], key.shape[2]]
+        wanted = [piece.x.shape[0], self.n_heads, piece.x.shape[1], key.shape[2]]
         fits = mask.dim() == 4 and all(m in (1, w) for m, w in zip(mask.shape[:2], wanted[:2], strict=True))
         if not fits or list(mask.shape[2:]) != wanted[2:]:
             raise RuntimeError(

@@ -11,6 +11,7 @@ from deepseek import Tensor
 from deepseek._missing import guard
 from deepseek.attention._compression import BlockCompressor, BlockSelector, attend_compressed
 from deepseek.attention._heads import checked_head_dim, checked_heads, join_heads, rotary_for, split_heads, turned
+from deepseek.attention._pieces import Piece, in_pieces
 from deepseek.attention._sequence import Batch, SequenceModule
 from deepseek.attention.caches import KeysValues
 from deepseek.attention.caches.native_sparse import NativeSparseCache, whole_blocks
@@ -138,25 +139,28 @@ class NativeSparseAttention(SequenceModule):
 
     def attend(self, batch: Batch) -> Tensor:
         """The result for sequences without padding."""
-        start = batch.start
-        query = split_heads(self.q_proj(batch.x), self.num_heads)
-        (turned_query,) = turned(self.rope, batch, query)
+        piece = Piece.of(batch)
         branches = self._branches(batch)
-        gates = deepseek.sigmoid(split_heads(self.gate_proj(batch.x), 3))  # [batch, 3, L, heads]
-        gates = gates.transpose(2, 3).unsqueeze(-1)
-        compressed, lists = self._compressed(query, branches.compressed, start)
-        out = gates[:, 1] * self._selected(turned_query, branches.selected, lists, start)
-        out = out + gates[:, 2] * self._near(turned_query, branches.window, start)
-        if compressed is not None:
-            out = out + gates[:, 0] * compressed
-        result: Tensor = self.o_proj(join_heads(out))
-        return result
+        return in_pieces(piece, lambda some: self._queries_attend(some, branches))
 
     def selected_blocks(self, x: Tensor, *, positions: Tensor | None = None) -> Tensor:
         """The blocks that queries of x [batch, L, dim] select: int64 [batch, key_heads, L, n], -1 for none."""
         with deepseek.no_grad():
             query = split_heads(self.q_proj(x), self.num_heads)
             return self._compressed(query, self._branches(Batch(x, positions)).compressed, 0)[1]
+
+    def _queries_attend(self, piece: Piece, branches: _Branches) -> Tensor:
+        query = split_heads(self.q_proj(piece.x), self.num_heads)
+        compressed, lists = self._compressed(query, branches.compressed, piece.start)
+        (query,) = turned(self.rope, piece, query)
+        gates = deepseek.sigmoid(split_heads(self.gate_proj(piece.x), 3))  # [batch, 3, L, heads]
+        gates = gates.transpose(2, 3).unsqueeze(-1)
+        out = gates[:, 1] * self._selected(query, branches.selected, lists, piece.start)
+        out = out + gates[:, 2] * self._near(query, branches.window, piece.start)
+        if compressed is not None:
+            out = out + gates[:, 0] * compressed
+        result: Tensor = self.o_proj(join_heads(out))
+        return result
 
     def _compressed(
         self, query: Tensor, rows: tuple[Tensor, Tensor] | None, start: int
@@ -193,7 +197,7 @@ class NativeSparseAttention(SequenceModule):
             for x, size in zip((self.k_proj(batch.x), self.v_proj(batch.x)), self._sizes, strict=True)
         )
         raw = KeysValues(keys[0], values[0])
-        turned_keys = turned(self.rope, batch, *(keys if self.shared_projections else keys[1:]))
+        turned_keys = turned(self.rope, Piece.of(batch), *(keys if self.shared_projections else keys[1:]))
         selected = KeysValues(turned_keys[0], values[-2 if len(values) > 1 else 0])
         window = KeysValues(turned_keys[-1], values[-1])
         if batch.cache is None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from deepseek import Tensor, full, int64, nn, no_grad, tensor, where, zeros
+from deepseek import Tensor, float32, float64, full, int64, nn, no_grad, tensor, where, zeros
 from deepseek import bool as bool_dtype
+from deepseek._autocast import runs_without_autocast
 from deepseek._missing import guard
 from deepseek.moe.work import ComputeReport, flops_per_token
 from deepseek.nn import functional as F
@@ -96,7 +97,7 @@ class MixtureOfDepths(nn.Module):
         positions: Tensor | None = None,
         cache: Any = None,
     ) -> Tensor:
-        """Maps x [B, L, D] to the same shape.
+        """Maps x [B, L, D] to the same shape and dtype.
 
         Args:
             attention_mask: [B, L], true or non-zero for real tokens; padding is never chosen, and each sequence's k
@@ -115,13 +116,19 @@ class MixtureOfDepths(nn.Module):
             if value is not None and list(value.shape) != list(x.shape[:2]):
                 raise RuntimeError(f"MixtureOfDepths: {name} must be {list(x.shape[:2])}, got {list(value.shape)}")
         real = None if attention_mask is None else attention_mask != 0
-        values = self.router(x).squeeze(-1)  # [B, L]
+        values = self._values(x)  # [B, L]
         predictions = values if self.predictor is None else self.predictor(x.detach()).squeeze(-1)
         with no_grad():
             chosen = self._chosen(values, predictions, real)
             self._count(chosen, predictions, real)
         self.auxiliary_loss = self._prediction_loss(predictions, chosen, real) if self.training else None
         return self._run(x, values, chosen, positions, cache)
+
+    @runs_without_autocast
+    def _values(self, x: Tensor) -> Tensor:
+        """The router's values in float32 (float64 for float64 input): a choice needs all digits."""
+        wide = float64 if x.dtype == float64 else float32
+        return F.linear(x.to(wide), self.router.weight.to(wide)).squeeze(-1)
 
     def _chosen(self, values: Tensor, predictions: Tensor, real: Tensor | None) -> Tensor:
         """Which tokens go through the block: bool [B, L]."""
@@ -173,7 +180,7 @@ class MixtureOfDepths(nn.Module):
             if self.residual:
                 update = update - part
             gate = values.reshape(-1).index_select(0, places).unsqueeze(1)
-            out = out.index_add(0, places, gate * update.reshape(-1, dim))
+            out = out.index_add(0, places, (gate * update.reshape(-1, dim)).to(out.dtype))
         return out.view(batch, length, dim)
 
     def report(self) -> ComputeReport:

@@ -108,6 +108,7 @@ class DynamicRouter(nn.Module):
             consecutive experts for each token.
         init: ``"orthogonal"`` (rows of W, or columns when E > D, are orthonormal) or ``"normal"`` (of ``init_std``).
         init_std: for ``init="normal"``.
+        dtype: of the weight; the default dtype when None.
 
     Raises:
         ValueError: sizes or names that make no router; the text says which.

@@ -40,15 +40,17 @@ class ProgressiveExperts:
     alone, so a run that was saved and resumed (:meth:`state_dict`) is the undisturbed one.
 
     Disabled experts are -inf in the selection: no token reaches them and their weights get zero gradients. An optimizer
-    with weight decay or momentum still moves a weight whose gradient is zero; AdamW's decay shrinks them a little.
+    with weight decay or momentum still moves a weight whose gradient is zero; AdamW's decay shrinks them a little. Of
+    the losses for routers only :func:`router_z_loss` pulls on their rows of the router too: it is about all logits.
     Enabled sets are nested: what has been enabled stays so. With group-limited routing experts are enabled in turns,
     one of each group, so that every group can be chosen.
 
     Args:
         model: a module with routers that have a buffer ``enabled`` [experts] and a ``top_k`` that may be set.
         stages: ``{step: (top_k, enabled)}`` or :class:`ExpertStage` values; the first step must be 0.
-        begin, end: for the even form, the step that is last to have the first values and first to have the last values.
-        top_k, enabled: for the even form, ``(first, last)``; rounded down in between. By default they stay as they are.
+        begin, end: for the even form, where the change starts, and the first step with the last values.
+        top_k, enabled: for the even form, ``(first, last)``, with whole numbers evenly between, each from the step on
+            at which its share is reached. By default they stay as they are, which has to be the same for all routers.
         order: the experts in the order in which they are enabled, the same for all routers; by default 0, 1, 2, …, and
             with groups the first of each, then the second of each, ….
 
@@ -83,9 +85,9 @@ class ProgressiveExperts:
         self._begin, self._end, self._top_k, self._enabled = begin, end, top_k, enabled
         if end is not None:
             _check_even(begin, end, top_k, enabled)
-            first = next(iter(self._routers.values()))
-            self._top_k = top_k or (int(first.top_k),) * 2
-            self._enabled = enabled or (expert_count(first),) * 2
+            routers = self._routers.values()
+            self._top_k = top_k or (_common("top_k", [int(router.top_k) for router in routers]),) * 2
+            self._enabled = enabled or (_common("enabled", [expert_count(router) for router in routers]),) * 2
         self._order = {name: _order_of(name, router, order) for name, router in self._routers.items()}
         for name, router in self._routers.items():
             for step, stage in self._changes():
@@ -104,8 +106,9 @@ class ProgressiveExperts:
         if self._end is None:
             return self._stages[max(s for s in self._stages if s <= max(step, 0))]
         assert self._top_k is not None and self._enabled is not None
-        done, whole = min(max(step - self._begin, 0), self._end - self._begin), self._end - self._begin
-        return ExpertStage(*(a + (b - a) * done // whole for a, b in (self._top_k, self._enabled)))
+        whole = self._end - self._begin
+        done = min(max(step - self._begin, 0), whole)
+        return ExpertStage(_between(*self._top_k, done, whole), _between(*self._enabled, done, whole))
 
     def step(self) -> ExpertStage:
         """Go on to the next step, set its values and return them.
@@ -150,14 +153,15 @@ class ProgressiveExperts:
         self._apply()
 
     def _changes(self) -> list[tuple[int, ExpertStage]]:
-        """Every step at which something changes; none of the stages between two steps is missing."""
+        """The steps at which something changes, and what holds from there on."""
         if self._end is None:
             return sorted(self._stages.items())
-        found = [(self._begin, self.stage(self._begin))]
-        for step in range(self._begin + 1, self._end + 1):
-            if self.stage(step) != found[-1][1]:
-                found.append((step, self.stage(step)))
-        return found
+        assert self._top_k is not None and self._enabled is not None
+        whole, steps = self._end - self._begin, {0}
+        for first, last in (self._top_k, self._enabled):
+            parts = abs(last - first)
+            steps |= {self._begin - (-part * whole // parts) for part in range(1, parts + 1)}  # rounded up
+        return [(step, self.stage(step)) for step in sorted(steps)]
 
     def _mask(self, name: str) -> list[bool]:
         on = set(self._order[name][: self.stage().enabled])
@@ -173,6 +177,18 @@ class ProgressiveExperts:
         parts = [f"{step}: top-{stage.top_k} of {stage.enabled}" for step, stage in self._changes()[:8]]
         more = ", …" if len(self._changes()) > 8 else ""
         return f"ProgressiveExperts(step {self._step}, {len(self._routers)} routers, {{{', '.join(parts)}{more}}})"
+
+
+def _common(name: str, values: list[int]) -> int:
+    if len(set(values)) > 1:
+        raise ValueError(f"ProgressiveExperts: {name}=(first, last) is needed, the routers differ: {values}")
+    return values[0]
+
+
+def _between(first: int, last: int, done: int, whole: int) -> int:
+    """Evenly from first to last, a value from the step on at which its share is reached."""
+    moved = abs(last - first) * done // whole
+    return first + moved if last >= first else first - moved
 
 
 def _stairs(stages: Mapping[int, ExpertStage | tuple[int, int]]) -> dict[int, ExpertStage]:

@@ -98,7 +98,10 @@ class ZeroComputationMoE(nn.Module):
         nn.init.zeros_(self.constant_value)
 
     def forward(self, x: Tensor, *, padding_mask: Tensor | None = None, token_ids: Tensor | None = None) -> Tensor:
-        """Maps x [..., D] to the same shape; the other arguments are :class:`DynamicRouter`'s."""
+        """Maps x [..., D] to the same shape, in the dtype of the experts' products (under autocast the lower one).
+
+        ``padding_mask`` and ``token_ids`` are :class:`DynamicRouter`'s.
+        """
         routing = self.gate(x, padding_mask=padding_mask, token_ids=token_ids)
         self.routing = routing if self.training else None
         weights, indices, _ = routing
@@ -113,7 +116,7 @@ class ZeroComputationMoE(nn.Module):
         first = self.num_experts + self.zero_experts
         if self.copy_experts:
             copied = (indices >= first) & (indices < first + self.copy_experts)
-            out = out + weights.masked_fill(~copied, 0).sum(1, keepdim=True) * flat
+            out = out + (weights.masked_fill(~copied, 0).sum(1, keepdim=True) * flat).to(out.dtype)
         for number in range(self.constant_experts):
             out = self._add_constant(out, flat, number, weights, indices == first + self.copy_experts + number)
         return out.view(*x.shape)
@@ -126,7 +129,7 @@ class ZeroComputationMoE(nn.Module):
         mix = F.softmax(F.linear(part, self.constant_weight[number]), dim=-1)  # [n, 2]
         value = mix[:, :1] * part + mix[:, 1:] * self.constant_value[number]
         weight = weights.masked_fill(~here, 0).sum(1, keepdim=True).index_select(0, tokens)
-        return out.index_add(0, tokens, weight * value)
+        return out.index_add(0, tokens, (weight * value).to(out.dtype))
 
     def report(self) -> ComputeReport:
         """Slots and FLOPs of the experts' products since the last :meth:`reset_counts`; the router's are not in it."""

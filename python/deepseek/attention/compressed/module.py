@@ -213,18 +213,20 @@ class CompressedAttention(WideParameters, SequenceModule):
         return None if self.compressor is None else self.compressor.indexer
 
     def attend(self, batch: Batch) -> Tensor:
-        x, own = batch.x, self.new_cache()
-        cache = own if batch.cache is None else batch.cache
+        x = batch.x
+        cache = self.new_cache() if batch.cache is None else batch.cache
         assert isinstance(cache, CompressedCache)
-        if cache.kind != own.kind:
+        kind = (self.sliding_window, self.compress_ratio, self.overlap, self._indexer is not None)
+        if cache.kind != kind:
             raise ValueError(
                 f"CompressedAttention: the cache was made for window, ratio, overlap, indexed = {cache.kind}, this "
-                f"layer needs {own.kind}; use its new_cache()"
+                f"layer needs {kind}; use its new_cache()"
             )
         time, start = x.shape[1], cache.length
         positions = batch.positions
         if positions is None:
             positions = deepseek.arange(start, start + time)
+        positions = positions.to(deepseek.int64)
         step = max(64, _ELEMENTS // (x.shape[0] * self.num_heads * self.head_dim))
         if deepseek.is_grad_enabled() or time <= step:
             return self._extend(x, positions, cache)

@@ -1,0 +1,53 @@
+"""Queries a few thousand at a time: what keeps the memory of a long prefill near that of its keys and values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import deepseek
+from deepseek import Tensor
+from deepseek.attention._sequence import Batch
+
+_QUERIES_AT_ONCE = 4096
+
+
+class Piece(NamedTuple):
+    """Some of the tokens of a batch, as queries.
+
+    Attributes:
+        x: [batch, time, width].
+        start: Place of the first one among the keys.
+        positions: int64 [time] or [batch, time], or None: they follow ``start``.
+        mask: Pairs [batch or 1, heads or 1, time, keys], or None.
+        tags: One value for each sequence, or None.
+    """
+
+    x: Tensor
+    start: int
+    positions: Tensor | None = None
+    mask: Tensor | None = None
+    tags: Sequence[Any] | None = None
+
+    @classmethod
+    def of(cls, batch: Batch) -> Piece:
+        """All tokens of a batch; made before they enter the cache."""
+        return cls(batch.x, batch.start, batch.positions, batch.mask, batch.tags)
+
+    def part(self, begin: int, end: int) -> Piece:
+        """The tokens begin … end - 1 of it."""
+        positions = None if self.positions is None else self.positions[..., begin:end]
+        mask = None if self.mask is None else self.mask[:, :, begin:end]
+        return Piece(self.x[:, begin:end], self.start + begin, positions, mask, self.tags)
+
+
+def in_pieces(piece: Piece, attend: Callable[[Piece], Tensor]) -> Tensor:
+    """``attend(piece)`` [batch, time, width], a few thousand tokens at a time where no gradients are recorded.
+
+    A token's result does not depend on those beside it, so the bits are the same.
+    """
+    time = piece.x.shape[1]
+    if time <= _QUERIES_AT_ONCE or deepseek.is_grad_enabled():
+        return attend(piece)
+    cuts = range(0, time, _QUERIES_AT_ONCE)
+    return deepseek.cat([attend(piece.part(at, min(at + _QUERIES_AT_ONCE, time))) for at in cuts], dim=1)
