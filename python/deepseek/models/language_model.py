@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from deepseek import Tensor, cat, nn, zeros
-from deepseek.attention._learning import LearnsSelection
+from deepseek.attention._learning import LearnsSelection, sum_of_indexer_losses
 from deepseek.attention.caches import Cache
 from deepseek.attention.hyper_connections import HyperConnection, HyperHead
 from deepseek.attention.indexer import SparseIndexer
@@ -18,7 +18,7 @@ from deepseek.models.decoding import DecodeState
 from deepseek.models.former_names import renamed
 from deepseek.models.generation import generate
 from deepseek.models.layers import NgramMemory
-from deepseek.moe import DynamicRouter
+from deepseek.moe import update_selection_bias
 from deepseek.nn import functional as F
 from deepseek.nn.modules._state import IncompatibleKeys
 
@@ -26,10 +26,10 @@ _EVERY_KEY = 2**31 - 1
 _TABLE = 2**16  # positions whose rotation is computed once
 
 # Ends of names: matrices of products, and those that write to the residual stream.
-_DRAWN = ("weight", "gate", "up", "down", "gate_proj", "up_proj", "down_proj")
+_DRAWN = ("weight", "gate_proj", "up_proj", "down_proj")
 _TO_RESIDUAL = (
-    "attention.out.weight", "attention.o_proj.weight", "attention.o_b_proj.weight", "feed_forward.down",
-    "feed_forward.down.weight", "shared.down.weight", "down_proj", "down_proj.weight",
+    "attention.out.weight", "attention.o_proj.weight", "attention.o_b_proj.weight",
+    "feed_forward.down.weight", "down_proj", "down_proj.weight",
 )  # fmt: skip
 
 
@@ -141,13 +141,8 @@ class LanguageModel(nn.Module):
         The indexers' distance to the attention they pick keys for (DeepSeek-V3.2), times ``index_loss``. No other
         parameter has a gradient from it.
         """
-        losses = [loss for indexer in self._indexers() if (loss := indexer.loss) is not None]
-        if not losses:
-            return None
-        total = losses[0]
-        for loss in losses[1:]:
-            total = total + loss
-        return total * self.config.index_loss
+        total = sum_of_indexer_losses(self)
+        return None if total is None else total * self.config.index_loss
 
     def begin_step(self, step: int) -> None:
         """Says how many optimizer steps the model has behind it: the indexers pick keys from ``index_warmup`` on."""
@@ -169,9 +164,8 @@ class LanguageModel(nn.Module):
 
     def rebalance_experts(self) -> None:
         """Moves the routers' balancing biases; call it once after every optimizer step."""
-        for module in self.modules():
-            if isinstance(module, DynamicRouter):
-                module.update_bias(self.config.bias_update_rate)
+        if self.config.routed:
+            update_selection_bias(self, self.config.bias_update_rate)
 
     def generate(self, tokens: Tensor, max_new_tokens: int, **sampling: Any) -> Tensor:
         """Continues tokens int64 [1, time]; see :func:`deepseek.models.generation.stream` for the settings."""
