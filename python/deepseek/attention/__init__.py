@@ -12,6 +12,7 @@ from deepseek.attention.caches import (
     Cache,
     CompressedCache,
     DenseCache,
+    IndexedCache,
     IndexedLatentCache,
     LatentCache,
     NativeSparseCache,
@@ -19,17 +20,7 @@ from deepseek.attention.caches import (
     SlidingCache,
 )
 from deepseek.attention.compressed import CompressedAttention
-from deepseek.attention.caches import (
-    BlockMeansCache,
-    Cache,
-    DenseCache,
-    IndexedCache,
-    LatentCache,
-    QuantizedCache,
-    SlidingCache,
-)
 from deepseek.attention.dynamic import DynamicSparseAttention
-from deepseek.attention.caches import Cache, DenseCache, IndexedLatentCache, LatentCache, QuantizedCache, SlidingCache
 from deepseek.attention.functional import (
     Attended,
     dynamic_block_attention,

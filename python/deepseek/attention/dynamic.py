@@ -11,8 +11,9 @@ from deepseek import Tensor
 from deepseek._missing import guard
 from deepseek.attention._sequence import Batch, SequenceModule
 from deepseek.attention.caches.base import Cache
+from deepseek.attention.caches.blocks import BlockMeansCache
 from deepseek.attention.caches.index_keys import IndexRows
-from deepseek.attention.caches.selecting import BlockMeansCache, IndexedCache
+from deepseek.attention.caches.selecting import IndexedCache
 from deepseek.attention.functional import Attended, attend, sparse_attention
 from deepseek.attention.indexer import SparseIndexer
 from deepseek.attention.indexer_loss import Attention
@@ -146,11 +147,8 @@ class DynamicSparseAttention(SequenceModule):
     ) -> Tensor:
         if cache is not None:
             self._check_cache()
-            if isinstance(cache, BlockMeansCache) and self.indexer is None and cache.block_size != self.block_size:
-                raise ValueError(
-                    f"DynamicSparseAttention selects blocks of {self.block_size} keys, the cache has the means of "
-                    f"blocks of {cache.block_size}; make it with new_cache()"
-                )
+            if isinstance(cache, BlockMeansCache) and self.indexer is None:
+                self._check_blocks(cache)
         self._kept = []
         if self.indexer is not None:
             self.indexer.forget_loss()
@@ -246,6 +244,18 @@ class DynamicSparseAttention(SequenceModule):
 
         self._kept.append(count)
         return attend(query, key, value, is_causal=self.causal, query_start=start)
+
+    def _check_blocks(self, cache: BlockMeansCache) -> None:
+        if cache.block_size != self.block_size:
+            raise ValueError(
+                f"DynamicSparseAttention selects blocks of {self.block_size} keys, the cache has the means of blocks of "
+                f"{cache.block_size}; make it with new_cache()"
+            )
+        if cache.reach is not None:
+            raise ValueError(
+                f"DynamicSparseAttention selects among all keys, the cache keeps {cache.reach} before the next; make it "
+                "with new_cache()"
+            )
 
     def _check_cache(self) -> None:
         if not self.causal:

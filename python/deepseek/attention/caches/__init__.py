@@ -6,10 +6,9 @@ from deepseek.attention.caches.blocks import BlockMeansCache
 from deepseek.attention.caches.compressed import CompressedCache
 from deepseek.attention.caches.index_keys import IndexKeys, IndexRows
 from deepseek.attention.caches.key_value import DenseCache, KeysValues, QuantizedCache, SlidingCache
-from deepseek.attention.caches.latent import LatentCache
-from deepseek.attention.caches.selecting import BlockMeansCache, IndexedCache
 from deepseek.attention.caches.latent import IndexedLatentCache, LatentCache
 from deepseek.attention.caches.native_sparse import NativeSparseCache
+from deepseek.attention.caches.selecting import IndexedCache
 
 __all__ = [
     "BlockMeansCache",
