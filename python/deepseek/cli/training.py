@@ -270,6 +270,7 @@ def _measure(
         "parameters": size.parameters,
         "resumed_at_step": resumed_at,
         **_held_out(trainer, corpus),
+        "busiest_expert": None if trainer.busiest_expert is None else round(trainer.busiest_expert, 3),
         "checkpoint": str(checkpoint.path),
     }
     if prompt is not None:

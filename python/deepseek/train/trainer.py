@@ -13,6 +13,7 @@ import deepseek
 from deepseek import Tensor, nn, optim
 from deepseek.models import LanguageModel
 from deepseek.models.former_names import renamed_optimizer
+from deepseek.moe import ExpertUtilisation
 from deepseek.train.checkpoint import Checkpoint, CheckpointError, newest, prune, save_checkpoint
 from deepseek.train.config import OptimConfig, RunConfig, TrainConfig
 from deepseek.train.data import Corpus, WindowSampler
@@ -31,6 +32,8 @@ class Progress:
         tokens: Bytes trained on in this step.
         seconds: Duration of this step.
         seconds_left: Estimate for the rest of the run.
+        experts: Load of the busiest expert divided by the mean, in the worst layer and the last window that was closed;
+            None before one was, and without experts.
     """
 
     step: int
@@ -39,6 +42,7 @@ class Progress:
     tokens: int
     seconds: float
     seconds_left: float
+    experts: float | None = None
 
 
 def learning_rate_scale(fraction: float, warmup: float) -> float:
@@ -71,8 +75,15 @@ def make_optimizer(model: LanguageModel, config: OptimConfig) -> optim.AdamW:
     return optim.AdamW(groups, lr=config.lr, betas=(config.beta1, config.beta2))
 
 
+_WINDOW = 50  # steps that the experts' load is counted over
+
+
 class Trainer:
-    """One training run. A trainer restored from a checkpoint goes on exactly as the one that wrote it."""
+    """One training run. A trainer restored from a checkpoint goes on exactly as the one that wrote it.
+
+    Attributes:
+        utilisation: Which experts are used, in windows of 50 steps; None without experts.
+    """
 
     def __init__(self, config: TrainConfig, corpus: Corpus) -> None:
         self.config = config
@@ -81,6 +92,7 @@ class Trainer:
         self.model = LanguageModel(config.model)
         self.optimizer = make_optimizer(self.model, config.optim)
         self.sampler = WindowSampler(corpus.train, config.model.context, config.run.seed)
+        self.utilisation = ExpertUtilisation(self.model, history=1000) if config.model.routed else None
         self.step = 0
         self.elapsed = 0.0  # seconds spent in steps, over all parts of the run
 
@@ -117,6 +129,8 @@ class Trainer:
         self.optimizer.step()
         self.model.rebalance_experts()
         self.step += 1
+        if self.utilisation is not None and self.step % _WINDOW == 0:
+            self.utilisation.update(self.step)
         return value / math.log(2.0)
 
     def steps(self) -> Iterator[Progress]:
@@ -131,7 +145,15 @@ class Trainer:
             self.elapsed += seconds
             gained = self.fraction - first_fraction
             rate = (self.elapsed - first_elapsed) / gained if gained > 0 else 0.0
-            yield Progress(self.step, self.fraction, bits, tokens, seconds, rate * (1.0 - self.fraction))
+            left = rate * (1.0 - self.fraction)
+            yield Progress(self.step, self.fraction, bits, tokens, seconds, left, self.busiest_expert)
+
+    @property
+    def busiest_expert(self) -> float | None:
+        """Its load divided by the mean, see :class:`Progress`."""
+        if self.utilisation is None or not self.utilisation.history:
+            return None
+        return max(layer.max_over_mean for layer in self.utilisation.history[-1].layers.values())
 
     # --- checkpoints ----------------------------------------------------------------------------------------------
 
