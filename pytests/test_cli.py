@@ -347,7 +347,7 @@ def same(a: dict, b: dict) -> bool:
 @pytest.mark.parametrize("prompt", [[], ["--prompt", "def f"]])
 def test_greedy_text_has_no_end_and_no_loop(folder, capsys, prompt):
     """The model of a few steps would repeat itself, or end the file at once."""
-    assert main(["train", "small.toml", "--out", "run", "--set", "run.steps=40"]) == 0
+    assert main(["train", "small.toml", "--out", "run", "--set", "run.steps=300"]) == 0
     capsys.readouterr()
     for temperature in ("0", "0.7"):
         assert main(["generate", "--checkpoint", "run", "--temperature", temperature, *prompt]) == 0
