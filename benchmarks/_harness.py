@@ -280,12 +280,12 @@ def aim(row: dict[str, Any], why: Reasons) -> str:
 
 def table(rows: list[dict[str, Any]], why: Reasons | None = None) -> str:
     """With `why`, the goals too."""
-    title = "peer" if any(f"{peer}_us" in row for row in rows for peer in ("dense", *OTHERS)) else "torch"
+    title = "peer" if any(f"{peer}_us" in row for row in rows for peer in ("dense", "f32", *OTHERS)) else "torch"
     lines = [f"| case | deepseek | {title} | result |", "|---|---:|---:|---:|"]
     if why:
         lines = [f"{lines[0]} goal |", f"{lines[1]}---|"]
     for row in rows:
-        peer = next((text for name in ("torch", "eager", "dense", *OTHERS) if (text := shown(row, name))), "")
+        peer = next((text for name in ("torch", "eager", "dense", "f32", *OTHERS) if (text := shown(row, name))), "")
         line = f"| {row['case']} | {shown(row, 'deepseek')} | {peer} | {result(row)} |"
         lines.append(f"{line} {aim(row, why)} |" if why else line)
     return "\n".join(lines)

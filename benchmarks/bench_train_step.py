@@ -1,6 +1,7 @@
 """One training step of the model of `deepseek demo`: forward, loss, backward, clipping, AdamW.
 
-PyTorch runs the same model written for it (demo_twin.py), eagerly, as it is installed.
+PyTorch runs the same model written for it (demo_twin.py), eagerly, as it is installed. Mixed precision beside our own
+float32: bench_amp.py.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ def language_model(T: Any, config: Any) -> Any:
     return importlib.import_module("deepseek.models").LanguageModel(config)
 
 
-def step(T: Any, **changes: Any) -> Callable[[], Any]:
+def step(T: Any, autocast: bool = False, **changes: Any) -> Callable[[], Any]:
     def setup() -> Any:
         config = importlib.import_module("deepseek.models.config").ModelConfig(**changes)
         model = language_model(T, config)
@@ -32,8 +33,9 @@ def step(T: Any, **changes: Any) -> Callable[[], Any]:
         optimizer = T.optim.AdamW(model.parameters(), lr=1e-3)
 
         def run() -> None:
-            logits = model(inputs)  # [batch, context, 256]
-            loss = functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
+            with T.autocast("cpu", dtype=T.bfloat16, enabled=autocast):
+                logits = model(inputs)  # [batch, context, 256]
+                loss = functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
             optimizer.zero_grad()
             loss.backward()
             utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -106,6 +108,7 @@ GOALS = {
     "train step, demo model": 1.4,
     "train step, GPT-2 124M f32": 1.5,
     "train step, GPT-2 124M bf16 autocast": 1.6,
+    "train step, demo model bf16 autocast": 1.7,
 }
 
 
@@ -114,6 +117,7 @@ def cases(T: Any) -> dict[str, Callable[[], Any]]:
         "train step, GPT-2 124M f32": gpt2(T, autocast=False),
         "train step, GPT-2 124M bf16 autocast": gpt2(T, autocast=True),
         "train step, demo model": step(T),
+        "train step, demo model bf16 autocast": step(T, autocast=True),
         "train step, dense, no tables": step(
             T, n_routed_experts=0, n_shared_experts=4, ngram_orders=(2,), ngram_rows=256
         ),

@@ -41,6 +41,12 @@ def sgd(p: Any, *grads: Any) -> Any:
     return stepped(lambda params: deepseek.optim.SGD(params, lr=0.1, momentum=0.9), p, *grads)
 
 
+def unscaled(grad: Any) -> Any:
+    grad = grad.detach().clone()
+    assert _C._unscale([grad], 0.25) == (0, 0)
+    return grad
+
+
 def integer_matmul(a: Any, b: Any) -> Any:
     return a.to(deepseek.int32) @ b.to(deepseek.int32)
 
@@ -198,7 +204,7 @@ def tied_embedding(ids: Any, weight: Any) -> Any:
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     f.__name__: f
     for f in (
-        adamw, sgd, integer_matmul, int8_matmul, uint8_matmul, qlinear, _quantized_linear_fused, qmoe,
+        adamw, sgd, unscaled, integer_matmul, int8_matmul, uint8_matmul, qlinear, _quantized_linear_fused, qmoe,
         index_scores_int8, select_blocks, attention_int8, transposed, streamed, rope_of_columns, tied_embedding,
     )
 }  # fmt: skip
@@ -364,6 +370,7 @@ CASES = [
     C("rope_of_columns", S(T(38, 33), T(33, 19), T(33, 19)), "rope.buffered"),
     C("adamw", S(*[T(37, 67, grad=False)] * 3), "optim.adam"),
     C("sgd", S(*[T(37, 67, grad=False)] * 3), "optim.sgd"),
+    C("unscaled", S(T(37, 67, grad=False)), "optim.unscale"),
 ]
 
 

@@ -1,4 +1,4 @@
-"""Adam and AdamW on float32 copies of 16-bit parameters: the bits of a float32 optimizer, rounded."""
+"""Optimizers on float32 copies of 16-bit parameters: the bits of a float32 optimizer, rounded."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import deepseek
 import pytest
 from deepseek import nn, optim
-from test_optim import ADAM_CASES, parameters, set_grads
+from test_optim import CASES, parameters, set_grads
 
 F32, BF16, F16 = deepseek.float32, deepseek.bfloat16, deepseek.float16
 each_dtype = pytest.mark.parametrize("dtype", [BF16, F16], ids=["bfloat16", "float16"])
@@ -41,8 +41,9 @@ def assert_rounded(one: optim.Optimizer, wide: optim.Optimizer) -> None:
 
 @each_pass
 @each_dtype
-@pytest.mark.parametrize("cls", [optim.Adam, optim.AdamW])
-@pytest.mark.parametrize("options", ADAM_CASES, ids=lambda v: "-".join(map(str, v.values())))
+@pytest.mark.parametrize(
+    ("cls", "options"), CASES, ids=lambda v: getattr(v, "__name__", None) or "-".join(map(str, v.values()))
+)
 def test_equals_float32_rounded_after_each_step(cls: Any, options: dict[str, Any], dtype: Any, fused: Any) -> None:
     params = parameters(dtype)
     one = cls(params, **options, fused=fused, master_weights=True)
@@ -52,9 +53,22 @@ def test_equals_float32_rounded_after_each_step(cls: Any, options: dict[str, Any
         assert_rounded(one, wide)
 
 
-def test_small_steps_add_up() -> None:
+OPTIMIZERS = [value for value in vars(optim).values() if isinstance(value, type) and issubclass(value, optim.Optimizer)]
+
+
+def test_every_optimizer_has_masters() -> None:
+    p = nn.Parameter(deepseek.ones(1, dtype=F16))
+    for cls in {*OPTIMIZERS, optim.SGD, optim.Adam, optim.AdamW} - {optim.Optimizer}:
+        optimizer = cls([p], lr=0.5, master_weights=True)
+        p.grad = deepseek.ones(1, dtype=F16)
+        optimizer.step()
+        assert optimizer.state[p]["master"].dtype is F32
+
+
+@pytest.mark.parametrize("cls", [optim.SGD, optim.Adam, optim.AdamW])
+def test_small_steps_add_up(cls: Any) -> None:
     lost, kept = (nn.Parameter(deepseek.ones(3, dtype=BF16)) for _ in range(2))
-    plain, masters = optim.AdamW([lost], lr=1e-4), optim.AdamW([kept], lr=1e-4, master_weights=True)
+    plain, masters = cls([lost], lr=1e-4), cls([kept], lr=1e-4, master_weights=True)
     for _ in range(200):
         lost.grad, kept.grad = deepseek.ones(3, dtype=BF16), deepseek.ones(3, dtype=BF16)
         plain.step()
@@ -162,6 +176,31 @@ def test_a_captured_step_equals_eager() -> None:
         assert p.equal(q)
 
 
+def test_sgd_resumes_with_a_float32_momentum() -> None:
+    params = parameters(F16)
+    one = optim.SGD(params, lr=0.02, momentum=0.9, master_weights=True)
+    wide = optim.SGD(widened(params), lr=0.02, momentum=0.9)
+    for step in range(3):
+        step_both(one, wide, step, (2,) if step == 1 else ())
+        assert_rounded(one, wide)
+    resumed = [nn.Parameter(p.detach().clone()) for p in params]
+    other = optim.SGD(resumed, lr=0.02, momentum=0.9, master_weights=True)
+    other.load_state_dict(copy.deepcopy(one.state_dict()))
+    step_both(other, wide, 3)
+    assert_rounded(other, wide)
+    plain = optim.SGD(resumed, lr=0.02, momentum=0.9)
+    plain.load_state_dict(one.state_dict())
+    assert "master" not in plain.state[resumed[0]] and plain.state[resumed[0]]["momentum_buffer"].dtype == F16
+
+
+def test_sgd_without_momentum_has_no_other_state() -> None:
+    p = nn.Parameter(deepseek.ones(2, dtype=BF16))
+    optimizer = optim.SGD([p], lr=0.5, master_weights=True)
+    p.grad = deepseek.ones(2, dtype=BF16)
+    optimizer.step()
+    assert set(optimizer.state[p]) == {"master"} and p.tolist() == [0.5, 0.5]
+
+
 def test_the_kernel_refuses_what_does_not_fit() -> None:
     def call(param: Any, state: Any, master: Any) -> None:
         state = deepseek.zeros(2, dtype=state)
@@ -175,6 +214,9 @@ def test_the_kernel_refuses_what_does_not_fit() -> None:
         call(BF16, BF16, F32)
     with pytest.raises(TypeError, match="float32 master belongs to"):
         call(F32, F32, F32)
+    p, state = deepseek.zeros(2), deepseek.zeros(2)
+    with pytest.raises(TypeError, match="sgd_step: a float32 master belongs to"):
+        deepseek._C._sgd_step([p], [p], [state], [state], 0.1, 0.9, 0.0, 0.0, False, False, False)
 
 
 @pytest.mark.parametrize("wrong", [deepseek.float64, deepseek.bfloat16, deepseek.int32])
@@ -188,4 +230,4 @@ def test_the_kernels_refuse_state_of_another_dtype(wrong: Any) -> None:
     with pytest.raises(TypeError, match=f"max_exp_avg_sq 0 must be float32, got {name}"):
         deepseek._C._adamw_step([p], [p], [right], [right], [other], *options)
     with pytest.raises(TypeError, match=f"momentum buffer 0 must be float32, got {name}"):
-        deepseek._C._sgd_step([p], [p], [other], 0.1, 0.9, 0.0, 0.0, False, False, False)
+        deepseek._C._sgd_step([p], [p], [other], [], 0.1, 0.9, 0.0, 0.0, False, False, False)

@@ -145,6 +145,36 @@ TEST(Adam, MastersAreFloat32Parameters) {
   EXPECT_THROW(adam_step({&with_master, 1}, DType::kFloat32, DType::kFloat32, {}), TypeError);
 }
 
+TEST(Sgd, AMasterIsForSixteenBits) {
+  float master = 1, state = 0;
+  BFloat16 p(1), g(0.5F);
+  const SgdTensors t{&p, &g, &state, 1, true, &master};
+  sgd_step({&t, 1}, DType::kBFloat16, {.lr = 0.001, .momentum = 0.9});
+  EXPECT_FLOAT_EQ(master, 0.9995F);
+  EXPECT_EQ(float(p), 1.0F);
+  EXPECT_EQ(state, 0.5F);
+  EXPECT_THROW(sgd_step({&t, 1}, DType::kFloat32, {}), TypeError);
+}
+
+TEST(Unscale, CountsBeforeItMultiplies) {
+  on_every_target([] {
+    for (const int64_t n : kSizes) {
+      std::vector<float> values(n, 3);
+      int64_t infinite = 0, nan = 0;
+      for (int64_t i = 0; i < n; i += 7, ++infinite) values[i] = i % 2 ? INFINITY : -INFINITY;
+      for (int64_t i = 3; i < n; i += 7, ++nan) values[i] = NAN;
+      const TensorRef t{values.data(), n, DType::kFloat32};
+      for (const double factor : {1.0, 0.5}) {
+        const NonFinite found = unscale({&t, 1}, factor);
+        EXPECT_EQ(found.infinite, infinite);
+        EXPECT_EQ(found.nan, nan);
+        if (n > 1) EXPECT_EQ(values[1], 3 * factor);
+      }
+    }
+  });
+  EXPECT_THROW(unscale(std::array{TensorRef{nullptr, 0, DType::kInt32}}, 0.5), TypeError);
+}
+
 template <class P>
 void sgd_case(const SgdArgs& args) {
   for (int64_t n : kSizes) {

@@ -1,5 +1,6 @@
 // The choke point. Every op call goes: autocast -> infer -> allocate -> eval -> tape node -> record.
 // Nothing else allocates op outputs or creates op nodes.
+#include "core/autocast.h"
 #include "core/autocast_off.h"
 #include "core/lock_release.h"
 #include "core/op.h"
@@ -32,43 +33,6 @@ bool any_requires_grad(Inputs in) {
   for (const Tensor& t : in)
     if (t.defined() && t.requires_grad()) return true;
   return false;
-}
-
-// float64 stays what it is, as in PyTorch.
-bool autocast_converts(const Tensor& t) {
-  return t.defined() && is_floating(t.dtype()) && t.dtype() != DType::kFloat64;
-}
-
-DType autocast_target(Autocast rule, Inputs in) {
-  if (rule == Autocast::kFloat32) return DType::kFloat32;
-  if (rule == Autocast::kLower) return mode().autocast_dtype;
-  const Tensor* first = nullptr;
-  DType target = DType::kFloat32;
-  for (const Tensor& t : in) {
-    if (!autocast_converts(t)) continue;
-    target = first ? promote_types(target, t.dtype()) : t.dtype();
-    first = &t;
-  }
-  return target;
-}
-
-TensorList autocast_inputs(const OpDef& def, Inputs in) {
-  TensorList cast;
-  const DType target = autocast_target(def.info->autocast, in);
-  static const OpDef* to = find_op("_to_dtype");
-  for (const Tensor& t : in) {
-    if (!autocast_converts(t) || t.dtype() == target) {
-      cast.push_back(t);
-      continue;
-    }
-    alignas(16) char attributes[kMaxOpBytes];
-    to->init(attributes);
-    *reinterpret_cast<Opt<DType>*>(attributes + to->fields[0].offset) = target;
-    TensorList out;
-    dispatch_op(*to, attributes, {&t, 1}, out);
-    cast.push_back(out[0]);
-  }
-  return cast;
 }
 
 void check_has_data(const OpDef& def, Inputs in) {

@@ -67,9 +67,10 @@ struct OpInfo {
   Autocast autocast = Autocast::kNone;
   Saves saves = Saves::kInputs;
   bool differentiable = true;
-  bool inplace = false;     // has a name_() form that writes into the first input
-  bool reads_data = false;  // the result's size depends on values
-  bool random = false;      // the last input is the generator state int64[2] {seed, offset}
+  bool inplace = false;        // has a name_() form that writes into the first input
+  bool reads_data = false;     // the result's size depends on values
+  bool random = false;         // the last input is the generator state int64[2] {seed, offset}
+  bool wide_gradient = false;  // gradients come to its node, and are summed there, in the first input's dtype
   Shown shown = Shown::kBoth;
   const char* node = nullptr;  // grad_fn's name where it does not follow from the schema's
 };

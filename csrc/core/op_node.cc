@@ -20,7 +20,7 @@ OpNode::OpNode(const OpDef& def, const void* op, Inputs in, Inputs out) : def_(d
   }
   for (size_t i = 0; i < out.size(); ++i) {
     out_.emplace_back(out[i], saves_output(def.info->saves, i));
-    outputs.push_back(out[i].meta());
+    outputs.push_back({def.info->wide_gradient ? in[0].dtype() : out[i].dtype(), out[i].sizes()});
   }
   sequence = next_sequence();
 }

@@ -83,6 +83,15 @@ class PackedCopies {
     }
     return entries_.emplace_back(std::move(made)).copy;
   }
+  void drop_outdated(uint32_t version) {
+    std::vector<Entry> outdated;  // freed after the lock
+    const std::lock_guard lock(mutex_);
+    for (size_t i = entries_.size(); i-- > 0;) {
+      if (entries_[i].sources[0].version == version) continue;
+      outdated.push_back(std::move(entries_[i]));
+      entries_.erase(entries_.begin() + static_cast<int64_t>(i));
+    }
+  }
   size_t bytes() {
     const std::lock_guard lock(mutex_);
     size_t sum = 0;
@@ -119,6 +128,11 @@ Ref<Packed> packed(Inputs sources, const PackedLayout& layout, const std::functi
     if (Ref<Packed> found = copies->find(entry)) return found;
   entry.copy = make();
   return copies ? copies->put(std::move(entry)) : entry.copy;
+}
+
+void drop_outdated_packed(const Tensor& t) {
+  if (PackedCopies* copies = t.storage()->packed_copies().load(std::memory_order_acquire))
+    copies->drop_outdated(t.version());
 }
 
 size_t packed_bytes(const Tensor& t) {

@@ -36,6 +36,9 @@ struct PackedLayout {
 // is packed anew on every call. Threads may call at once: two that find nothing both make one, and the first is kept.
 Ref<Packed> packed(Inputs sources, const PackedLayout& layout, const std::function<Ref<Packed>()>& make);
 
+// Frees what is kept with this tensor's storage and no longer holds; without it that waits for the next copy.
+void drop_outdated_packed(const Tensor& t);
+
 // Bytes of the copies kept with this tensor's storage.
 size_t packed_bytes(const Tensor& t);
 

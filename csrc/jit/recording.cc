@@ -202,6 +202,7 @@ void Recording::record_foreign_edge(const Tensor& t) {
 }
 
 void Recording::record_host(Ref<HostCall> host, Inputs in, Inputs out) {
+  clear_autocast_cache();  // it may change weights, and in some replays only
   const Slots inputs = slots_of(in);
   GraphNode& n = append(Step::kHost, mode().grad);
   n.host = std::move(host);

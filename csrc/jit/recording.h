@@ -1,6 +1,7 @@
 // Writes a graph down while a function runs.
 #pragma once
 
+#include "core/autocast.h"
 #include "jit/graph.h"
 #include "jit/pointer_map.h"
 
@@ -67,6 +68,7 @@ class Recording final : public Recorder {
   std::vector<Tensor> unexplained_;  // made while recording, by nothing that was told
   std::vector<int32_t> foreign_;
   std::string refusal_;
+  OwnAutocastCache casts_;
   Recorder* before_;
 };
 

@@ -1,6 +1,7 @@
 #include "kernels/optim.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <vector>
 
@@ -93,7 +94,7 @@ void adam_range(const AdamTensors& t, const AdamArgs& a, int64_t begin, int64_t 
   });
 }
 
-template <class P>
+template <class P, class S = P, bool kMaster = false>
 void sgd_range(const SgdTensors& t, const SgdArgs& a, int64_t begin, int64_t end) {
   using C = ComputeType<P>;
   const hn::ScalableTag<C> d;
@@ -102,9 +103,14 @@ void sgd_range(const SgdTensors& t, const SgdArgs& a, int64_t begin, int64_t end
   const auto sign = set(a.maximize ? -a.grad_scale : a.grad_scale);
   P* const param = static_cast<P*>(t.param) + begin;
   const P* const grad = static_cast<const P*>(t.grad) + begin;
-  P* const buffer = a.momentum != 0 ? static_cast<P*>(t.momentum) + begin : nullptr;
+  S* const buffer = a.momentum != 0 ? static_cast<S*>(t.momentum) + begin : nullptr;
+  float* const master = kMaster ? t.master + begin : nullptr;
   vectors(d, end - begin, [&](int64_t i, int64_t n) HWY_ATTR {
-    const auto p = load_part(d, param + i, n);
+    hn::Vec<decltype(d)> p;
+    if constexpr (kMaster)
+      p = load_part(d, master + i, n);
+    else
+      p = load_part(d, param + i, n);
     auto g = hn::Mul(load_part(d, grad + i, n), sign);
     if (a.weight_decay != 0) g = hn::MulAdd(decay, p, g);
     if (buffer) {
@@ -112,7 +118,9 @@ void sgd_range(const SgdTensors& t, const SgdArgs& a, int64_t begin, int64_t end
       store_part(d, m, buffer + i, n);
       g = a.nesterov ? hn::MulAdd(momentum, m, g) : m;
     }
-    store_part(d, hn::MulAdd(lr, g, p), param + i, n);
+    p = hn::MulAdd(lr, g, p);
+    if constexpr (kMaster) store_part(d, p, master + i, n);
+    store_part(d, p, param + i, n);
   });
 }
 
@@ -146,9 +154,43 @@ void SgdRange(const SgdTensors& t, const SgdArgs& a, DType dtype, int64_t begin,
     case DType::kFloat64:
       return sgd_range<double>(t, a, begin, end);
     case DType::kBFloat16:
-      return sgd_range<BFloat16>(t, a, begin, end);
+      return t.master ? sgd_range<BFloat16, float, true>(t, a, begin, end) : sgd_range<BFloat16>(t, a, begin, end);
     default:
-      return sgd_range<Half>(t, a, begin, end);
+      return t.master ? sgd_range<Half, float, true>(t, a, begin, end) : sgd_range<Half>(t, a, begin, end);
+  }
+}
+
+template <class P>
+NonFinite unscale_range(P* p, double factor, int64_t n) {
+  using C = ComputeType<P>;
+  const hn::ScalableTag<C> d;
+  const auto f = hn::Set(d, static_cast<C>(factor));
+  const bool writes = factor != 1;
+  NonFinite found;
+  vectors(d, n, [&](int64_t i, int64_t count) HWY_ATTR {
+    const auto v = load_part(d, p + i, count);
+    if (!hn::AllTrue(d, hn::IsFinite(v))) {  // rarely; the lanes behind the end are zeros
+      const auto nan = hn::IsNaN(v);
+      found.nan += static_cast<int64_t>(hn::CountTrue(d, nan));
+      found.infinite += static_cast<int64_t>(hn::CountTrue(d, hn::AndNot(nan, hn::Not(hn::IsFinite(v)))));
+    }
+    if (writes) store_part(d, hn::Mul(v, f), p + i, count);
+  });
+  return found;
+}
+
+NonFinite UnscaleRange(const TensorRef& t, double factor, int64_t begin, int64_t end) {
+  DS_COUNT_ROUTE(Unscale);
+  const auto run = [&]<class P>(P* p) { return unscale_range(p + begin, factor, end - begin); };
+  switch (t.dtype) {
+    case DType::kFloat32:
+      return run(static_cast<float*>(t.data));
+    case DType::kFloat64:
+      return run(static_cast<double*>(t.data));
+    case DType::kBFloat16:
+      return run(static_cast<BFloat16*>(t.data));
+    default:
+      return run(static_cast<Half*>(t.data));
   }
 }
 
@@ -159,12 +201,13 @@ HWY_AFTER_NAMESPACE();
 namespace deepseek::kernels {
 HWY_EXPORT(AdamRange);
 HWY_EXPORT(SgdRange);
+HWY_EXPORT(UnscaleRange);
 
 namespace {
 
-void check_dtype(const char* op, DType t) {
-  DS_CHECK_AS(TypeError, is_floating(t) && !is_float8(t), op,
-              ": parameters must be float32, float64, bfloat16 or float16, got ", t);
+void check_dtype(const char* op, DType t, const char* what = "parameters") {
+  DS_CHECK_AS(TypeError, is_floating(t) && !is_float8(t), op, ": ", what,
+              " must be float32, float64, bfloat16 or float16, got ", t);
 }
 
 // f(tensor index, begin, end) over the concatenation of all tensors.
@@ -223,9 +266,23 @@ void adam_step(std::span<const AdamTensors> tensors, DType dtype, DType state_dt
 
 void sgd_step(std::span<const SgdTensors> tensors, DType dtype, const SgdArgs& args) {
   check_dtype("sgd_step", dtype);
+  for (const SgdTensors& t : tensors)
+    DS_CHECK_AS(TypeError, !t.master || is_reduced_float(dtype),
+                "sgd_step: a float32 master belongs to bfloat16 or float16 parameters, got ", dtype);
   over_concatenation(tensors, 5 * size_of(dtype), [&](size_t i, int64_t begin, int64_t end) {
     HWY_DYNAMIC_DISPATCH(SgdRange)(tensors[i], args, dtype, begin, end);
   });
+}
+
+NonFinite unscale(std::span<const TensorRef> tensors, double factor) {
+  for (const TensorRef& t : tensors) check_dtype("unscale", t.dtype, "gradients");
+  std::atomic<int64_t> infinite = 0, nan = 0;
+  over_concatenation(tensors, 8, [&](size_t i, int64_t begin, int64_t end) {
+    const NonFinite found = HWY_DYNAMIC_DISPATCH(UnscaleRange)(tensors[i], factor, begin, end);
+    if (found.infinite > 0) infinite.fetch_add(found.infinite, std::memory_order_relaxed);
+    if (found.nan > 0) nan.fetch_add(found.nan, std::memory_order_relaxed);
+  });
+  return {infinite, nan};
 }
 
 void sum_squares(std::span<const TensorRef> tensors, double* out) {

@@ -34,9 +34,10 @@ void adam_step(std::span<const AdamTensors> tensors, DType dtype, DType state_dt
 struct SgdTensors {
   void* param;
   const void* grad;
-  void* momentum;  // of the parameters' dtype; null without momentum
+  void* momentum;  // of the parameters' dtype, float32 with a master; null without momentum
   int64_t numel;
-  bool first;  // no earlier step: the buffer becomes the gradient
+  bool first;               // no earlier step: the buffer becomes the gradient
+  float* master = nullptr;  // as AdamTensors::master
 };
 
 struct SgdArgs {
@@ -55,6 +56,14 @@ struct TensorRef {
 
 // out[i] = sum of squares of tensor i in double, by a fixed tree: the bits depend on that tensor alone.
 void sum_squares(std::span<const TensorRef> tensors, double* out);
+
+struct NonFinite {
+  int64_t infinite = 0, nan = 0;
+};
+// Counts the elements that are not finite and multiplies all in place, in one pass (small floats: in float, rounded
+// once). A factor of 1 writes nothing.
+NonFinite unscale(std::span<const TensorRef> tensors, double factor);
+
 // Multiplies in place (small floats: in float, rounded once).
 void scale_all(std::span<const TensorRef> tensors, double factor);
 

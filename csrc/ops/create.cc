@@ -370,6 +370,23 @@ struct ToDtype {
   Grads vjp(const Vjp& c) const { return {c.grad[0]}; }  // the engine casts to the input's dtype
 };
 DS_OP(ToDtype);
+
+// Of its own, because of its gradient: what several uses send back is summed in the input's dtype.
+struct AutocastLower {
+  Opt<DType> dtype;
+  static constexpr OpInfo info{.schema = "_autocast_lower(Tensor input, dtype? dtype) -> Tensor",
+                               .doc = "_to_dtype under autocast, whose gradients are not rounded to dtype.",
+                               .kind = Kind::kPointwise,
+                               .saves = Saves::kNone,
+                               .wide_gradient = true,
+                               .shown = Shown::kHidden,
+                               .node = "ToCopy"};
+  bool operator==(const AutocastLower&) const = default;
+  Meta infer(Inputs in) const { return ToDtype{dtype}.infer(in); }
+  void eval(Inputs in, Tensor& out) const { kernels::copy(out.view(), in[0].view()); }
+  Grads vjp(const Vjp& c) const { return {c.grad[0]}; }
+};
+DS_OP(AutocastLower);
 void check_number_fits(const Tensor& value, DType dtype) {
   if (value.defined() && value.cell()->wrapped_number) check_fits(value.item(), dtype);
 }

@@ -227,6 +227,41 @@ void run_linear(Inputs in, const Tensor& out, std::span<const kernels::Epilogue>
 Tensor shaped(const Tensor& t, const Dims& sizes) { return t.sizes() == sizes ? t : reshape(t, sizes); }
 }  // namespace
 
+// Of 16-bit floats, for a gradient that float32 is wanted of: not rounded on the way.
+struct MmFloat32 {
+  static constexpr OpInfo info{.schema = "_mm_float32(Tensor input, Tensor mat2) -> Tensor",
+                               .doc = "Product of two matrices of one 16-bit float dtype, in float32.",
+                               .kind = Kind::kMatmul,
+                               .saves = Saves::kOthers,
+                               .shown = Shown::kHidden};
+  bool operator==(const MmFloat32&) const = default;
+  Meta infer(Inputs in) const {
+    DS_CHECK(in[0].dim() == 2 && in[1].dim() == 2 && is_reduced_float(in[0].dtype()),
+             "_mm_float32: two matrices of bfloat16 or float16, got ", name_of(in[0].dtype()), " ", in[0].sizes(),
+             " and ", in[1].sizes());
+    return {DType::kFloat32, BatchMatmul{}.infer(in).sizes};
+  }
+  void eval(Inputs in, Tensor& out) const {
+    if (out.numel() > 0) kernels::matmul(out.view(), in[0].view(), in[1].view());
+  }
+  Grads vjp(const Vjp& c) const {
+    const Tensor &a = c.in[0], &b = c.in[1], g = to_dtype(c.grad[0], a.dtype());
+    return {c.need(0) ? product(g, transpose(b, 0, 1)) : Tensor(),
+            c.need(1) ? product(transpose(a, 0, 1), g) : Tensor()};
+  }
+};
+DS_OP(MmFloat32);
+
+namespace {
+// The gradient of input i as a product, in float32 where that is what is summed there (a cast of autocast's).
+Tensor gradient_product(const Vjp& c, size_t i, const Tensor& a, const Tensor& b) {
+  const Edge* to = i < c.next.size() ? &c.next[i] : nullptr;
+  const bool wide = to && to->node && is_reduced_float(a.dtype()) && to->index < to->node->outputs.size() &&
+                    to->node->outputs[to->index].dtype == DType::kFloat32;
+  return wide ? apply(MmFloat32{}, a, b) : product(a, b);
+}
+}  // namespace
+
 struct Linear {
   static constexpr OpInfo info{.schema = "linear(Tensor input, Tensor weight, Tensor? bias=None) -> Tensor",
                                .doc = "input [..., K] @ weight [N, K] transposed + bias [N].",
@@ -262,8 +297,8 @@ struct Linear {
     int64_t rows = 1;  // not -1: k or n may be 0
     for (int i = 0; i + 1 < x.dim(); ++i) rows *= x.sizes()[i];
     const Tensor g2 = shaped(g, {rows, n});
-    if (c.need(0)) out[0] = shaped(product(g2, shaped(w, {n, k})), x.sizes());
-    if (c.need(1)) out[1] = shaped(product(transpose(g2, 0, 1), shaped(x, {rows, k})), w.sizes());
+    if (c.need(0)) out[0] = shaped(gradient_product(c, 0, g2, shaped(w, {n, k})), x.sizes());
+    if (c.need(1)) out[1] = shaped(gradient_product(c, 1, transpose(g2, 0, 1), shaped(x, {rows, k})), w.sizes());
     if (c.in[2].defined() && c.need(2)) out[2] = c.in[2].dim() == 0 ? sum(g) : sum(g2, Dims{0});
     return out;
   }

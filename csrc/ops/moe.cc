@@ -5,6 +5,7 @@
 
 #include <limits>
 
+#include "core/autocast.h"
 #include "kernels/copy.h"
 #include "ops/composite.h"
 #include "ops/moe.h"
@@ -271,10 +272,7 @@ DS_BODY(MoePublic,
         false, kFunctional, Opt<double> limit;
         bool wide;) {
   TensorList inputs(in);
-  if (mode().autocast)  // the routing weights stay as they are
-    for (const size_t i : {kX, kGate, kUp, kDown})
-      if (is_floating(in[i].dtype()) && in[i].dtype() != DType::kFloat64)
-        inputs[i] = to_dtype(in[i], mode().autocast_dtype);
+  for (const size_t i : {kX, kGate, kUp, kDown}) inputs[i] = autocast_lower(in[i]);  // not the routing weights
   bool save = false;
   for (const Tensor& t : in) save |= mode().records() && t.requires_grad();
   return apply_n<3>(Moe{save, limit, wide}, inputs[kX], inputs[kGate], inputs[kUp], inputs[kDown], inputs[kIds],

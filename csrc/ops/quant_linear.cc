@@ -1,4 +1,5 @@
 // Linear layers with quantized weights, also with what follows them in one pass over the result.
+#include "core/autocast.h"
 #include "ops/composite.h"
 #include "ops/operands.h"
 #include "ops/quant_parts.h"

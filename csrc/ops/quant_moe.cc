@@ -1,4 +1,5 @@
 // The mixture of experts of moe.cc with quantized weights.
+#include "core/autocast.h"
 #include "kernels/moe.h"
 #include "kernels/moe_quant.h"
 #include "ops/composite.h"

@@ -41,11 +41,6 @@ void check_parts(const char* op, const QuantTraits& t, int64_t block, int64_t k,
   }
 }
 
-Tensor autocast_lower(const Tensor& t) {
-  const bool converts = mode().autocast && t.defined() && is_floating(t.dtype()) && t.dtype() != DType::kFloat64;
-  return converts ? to_dtype(t, mode().autocast_dtype) : t;
-}
-
 void refuse_gradients(const char* op, Inputs parts) {
   DS_CHECK(!mode().records() || !(parts[0].requires_grad() || parts[1].requires_grad()), op,
            "(): codes and scales are not differentiable, but one of them requires grad; train the weights before they "

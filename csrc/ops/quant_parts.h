@@ -14,9 +14,6 @@ const kernels::QuantTraits& format_of(const char* op, const Str& format, int64_t
 // Codes [N, ...], or of a stack [E, N, ...], scales and zeros fit format, block and rows of k values.
 void check_parts(const char* op, const kernels::QuantTraits& t, int64_t block, int64_t k, Inputs parts);
 
-// In autocast's lower dtype when autocast is on and t is a float that it converts; scales stay as they are.
-Tensor autocast_lower(const Tensor& t);
-
 void refuse_gradients(const char* op, Inputs parts);
 
 // A matrix, or the first of a stack of `count`, as the kernels take it; the tensors keep the memory.

@@ -112,17 +112,21 @@ void adam_step(std::span<const AdamParameter> parameters, const kernels::AdamArg
 }
 
 void sgd_step(std::span<const SgdParameter> parameters, const kernels::SgdArgs& args) {
-  for (const Group& group : by_dtype(parameters, [](const SgdParameter& s) { return s.param.dtype(); })) {
+  const auto state_dtype = [](const SgdParameter& s) { return (s.master.defined() ? s.master : s.param).dtype(); };
+  for (const Group& group : by_dtype(parameters, state_dtype)) {
     std::vector<kernels::SgdTensors> work;
     work.reserve(group.members.size());
-    Operands operands(group.members.size(), 2);
+    Operands operands(group.members.size(), 3);
     for (const size_t i : group.members) {
       const SgdParameter& s = parameters[i];
       const Tensor& p = s.param;
       const void* grad = operands.gradient(s.grad, i, p);
       void* param = operands.written(p);
-      void* momentum = args.momentum != 0 ? operands.state(s.momentum, i, "momentum buffer", p, group.dtype) : nullptr;
-      work.push_back({param, grad, momentum, p.numel(), s.first});
+      void* momentum =
+          args.momentum != 0 ? operands.state(s.momentum, i, "momentum buffer", p, group.state_dtype) : nullptr;
+      float* master = nullptr;
+      if (s.master.defined()) master = static_cast<float*>(operands.state(s.master, i, "master", p, DType::kFloat32));
+      work.push_back({param, grad, momentum, p.numel(), s.first, master});
     }
     {
       const LockRelease unlocked(group.bytes >= kReleaseLockBytes);
@@ -130,6 +134,30 @@ void sgd_step(std::span<const SgdParameter> parameters, const kernels::SgdArgs& 
     }
     operands.write_back();
   }
+}
+
+kernels::NonFinite unscale(Inputs gradients, double factor) {
+  std::vector<Dense> dense;
+  std::vector<kernels::TensorRef> work;
+  dense.reserve(gradients.size());
+  int64_t bytes = 0;
+  for (size_t i = 0; i < gradients.size(); ++i) {
+    const Tensor& g = gradients[i];
+    if (!g.defined()) continue;
+    DS_CHECK(!g.storage()->read_only(), "unscale: the memory of gradient ", i,
+             " is read-only (it came from a read-only array); use a clone() of it");
+    const Tensor& memory = dense.emplace_back(g).memory;
+    work.push_back({memory.data_ptr(), memory.numel(), memory.dtype()});
+    bytes += memory.nbytes();
+  }
+  kernels::NonFinite found;
+  {
+    const LockRelease unlocked(bytes >= kReleaseLockBytes);
+    found = kernels::unscale(work, factor);
+  }
+  if (factor != 1)
+    for (const Dense& d : dense) d.write_back();
+  return found;
 }
 
 }  // namespace deepseek::optim

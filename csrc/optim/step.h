@@ -1,4 +1,5 @@
-// One fused pass over all parameters of a step. Each is updated in place; memory that is not dense goes through a copy.
+// One fused pass over all parameters of a step, or all gradients. Each is updated in place; memory that is not dense
+// goes through a copy.
 #pragma once
 
 #include <span>
@@ -18,9 +19,14 @@ void adam_step(std::span<const AdamParameter> parameters, const kernels::AdamArg
 
 struct SgdParameter {
   Tensor param, grad;
-  Tensor momentum;     // with momentum only
+  Tensor momentum;     // with momentum only; float32 beside a master
   bool first = false;  // no earlier step: the buffer becomes the gradient
+  Tensor master = {};  // as AdamParameter::master
 };
 void sgd_step(std::span<const SgdParameter> parameters, const kernels::SgdArgs& args);
+
+// Multiplies gradients in place and counts what in them was infinite or NaN before, in one pass over all of them; a
+// factor of 1 only counts. Undefined ones are allowed.
+kernels::NonFinite unscale(Inputs gradients, double factor);
 
 }  // namespace deepseek::optim

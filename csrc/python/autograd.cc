@@ -127,10 +127,6 @@ void FunctionNode::release_saved() {
   if (py::hasattr(py::handle(ctx_), "_release_saved")) py::handle(ctx_).attr("_release_saved")();
 }
 
-namespace {
-PyObject* autocast_enabled(PyObject*) { return PyBool_FromLong(mode().autocast); }
-}  // namespace
-
 void bind_autograd(py::module_& m) {
   HostHooks& hooks = host_hooks();
   hooks.release_lock = []() -> void* { return PyGILState_Check() ? PyEval_SaveThread() : nullptr; };
@@ -153,17 +149,6 @@ void bind_autograd(py::module_& m) {
   m.def("_set_grad_enabled", [](bool on) { mode().grad = on; });
   m.def("_is_inference_mode", [] { return mode().inference; });
   m.def("_set_inference_mode", [](bool on) { mode().inference = on; });
-  // Not by pybind11: losses ask on every call.
-  static Method enabled = method<autocast_enabled>("_autocast_enabled", "Whether autocast is on.");
-  m.add_object(enabled.ml_name, new_function(enabled));
-  m.def("_autocast_state", [] {
-    return py::make_tuple(mode().autocast, py::reinterpret_steal<py::object>(wrap_dtype(mode().autocast_dtype)));
-  });
-  m.def("_set_autocast", [](bool on, const py::object& dtype) {
-    mode().autocast = on;
-    mode().autocast_dtype = unwrap_dtype(dtype.ptr());
-  });
-
   m.def("_register_hook", [](const Tensor& t, py::object f) {
     refuse_capture("a hook is registered");
     return register_hook(t, Ref<Hook>(new PythonHook(std::move(f))));

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/autocast.h"
 #include "jit/recording.h"
 #include "python/jit_observe.h"
 
@@ -88,6 +89,7 @@ PyObject* jit_host(PyObject* function, PyObject* args, PyObject* kwargs) {
   py::object result;
   {
     const RecorderPause pause;
+    const OwnAutocastCache casts;
     const Observer::Pause unobserved;
     if (const StateWalk* walk = Observer::walk()) check_known(*walk, function, args, kwargs, *recording);
     result = py::reinterpret_steal<py::object>(checked(PyObject_Call(function, args, kwargs)));

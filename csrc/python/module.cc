@@ -17,6 +17,7 @@ PYBIND11_MODULE(_C, m) {
   bind_ops(m);
   bind_convert(m);
   bind_autograd(m);
+  bind_autocast(m);
   bind_optim(m);
   bind_io(m);
   bind_jit(m);

@@ -98,6 +98,7 @@ void bind_subclass(pybind11::module_& m);
 void bind_ops(pybind11::module_& m);
 void bind_convert(pybind11::module_& m);
 void bind_autograd(pybind11::module_& m);
+void bind_autocast(pybind11::module_& m);
 void bind_runtime(pybind11::module_& m);
 void bind_optim(pybind11::module_& m);
 void bind_jit(pybind11::module_& m);

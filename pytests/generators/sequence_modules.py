@@ -23,7 +23,7 @@ def pick(rng: Rng, *choices: Any) -> Any:
 def heads(rng: Rng) -> dict[str, Any]:
     """Keywords of a module with dim 32."""
     query, key = pick(rng, (1, 1), (2, 1), (4, 2), (4, 4))
-    return {"dim": 32, "num_heads": query, "key_heads": key, "rope_theta": pick(rng, None, 10000.0)}
+    return {"dim": 32, "num_heads": query, "num_key_value_heads": key, "rope_theta": pick(rng, None, 10000.0)}
 
 
 def multi_head(rng: Rng) -> Any:
@@ -32,7 +32,7 @@ def multi_head(rng: Rng) -> Any:
     temperature = pick(rng, None, A.HeadTemperature(4), A.LengthTemperature(4))
     return A.MultiHeadAttention(
         32, 4, causal=True, gate=pick(rng, True, False, "softmax"), temperature=temperature,
-        qk_norm=pick(rng, True, False), **{**settings, "key_heads": pick(rng, 1, 2, 4)},
+        qk_norm=pick(rng, True, False), **{**settings, "num_key_value_heads": pick(rng, 1, 2, 4)},
     )  # fmt: skip
 
 

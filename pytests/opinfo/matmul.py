@@ -253,6 +253,17 @@ op(
     rows=[S(T(37), T(37, 96), T(96))],
 )
 op(
+    "_mm_float32",
+    lambda a, b: (a.astype("float32") @ b.astype("float32")).astype("float32"),
+    S(A([[1.0, 2.0], [0.5, -3.0]], dtype="float16"), A([[4.0, 0.25], [-1.0, 2.0]], dtype="float16")).but(grad=False),
+    S(A([[1.5, 2.0, -1.0]], dtype="float16"), A([[4.0], [-1.0], [0.5]], dtype="float16")).but(grad=False),
+    S(A(np.zeros((0, 3)), dtype="float16"), A(np.zeros((3, 2)), dtype="float16")).but(grad=False),
+    low=(),
+    scalar=False,
+    rows=[S(T(37, 96, dtype="bfloat16"), T(96, 64, dtype="bfloat16"))],
+    errors=[E(RuntimeError, "two matrices of bfloat16 or float16, got float32", T(3, 4), T(4, 3))],
+)
+op(
     "_batch_matmul",
     np.matmul,
     S(T(3, 4), T(4, 2)),

@@ -518,6 +518,15 @@ op(
     tol=1e-6,
 )
 op(
+    "_autocast_lower",
+    lambda x, dtype: x.astype(dtype),
+    S(T(3, 4), DT("float64")),
+    S(T(), DT("float64")),
+    S(T(0, 3), DT("float32")).but(grad=False),
+    out=None,
+    low=(),
+)
+op(
     "_to_dtype",
     lambda x, dtype: x.astype(dtype),
     S(T(3, 4), DT("float64")),

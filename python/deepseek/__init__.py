@@ -50,7 +50,12 @@ if TYPE_CHECKING:  # names that load on first use: see _lazy.py
     from deepseek._storage import UntypedStorage as UntypedStorage
     from deepseek.amp import GradScaler as GradScaler
     from deepseek.amp import autocast as autocast
-    from deepseek.amp import get_autocast_dtype as get_autocast_dtype
+    from deepseek.amp.autocast_state import clear_autocast_cache as clear_autocast_cache
+    from deepseek.amp.autocast_state import get_autocast_dtype as get_autocast_dtype
+    from deepseek.amp.autocast_state import is_autocast_cache_enabled as is_autocast_cache_enabled
+    from deepseek.amp.autocast_state import set_autocast_cache_enabled as set_autocast_cache_enabled
+    from deepseek.amp.autocast_state import set_autocast_dtype as set_autocast_dtype
+    from deepseek.amp.autocast_state import set_autocast_enabled as set_autocast_enabled
     from deepseek.jit import CallableModule as _CallableModule
     from deepseek.jit.capture import compile as compile
 

@@ -25,17 +25,25 @@ SETTINGS = (
     "set_num_interop_threads",
     "use_deterministic_algorithms",
 )
+AUTOCAST = (
+    "clear_autocast_cache",
+    "get_autocast_dtype",
+    "is_autocast_cache_enabled",
+    "set_autocast_cache_enabled",
+    "set_autocast_dtype",
+    "set_autocast_enabled",
+)
 # name: (module, its name there)
 ATTRIBUTES = {
     "GradScaler": ("deepseek.amp", "GradScaler"),
     "autocast": ("deepseek.amp", "autocast"),
-    "get_autocast_dtype": ("deepseek.amp", "get_autocast_dtype"),
     "load": ("deepseek._serialization", "load"),
     "save": ("deepseek._serialization", "save"),
     "__version__": ("deepseek.version", "__version__"),
     "compile": ("deepseek.jit", "compile"),
     "UntypedStorage": ("deepseek._storage", "UntypedStorage"),
     **{name: ("deepseek._settings", name) for name in SETTINGS},
+    **{name: ("deepseek.amp.autocast_state", name) for name in AUTOCAST},
 }
 LEGACY = (
     "BFloat16Tensor", "BoolTensor", "ByteTensor", "CharTensor", "DoubleTensor", "FloatTensor", "HalfTensor",

@@ -110,6 +110,12 @@ set_device_idx set_device_index set_stream synchronize torch
     "amp": """
 GradScaler autocast autocast_mode custom_bwd custom_fwd grad_scaler is_autocast_available
 """,
+    "amp.autocast_mode": """
+HAS_NUMPY autocast autocast_decorator custom_bwd custom_fwd is_autocast_available torch
+""",
+    "amp.grad_scaler": """
+GradScaler OptState TYPE_CHECKING torch
+""",
     "autograd": """
 Function NestedIOFunction Variable anomaly_mode backward detect_anomaly enable_grad enforce_grad_layout_policy
 forward_ad function functional grad grad_mode gradcheck gradgradcheck graph handle_torch_function has_torch_function

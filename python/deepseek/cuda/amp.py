@@ -1,53 +1,39 @@
-"""Old names of mixed precision on a GPU. Without one they are switched off, as in PyTorch."""
+"""Mixed precision as scripts for a GPU spell it. There is none: the names are those of the CPU, and do the same.
+
+``dtype=None`` is the CPU's default, bfloat16 (PyTorch's on a GPU is float16, for which a CPU has no fast products).
+"""
 
 from __future__ import annotations
 
 import deepseek.amp
 from deepseek._missing import guard
-from deepseek._once import warn_once
+from deepseek.cpu.amp import GradScaler, autocast
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from deepseek import dtype
 
-__all__ = ["GradScaler", "autocast"]
-
-_WHY = "there is no GPU; on the CPU use deepseek.amp, with device 'cpu'"
+__all__ = ["GradScaler", "autocast", "custom_bwd", "custom_fwd"]
 
 
-class GradScaler(deepseek.amp.GradScaler):
-    """:class:`deepseek.amp.GradScaler`, switched off; warns once when ``enabled`` asks for it.
+def custom_fwd(fwd: Any = None, *, cast_inputs: dtype | None = None) -> Any:
+    """:func:`deepseek.amp.custom_fwd` for the CPU.
 
     Args:
-        init_scale, growth_factor, backoff_factor, growth_interval: as there.
-        enabled: False avoids the warning.
+        fwd, cast_inputs: as there.
     """
-
-    def __init__(
-        self,
-        init_scale: float = 2.0**16,
-        growth_factor: float = 2.0,
-        backoff_factor: float = 0.5,
-        growth_interval: int = 2000,
-        enabled: bool = True,
-    ) -> None:
-        if enabled:
-            warn_once("cuda.amp.GradScaler", _WHY)
-        super().__init__("cuda", init_scale, growth_factor, backoff_factor, growth_interval, enabled=False)
+    return deepseek.amp.custom_fwd(fwd, device_type="cpu", cast_inputs=cast_inputs)
 
 
-class autocast(deepseek.amp.autocast):
-    """:class:`deepseek.amp.autocast`, switched off; warns once when ``enabled`` asks for it.
+def custom_bwd(bwd: Any) -> Any:
+    """:func:`deepseek.amp.custom_bwd` for the CPU.
 
     Args:
-        enabled: False avoids the warning.
-        dtype, cache_enabled: accepted.
+        bwd: as there.
     """
-
-    def __init__(self, enabled: bool = True, dtype: dtype | None = None, cache_enabled: bool = True) -> None:
-        if enabled:
-            warn_once("cuda.amp.autocast", _WHY)
-        super().__init__("cuda", enabled=False)
+    return deepseek.amp.custom_bwd(bwd, device_type="cpu")
 
 
 guard(__name__)

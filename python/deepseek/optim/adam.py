@@ -10,17 +10,13 @@ from typing import Any
 import deepseek
 from deepseek import _C, Tensor
 from deepseek._missing import guard
-from deepseek.optim.optimizer import Optimizer, ParamsT, check_one_number, check_options, grads_of, wants_loop
+from deepseek.optim._masters import WithMasters
+from deepseek.optim.optimizer import ParamsT, check_one_number, check_options, grads_of, wants_loop
 
 __all__ = ["Adam", "AdamW"]
 
 
-def _has_master(parameter: Tensor, group: dict[str, Any]) -> bool:
-    """Whether the step goes through a float32 copy of the parameter."""
-    return bool(group["master_weights"]) and parameter.dtype in (deepseek.bfloat16, deepseek.float16)
-
-
-class Adam(Optimizer):
+class Adam(WithMasters):
     """Adam. (Kingma and Ba, 2014; AMSGrad: Reddi et al., 2018)
 
     Args:
@@ -100,19 +96,14 @@ class Adam(Optimizer):
         for entry in state.values():
             if "step" in entry:  # PyTorch keeps it in a tensor
                 entry["step"] = int(entry["step"])
-        for mine, group in zip(self.param_groups, groups, strict=True):
-            group["master_weights"] = mine["master_weights"]
-            for parameter in group["params"]:
-                if not _has_master(parameter, group) and parameter in state:
-                    state[parameter].pop("master", None)
         super()._restore(state, groups)
-
-    def _state_dtype(self, parameter: Tensor, group: dict[str, Any]) -> deepseek.dtype:
-        return deepseek.float32 if _has_master(parameter, group) else parameter.dtype
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update the parameters; returns the closure's loss."""
         loss = self._loss(closure)
+        if self._skips():
+            return loss
+        factor = self._grad_factor()
         with deepseek.no_grad():
             for group in self.param_groups:
                 params, grads = grads_of(group)
@@ -122,19 +113,17 @@ class Adam(Optimizer):
                     for parameter, grad in zip(params, grads, strict=True):
                         state = self.state[parameter]
                         if group["master_weights"] and "master" in state:
-                            self._single_step(state["master"], grad.to(deepseek.float32), state, group)
+                            self._single_step(state["master"], grad.to(deepseek.float32) * factor, state, group)
                             parameter.copy_(state["master"])
                         else:
-                            self._single_step(parameter, grad, state, group)
+                            self._single_step(parameter, grad if factor == 1 else grad * factor, state, group)
                 else:
-                    self._fused_step(params, grads, group)
+                    self._fused_step(params, grads, group, factor)
         return loss
 
     @staticmethod
     def _start(parameter: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
-        if _has_master(parameter, group) and "master" not in state:
-            state["master"] = parameter.detach().to(deepseek.float32)
-        stepped = state.get("master", parameter)
+        stepped = WithMasters._start_master(parameter, state, group)
         if "step" not in state:
             state["step"] = 0
             state["exp_avg"] = deepseek.zeros_like(stepped)
@@ -142,7 +131,7 @@ class Adam(Optimizer):
         if group["amsgrad"] and "max_exp_avg_sq" not in state:
             state["max_exp_avg_sq"] = deepseek.zeros_like(stepped)
 
-    def _fused_step(self, params: list[Tensor], grads: list[Tensor], group: dict[str, Any]) -> None:
+    def _fused_step(self, params: list[Tensor], grads: list[Tensor], group: dict[str, Any], factor: float) -> None:
         # The bias correction depends on the step, and a parameter without gradient falls behind: one call per step.
         by_step: dict[int, list[int]] = {}
         for place, parameter in enumerate(params):
@@ -167,6 +156,7 @@ class Adam(Optimizer):
                 step,
                 bool(group["decoupled_weight_decay"]),
                 bool(group["maximize"]),
+                factor,
             )
 
     @staticmethod

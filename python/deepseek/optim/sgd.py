@@ -8,12 +8,13 @@ from typing import Any
 import deepseek
 from deepseek import _C, Tensor
 from deepseek._missing import guard
-from deepseek.optim.optimizer import Optimizer, ParamsT, check_one_number, check_options, grads_of, wants_loop
+from deepseek.optim._masters import WithMasters
+from deepseek.optim.optimizer import ParamsT, check_one_number, check_options, grads_of, wants_loop
 
 __all__ = ["SGD"]
 
 
-class SGD(Optimizer):
+class SGD(WithMasters):
     """Stochastic gradient descent with momentum. (Sutskever et al., 2013)
 
     Args:
@@ -26,6 +27,8 @@ class SGD(Optimizer):
         maximize: ascend instead of descend.
         foreach, fused: one fused pass per group is the default; ``False`` updates op by op (slower, same result).
         differentiable: not supported.
+        master_weights: keep a float32 copy of every bfloat16 or float16 parameter and step on that, with a float32
+            momentum, so that steps too small for 16 bits add up; the parameter is the copy, rounded. See :class:`Adam`.
 
     Raises:
         ValueError: an option outside its range.
@@ -44,6 +47,7 @@ class SGD(Optimizer):
         foreach: bool | None = None,
         differentiable: bool = False,
         fused: bool | None = None,
+        master_weights: bool = False,
     ) -> None:
         check_one_number(lr)
         check_one_number(momentum, "momentum")
@@ -68,27 +72,39 @@ class SGD(Optimizer):
             "foreach": foreach,
             "differentiable": differentiable,
             "fused": fused,
+            "master_weights": master_weights,
         }
         super().__init__(params, defaults)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update the parameters; returns the closure's loss."""
         loss = self._loss(closure)
+        if self._skips():
+            return loss
+        factor = self._grad_factor()
         with deepseek.no_grad():
             for group in self.param_groups:
                 params, grads = grads_of(group)
                 if not params:
                     continue
+                if group["master_weights"]:
+                    for parameter in params:
+                        self._start_master(parameter, self.state[parameter], group)
                 if wants_loop(group):
                     for parameter, grad in zip(params, grads, strict=True):
-                        self._single_step(parameter, grad, self.state[parameter], group)
+                        state = self.state[parameter]
+                        if group["master_weights"] and "master" in state:
+                            self._single_step(state["master"], grad.to(deepseek.float32) * factor, state, group)
+                            parameter.copy_(state["master"])
+                        else:
+                            self._single_step(parameter, grad if factor == 1 else grad * factor, state, group)
                 else:
-                    self._fused_step(params, grads, group)
+                    self._fused_step(params, grads, group, factor)
         return loss
 
-    def _fused_step(self, params: list[Tensor], grads: list[Tensor], group: dict[str, Any]) -> None:
+    def _fused_step(self, params: list[Tensor], grads: list[Tensor], group: dict[str, Any], factor: float) -> None:
         if group["momentum"] == 0:
-            self._call([], False, params, grads, group)
+            self._call([], False, params, grads, group, factor)
             return
         # Parameters that meet their first gradient start their sum with it, the others go on.
         fresh = [self.state[parameter].get("momentum_buffer") is None for parameter in params]
@@ -99,18 +115,25 @@ class SGD(Optimizer):
             chosen = [params[place] for place in places]
             if first:
                 for parameter in chosen:
-                    self.state[parameter]["momentum_buffer"] = deepseek.zeros_like(parameter)
+                    state = self.state[parameter]
+                    state["momentum_buffer"] = deepseek.zeros_like(state.get("master", parameter))
             sums = [self.state[parameter]["momentum_buffer"] for parameter in chosen]
-            self._call(sums, first, chosen, [grads[place] for place in places], group)
+            self._call(sums, first, chosen, [grads[place] for place in places], group, factor)
 
-    @staticmethod
     def _call(
-        sums: list[Tensor], first: bool, params: list[Tensor], grads: list[Tensor], group: dict[str, Any]
+        self,
+        sums: list[Tensor],
+        first: bool,
+        params: list[Tensor],
+        grads: list[Tensor],
+        group: dict[str, Any],
+        factor: float,
     ) -> None:
         _C._sgd_step(
             params,
             grads,
             sums,
+            [self.state[parameter].get("master") for parameter in params] if group["master_weights"] else [],
             float(group["lr"]),
             float(group["momentum"]),
             float(group["dampening"]),
@@ -118,6 +141,7 @@ class SGD(Optimizer):
             bool(group["nesterov"]),
             first,
             bool(group["maximize"]),
+            factor,
         )
 
     @staticmethod

@@ -1,0 +1,171 @@
+#include "core/autocast.h"
+
+#include <optional>
+#include <unordered_map>
+#include <utility>
+
+#include "core/packed.h"
+#include "kernels/copy.h"
+
+namespace deepseek {
+namespace {
+
+struct KeptCast {
+  Tensor source;  // keeps its cell, which is the key, from becoming another tensor's
+  Tensor cast;
+  Storage* storage;  // the memory that was read: `weight.data = …` exchanges it
+  uint32_t version;
+  int64_t offset;
+  Dims sizes, strides;
+
+  KeptCast(const Tensor& t, Tensor c)
+      : source(t),
+        cast(std::move(c)),
+        storage(t.storage().get()),
+        version(t.version()),
+        offset(t.offset()),
+        sizes(t.sizes()),
+        strides(t.strides()) {}
+
+  bool is_of(const Tensor& t, DType target) const {
+    if (!source.is(t) || cast.dtype() != target) return false;
+    if (storage != t.storage().get() || version != t.version() || offset != t.offset() || sizes != t.sizes() ||
+        strides != t.strides())
+      return false;
+    if (cast.cell()->inference && !mode().inference) return false;               // may not be saved for backward
+    if (!cast.requires_grad()) return !(mode().records() && t.requires_grad());  // made where nothing was recorded
+    const Edge made_of = cast.edge().node->next[0], now = t.edge();
+    return made_of.node == now.node && made_of.index == now.index;
+  }
+};
+
+struct KeptCasts {
+  std::unordered_multimap<const Cell*, KeptCast> weights;
+  std::optional<KeptCast> last;  // of anything else: what one layer after another reads (queries, keys, values)
+};
+
+// A pointer, so that a thread that ends inside a region runs no destructors of tensors.
+thread_local constinit KeptCasts* t_casts = nullptr;
+thread_local constinit int t_depth = 0;  // regions around us
+thread_local constinit bool t_enabled = true;
+
+Tensor cast_by(const char* op, const Tensor& t, DType target) {
+  const OpDef& def = *find_op(op);
+  alignas(16) char attributes[kMaxOpBytes];
+  def.init(attributes);
+  *reinterpret_cast<Opt<DType>*>(attributes + def.fields[0].offset) = target;
+  TensorList out;
+  dispatch_op(def, attributes, {&t, 1}, out);
+  return out[0];
+}
+
+// Writes to memory that is known outside go unseen (see Storage::expose): such a weight is cast every time.
+bool may_keep(const Tensor& t) { return t_enabled && t_depth > 0 && !t.storage()->exposed(); }
+
+// The cast that is kept of a weight; outdated ones are dropped.
+Tensor kept_weight(const Tensor& t, DType target) {
+  auto [it, end] = t_casts->weights.equal_range(t.cell());
+  while (it != end) {
+    if (it->second.is_of(t, target)) return it->second.cast;
+    it = it->second.cast.dtype() == target ? t_casts->weights.erase(it) : std::next(it);
+  }
+  return {};
+}
+
+// The cast of a weight where nothing records it: kept with its memory, beyond the region, until that is written. In
+// inference with few rows the cast would cost more than the product.
+Tensor packed_weight(const Tensor& t, DType target) {
+  const Dims strides = preserved_strides(t.sizes(), t.strides());
+  const size_t bytes = static_cast<size_t>(t.numel()) * size_of(target);
+  const Ref<Packed> copy = packed({&t, 1}, {"autocast", static_cast<uint64_t>(target)}, [&] {
+    auto made = make_ref<Packed>(bytes);
+    kernels::copy({made->as<char>(), target, t.sizes(), strides}, t.view());
+    return made;
+  });
+  auto* held = new Ref<Packed>(copy);
+  const auto release = [](void* context) { delete static_cast<Ref<Packed>*>(context); };
+  const Ref<Storage> memory = Storage::external(copy->as<char>(), bytes, release, held);
+  memory->set_read_only();
+  return Tensor::from_storage(memory, t.sizes(), strides, 0, target);
+}
+
+Tensor cast_weight(const char* op, const Tensor& t, DType target) {
+  if (!mode().records() && !mode().recorder && t.numel() > 0) return packed_weight(t, target);
+  drop_outdated_packed(t);  // of an evaluation between two steps
+  return cast_by(op, t, target);
+}
+
+// A float32 tensor in a lower dtype.
+Tensor lowered(const Tensor& t, DType target) {
+  const char* const op = "_autocast_lower";
+  if (!may_keep(t)) return cast_by(op, t, target);
+  if (!t_casts) t_casts = new KeptCasts;
+  const bool is_weight = t.is_leaf() && t.cell()->requires_grad;
+  if (is_weight) {
+    if (Tensor kept = kept_weight(t, target); kept.defined()) return kept;
+  } else if (t_casts->last && t_casts->last->is_of(t, target)) {
+    return t_casts->last->cast;
+  }
+  Tensor cast = is_weight ? cast_weight(op, t, target) : cast_by(op, t, target);
+  if (!t_casts) return cast;  // memory was short, and what was run then has cleared it
+  if (is_weight) {
+    t_casts->weights.emplace(t.cell(), KeptCast(t, cast));
+  } else {
+    const std::optional<KeptCast> before = std::exchange(t_casts->last, KeptCast(t, cast));  // dies when all is done
+  }
+  return cast;
+}
+
+DType autocast_target(Autocast rule, Inputs in) {
+  if (rule == Autocast::kFloat32) return DType::kFloat32;
+  if (rule == Autocast::kLower) return mode().autocast_dtype;
+  const Tensor* first = nullptr;
+  DType target = DType::kFloat32;
+  for (const Tensor& t : in) {
+    if (!autocast_converts(t)) continue;
+    target = first ? promote_types(target, t.dtype()) : t.dtype();
+    first = &t;
+  }
+  return target;
+}
+
+}  // namespace
+
+bool autocast_converts(const Tensor& t) {
+  return t.defined() && is_floating(t.dtype()) && t.dtype() != DType::kFloat64;
+}
+
+Tensor autocast_to(const Tensor& t, DType target) {
+  if (t.dtype() == target) return t;
+  const bool lowers = t.dtype() == DType::kFloat32 && is_reduced_float(target);
+  return lowers ? lowered(t, target) : cast_by("_to_dtype", t, target);
+}
+
+Tensor autocast_lower(const Tensor& t) {
+  return mode().autocast && autocast_converts(t) ? autocast_to(t, mode().autocast_dtype) : t;
+}
+
+TensorList autocast_inputs(const OpDef& def, Inputs in) {
+  TensorList cast;
+  const DType target = autocast_target(def.info->autocast, in);
+  for (const Tensor& t : in) cast.push_back(autocast_converts(t) ? autocast_to(t, target) : t);
+  return cast;
+}
+
+void enter_autocast_region() { ++t_depth; }
+void leave_autocast_region() {
+  if (t_depth > 0) --t_depth;
+  if (t_depth == 0) clear_autocast_cache();
+}
+void clear_autocast_cache() { delete std::exchange(t_casts, nullptr); }
+bool autocast_cache_enabled() { return t_enabled; }
+void set_autocast_cache_enabled(bool on) { t_enabled = on; }
+size_t autocast_cache_size() { return t_casts ? t_casts->weights.size() : 0; }
+
+OwnAutocastCache::OwnAutocastCache() : before_(std::exchange(t_casts, nullptr)) {}
+OwnAutocastCache::~OwnAutocastCache() {
+  clear_autocast_cache();
+  t_casts = static_cast<KeptCasts*>(before_);
+}
+
+}  // namespace deepseek

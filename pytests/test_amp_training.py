@@ -1,0 +1,381 @@
+"""Whole steps in mixed precision, the choice of a dtype, user-defined Functions, and the spellings for a GPU."""
+
+from __future__ import annotations
+
+import math
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import deepseek
+import pytest
+from deepseek import amp, bfloat16, float16, float32, nn, optim
+from deepseek.amp import dtype_choice
+
+# --- train_step
+
+
+def regression(width: int = 16) -> tuple[Any, Any, Any]:
+    """A small network, and inputs with targets that another one of its kind made."""
+    deepseek.manual_seed(0)
+    make = lambda: nn.Sequential(nn.Linear(8, width), nn.Tanh(), nn.Linear(width, 2))  # noqa: E731
+    teacher, student = make(), make()
+    x = deepseek.randn(256, 8)
+    return student, x, teacher(x).detach()
+
+
+@pytest.mark.parametrize("dtype", [None, bfloat16, float16, float32])
+def test_every_dtype_trains(dtype: Any) -> None:
+    model, x, y = regression()
+    optimizer = optim.AdamW(model.parameters(), lr=1e-2)
+    losses = []
+    for _ in range(150):
+        result = amp.train_step(model, (x, y), optimizer, loss_fn=nn.functional.mse_loss, dtype=dtype, max_norm=1.0)
+        assert result.loss.dtype is float32 and result.loss.dim() == 0 and not result.loss.requires_grad
+        assert result.grad_norm is not None and (result.skipped or math.isfinite(result.grad_norm.item()))
+        losses.append(result.loss.item())
+        assert dtype is float16 or (result.scale == 1.0 and not result.skipped)
+    assert losses[-1] < losses[0] / 20
+    assert all(p.dtype is float32 and p.grad.dtype is float32 for p in model.parameters())
+
+
+def test_float32_is_the_plain_step() -> None:
+    (one, x, y), (two, _, _) = regression(), regression()
+    first, second = (optim.SGD(m.parameters(), lr=0.1, momentum=0.9) for m in (one, two))
+    for _ in range(3):
+        result = amp.train_step(one, (x, y), first, loss_fn=nn.functional.mse_loss, dtype=float32)
+        second.zero_grad()
+        loss = nn.functional.mse_loss(two(x), y)
+        loss.backward()
+        second.step()
+        assert result == (loss, False, 1.0, None)
+    assert all(p.equal(q) for p, q in zip(one.parameters(), two.parameters(), strict=True))
+
+
+class Scaled(nn.Module):
+    """Loss = mean(w * x): its gradient is x."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(deepseek.ones(1, 4))
+
+    def forward(self, x: Any, factor: float = 1.0) -> Any:
+        return nn.functional.linear(x, self.weight).float().sum() * factor
+
+
+def test_an_overflow_is_skipped_and_halves_the_scale() -> None:
+    model = Scaled()
+    optimizer = optim.SGD(model.parameters(), lr=0.5)
+    small, large = deepseek.full((1, 4), 0.25), {"x": deepseek.ones(1, 4), "factor": 100.0}
+    kwargs = {"dtype": float16, "init_scale": 1024.0}
+    assert amp.train_step(model, large, optimizer, **kwargs)[1:] == (True, 1024.0, None)  # 102400 is no float16
+    assert model.weight.tolist() == [[1.0] * 4]
+    result = amp.train_step(model, small, optimizer, **kwargs)
+    assert result[1:] == (False, 512.0, None) and model.weight.tolist() == [[0.875] * 4]
+    other = optim.SGD(model.parameters(), lr=0.5)  # has a scaler of its own
+    assert amp.train_step(model, small, other, **kwargs).scale == 1024.0
+    mine = amp.GradScaler(init_scale=8.0)
+    assert amp.train_step(model, small, optimizer, scaler=mine, dtype=float16).scale == 8.0 and mine.steps == 1
+
+
+def test_ways_to_give_data_and_loss() -> None:
+    model, x = Scaled(), deepseek.full((1, 4), 0.5)
+    optimizer = optim.SGD(model.parameters(), lr=0.0)
+    for data, want in ((x, 2.0), ((x, 2.0), 4.0), ([x], 2.0), ({"x": x, "factor": 3.0}, 6.0)):
+        assert amp.train_step(model, data, optimizer).loss.item() == want
+    for wrap in (lambda loss: {"loss": loss}, lambda loss: type("Output", (), {"loss": loss})()):
+        assert amp.train_step(lambda x, wrap=wrap: wrap(model(x)), x, optimizer).loss.item() == 2.0
+    with pytest.raises(
+        ValueError, match=r"must return its loss .* got a tensor of shape \(1, 4\); otherwise give loss_fn"
+    ):
+        amp.train_step(lambda x: x * model.weight, x, optimizer)
+    with pytest.raises(ValueError, match="got a str"):
+        amp.train_step(lambda x: "loss", x, optimizer)
+    with pytest.raises(ValueError, match=r"with loss_fn, data must be a pair"):
+        amp.train_step(model, x, optimizer, loss_fn=nn.functional.mse_loss)
+    with pytest.raises(ValueError, match="dtype must be bfloat16, float16 or float32, got deepseek.float64"):
+        amp.train_step(model, x, optimizer, dtype=deepseek.float64)
+
+
+def test_a_scaler_lives_as_long_as_its_optimizer() -> None:
+    from deepseek.amp import training
+
+    before, model = len(training._scalers), Scaled()
+    optimizer = optim.SGD(model.parameters(), lr=0.0)
+    amp.train_step(model, deepseek.ones(1, 4), optimizer, dtype=float16)
+    assert len(training._scalers) == before + 1
+    del optimizer
+    assert len(training._scalers) == before
+
+
+# --- mixed_precision_forward
+
+
+def test_the_source_loop_with_float16() -> None:
+    model, x, y = regression()
+    optimizer, scaler, losses = optim.AdamW(model.parameters(), lr=1e-2), 128, []
+    for _ in range(100):
+        loss, scaler = amp.mixed_precision_forward(model, (x, y), scaler, loss_fn=nn.functional.mse_loss, dtype=float16)
+        losses.append(loss.item() / scaler.get_scale())
+        optimizer.zero_grad()
+        loss.backward()
+        scaler.step(optimizer)
+        scaler.update()
+    assert losses[-1] < losses[0] / 20 and scaler.get_scale() == 128.0 and scaler.steps == 100
+
+
+def test_gradients_decide_and_not_the_loss() -> None:
+    """The loss is finite, its gradient is not: sqrt at 0."""
+    model = Scaled()
+    optimizer = optim.SGD(model.parameters(), lr=1.0)
+    root = lambda x: model(x).sqrt()  # noqa: E731
+    zero, one = deepseek.zeros(1, 4), deepseek.ones(1, 4)
+    loss, scaler = amp.mixed_precision_forward(root, zero, dtype=float16)
+    assert loss.item() == 0.0 and scaler.get_scale() == 128.0
+    loss.backward()
+    scaler.step(optimizer)
+    scaler.update()
+    assert model.weight.tolist() == [[1.0] * 4] and scaler.get_scale() == 64.0 and scaler.nan_elements == 4
+    loss, scaler = amp.mixed_precision_forward(root, one, scaler, dtype=float16)
+    assert loss.item() == 2.0 * 64.0
+
+
+def test_bfloat16_needs_no_scale() -> None:
+    loss, scaler = amp.mixed_precision_forward(Scaled(), deepseek.full((1, 4), 0.5))
+    assert loss.item() == 2.0 and not scaler.is_enabled() and scaler.get_scale() == 1.0
+    optimizer = optim.SGD([nn.Parameter(deepseek.ones(1))], lr=1.0)
+    scaler.step(optimizer)
+    scaler.update()
+    _, scaler = amp.mixed_precision_forward(Scaled(), deepseek.ones(1, 4), 1024, dtype=float16, max_scale=4096)
+    assert scaler.get_scale() == 1024.0 and scaler._max_scale == 4096
+
+
+# --- skipped steps of a real training
+
+
+def test_few_steps_of_a_float16_training_are_skipped() -> None:
+    """The claim: less than 0.3 % of the steps. Scale 2^16 at the start, so that the first overflows are among them."""
+    deepseek.manual_seed(0)
+    config = deepseek.models.ModelConfig(
+        dim=16, n_layers=1, n_heads=2, context=16, expert_dim=16, n_routed_experts=4, ngram_orders=(2,), ngram_rows=64,
+        ngram_dim=8,
+    )  # fmt: skip
+    text = ("the quick brown fox jumps over the lazy dog. " * 40).encode()
+    tokens = deepseek.tensor(list(text), dtype=deepseek.int64)
+    losses = {}
+    for dtype in (float16, float32):
+        deepseek.manual_seed(1)
+        model = deepseek.models.LanguageModel(config)
+        optimizer = optim.AdamW(model.parameters(), lr=3e-3)
+        scaler = amp.GradScaler(enabled=dtype is float16, growth_interval=200)
+        starts, found = deepseek.randint(0, len(text) - 17, (1000, 4)), []
+        for places in starts.tolist():
+            batch = deepseek.stack([tokens[p : p + 17] for p in places])
+            loss = amp.train_step(
+                lambda b, model=model: model.loss(b[:, :-1], b[:, 1:]),
+                batch,
+                optimizer,
+                dtype=dtype,
+                scaler=scaler,
+                max_norm=1.0,
+            ).loss
+            found.append(loss.item())
+        losses[dtype] = sum(found[-50:]) / 50
+        if dtype is float16:
+            assert scaler.steps == 1000 and scaler.skipped_rate < 0.003, scaler
+            assert scaler.nan_elements == 0 or scaler.inf_elements > 0
+    assert losses[float16] < 0.5 and abs(losses[float16] - losses[float32]) < 0.05, losses
+
+
+# --- best_dtype
+
+
+def test_best_dtype_is_measured_once() -> None:
+    choice = amp.best_dtype()
+    assert choice is amp.best_dtype() and choice.dtype in (float32, bfloat16, float16)
+    assert set(choice.speedup) == {"float32", "bfloat16", "float16"} and choice.speedup["float32"] == 1.0
+    assert all(seconds > 0 for seconds in choice.seconds.values())
+    assert str(choice).startswith(f"{choice.dtype} on {choice.isa}: ") and "ms" in str(choice)
+    a = deepseek.ones(2, 2)
+    with choice.autocast():
+        assert (a @ a).dtype is choice.dtype
+
+
+@pytest.mark.parametrize(
+    ("bf16", "f16", "want", "text"),
+    [
+        (2.0, 1.0, bfloat16, "2.00x as fast as float32's (dots), and it needs no loss scale"),
+        (1.0, 0.8, float32, "16-bit products are no faster here (bfloat16 1.00x, float16 0.80x"),
+        (1.19, 1.19, float32, "they save memory, not time"),
+        (1.5, 1.7, bfloat16, "needs no loss scale"),
+        (1.0, 1.6, float16, "train with a GradScaler"),
+        (1.25, 1.6, float16, "bfloat16's 1.25x"),
+    ],
+)
+def test_the_choice(bf16: float, f16: float, want: Any, text: str) -> None:
+    seconds = {float32: 1.0, bfloat16: 1 / bf16, float16: 1 / f16}
+    choice = dtype_choice.choose(seconds, {"bfloat16": "dots", "float16": "read as float32"}, "avx9")
+    assert choice.dtype is want and text in choice.reason and choice.isa == "avx9"
+
+
+def test_the_instruction_set_counts() -> None:
+    """Without BF16 dot products bfloat16 is read as float32, which cannot be much faster."""
+    code = "from deepseek import amp; c = amp.best_dtype(); print(c.dtype, c.isa, c.reason)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={"DEEPSEEK_ISA": "avx2", "PATH": ""}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "AVX2" in done.stdout.upper() and "AVX512_BF16" not in done.stdout
+
+
+# --- user-defined Functions
+
+
+class Product(deepseek.autograd.Function):
+    @staticmethod
+    @amp.custom_fwd(device_type="cpu")
+    def forward(ctx: Any, a: Any, b: Any) -> Any:
+        ctx.save_for_backward(a, b)
+        return a @ b
+
+    @staticmethod
+    @amp.custom_bwd(device_type="cpu")
+    def backward(ctx: Any, grad: Any) -> Any:
+        a, b = ctx.saved_tensors
+        ctx.seen = deepseek.is_autocast_enabled("cpu")
+        seen_by_backward.append((deepseek.is_autocast_enabled("cpu"), deepseek.get_autocast_dtype("cpu")))
+        return grad @ b.t(), a.t() @ grad
+
+
+seen_by_backward: list[Any] = []
+
+
+class WideProduct(Product):
+    @staticmethod
+    @amp.custom_fwd(device_type="cpu", cast_inputs=float32)
+    def forward(ctx: Any, a: Any, b: Any) -> Any:
+        assert a.dtype is float32 and b.dtype is float32 and not deepseek.is_autocast_enabled("cpu")
+        ctx.save_for_backward(a, b)
+        return a @ b
+
+
+def test_backward_runs_under_the_autocast_of_its_forward() -> None:
+    a, b = deepseek.randn(3, 3, requires_grad=True), deepseek.randn(3, 3, requires_grad=True)
+    seen_by_backward.clear()
+    with deepseek.autocast("cpu", dtype=float16):
+        y = Product.apply(a, b)
+    assert y.dtype is float16
+    y.float().sum().backward()
+    with deepseek.autocast("cpu"):
+        Product.apply(a, b).float().sum().backward()
+    y = Product.apply(a, b)
+    with deepseek.autocast("cpu"):
+        y.sum().backward()
+    assert seen_by_backward == [(True, float16), (True, bfloat16), (False, bfloat16)]
+    assert a.grad.dtype is float32
+
+
+def test_cast_inputs() -> None:
+    a, b = deepseek.randn(3, 3, dtype=bfloat16, requires_grad=True), deepseek.randn(3, 3, requires_grad=True)
+    seen_by_backward.clear()
+    with deepseek.autocast("cpu"):
+        y = WideProduct.apply(a, b)
+        assert y.dtype is float32
+        y.sum().backward()
+    assert seen_by_backward == [(False, bfloat16)] and a.grad.dtype is bfloat16 and b.grad.dtype is float32
+    with pytest.raises(AssertionError):
+        WideProduct.apply(a, b)  # no autocast: nothing is cast
+
+
+def test_what_custom_fwd_casts() -> None:
+    from collections import namedtuple
+
+    Pair = namedtuple("Pair", "first second")
+    seen: list[Any] = []
+
+    class Function(deepseek.autograd.Function):
+        @staticmethod
+        @amp.custom_fwd(device_type="cpu", cast_inputs=float16)
+        def forward(ctx: Any, *args: Any) -> Any:
+            seen.extend(args)
+            return args[0] * 1
+
+    x = deepseek.ones(2)
+    with deepseek.autocast("cpu"):
+        Function.apply(x, [x, 1], {"a": x}, Pair(x, "text"), x.double(), x.int())
+    assert [t.dtype for t in (seen[0], seen[1][0], seen[2]["a"], seen[3].first)] == [float16] * 4
+    assert seen[1][1] == 1 and seen[3].second == "text" and isinstance(seen[3], Pair)
+    assert seen[4].dtype is deepseek.float64 and seen[5].dtype is deepseek.int32
+
+
+def test_custom_bwd_without_custom_fwd() -> None:
+    class Function(deepseek.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, a: Any) -> Any:
+            return a * 1
+
+        backward = staticmethod(amp.custom_bwd(lambda ctx, g: g, device_type="cpu"))
+
+    with pytest.raises(RuntimeError, match="decorate it with custom_fwd"):
+        Function.apply(deepseek.ones(1, requires_grad=True)).sum().backward()
+    with pytest.raises(RuntimeError, match="'gpu' is not the name of a device"):
+        amp.custom_fwd(device_type="gpu")
+    amp.custom_fwd(device_type="cuda"), amp.custom_bwd(device_type="cuda")
+
+
+# --- the spellings for a GPU
+
+
+def test_scripts_for_a_gpu_run_on_the_cpu() -> None:
+    import deepseek.cuda.amp as gpu
+
+    a = deepseek.ones(2, 2)
+    with gpu.autocast():
+        assert (a @ a).dtype is bfloat16
+        with gpu.autocast(dtype=float16):
+            assert (a @ a).dtype is float16
+        with gpu.autocast(enabled=False):
+            assert (a @ a).dtype is float32
+    scaler = gpu.GradScaler(init_scale=4.0)
+    w = deepseek.ones(1, requires_grad=True)
+    optimizer = optim.SGD([w], lr=0.5)
+    scaler.scale(w.sum()).backward()
+    assert w.grad.item() == 4.0
+    scaler.step(optimizer)
+    scaler.update()
+    assert w.item() == 0.5
+
+    class Function(deepseek.autograd.Function):
+        @staticmethod
+        @gpu.custom_fwd(cast_inputs=float32)
+        def forward(ctx: Any, a: Any) -> Any:
+            assert a.dtype is float32
+            return a * 2
+
+        @staticmethod
+        @gpu.custom_bwd
+        def backward(ctx: Any, grad: Any) -> Any:
+            return grad * 2
+
+    x = deepseek.ones(1, dtype=bfloat16, requires_grad=True)
+    with deepseek.cuda.amp.autocast():
+        Function.apply(x).sum().backward()
+    assert x.grad.item() == 2.0
+    assert deepseek.cpu.amp.autocast is gpu.autocast
+
+
+# --- the page
+
+
+def test_the_page_runs(capsys: Any) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "mixed_precision.md").read_text(encoding="utf-8")
+    code = re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    names: dict[str, Any] = {}
+    exec("\n".join(code), names)
+    assert capsys.readouterr().out.endswith("steps=1, skipped_steps=0 (0.00%), inf_elements=0, nan_elements=0)\n")
+    x = deepseek.tensor([3.0], dtype=bfloat16, requires_grad=True)
+    with deepseek.autocast("cpu"):
+        names["Square"].apply(x).backward()
+    assert x.grad.item() == 6.0

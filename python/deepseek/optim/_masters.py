@@ -1,0 +1,55 @@
+"""Float32 copies of 16-bit parameters, which a step goes through."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+import deepseek
+from deepseek import Tensor
+from deepseek.optim.optimizer import Optimizer
+
+
+def has_master(parameter: Tensor, group: dict[str, Any]) -> bool:
+    """Whether the step goes through a float32 copy of the parameter."""
+    return bool(group["master_weights"]) and parameter.dtype in (deepseek.bfloat16, deepseek.float16)
+
+
+class WithMasters(Optimizer):
+    """An optimizer with the option ``master_weights``: "master" in the state of a parameter is its float32 copy.
+
+    A :class:`deepseek.amp.GradScaler` leaves the gradients of such parameters scaled and hands the scale to ``step``,
+    which divides in float32: in 16 bits what the scale has saved from becoming zero would be lost again.
+    """
+
+    @property
+    def _step_supports_amp_scaling(self) -> bool:
+        return any(has_master(parameter, group) for group in self.param_groups for parameter in group["params"])
+
+    def _skips(self) -> bool:
+        found = getattr(self, "found_inf", None)  # the scaler's, for the length of a step, as is grad_scale
+        return found is not None and bool(found.item())
+
+    def _grad_factor(self) -> float:
+        """What every gradient is multiplied by first."""
+        scale = getattr(self, "grad_scale", None)
+        return 1.0 if scale is None else 1.0 / float(scale.item())
+
+    @staticmethod
+    def _start_master(parameter: Tensor, state: dict[str, Any], group: dict[str, Any]) -> Tensor:
+        """What is stepped on: the master, made at the first step, or the parameter itself."""
+        if has_master(parameter, group) and "master" not in state:
+            state["master"] = parameter.detach().to(deepseek.float32)
+        stepped: Tensor = state.get("master", parameter)
+        return stepped
+
+    def _restore(self, state: defaultdict[Any, dict[str, Any]], groups: list[dict[str, Any]]) -> None:
+        for mine, group in zip(self.param_groups, groups, strict=True):
+            group["master_weights"] = mine["master_weights"]
+            for parameter in group["params"]:
+                if not has_master(parameter, group) and parameter in state:
+                    state[parameter].pop("master", None)
+        super()._restore(state, groups)
+
+    def _state_dtype(self, parameter: Tensor, group: dict[str, Any]) -> deepseek.dtype:
+        return deepseek.float32 if has_master(parameter, group) else parameter.dtype
