@@ -52,7 +52,7 @@ def _print(rows: list[dict[str, Any]]) -> None:
         what = "" if row["what"] == before else row["what"]
         before = row["what"]
         table.add_row(what, _shown(row, "ours"), row["peer"], _shown(row, "theirs"), _result(row), _goal(row))
-    Console(width=max(100, Console().width), soft_wrap=False).print(table)
+    Console(width=max(120, Console().width), soft_wrap=False).print(table)
     for why in dict.fromkeys(row["why"] for row in rows if "why" in row):
         print(f"not compared: {', '.join(row['what'] for row in rows if row.get('why') == why)}: {why}")
 

@@ -6,8 +6,9 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-HEADS, SIZE, DIM = 4, 128, 512  # query heads that share one key head, as in a group of NSA's model
+HEADS, KEY_HEADS, SIZE, DIM = 16, 4, 128, 512
 BUDGET, BLOCK = 2048, 64
+MIDDLE = 2048  # tokens that stand for a long text: those in its middle, which see the mean number of keys
 LITE = {"hidden_size": 2048, "num_attention_heads": 16, "q_lora_rank": None, "kv_lora_rank": 512}
 LITE |= {"qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128}  # DeepSeek-V2-Lite's layer
 DTYPES = {"f32": "float32", "bf16": "bfloat16"}
@@ -15,8 +16,13 @@ DTYPES = {"f32": "float32", "bf16": "bfloat16"}
 Setups = dict[str, Callable[[], Callable[[], Any]]]
 
 
+def length(full: bool) -> int:
+    """Of the texts where things are compared."""
+    return 65536 if full else 16384
+
+
 def lengths(full: bool) -> tuple[int, ...]:
-    """Of prompts and training texts: the last is where things are compared."""
+    """Of the prompts that show how time grows."""
     return (4096, 8192, 16384, 32768, 65536) if full else (4096, 8192, 16384)
 
 
@@ -41,23 +47,26 @@ def _deepseek(T: Any, full: bool) -> Setups:
     def module(keys: int, dtype: str = "f32") -> Any:
         T.manual_seed(0)
         made = attention.DynamicSparseAttention(
-            DIM, HEADS, num_key_value_heads=1, head_dim=SIZE, max_keys=keys, block_size=BLOCK, causal=True
+            DIM, HEADS, num_key_value_heads=KEY_HEADS, head_dim=SIZE, max_keys=keys, block_size=BLOCK, causal=True
         )
         return made.to(getattr(T, DTYPES[dtype]))
 
     table: Setups = {}
+    before = length(full) // 2 - MIDDLE // 2
+    for dtype in DTYPES:
+        for name, keys in (("sparse", BUDGET), ("dense", length(full))):
+            make = _bind(module, keys, dtype)
+            table[f"prefill {dtype} {name}"] = _bind(_continued, T, make, before, dtype)
+            table[f"train {dtype} {name}"] = _bind(_continued_training, T, make, before, dtype)
     for time in lengths(full):
-        for dtype in DTYPES:
-            for name, keys in (("sparse", BUDGET), ("dense", time)):
-                make = _bind(module, keys, dtype)
-                table[f"prefill {time} {dtype} {name}"] = _bind(_forward, T, make, time, dtype)
-                table[f"train {time} {dtype} {name}"] = _bind(_training, T, make, time, dtype)
+        table[f"prefill {time}"] = _bind(_forward, T, _bind(module, BUDGET), time, "f32")
         table[f"selection {time}"] = _bind(_selection, T, module, time)
+    table["whole training"] = _bind(_training, T, _bind(module, BUDGET), 16384, "f32")
     before = decode_length(full)
     for name, keys in (("sparse", BUDGET), ("dense", 2 * before)):
-        table[f"decode {before} f32 {name}"] = _bind(_decode, T, _bind(module, keys), before)
+        table[f"decode {name}"] = _bind(_decode, T, _bind(module, keys), before)
     before = latent_length(full)
-    table[f"latent decode {before}"] = _bind(_latent_decode, T, attention, before)
+    table["latent decode"] = _bind(_latent_decode, T, attention, before)
     table["latent bytes"] = lambda: lambda: _latent_bytes(T, attention)
     table["expanded bytes"] = lambda: lambda: 4 * 16 * (192 + 128)
     return table
@@ -70,18 +79,19 @@ def _torch(T: Any, full: bool) -> Setups:
         def __init__(self) -> None:
             super().__init__()
             self.query, self.out = nn.Linear(DIM, HEADS * SIZE, bias=False), nn.Linear(HEADS * SIZE, DIM, bias=False)
-            self.key, self.value = (nn.Linear(DIM, SIZE, bias=False) for _ in range(2))
+            self.key, self.value = (nn.Linear(DIM, KEY_HEADS * SIZE, bias=False) for _ in range(2))
 
-        def forward(self, x: Any, past: tuple[Any, Any] | None = None) -> Any:
-            batch, time, _ = x.shape
-            q = self.query(x).view(batch, time, HEADS, SIZE).transpose(1, 2)
-            k, v = (p(x).view(batch, time, 1, SIZE).transpose(1, 2) for p in (self.key, self.value))
-            if past is not None:  # memory for them is there already
-                for held, new in zip(past, (k, v), strict=True):
-                    held[:, :, -time:] = new
-                k, v = past
-            k, v = (t.expand(batch, HEADS, t.shape[2], SIZE) for t in (k, v))
-            y = F.scaled_dot_product_attention(q, k, v, is_causal=past is None)
+        def forward(self, x: Any, earlier: Any = None, cache: Any = None) -> Any:
+            q, k, v = (p(x).unflatten(-1, (-1, SIZE)).transpose(1, 2) for p in (self.query, self.key, self.value))
+            if earlier is not None:
+                k, v = (T.cat([e, n], dim=2) for e, n in zip(earlier, (k, v), strict=True))
+            if cache is not None:  # which has room for the new token; query heads as rows of their key head
+                for held, new in zip(cache, (k, v), strict=True):
+                    held[:, :, -1:] = new
+                y = F.scaled_dot_product_attention(q.reshape(1, KEY_HEADS, -1, SIZE), *cache)
+                return self.out(y.reshape(1, 1, -1))
+            wide = [t.repeat_interleave(HEADS // KEY_HEADS, 1) for t in (k, v)]
+            y = F.scaled_dot_product_attention(q, *wide, is_causal=earlier is None)
             return self.out(y.transpose(1, 2).flatten(2))
 
     def module(dtype: str = "f32") -> Any:
@@ -89,29 +99,88 @@ def _torch(T: Any, full: bool) -> Setups:
         return Dense().to(getattr(T, DTYPES[dtype]))
 
     table: Setups = {}
-    for time in lengths(full):
-        for dtype in DTYPES:
-            table[f"prefill {time} {dtype} dense"] = _bind(_forward, T, _bind(module, dtype), time, dtype)
-            table[f"train {time} {dtype} dense"] = _bind(_training, T, _bind(module, dtype), time, dtype)
+    keys = length(full) // 2 - MIDDLE  # before the new ones, without a mask: as many as ours see in the mean
+    for dtype in DTYPES:
+        table[f"prefill {dtype} dense"] = _bind(_after, T, _bind(module, dtype), keys, dtype, False)
+        table[f"train {dtype} dense"] = _bind(_after, T, _bind(module, dtype), keys, dtype, True)
+    table["whole training"] = _bind(_training, T, module, 16384, "f32")
     before = decode_length(full)
 
     def decode() -> Callable[[], Any]:
-        layer, x = module(), T.randn(1, 1, DIM)
-        past = tuple(T.randn(1, 1, before + 1, SIZE) for _ in range(2))
+        layer, x, cache = module(), T.randn(1, 1, DIM), _rows(T, before + 1, "f32")
 
         def run() -> Any:
             with T.no_grad():
-                return layer(x, past)
+                return layer(x, cache=cache)
 
         return run
 
-    table[f"decode {before} f32 dense"] = decode
-    table[f"latent decode {latent_length(full)}"] = _bind(_transformers_decode, T, latent_length(full))
+    table["decode dense"] = decode
+    table["latent decode"] = _bind(_transformers_decode, T, latent_length(full))
     return table
 
 
 def _bind(function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
     return lambda: function(*arguments)
+
+
+def _rows(T: Any, count: int, dtype: str) -> list[Any]:
+    """Keys and values."""
+    return [T.randn(1, KEY_HEADS, count, SIZE).to(getattr(T, DTYPES[dtype])) for _ in range(2)]
+
+
+def _continued(T: Any, make: Callable[[], Any], before: int, dtype: str) -> Callable[[], Any]:
+    """The tokens after those in a cache."""
+    layer = make()
+    x, cache = T.randn(1, MIDDLE, DIM).to(getattr(T, DTYPES[dtype])), layer.new_cache()
+    with T.no_grad():
+        cache.append(*_rows(T, before, dtype))
+
+    def run() -> Any:
+        with T.no_grad():
+            cache.truncate(before)
+            return layer(x, cache=cache)
+
+    return run
+
+
+def _continued_training(T: Any, make: Callable[[], Any], before: int, dtype: str) -> Callable[[], Any]:
+    """Gradients reach what the cache holds, so it begins anew."""
+    layer = make()
+    rows = [row.requires_grad_(True) for row in _rows(T, before, dtype)]
+
+    def call(x: Any) -> Any:
+        cache = layer.new_cache()
+        cache.append(*rows)
+        return layer(x, cache=cache)
+
+    return _step(T, layer, call, rows, dtype)
+
+
+def _after(T: Any, make: Callable[[], Any], before: int, dtype: str, train: bool) -> Callable[[], Any]:
+    """The same in PyTorch."""
+    layer, rows = make(), [row.requires_grad_(train) for row in _rows(T, before, dtype)]
+    if train:
+        return _step(T, layer, lambda x: layer(x, rows), rows, dtype)
+    x = T.randn(1, MIDDLE, DIM).to(getattr(T, DTYPES[dtype]))
+
+    def run() -> Any:
+        with T.no_grad():
+            return layer(x, rows)
+
+    return run
+
+
+def _step(T: Any, layer: Any, call: Callable[[Any], Any], rows: list[Any], dtype: str) -> Callable[[], Any]:
+    x = T.randn(1, MIDDLE, DIM).to(getattr(T, DTYPES[dtype])).requires_grad_(True)
+    gradient = T.ones_like(x.detach())
+
+    def run() -> None:
+        call(x).backward(gradient)
+        for leaf in (x, *rows, *layer.parameters()):
+            leaf.grad = None
+
+    return run
 
 
 def _forward(T: Any, make: Callable[[], Any], time: int, dtype: str) -> Callable[[], Any]:
@@ -141,7 +210,7 @@ def _training(T: Any, make: Callable[[], Any], time: int, dtype: str) -> Callabl
 def _selection(T: Any, module: Callable[..., Any], time: int) -> Callable[[], Any]:
     selection = importlib.import_module("deepseek.attention.selection")
     layer = module(BUDGET)
-    query, key = T.randn(1, HEADS, time, SIZE), T.randn(1, 1, time, SIZE)
+    query, key = T.randn(1, HEADS, time, SIZE), T.randn(1, KEY_HEADS, time, SIZE)
 
     def run() -> Any:
         with T.no_grad():
@@ -155,7 +224,7 @@ def _decode(T: Any, make: Callable[[], Any], before: int) -> Callable[[], Any]:
     layer, x = make(), T.randn(1, 1, DIM)
     cache = layer.new_cache()
     with T.no_grad():
-        cache.append(*(T.randn(1, 1, before, SIZE) for _ in range(2)))
+        cache.append(*_rows(T, before, "f32"))
 
     def run() -> Any:
         with T.no_grad():

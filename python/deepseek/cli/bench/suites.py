@@ -77,47 +77,45 @@ def suite(name: str, full: bool) -> Suite:
 
 
 def _attention(full: bool) -> Suite:
-    lengths = attention_cases.lengths(full)
-    rows: list[Row | Growth] = []
-    for length in (16384, 65536) if full else (16384,):
-        own, f32, bf16, train, train_bf16 = (
-            (11.0, 13.0, 24.0, 10.0, None) if length > 16384 else (3.2, 4.0, None, 3.5, 5.0)
+    length, lengths = attention_cases.length(full), attention_cases.lengths(full)
+    # Goals beside our own dense attention and PyTorch's: prefill f32, bf16, training f32, bf16.
+    goals = (
+        ((11.0, 13.0), (None, 24.0), (None, 10.0), (None, 10.0))
+        if full
+        else ((3.2, 4.0), (None, 7.0), (None, 3.5), (None, 5.0))
+    )
+    kinds = [(kind, dtype) for kind in ("prefill", "train") for dtype in ("f32", "bf16")]
+    rows: list[Row | Growth] = [
+        _pair(
+            f"sparse {'training step' if kind == 'train' else kind}, {length:,} tokens {dtype}",
+            f"{kind} {dtype}",
+            *goal,
         )
-        for dtype, goal in (("f32", f32), ("bf16", bf16)):
-            rows.append(
-                _pair(
-                    f"sparse prefill, {length:,} tokens {dtype}",
-                    f"prefill {length} {dtype}",
-                    own if dtype == "f32" else None,
-                    goal,
-                )
-            )
-        for dtype, goal in (("f32", train), ("bf16", train_bf16)):
-            rows.append(
-                _pair(f"sparse training step, {length:,} tokens {dtype}", f"train {length} {dtype}", None, goal)
-            )
-    before = attention_cases.decode_length(full)
-    rows.append(_pair(f"sparse decode after {before:,} tokens f32", f"decode {before} f32", 11.0, 18.0))
+        for (kind, dtype), goal in zip(kinds, goals, strict=True)
+    ]
+    rows.append(_pair(f"sparse decode after {attention_cases.decode_length(full):,} tokens f32", "decode", 11.0, 18.0))
     rows.append(
         Growth(
             f"sparse prefill, {lengths[0]:,} to {lengths[-1]:,} tokens",
-            tuple((length, f"prefill {length} f32 sparse") for length in lengths),
+            tuple((length, f"prefill {length}") for length in lengths),
             f"selection {lengths[-1]}",
             1.25,
         )
     )
     before = attention_cases.latent_length(full)
-    layer = Peer("transformers", "torch", f"latent decode {before}", 8.0 if full else None, needs="transformers")
-    rows.append(Row(f"latent attention, decode after {before:,} tokens f32", f"latent decode {before}", (layer,)))
+    layer = Peer("transformers", "torch", "latent decode", 8.0 if full else None, needs="transformers")
+    rows.append(Row(f"latent attention, decode after {before:,} tokens f32", "latent decode", (layer,)))
     keys = Peer("keys and values of all heads", "deepseek", "expanded bytes", 1 / 8, most=True)
     rows.append(Row("latent cache, bytes a token f32", "latent bytes", (keys,), "value"))
-    memory = Peer("torch, dense", "torch", "train 16384 f32 dense", 0.4, most=True)
-    rows.append(Row("peak memory, sparse training 16,384 tokens f32", "train 16384 f32 sparse", (memory,), "peak"))
+    if full:
+        memory = Peer("torch, dense", "torch", "whole training", 0.4, most=True)
+        rows.append(Row("peak memory, sparse training 16,384 tokens f32", "whole training", (memory,), "peak"))
     return Suite(
         "attention",
-        f"{attention_cases.HEADS} query heads of {attention_cases.SIZE} on one key head, width {attention_cases.DIM}; "
-        f"sparse: {attention_cases.BUDGET:,} keys a query in blocks of {attention_cases.BLOCK}, selection included; "
-        "latent: the layer of DeepSeek-V2-Lite",
+        f"{attention_cases.HEADS} query heads of {attention_cases.SIZE} on {attention_cases.KEY_HEADS} key heads, "
+        f"width {attention_cases.DIM}; sparse: {attention_cases.BUDGET:,} keys a query in blocks of {attention_cases.BLOCK}, "
+        f"selection included; of a text the {attention_cases.MIDDLE:,} tokens in its middle, which see the mean "
+        "number of keys; latent: the layer of DeepSeek-V2-Lite",
         tuple(rows),
     )
 

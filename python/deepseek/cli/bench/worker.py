@@ -47,7 +47,7 @@ class Cases:
     def peak(self, name: str) -> float:
         """Bytes that the first call takes at most beside what was there before. For a process that did nothing else."""
         run = self._setups[name]()
-        before = _resident()
+        before = _resident()  # with inputs and weights, which both have alike
         try:
             with open("/proc/self/clear_refs", "w", encoding="ascii") as file:
                 file.write("5")  # the highest so far becomes what is resident now
