@@ -113,8 +113,8 @@ def _attention(full: bool) -> Suite:
     return Suite(
         "attention",
         f"{attention_cases.HEADS} query heads of {attention_cases.SIZE} on {attention_cases.KEY_HEADS} key heads, "
-        f"width {attention_cases.DIM}; sparse: {attention_cases.BUDGET:,} keys a query in blocks of {attention_cases.BLOCK}, "
-        f"selection included; of a text the {attention_cases.MIDDLE:,} tokens in its middle, which see the mean "
+        f"width {attention_cases.DIM}; sparse: {attention_cases.BUDGET:,} keys a query in blocks of "
+        f"{attention_cases.BLOCK}, selection included; of a text the {attention_cases.MIDDLE:,} tokens in its middle, which see the mean "
         "number of keys; latent: the layer of DeepSeek-V2-Lite",
         tuple(rows),
     )
