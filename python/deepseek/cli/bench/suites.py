@@ -110,14 +110,13 @@ def _attention(full: bool) -> Suite:
     if full:
         memory = Peer("torch, dense", "torch", "whole training", 0.4, most=True)
         rows.append(Row("peak memory, sparse training 16,384 tokens f32", "whole training", (memory,), "peak"))
-    return Suite(
-        "attention",
-        f"{attention_cases.HEADS} query heads of {attention_cases.SIZE} on {attention_cases.KEY_HEADS} key heads, "
-        f"width {attention_cases.DIM}; sparse: {attention_cases.BUDGET:,} keys a query in blocks of "
-        f"{attention_cases.BLOCK}, selection included; of a text the {attention_cases.MIDDLE:,} tokens in its middle, which see the mean "
-        "number of keys; latent: the layer of DeepSeek-V2-Lite",
-        tuple(rows),
+    c = attention_cases
+    about = (
+        f"{c.HEADS} query heads of {c.SIZE} on {c.KEY_HEADS} key heads, width {c.DIM}; sparse: {c.BUDGET:,} keys a query "
+        f"in blocks of {c.BLOCK}, selection included; of a text the {c.MIDDLE:,} tokens in its middle, which see the mean "
+        "number of keys; latent: the layer of DeepSeek-V2-Lite"
     )
+    return Suite("attention", about, tuple(rows))
 
 
 def _pair(what: str, case: str, own: float | None, torch: float | None) -> Row:
