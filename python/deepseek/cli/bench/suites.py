@@ -112,9 +112,9 @@ def _attention(full: bool) -> Suite:
         rows.append(Row("peak memory, sparse training 16,384 tokens f32", "whole training", (memory,), "peak"))
     c = attention_cases
     about = (
-        f"{c.HEADS} query heads of {c.SIZE} on {c.KEY_HEADS} key heads, width {c.DIM}; sparse: {c.BUDGET:,} keys a query "
-        f"in blocks of {c.BLOCK}, selection included; of a text the {c.MIDDLE:,} tokens in its middle, which see the mean "
-        "number of keys; latent: the layer of DeepSeek-V2-Lite"
+        f"{c.HEADS} query heads of {c.SIZE} on {c.KEY_HEADS} key heads, width {c.DIM}; sparse: {c.BUDGET:,} keys a "
+        f"query in blocks of {c.BLOCK}, selection included; of a text the {c.MIDDLE:,} tokens in its middle, which see "
+        "the mean number of keys; latent: the layer of DeepSeek-V2-Lite"
     )
     return Suite("attention", about, tuple(rows))
 
