@@ -105,6 +105,7 @@ def test_dry_run_prints_parameters_and_memory_and_writes_nothing(folder, capsys)
         (["train", "--sed", "1"], 2, "see deepseek train --help"),
         (["train", "absent.toml"], 2, "absent.toml"),
         (["train", "small.toml", "--set", "optim.lr=x"], 2, "optim.lr must be a number"),
+        (["train", "small.toml", "--config", "small.toml"], 2, "give the settings once"),
         (["train", "small.toml", "--set", "optim.speed=1"], 2, "unknown setting"),
         (["train", "small.toml", "--threads", "0"], 2, "threads"),
         (["train", "small.toml", "--seed", "-1"], 2, "seed"),

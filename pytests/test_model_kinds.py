@@ -253,6 +253,7 @@ def test_settings_that_do_not_fit_are_named(changes, message):
 
 
 def test_settings_of_other_kinds_are_not_looked_at():
+    assert ModelConfig(attention="moba", window=9, block_size=64, ffn_dim=5).unread() == ["ffn_dim", "window"]
     ModelConfig.from_dict({**SMALL, "attention": "dense", "q_lora_rank": 0, "qk_rope_head_dim": 7, "block_size": 17})
     mla = ModelConfig.from_dict({**SMALL, "attention": "mla"})
     assert mla.misfits(ModelConfig.from_dict({**SMALL, "attention": "mla", "block_size": 32})) == []
@@ -300,7 +301,7 @@ def test_the_command_line_trains_continues_and_generates(path, corpus, tmp_path,
     monkeypatch.chdir(tmp_path)
     changes = ["data.path=text", "data.held_out=0.2", "data.eval_bytes=100", "run.steps=3", "run.batch=1"]
     changes += ["model.context=128", "model.ngram_rows=64", "model.index_warmup=1", "model.index_topk=16"]
-    arguments = ["train", str(path), "--out", "run", "--json"]
+    arguments = ["train", "--config", str(path), "--out", "run", "--json"]
     for change in changes:
         arguments += ["--set", change]
     assert main(arguments) == 0

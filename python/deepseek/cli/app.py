@@ -92,6 +92,9 @@ def train(
         Path | None,
         typer.Argument(help="Settings: .toml or .json with [model] [data] [optim] [run]; or a run's folder."),
     ] = None,
+    config_option: Annotated[
+        Path | None, typer.Option("--config", metavar="CONFIG", help="The same, as an option.")
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder of the checkpoints; a run found there is continued. Default: runs/train."),
@@ -114,9 +117,11 @@ def train(
     """
     from deepseek.cli.training import run_train, use_threads
 
+    if config is not None and config_option is not None:
+        raise typer.BadParameter(f"give the settings once, not {config} and --config {config_option}")
     use_threads(threads)
     overrides = [*(settings or []), *([f"run.seed={seed}"] if seed is not None else [])]
-    return run_train(config, out, overrides, json, dry_run)
+    return run_train(config or config_option, out, overrides, json, dry_run)
 
 
 @app.command()

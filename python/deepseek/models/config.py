@@ -164,13 +164,16 @@ class ModelConfig:
         """Residual streams with hyper-connections; 0 for a plain residual stream."""
         return self.hc_mult if self.attention == "v4" else 0
 
-    def reads(self, name: str) -> bool:
-        """Whether a model of this kind of attention and feed-forward looks at the setting."""
-        return self._reads(next(item for item in fields(self) if item.name == name))
-
     def _reads(self, item: Field[Any]) -> bool:
+        """Whether a model of this kind of attention and feed-forward looks at the setting."""
         kinds = item.metadata.get("of", ())
         return not kinds or self.attention in kinds or ("moe" if self.ffn == "moe" else "dense ffn") in kinds
+
+    def unread(self) -> list[str]:
+        """Names of the settings that differ from their defaults and that this kind of model does not look at."""
+        return [
+            item.name for item in fields(self) if not self._reads(item) and getattr(self, item.name) != item.default
+        ]
 
     def misfits(self, other: ModelConfig) -> list[str]:
         """Names of the settings by which ``other`` has other weights than this model."""
