@@ -1,6 +1,6 @@
 """Sparse attention as modules, selection included, beside dense ones: our own, and torch.nn.functional's attention.
 
-`DynamicSparseAttention(512, 16, num_key_value_heads=4, head_dim=128, max_keys=2048, causal=True)`: 16 query heads on 4
+`DynamicSparseAttention(512, 16, num_key_value_heads=2, head_dim=128, max_keys=2048, causal=True)`: 16 query heads on 2
 key heads of size 128, each query reads 32 blocks of 64 keys for each key head. The dense modules have the same
 projections; our own is the same class with a budget for all keys. Cases:
 
@@ -45,7 +45,7 @@ from _harness import (
     write_pages,
 )
 
-DIM, HEADS, KEY_HEADS, SIZE, BUDGET, BLOCK = 512, 16, 4, 128, 2048, 64
+DIM, HEADS, KEY_HEADS, SIZE, BUDGET, BLOCK = 512, 16, 2, 128, 2048, 64
 # Goals beside PyTorch, float32 and bfloat16, and beside our own dense module.
 GOALS: dict[str, tuple[float, float, float | None]] = {
     "prefill 16K": (4.0, 7.0, 3.2),

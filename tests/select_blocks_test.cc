@@ -22,7 +22,7 @@ std::vector<Case> cases() {
           {.mass = 0.7, .causal = false},
           {.ratio = 0.2},
           {.most = 1},
-          {.mass = 0.5, .most = 1},
+          {.most = 1, .mass = 0.5},
           {.group = 1, .d = 64, .keys = 1100, .start = 1030},
           {.batch = 1, .key_heads = 1, .group = 70, .queries = 3, .mass = 0.9, .start = 14},  // more heads than a panel
           {.batch = 1, .queries = 200, .keys = 5000, .block = 48, .most = 9, .mass = 0.3, .start = 4800},

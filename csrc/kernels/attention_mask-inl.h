@@ -17,6 +17,10 @@ struct TileAt {
   int64_t b, key_head, row, rows;  // row: the panel's first
   int64_t key, keys;
   const int32_t* position;  // of each row of the panel
+  bool ascending = true;    // the positions
+
+  int32_t lowest() const { return ascending ? position[0] : *std::min_element(position, position + rows); }
+  int32_t highest() const { return ascending ? position[rows - 1] : *std::max_element(position, position + rows); }
 };
 
 // A mask of numbers reaches up to the limits of its dtype, where no factor is left to multiply with.
@@ -57,7 +61,7 @@ class ScoreMask {
       for_each(t, scores, [&](VF x, int64_t, int64_t) HWY_ATTR { return hn::Mul(x, hn::Set(F32(), scale)); });
     if (a_.mask.data) add_mask(t, scores, scale);
     const int64_t last = t.key + t.keys - 1;
-    if (!s_.all(t.position[0], t.position[t.rows - 1], t.key, last)) cut(t, scores);
+    if (!s_.all(t.lowest(), t.highest(), t.key, last)) cut(t, scores);
   }
 
   // [keys][panel]: 0 for a dropped weight, else 1 / (1 - p).

@@ -36,21 +36,24 @@ struct GatheredRows {
   }
 };
 
-// Calls f(rows) with the rows that read a tile, a panel at a time, in order.
+// Calls f(rows) with the rows that read a tile, a panel at a time, in order; or those first that read no earlier tile
+// of the chunk, so that the sums of most panels start afresh.
 template <class F>
 void ForPanels(const BlockSelection& sel, const AttentionShape& s, const SelectedTile* begin, const SelectedTile* end,
-               GatheredRows& rows, F f) {
+               bool fresh_first, GatheredRows& rows, F f) {
   rows.clear();
-  for (const SelectedTile* t = begin; t < end; ++t) {
-    const int64_t first = t->group * sel.group * s.group,
-                  last = std::min<int64_t>((t->group + 1) * sel.group, s.queries) * s.group;
-    for (int64_t r = first; r < last; ++r) {
-      rows.add(s, r, *t);
-      if (rows.n < panel_rows()) continue;
-      f(rows);
-      rows.clear();
+  for (int pass = 0; pass < (fresh_first ? 2 : 1); ++pass)
+    for (const SelectedTile* t = begin; t < end; ++t) {
+      if (fresh_first && t->first != (pass == 0)) continue;
+      const int64_t first = t->group * sel.group * s.group,
+                    last = std::min<int64_t>((t->group + 1) * sel.group, s.queries) * s.group;
+      for (int64_t r = first; r < last; ++r) {
+        rows.add(s, r, *t);
+        if (rows.n < panel_rows()) continue;
+        f(rows);
+        rows.clear();
+      }
     }
-  }
   if (rows.n == 0) return;
   rows.pad();
   f(rows);

@@ -52,7 +52,7 @@ class SparseBackwardTile {
     std::fill_n(by_keys_.as<float>(), n * d_, 0.0f);
     std::fill_n(by_values_.as<float>(), n * dv_, 0.0f);
     waiting_.clear();
-    ForPanels(sel_, s_, lists.begin(tile), lists.end(tile), gather_, [&](const GatheredRows& rows) {
+    ForPanels(sel_, s_, lists.begin(tile), lists.end(tile), false, gather_, [&](const GatheredRows& rows) {
       if (waiting_.n > 0) read_panel(waiting_, key, n, &rows);
       waiting_ = rows;
     });

@@ -63,7 +63,7 @@ class SparseForwardBlock {
           gathered_.as<Word>(), queries_.as<Word>());
     tile_ = -1, waiting_.clear();
     for (int64_t tile = 0; tile < lists_.tiles(); ++tile)
-      ForPanels(sel_, s_, lists_.begin(tile), lists_.end(tile), gather_, [&](const GatheredRows& rows) {
+      ForPanels(sel_, s_, lists_.begin(tile), lists_.end(tile), true, gather_, [&](const GatheredRows& rows) {
         if (waiting_.n > 0) read_panel(tile, &rows);
         waiting_ = rows, waiting_tile_ = tile;
       });
@@ -110,7 +110,7 @@ class SparseForwardBlock {
     plan(next_tile, next);
     float *scores = scores_.as<float>(), *keep = scores + kKeyTile * panel_rows();
     multiply(rows.n, n, vecs, scores);
-    mask_.apply(TileAt{b_, head_, rows.row[0], rows.n, key, n, rows.position}, scores, nullptr);
+    mask_.apply(TileAt{b_, head_, rows.row[0], rows.n, key, n, rows.position, false}, scores, nullptr);
     CutUnselected(rows, n, scores);
     const bool fresh = take_sums(rows);
     SoftmaxTile(vecs, scores, n, mask_.unit(), {}, panel_.top, panel_.sum, keep, fresh);

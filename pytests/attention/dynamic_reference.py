@@ -38,7 +38,7 @@ def selected_blocks(
     mass: float | None = None,
 ) -> np.ndarray:  # fmt: skip
     """bool [batch, key_heads, time, time]."""
-    batch, heads, time, width = q.shape
+    batch, heads, time, _ = q.shape
     mask = np.zeros((batch, k.shape[1], time, time), bool)
     group = heads // k.shape[1]
     for b, h, t in np.ndindex(mask.shape[:3]):

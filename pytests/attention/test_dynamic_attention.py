@@ -1,4 +1,4 @@
-"""DynamicSparseAttention: against plain NumPy, dense attention, itself with a cache; budgets, mass, padding, bad input."""
+"""DynamicSparseAttention against plain NumPy, dense attention, itself with a cache; budgets, mass, padding, errors."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import math
 import deepseek
 import numpy as np
 import pytest
+from attention.dynamic_reference import attend, project, selected_blocks, selected_keys
 from deepseek import _C
 from deepseek.attention import BlockMeansCache, DenseCache, DynamicSparseAttention, IndexedCache
 from deepseek.attention.selection import Budget, block_means, kept_keys, select_blocks
 from deepseek.autograd import gradcheck
 from deepseek.nn import functional as F
-from attention.dynamic_reference import attend, project, selected_blocks, selected_keys
 
 SMALL = {"num_key_value_heads": 2, "head_dim": 16, "block_size": 16}
 
@@ -95,7 +95,9 @@ def test_so_is_a_selection_of_all_blocks(dtype):
 @pytest.mark.parametrize("budget", [{"max_keys": 32}, {"mass": 0.7}], ids=str)
 def test_gradients(selector, budget):
     """Through the selected keys; numbers are far enough apart that small steps change no selection."""
-    attention = module(8, 2, num_key_value_heads=1, head_dim=4, causal=True, rope_theta=100.0, selector=selector, **budget)
+    attention = module(
+        8, 2, num_key_value_heads=1, head_dim=4, causal=True, rope_theta=100.0, selector=selector, **budget
+    )
     x = tokens(1, 50, 8).requires_grad_()
     parameters = [p for name, p in attention.named_parameters() if not name.startswith("indexer")]
     assert gradcheck(lambda x, *_: attention(x), (x, *parameters), eps=1e-7, atol=1e-5)
@@ -143,7 +145,9 @@ def test_signs_of_zero_and_nan_have_their_place():
     k = deepseek.zeros(1, 1, 160, 4)
     k[0, 0, 32:48] = -0.0
     k[0, 0, 96:112] = math.nan
-    lists = select_blocks(deepseek.ones(1, 1, 160, 4), k, block_means(k, 16, 9), 16, Budget(max_keys=64), is_causal=True)
+    lists = select_blocks(
+        deepseek.ones(1, 1, 160, 4), k, block_means(k, 16, 9), 16, Budget(max_keys=64), is_causal=True
+    )
     assert lists[0, 0, 159].tolist() == [0, 1, 6, 9]  # NaN, as in topk, is the greatest
 
 
@@ -238,7 +242,9 @@ def test_gradients_flow_through_a_cache(selector):
 
 def test_the_indexer_learns_what_attention_reads():
     deepseek.manual_seed(0)
-    attention = module(16, 2, num_key_value_heads=1, max_keys=8, causal=True, selector="indexer", dtype=deepseek.float32)
+    attention = module(
+        16, 2, num_key_value_heads=1, max_keys=8, causal=True, selector="indexer", dtype=deepseek.float32
+    )
     with deepseek.no_grad():
         attention.query_proj.weight.mul_(6.0)
     x = tokens(4, 64, 16, dtype=deepseek.float32)

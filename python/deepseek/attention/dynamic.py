@@ -186,10 +186,12 @@ class DynamicSparseAttention(SequenceModule):
         blocks = (keys - 1) // size if self.causal else -(-keys // size)
         if means is None:
             means = block_means(key, size, blocks)
-        place = {"is_causal": self.causal, "query_start": start}
-        lists = select_blocks(query, key, means, size, self.budget, **place)
-        self._kept.append(lambda: kept_keys(lists, size, keys, **place))
-        return sparse_attention(query, key, value, block_lists=lists, block_size=size, **place).out
+        causal = self.causal
+        lists = select_blocks(query, key, means, size, self.budget, is_causal=causal, query_start=start)
+        self._kept.append(lambda: kept_keys(lists, size, keys, is_causal=causal, query_start=start))
+        return sparse_attention(
+            query, key, value, block_lists=lists, block_size=size, is_causal=causal, query_start=start
+        ).out
 
     def _over_keys(
         self, indexer: SparseIndexer, batch: Batch, query: Tensor, key: Tensor, value: Tensor, start: int

@@ -98,7 +98,7 @@ def select_blocks(
     Returns:
         int64 [batch, key_heads, L, n], blocks in ascending order, then -1.
     """
-    batch, heads, time, size = query.shape
+    batch, _, time, size = query.shape
     keys = key.shape[-2]
     factor = 1.0 / math.sqrt(max(size, 1)) if scale is None else scale
     ratio = budget.ratio if budget.max_keys is None and budget.mass is None else 0.0
@@ -107,9 +107,7 @@ def select_blocks(
         last = query_start + b if is_causal else keys
         most = max(1, budget.blocks(max(last, 1), block_size))
         place = (is_causal, factor, query_start + a)
-        return _C._select_blocks(
-            query[:, :, a:b], key, means, block_size, most, ratio, budget.mass or 0.0, *place
-        )
+        return _C._select_blocks(query[:, :, a:b], key, means, block_size, most, ratio, budget.mass or 0.0, *place)
 
     with deepseek.no_grad():
         if not budget.adapts:
