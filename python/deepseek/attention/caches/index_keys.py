@@ -49,7 +49,7 @@ class IndexKeys:
             return IndexRows(held, self._scale.append(scale.unsqueeze(-1))[0].squeeze(-1))
 
     def streams(self) -> dict[str, Stream]:
-        """For :meth:`deepseek.attention.Cache._streams`."""
+        """Its streams by name, for the cache that holds them."""
         return {"index_keys": self._values} | ({} if self.dtype is None else {"index_scale": self._scale})
 
     def fresh(self) -> IndexKeys:
