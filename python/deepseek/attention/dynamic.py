@@ -250,13 +250,13 @@ class DynamicSparseAttention(SequenceModule):
     def _check_blocks(self, cache: BlockMeansCache) -> None:
         if cache.block_size != self.block_size:
             raise ValueError(
-                f"DynamicSparseAttention selects blocks of {self.block_size} keys, the cache has the means of blocks of "
-                f"{cache.block_size}; make it with new_cache()"
+                f"DynamicSparseAttention selects blocks of {self.block_size} keys, the cache has the means of blocks "
+                f"of {cache.block_size}; make it with new_cache()"
             )
         if cache.reach is not None:
             raise ValueError(
-                f"DynamicSparseAttention selects among all keys, the cache keeps {cache.reach} before the next; make it "
-                "with new_cache()"
+                f"DynamicSparseAttention selects among all keys, the cache keeps {cache.reach} before the next; make "
+                "it with new_cache()"
             )
 
     def _check_cache(self) -> None:

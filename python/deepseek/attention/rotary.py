@@ -25,8 +25,8 @@ class RotaryEmbedding:
             ``original_max_position_embeddings``, and optionally ``beta_fast``, ``beta_slow``, ``mscale``,
             ``mscale_all_dim``, ``attention_factor``, ``truncate``). None is ``default``. A ``rope_theta`` in it wins.
         interleaved: Features 2i and 2i + 1 are a pair; otherwise i and i + dim / 2.
-        length: Tables of the positions below it are made now, not when they are used (which changes this object, so that
-            :func:`deepseek.jit` would not capture it).
+        length: Tables of the positions below it are made now, not when they are used (which changes this object, so
+            that :func:`deepseek.jit` would not capture it).
 
     Attributes:
         frequencies: float32 [dim / 2], angle per position.
