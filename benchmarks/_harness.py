@@ -90,11 +90,10 @@ def calibrate(timed: Callable[[], Any]) -> int:
 
 
 def load_library(name: str) -> Any:
-    """Imports deepseek, or torch; with torch, `import deepseek.models` runs the project's models on PyTorch."""
+    """Imports deepseek, or torch; with torch, `deepseek.models.config` can be imported too, which needs no engine."""
     module = importlib.import_module(name)
     if name == "torch":
-        for part in ("", ".nn", ".nn.functional", ".optim"):
-            sys.modules["deepseek" + part] = importlib.import_module("torch" + part)
+        sys.modules["deepseek"] = module
         models = type(sys)("deepseek.models")
         models.__path__ = [str(ROOT / "python" / "deepseek" / "models")]
         sys.modules["deepseek.models"] = models

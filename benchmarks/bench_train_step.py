@@ -1,7 +1,7 @@
 """One training step of the model of `deepseek demo`: forward, loss, backward, clipping, AdamW.
 
-Both libraries run the source in python/deepseek/models; PyTorch eagerly, as it is installed. Mixed precision beside our
-own float32: bench_amp.py.
+PyTorch runs the same model written for it (demo_twin.py), eagerly, as it is installed. Mixed precision beside our own
+float32: bench_amp.py.
 """
 
 from __future__ import annotations
@@ -15,10 +15,17 @@ from _harness import main
 BATCH = 8
 
 
+def language_model(T: Any, config: Any) -> Any:
+    """The demo's model, in PyTorch its twin."""
+    if T.__name__ == "torch":
+        return importlib.import_module("demo_twin").language_model(T, config)
+    return importlib.import_module("deepseek.models").LanguageModel(config)
+
+
 def step(T: Any, autocast: bool = False, **changes: Any) -> Callable[[], Any]:
     def setup() -> Any:
         config = importlib.import_module("deepseek.models.config").ModelConfig(**changes)
-        model = importlib.import_module("deepseek.models.language_model").LanguageModel(config)
+        model = language_model(T, config)
         functional, utils = T.nn.functional, T.nn.utils
         T.manual_seed(0)
         tokens = T.randint(0, 256, (BATCH, config.context + 1))

@@ -105,6 +105,7 @@ def test_dry_run_prints_parameters_and_memory_and_writes_nothing(folder, capsys)
         (["train", "--sed", "1"], 2, "see deepseek train --help"),
         (["train", "absent.toml"], 2, "absent.toml"),
         (["train", "small.toml", "--set", "optim.lr=x"], 2, "optim.lr must be a number"),
+        (["train", "small.toml", "--config", "small.toml"], 2, "give the settings once"),
         (["train", "small.toml", "--set", "optim.speed=1"], 2, "unknown setting"),
         (["train", "small.toml", "--threads", "0"], 2, "threads"),
         (["train", "small.toml", "--seed", "-1"], 2, "seed"),
@@ -347,7 +348,7 @@ def same(a: dict, b: dict) -> bool:
 @pytest.mark.parametrize("prompt", [[], ["--prompt", "def f"]])
 def test_greedy_text_has_no_end_and_no_loop(folder, capsys, prompt):
     """The model of a few steps would repeat itself, or end the file at once."""
-    assert main(["train", "small.toml", "--out", "run", "--set", "run.steps=40"]) == 0
+    assert main(["train", "small.toml", "--out", "run", "--set", "run.steps=300"]) == 0
     capsys.readouterr()
     for temperature in ("0", "0.7"):
         assert main(["generate", "--checkpoint", "run", "--temperature", temperature, *prompt]) == 0

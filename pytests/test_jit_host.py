@@ -8,7 +8,7 @@ import subprocess
 import sys
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import deepseek
 import numpy as np
@@ -295,3 +295,20 @@ def test_out_of_another_size(size: int) -> None:
             f(T.ones(3) * k, o)
         assert o.tolist() == [k + 1.0] * 3
     assert f._eager == (size == 0)
+
+
+class Pair(NamedTuple):
+    first: Any
+    second: Any
+
+
+def test_named_tuples_may_be_made() -> None:
+    @deepseek.jit
+    def f(x: Any) -> Any:
+        pair = Pair(x + 1, second=x * 2)
+        return pair.first * pair._replace(first=x).second
+
+    for value in (1.0, 2.0, 3.0):
+        x = deepseek.tensor([value])
+        assert f(x).item() == (value + 1) * value * 2
+    assert f._entries, f.explain()

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from deepseek.models import DecodeState, LanguageModel, ModelConfig, stream
 from deepseek.models.generation import choose
-from deepseek.models.layers import NgramMemory, apply_rope, rope_table
-from deepseek.models.moe import MixtureOfExperts, Router
+from deepseek.models.layers import NgramMemory
 from deepseek.models.size import model_size
+from deepseek.moe import DeepseekMoE
 
 SMALL = {
     "vocab_size": 50,
@@ -51,6 +51,7 @@ VARIANTS = [
     {"n_shared_experts": 2, "top_k": 1},
     {"ngram_orders": ()},
     {"n_heads": 1, "n_layers": 1},
+    {"ffn": "dense", "ffn_dim": 20},
 ]
 
 
@@ -81,44 +82,43 @@ def test_logits_never_depend_on_later_tokens(changes):
 
 
 @pytest.mark.parametrize("changes", VARIANTS)
-@pytest.mark.parametrize("prefill", [1, 2, 7, 15])
-def test_decoding_with_a_cache_gives_the_logits_of_the_full_forward(changes, prefill):
+@pytest.mark.parametrize("cuts", [[1] * 16, [2, 5, 9], [7, *[1] * 9], [15, 1], [16]])
+def test_decoding_with_a_cache_gives_the_logits_of_the_full_forward(changes, cuts):
     model = make(**changes).eval()
     ids = tokens(2, 16)
     with deepseek.no_grad():
         whole = array(model(ids))
-        state = DecodeState(model.config)
-        pieces = [array(model(ids[:, :prefill], state))]
-        pieces += [array(model(ids[:, t : t + 1], state)) for t in range(prefill, 16)]
-    np.testing.assert_allclose(np.concatenate(pieces, axis=1), whole, rtol=1e-4, atol=1e-5)
+        state = DecodeState(model)
+        pieces = [array(model(part, state)) for part in ids.split(cuts, dim=1)]
+    np.testing.assert_allclose(np.concatenate(pieces, axis=1), whole, rtol=1e-5, atol=1e-6)
 
 
-def test_the_cache_keeps_only_the_trained_context():
-    model = make().eval()
-    state = DecodeState(model.config)
+def test_a_token_sees_the_trained_context_however_far_the_text_runs_on():
+    model = make(n_layers=1, ngram_orders=()).eval()
+    ids = tokens(1, 40)
     with deepseek.no_grad():
-        model(tokens(1, 16), state)
-        for _ in range(5):
-            model(tokens(1, 1), state)
-    assert state.position == 21
-    assert [list(cache.keys.shape) for cache in state.caches] == [[1, 2, 16, 12]] * 2
+        whole = array(model(ids))
+        state = DecodeState(model)
+        pieces = [array(model(part, state)) for part in ids.split([3, 20, *[1] * 17], dim=1)]
+        last = array(model(ids[:, 40 - 16 :]))  # distances are what counts, not where the text began
+    np.testing.assert_allclose(np.concatenate(pieces, axis=1), whole, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(whole[:, -1], last[:, -1], rtol=1e-3, atol=1e-4)
+    assert state.position == 40
 
 
-def test_rope_rotates_pairs_by_position_and_sees_distances_only():
-    rng = np.random.default_rng(0)
-    q, k = rng.standard_normal((2, 1, 1, 1, 8)).astype(np.float32)
+def test_the_cache_of_a_long_text_stays_small():
+    model = make().eval()
+    state = DecodeState(model)
+    with deepseek.no_grad():
+        for _ in range(8):
+            model(tokens(1, 256), state)
+    assert state.position == 2048
+    assert state.nbytes <= 2 * 2 * 24 * 4 * 1024  # layers, keys and values, dim, floats, rows
 
-    def score(position_q: int, position_k: int) -> float:
-        rotated_q = array(apply_rope(deepseek.from_numpy(q), rope_table(position_q, 1, 8, 100.0)))
-        rotated_k = array(apply_rope(deepseek.from_numpy(k), rope_table(position_k, 1, 8, 100.0)))
-        return float((rotated_q * rotated_k).sum())
 
-    assert score(7, 3) == pytest.approx(score(104, 100), abs=1e-4)
-    assert abs(score(7, 3) - score(8, 3)) > 1e-3
-    rotated = array(apply_rope(deepseek.from_numpy(q), rope_table(5, 1, 8, 100.0)))[0, 0, 0]
-    angles = 5 * 100.0 ** (-np.arange(0, 8, 2) / 8)
-    turned = (q[0, 0, 0, :4] + 1j * q[0, 0, 0, 4:]) * np.exp(1j * angles)
-    np.testing.assert_allclose(rotated, np.concatenate([turned.real, turned.imag]), rtol=1e-5, atol=1e-5)
+def test_a_decode_state_needs_its_model():
+    with pytest.raises(TypeError, match="the model it decodes with, got ModelConfig"):
+        DecodeState(small())
 
 
 def _swiglu(x: np.ndarray, gate: np.ndarray, up: np.ndarray, down: np.ndarray) -> np.ndarray:
@@ -129,67 +129,37 @@ def _swiglu(x: np.ndarray, gate: np.ndarray, up: np.ndarray, down: np.ndarray) -
 def test_mixture_of_experts_equals_its_definition_token_by_token():
     deepseek.manual_seed(3)
     layer = LanguageModel(small()).blocks[0].feed_forward
-    assert isinstance(layer, MixtureOfExperts)
+    assert isinstance(layer, DeepseekMoE)
     bias = np.array([0.3, -0.2, 0.0, 0.1], dtype=np.float32)
     with deepseek.no_grad():
-        layer.router.bias.copy_(deepseek.from_numpy(bias))
+        layer.gate.e_score_correction_bias.copy_(deepseek.from_numpy(bias))
     x = np.random.default_rng(1).standard_normal((2, 5, 24)).astype(np.float32)
     got = array(layer(deepseek.from_numpy(x)))
 
-    router, experts = array(layer.router.weight), [array(p) for p in (layer.gate, layer.up, layer.down)]
-    shared = [array(linear.weight) for linear in (layer.shared.gate, layer.shared.up, layer.shared.down)]
+    state = {name: array(value) for name, value in layer.state_dict().items()}
+    gate, up = np.split(state["experts.gate_up_proj"], 2, axis=1)
+    shared = [state[f"shared_experts.{name}_proj.weight"] for name in ("gate", "up", "down")]
     for place in np.ndindex(2, 5):
         row = x[place].astype(np.float64)
-        affinity = 1 / (1 + np.exp(-(router @ row)))
+        affinity = 1 / (1 + np.exp(-(state["gate.weight"] @ row)))
         chosen = np.argsort(-(affinity + bias))[:2]
         expected = _swiglu(row, *shared)
         for expert in chosen:
             weight = affinity[expert] / affinity[chosen].sum()
-            expected = expected + weight * _swiglu(row, *(part[expert] for part in experts))
+            expected = expected + weight * _swiglu(row, gate[expert], up[expert], state["experts.down_proj"][expert])
         np.testing.assert_allclose(got[place], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_an_expert_without_tokens_gets_a_zero_gradient():
-    deepseek.manual_seed(0)
-    layer = LanguageModel(small()).blocks[0].feed_forward
-    with deepseek.no_grad():
-        layer.router.bias.copy_(deepseek.tensor([10.0, 10.0, -10.0, -10.0]))
-    layer(deepseek.randn(1, 6, 24)).sum().backward()
-    gradient = array(layer.gate.grad)
-    assert np.abs(gradient[:2]).max() > 0
-    assert np.abs(gradient[2:]).max() == 0
-
-
-def test_the_balancing_bias_moves_against_the_load_and_only_changes_the_choice():
-    router = Router(small(bias_update_rate=0.01))
-    with deepseek.no_grad():
-        router.weight.zero_()
-        router.load.copy_(deepseek.tensor([10.0, 0.0, 5.0, 5.0]))
-    router.rebalance(0.01)
-    np.testing.assert_allclose(array(router.bias), [-0.01, 0.01, 0.0, 0.0], atol=1e-8)
-    assert array(router.load).sum() == 0
-    gates, chosen = router(deepseek.zeros(3, 24))
-    assert (array(chosen)[:, 0] == 1).all()
-    np.testing.assert_allclose(array(gates), 0.5)  # equal affinities: the bias is not in the weights
-
-
-def test_balancing_evens_out_the_experts():
-    deepseek.manual_seed(0)
-    router = Router(small())
-    with deepseek.no_grad():
-        router.weight.copy_(deepseek.randn(4, 24) * 0.3)
-    x = deepseek.randn(512, 24) + 0.5  # a common direction, so that some experts are favoured
-
-    def shares() -> np.ndarray:
-        return np.bincount(array(router(x)[1]).ravel(), minlength=4) / 1024
-
-    before = np.abs(shares() - 0.25).max()
-    for _ in range(300):
-        with deepseek.no_grad():
-            router.load.copy_(deepseek.from_numpy((shares() * 1024).astype(np.float32)))
-        router.rebalance(0.005)
-    assert before > 0.08
-    assert np.abs(shares() - 0.25).max() < 0.03
+def test_rebalancing_moves_every_routers_bias_against_its_load():
+    model = make(bias_update_rate=0.01)
+    loads = [np.array([10, 0, 5, 5]), np.array([0, 2, 9, 9])]
+    for block, load in zip(model.blocks, loads, strict=True):
+        block.feed_forward.gate.load.copy_(deepseek.from_numpy(load))
+    model.rebalance_experts()
+    model.rebalance_experts()  # nothing was routed since
+    for block, moved in zip(model.blocks, ([-1, 1, 0, 0], [1, 1, -1, -1]), strict=True):
+        bias = array(block.feed_forward.gate.e_score_correction_bias)
+        np.testing.assert_allclose(bias, 0.01 * np.array(moved), atol=1e-8)
 
 
 def test_ngram_rows_are_a_hash_of_exactly_the_last_n_tokens():

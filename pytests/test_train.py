@@ -435,3 +435,15 @@ def test_a_kill_at_any_point_loses_no_checkpoint_that_was_reported_saved(tmp_pat
         killed += 1
     assert finished
     assert killed >= 12
+
+
+def test_the_experts_load_is_counted_in_windows(corpus):
+    trainer = Trainer(config(steps=101), corpus)
+    shown = [progress.experts for progress in trainer.steps()]
+    assert shown[:49] == [None] * 49
+    assert [record.step for record in trainer.utilisation.history] == [50, 100]
+    (layer,) = trainer.utilisation.history[0].layers.values()
+    assert layer.slots == 50 * 2 * 16 * 2  # steps, batch, context, experts a token
+    assert shown[49] == shown[98] == layer.max_over_mean >= 1.0
+    dense = TrainConfig.from_dict({"model": {**MODEL, "ffn": "dense"}, "run": {"steps": 2}})
+    assert Trainer(dense, corpus).utilisation is None

@@ -1,7 +1,7 @@
 """Trains the demo's model with one library and prints the loss of every step: train_curve.py library weights.npz steps.
 
-A process of its own: under PyTorch, `deepseek.models` is the project's source on torch (benchmarks/_harness.py). The
-weights are written when the file is not there yet.
+A process of its own. PyTorch trains the twin in benchmarks/demo_twin.py and comes first: it writes the weights, under
+names that the model had once.
 """
 
 from __future__ import annotations
@@ -34,12 +34,13 @@ def main(library: str, weights: Path, steps: int) -> None:
     T.set_num_threads(1)
     config = importlib.import_module("deepseek.models.config").ModelConfig()
     T.manual_seed(0)
-    model = importlib.import_module("deepseek.models.language_model").LanguageModel(config)
-    if weights.exists():
+    if library == "torch":
+        model = importlib.import_module("demo_twin").language_model(T, config)
+        np.savez(weights, **{name: t.numpy() for name, t in model.state_dict().items()})
+    else:
+        model = importlib.import_module("deepseek.models").LanguageModel(config)
         with np.load(weights) as stored:
             model.load_state_dict({name: T.from_numpy(stored[name]) for name in stored.files})
-    else:
-        np.savez(weights, **{name: t.numpy() for name, t in model.state_dict().items()})
     windows = text(steps * BATCH * (config.context + 1)).reshape(steps, BATCH, config.context + 1)
     optimizer = T.optim.AdamW(model.parameters(), lr=3e-3)
     losses = []

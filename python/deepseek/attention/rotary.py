@@ -25,6 +25,8 @@ class RotaryEmbedding:
             ``original_max_position_embeddings``, and optionally ``beta_fast``, ``beta_slow``, ``mscale``,
             ``mscale_all_dim``, ``attention_factor``, ``truncate``). None is ``default``. A ``rope_theta`` in it wins.
         interleaved: Features 2i and 2i + 1 are a pair; otherwise i and i + dim / 2.
+        length: Tables of the positions below it are made now, not when they are used (which changes this object, so
+            that :func:`deepseek.jit` would not capture it).
 
     Attributes:
         frequencies: float32 [dim / 2], angle per position.
@@ -42,6 +44,7 @@ class RotaryEmbedding:
         scaling: Mapping[str, Any] | None = None,
         *,
         interleaved: bool = False,
+        length: int = 0,
     ) -> None:
         if dim < 2 or dim % 2:
             raise ValueError(f"rotary embedding turns pairs of features: dim must be even and positive, got {dim}")
@@ -58,6 +61,9 @@ class RotaryEmbedding:
             raise ValueError(f"rope type {kind!r} needs the setting {e.args[0]!r}, got {settings}") from None
         self.frequencies = deepseek.tensor(scaled, dtype=deepseek.float32)
         self._last: tuple[tuple[int, int], tuple[Tensor, Tensor]] | None = None
+        self._length = length
+        with deepseek.no_grad():
+            self._first = self.tables(deepseek.arange(length))
 
     def tables(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines and sines, float32 [..., time, dim / 2], of integer positions [..., time]."""
@@ -67,6 +73,9 @@ class RotaryEmbedding:
 
     def tables_from(self, start: int, time: int) -> tuple[Tensor, Tensor]:
         """:meth:`tables` of the positions start … start + time - 1; the last ones are kept."""
+        if start + time <= self._length:
+            cos, sin = self._first
+            return cos.narrow(0, start, time), sin.narrow(0, start, time)
         if self._last is None or self._last[0] != (start, time):
             with deepseek.no_grad():
                 self._last = (start, time), self.tables(deepseek.arange(start, start + time))

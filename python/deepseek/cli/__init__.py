@@ -1,4 +1,4 @@
-"""The command ``deepseek``: demo, train, generate, config and doctor.
+"""The command ``deepseek``: demo, train, generate, bench, config and doctor.
 
 Results go to stdout, progress and errors to stderr. Exit codes: 0 done, 1 it failed, 2 wrong usage, 130 Ctrl-C.
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -91,6 +92,9 @@ def train(
         Path | None,
         typer.Argument(help="Settings: .toml or .json with [model] [data] [optim] [run]; or a run's folder."),
     ] = None,
+    config_option: Annotated[
+        Path | None, typer.Option("--config", metavar="CONFIG", help="The same, as an option.")
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder of the checkpoints; a run found there is continued. Default: runs/train."),
@@ -113,9 +117,11 @@ def train(
     """
     from deepseek.cli.training import run_train, use_threads
 
+    if config is not None and config_option is not None:
+        raise typer.BadParameter(f"give the settings once, not {config} and --config {config_option}")
     use_threads(threads)
     overrides = [*(settings or []), *([f"run.seed={seed}"] if seed is not None else [])]
-    return run_train(config, out, overrides, json, dry_run)
+    return run_train(config or config_option, out, overrides, json, dry_run)
 
 
 @app.command()
@@ -143,6 +149,37 @@ def generate(
 
     use_threads(threads)
     return run_generate(checkpoint, prompt, prompt_file, max_bytes, temperature, top_k, top_p, seed)
+
+
+class _Suite(enum.StrEnum):
+    attention = "attention"
+    moe = "moe"
+
+
+@app.command()
+def bench(
+    suite: Annotated[_Suite, typer.Argument(help="What to measure.")],
+    full: Annotated[bool, typer.Option("--full", help="Go to 65,536 tokens: many minutes, several GB.")] = False,
+    turns: Annotated[int, typer.Option(min=1, help="How often each case is timed; the median counts.")] = 3,
+    only: Annotated[str, typer.Option(metavar="TEXT", help="Only the rows that contain this.")] = "",
+    threads: Threads = None,
+    json: Json = False,
+) -> int:
+    """Measure attention or mixtures of experts on this machine, beside PyTorch where it is installed.
+
+    Ratios above 1 say how many times as fast as the other one ours is. The environment variable
+    DEEPSEEK_BENCH_TORCH_PYTHON names a Python that has PyTorch (and transformers), if this one does not.
+
+    \b
+    Examples:
+      deepseek bench attention
+      deepseek bench moe --only training --json
+    """
+    from deepseek.cli.bench import run_bench
+    from deepseek.cli.training import use_threads
+
+    use_threads(threads)
+    return run_bench(suite.value, full, turns, only, json)
 
 
 @app.command()

@@ -90,6 +90,8 @@ class TrainingDisplay:
             f"step {progress.step}  loss {self._loss:.3f} bits/byte  {self._speed:,.0f} bytes/s  "
             f"{_clock(progress.seconds_left)} left"
         )
+        if progress.experts is not None:
+            text += f"  busiest expert {progress.experts:.2f}x the mean"
         if self._live:
             self._bars.update(self._task, completed=progress.fraction, description=text)
             return

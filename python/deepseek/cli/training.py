@@ -234,6 +234,11 @@ def _check_start(config: TrainConfig, found: Checkpoint | None) -> Corpus:
     )
     if corpus.remark:
         note(corpus.remark)
+    if unread := config.model.unread():
+        note(
+            f"model.{', model.'.join(unread)}: not read with model.attention = {config.model.attention} and "
+            f"model.ffn = {config.model.ffn}"
+        )
     WindowSampler(corpus.train, config.model.context, config.run.seed)  # refuses a text that is too short
     if found is not None:
         check_same_run(config, corpus, found)
@@ -270,6 +275,7 @@ def _measure(
         "parameters": size.parameters,
         "resumed_at_step": resumed_at,
         **_held_out(trainer, corpus),
+        "busiest_expert": None if trainer.busiest_expert is None else round(trainer.busiest_expert, 3),
         "checkpoint": str(checkpoint.path),
     }
     if prompt is not None:

@@ -146,6 +146,8 @@ def owner(module_name: str) -> int:
     """Whose code a module is: the user's (installed packages too), trusted, or the rest of the standard library's."""
     if module_name.partition(".")[0] == "deepseek" or module_name in _PURE_MODULES:
         return TRUSTED
+    if module_name.startswith("namedtuple_") and module_name not in sys.modules:
+        return TRUSTED  # what collections made for a named tuple: its __new__, which makes a tuple of its arguments
     file = getattr(sys.modules.get(module_name), "__file__", None)
     if file is None:
         return LIBRARY if module_name.partition(".")[0] in sys.stdlib_module_names else USER

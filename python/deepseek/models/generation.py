@@ -56,6 +56,9 @@ def stream(
 ) -> Iterator[int]:
     """Yields ``max_new_tokens`` tokens that continue ``prompt``; the same arguments give the same tokens.
 
+    Text may run on past ``model.config.context``: dense attention has a window of so many tokens, other kinds read the
+    last half of the context anew when it is full.
+
     Args:
         model: The model; it is put into eval mode.
         prompt: At least one token id; only the last ``model.config.context`` are read.
@@ -71,17 +74,21 @@ def stream(
     """
     import numpy as np
 
-    from deepseek.models.language_model import DecodeState
+    from deepseek.models.decoding import DecodeState
 
     check_sampling(temperature, top_k, top_p)
     if not prompt or min(prompt) < 0 or max(prompt) >= model.config.vocab_size:
         raise ValueError(f"the prompt must be one or more token ids below {model.config.vocab_size}")
     model.eval()
     rng = np.random.Generator(np.random.Philox(key=seed))
-    state = DecodeState(model.config)
-    pending = prompt[-model.config.context :]
+    context = model.config.context
+    state = DecodeState(model)
+    pending = prompt[-context:]
     tokens = list(prompt)
     for _ in range(max_new_tokens):
+        if not state.runs_on and state.position + len(pending) > context:
+            state = DecodeState(model)
+            pending = tokens[-(context // 2 + 1) :]
         with deepseek.no_grad():
             logits = model(deepseek.tensor([pending], dtype=deepseek.int64), state)
         row = logits[0, -1].numpy()

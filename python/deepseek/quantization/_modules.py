@@ -76,7 +76,7 @@ def quantize_(
     """Quantizes a model's weights in place, for inference.
 
     Every :class:`nn.Linear` becomes a :class:`QuantizedLinear`. A module whose class names the parameters that hold its
-    stacked experts, as ``expert_weights = ("gate", "up", "down")`` does in ``models.MixtureOfExperts``, gets a
+    stacked experts, as ``expert_weights = ("gate_proj", "up_proj", "down_proj")`` does in ``moe.Experts``, gets a
     :class:`QuantizedWeight` in place of each; its ``forward`` calls :func:`qmoe` then. Biases, norms, embeddings,
     routers and subclasses of ``Linear`` stay as they are, and so does a weight in the other places that share it (tied
     embeddings). To load a checkpoint of a quantized model, quantize a fresh one first.

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import deepseek
-from deepseek import nn, optim
+from deepseek import Tensor, nn, optim
 from deepseek.models import LanguageModel
+from deepseek.models.former_names import renamed_optimizer
+from deepseek.moe import ExpertUtilisation
 from deepseek.train.checkpoint import Checkpoint, CheckpointError, newest, prune, save_checkpoint
 from deepseek.train.config import OptimConfig, RunConfig, TrainConfig
 from deepseek.train.data import Corpus, WindowSampler
@@ -30,6 +32,8 @@ class Progress:
         tokens: Bytes trained on in this step.
         seconds: Duration of this step.
         seconds_left: Estimate for the rest of the run.
+        experts: Load of the busiest expert divided by the mean, in the worst layer and the last window that was closed;
+            None before one was, and without experts.
     """
 
     step: int
@@ -38,6 +42,7 @@ class Progress:
     tokens: int
     seconds: float
     seconds_left: float
+    experts: float | None = None
 
 
 def learning_rate_scale(fraction: float, warmup: float) -> float:
@@ -46,27 +51,39 @@ def learning_rate_scale(fraction: float, warmup: float) -> float:
     return max(0.0, min(rising, (1.0 - fraction) / (1.0 - warmup)))
 
 
-def make_optimizer(model: LanguageModel, config: OptimConfig) -> optim.AdamW:
-    """AdamW in three groups: matrices (decayed), n-gram tables (own rate), norms and embedding (not decayed)."""
-    matrices, tables, others = [], [], []
-    for name, parameter in model.named_parameters():
+def parameter_groups(parameters: Iterable[tuple[str, Tensor]]) -> list[list[str]]:
+    """Names of matrices, of norms and embedding, and of n-gram tables, if there are any."""
+    matrices, others, tables = [], [], []
+    for name, parameter in parameters:
         if ".tables." in name:
-            tables.append(parameter)
+            tables.append(name)
         elif parameter.dim() > 1 and "embedding" not in name:
-            matrices.append(parameter)
+            matrices.append(name)
         else:
-            others.append(parameter)
-    groups: list[dict[str, Any]] = [
-        {"params": matrices, "peak_lr": config.lr, "weight_decay": config.weight_decay},
-        {"params": others, "peak_lr": config.lr, "weight_decay": 0.0},
+            others.append(name)
+    return [matrices, others, tables] if tables else [matrices, others]
+
+
+def make_optimizer(model: LanguageModel, config: OptimConfig) -> optim.AdamW:
+    """AdamW in three groups: matrices (decayed), norms and embedding (not decayed), n-gram tables (own rate)."""
+    named = dict(model.named_parameters())
+    rates = ((config.lr, config.weight_decay), (config.lr, 0.0), (config.table_lr, 0.0))
+    groups = [
+        {"params": [named[name] for name in names], "peak_lr": rate, "weight_decay": decay}
+        for names, (rate, decay) in zip(parameter_groups(named.items()), rates, strict=False)
     ]
-    if tables:
-        groups.append({"params": tables, "peak_lr": config.table_lr, "weight_decay": 0.0})
     return optim.AdamW(groups, lr=config.lr, betas=(config.beta1, config.beta2))
 
 
+_WINDOW = 50  # steps that the experts' load is counted over
+
+
 class Trainer:
-    """One training run. A trainer restored from a checkpoint goes on exactly as the one that wrote it."""
+    """One training run. A trainer restored from a checkpoint goes on exactly as the one that wrote it.
+
+    Attributes:
+        utilisation: Which experts are used, in windows of 50 steps; None without experts.
+    """
 
     def __init__(self, config: TrainConfig, corpus: Corpus) -> None:
         self.config = config
@@ -75,6 +92,7 @@ class Trainer:
         self.model = LanguageModel(config.model)
         self.optimizer = make_optimizer(self.model, config.optim)
         self.sampler = WindowSampler(corpus.train, config.model.context, config.run.seed)
+        self.utilisation = ExpertUtilisation(self.model, history=1000) if config.model.routed else None
         self.step = 0
         self.elapsed = 0.0  # seconds spent in steps, over all parts of the run
 
@@ -98,17 +116,21 @@ class Trainer:
         scale = learning_rate_scale(self.fraction, self.config.optim.warmup)
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak_lr"] * scale
+        self.model.begin_step(self.step)
         inputs, targets = self.sampler.next_batch(self.config.run.batch)
         loss = self.model.loss(inputs, targets)
         value = float(loss.item())
+        extra = self.model.auxiliary_loss()
         if not math.isfinite(value):
             raise FloatingPointError(f"the loss became {value} at step {self.step + 1}; lower optim.lr")
         self.optimizer.zero_grad()
-        loss.backward()
+        (loss if extra is None else loss + extra).backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optim.clip)
         self.optimizer.step()
         self.model.rebalance_experts()
         self.step += 1
+        if self.utilisation is not None and self.step % _WINDOW == 0:
+            self.utilisation.update(self.step)
         return value / math.log(2.0)
 
     def steps(self) -> Iterator[Progress]:
@@ -123,7 +145,15 @@ class Trainer:
             self.elapsed += seconds
             gained = self.fraction - first_fraction
             rate = (self.elapsed - first_elapsed) / gained if gained > 0 else 0.0
-            yield Progress(self.step, self.fraction, bits, tokens, seconds, rate * (1.0 - self.fraction))
+            left = rate * (1.0 - self.fraction)
+            yield Progress(self.step, self.fraction, bits, tokens, seconds, left, self.busiest_expert)
+
+    @property
+    def busiest_expert(self) -> float | None:
+        """Its load divided by the mean, see :class:`Progress`."""
+        if self.utilisation is None or not self.utilisation.history:
+            return None
+        return max(layer.max_over_mean for layer in self.utilisation.history[-1].layers.values())
 
     # --- checkpoints ----------------------------------------------------------------------------------------------
 
@@ -157,10 +187,14 @@ class Trainer:
             CheckpointError: It was made with other settings or other data.
         """
         check_same_run(self.config, self.corpus, checkpoint)
-        self.model.load_state_dict(checkpoint.load("model"))
-        training = checkpoint.load("training")
-        self.optimizer.load_state_dict(training["optimizer"])
+        weights, training = checkpoint.load("model"), checkpoint.load("training")
+        self.model.load_state_dict(weights)
+        named = list(self.model.named_parameters())
+        self.optimizer.load_state_dict(
+            renamed_optimizer(training["optimizer"], weights, named, parameter_groups)  # type: ignore[arg-type]
+        )
         self.step = training["step"]
+        self.model.begin_step(self.step)
         self.elapsed = training["elapsed"]
         self.sampler.position = training["position"]
         deepseek.set_rng_state(training["rng"])
@@ -228,5 +262,6 @@ def load_model(checkpoint: Checkpoint) -> LanguageModel:
     config = TrainConfig.from_dict(checkpoint.info["config"])
     model = LanguageModel(config.model)
     model.load_state_dict(checkpoint.load("model"))
+    model.begin_step(checkpoint.step)
     model.eval()
     return model

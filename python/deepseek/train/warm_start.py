@@ -9,6 +9,7 @@ from typing import Any
 import deepseek
 from deepseek.io import safetensors
 from deepseek.models import LanguageModel, ModelConfig
+from deepseek.models.former_names import renamed
 from deepseek.train.checkpoint import Checkpoint, CheckpointError, find_checkpoint
 
 
@@ -26,6 +27,7 @@ def load_weights(model: LanguageModel, path: Path) -> None:
         CheckpointError: There are no such weights, or they do not fit the model.
     """
     state = _checkpoint(path).load("model") if path.is_dir() else _from_file(path)
+    state = renamed(state) if isinstance(state, Mapping) else state
     misfits = _misfits(model, state)
     if misfits:
         more = f", and {len(misfits) - 1} more" if len(misfits) > 1 else ""
