@@ -80,9 +80,28 @@ def compressed(rng: Rng) -> Any:
     )  # fmt: skip
 
 
+def dynamic(rng: Rng) -> Any:
+    settings = heads(rng)
+    budget = pick(
+        rng, {"sparsity_ratio": 0.3}, {"max_keys": 1}, {"max_keys": 40}, {"max_keys": 64, "mass": 0.7}, {"mass": 0.9}
+    )
+    return A.DynamicSparseAttention(
+        **settings, **budget, block_size=pick(rng, 16, 32), selector=pick(rng, "blocks", "blocks", "indexer"), causal=True,
+        index_n_heads=2, index_head_dim=8,
+    )  # fmt: skip
+
+
+def hierarchical(rng: Rng) -> Any:
+    return A.HierarchicalAttention(
+        **heads(rng), layer_type=pick(rng, "local", "global", "selected"), window=pick(rng, 16, 32, 64),
+    )  # fmt: skip
+
+
 KINDS: dict[str, Callable[[Rng], Any]] = {
     "block_mixture": block_mixture,
     "compressed": compressed,
+    "dynamic": dynamic,
+    "hierarchical": hierarchical,
     "latent": latent,
     "latent_indexed": latent_indexed,
     "multi_head": multi_head,
