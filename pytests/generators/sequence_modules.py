@@ -86,8 +86,8 @@ def dynamic(rng: Rng) -> Any:
         rng, {"sparsity_ratio": 0.3}, {"max_keys": 1}, {"max_keys": 40}, {"max_keys": 64, "mass": 0.7}, {"mass": 0.9}
     )
     return A.DynamicSparseAttention(
-        **settings, **budget, block_size=pick(rng, 16, 32), selector=pick(rng, "blocks", "blocks", "indexer"), causal=True,
-        index_n_heads=2, index_head_dim=8,
+        **settings, **budget, block_size=pick(rng, 16, 32), selector=pick(rng, "blocks", "blocks", "indexer"),
+        causal=True, index_n_heads=2, index_head_dim=8,
     )  # fmt: skip
 
 
