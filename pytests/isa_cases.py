@@ -155,6 +155,11 @@ def select_blocks(q: Any, k: Any, mass: float) -> Any:
     return _C._select_blocks(means[:, :, :1].repeat(1, 3, 70, 1), k, means, 16, 5, 0.0, mass, True, 0.1, 330)
 
 
+def _sinkhorn(logits: Any) -> Any:
+    """It is float32 or float64; the same code on every instruction set, so there is no route."""
+    return _C._sinkhorn(logits if logits.dtype is deepseek.float64 else logits.float(), 5, 1e-6)
+
+
 def one_hot_codes(q: Any, k: Any, v: Any) -> tuple[Any, Any, Any]:
     """Random codes of keys, each query one of its keys: one weight is 1 and the others vanish, so results are exact."""
     keys = np.random.default_rng(2).integers(-127, 128, k.shape)
@@ -205,7 +210,8 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     f.__name__: f
     for f in (
         adamw, sgd, unscaled, integer_matmul, int8_matmul, uint8_matmul, qlinear, _quantized_linear_fused, qmoe,
-        index_scores_int8, select_blocks, attention_int8, transposed, streamed, rope_of_columns, tied_embedding,
+        index_scores_int8, select_blocks, _sinkhorn, attention_int8, transposed, streamed, rope_of_columns,
+        tied_embedding,
     )
 }  # fmt: skip
 REFERENCES: dict[str, Callable[..., Any]] = {
@@ -355,6 +361,7 @@ CASES = [
     ),
     C("select_blocks", S(T(2, 6, 70, 37, grad=False), T(2, 2, 400, 37, grad=False), 0.0), "select_blocks"),
     C("select_blocks", S(T(2, 6, 70, 37, grad=False), T(2, 2, 400, 37, grad=False), 0.9), "select_blocks"),
+    C("_sinkhorn", S(T(37, 4, 4)), "", 4),
     C("index_scores_int8", S(T(2, 5, 7, 37, grad=False), T(2, 99, 37, grad=False)), "index_scores_int8"),
     *[
         C("attention_int8", S(*(T(2, *s, grad=False) for s in shapes)), "attention_int8")
