@@ -35,7 +35,8 @@ struct SelectBlocks {
   int64_t visible(int64_t position) const { return causal ? own(position) + 1 : blocks(); }
   int64_t budget(int64_t position) const {
     if (ratio == 0) return most;
-    const auto share = static_cast<int64_t>(ratio * static_cast<double>(causal ? position + 1 : keys()));
+    // 0.29 of 100 keys is 29, not 28.999…
+    const auto share = static_cast<int64_t>(ratio * static_cast<double>(causal ? position + 1 : keys()) * (1 + 1e-12));
     return std::min(most, (std::max<int64_t>(share, 1) + block_size - 1) / block_size);
   }
   // All visible blocks, whatever their scores.

@@ -142,5 +142,5 @@ def test_empty_and_single():
     m = module()
     for shape in ((0, 5, 16), (2, 0, 16), (2, 1, 16)):
         assert list(m(deepseek.zeros(*shape)).shape) == list(shape)
-    nothing = m(deepseek.randn(2, 4, 16), attention_mask=deepseek.zeros(2, 4))
+    nothing = m(deepseek.randn(2, 4, 16), attention_mask=deepseek.zeros(2, 4, dtype=deepseek.bool))
     assert (nothing == 0).all()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import deepseek
 import numpy as np
 import pytest
-from deepseek.attention import DenseCache, LatentCache, QuantizedCache, SlidingCache
+from deepseek.attention import DenseCache, LatentCache, MultiHeadAttention, QuantizedCache, SlidingCache
 from deepseek.attention.caches.stream import CHUNK, Stream
 from deepseek.nn import functional as F
 
@@ -150,3 +150,48 @@ def test_bad_settings():
         SlidingCache(0)
     with pytest.raises(ValueError, match="'int8' or 'fp8'"):
         QuantizedCache("int4")
+
+
+def test_a_cache_never_writes_into_what_it_was_given():
+    cache, keys = DenseCache(), rows(5)
+    before = keys.clone()
+    cache.append(keys, rows(5))  # with gradients recorded: joined, not copied
+    cache.truncate(2)
+    with deepseek.no_grad():
+        held = cache.append(rows(1, start=9), rows(1)).keys
+    assert (keys == before).all()
+    assert numbers(held) == [0, 1, 9]
+
+
+def test_what_does_not_fit_changes_nothing():
+    cache = DenseCache()
+    cache.append(rows(5), rows(5))
+    for keys, values, text in ((rows(3), rows(3, width=5), "holds rows of shape"), (rows(3), rows(2), "same tokens")):
+        with pytest.raises(ValueError, match=text):
+            cache.append(keys, values)
+        assert cache.length == 5
+        assert cache.append(rows(0), rows(0)).values.shape[-2] == 5
+
+
+def test_a_split_cache_rewinds_all_sequences_or_none():
+    cache = SlidingCache(4)
+    with deepseek.no_grad():
+        one, two = cache.by_sequence(2)
+        one.append(rows(10, batch=1), rows(10, batch=1))
+        two.append(rows(3000, batch=1), rows(3000, batch=1))
+        two.append(rows(1, batch=1), rows(1, batch=1))
+        with pytest.raises(ValueError, match="larger rewind"):
+            cache.truncate([5, 20])
+    assert cache.lengths == [10, 3001]
+    cache.truncate([np.int64(5), 3001])
+    assert cache.lengths == [5, 3001]
+
+
+@pytest.mark.parametrize("mask", [[3, 1, 9, 9], [3, 9, 9]])
+def test_a_refused_mask_leaves_the_cache_as_it_was(mask):
+    attention, x = MultiHeadAttention(16, 2, causal=True), deepseek.randn(3, 5, 16)
+    cache = attention.new_cache()
+    attention(x, cache=cache)
+    with pytest.raises(RuntimeError, match="or pairs"):
+        attention(x, attention_mask=deepseek.ones(*mask, dtype=deepseek.bool), cache=cache)
+    assert cache.length == 5

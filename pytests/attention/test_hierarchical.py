@@ -246,4 +246,6 @@ def test_empty_single_and_padding_only(layer_type):
     m = module(layer_type)
     for shape in ((0, 5, 16), (2, 0, 16), (2, 1, 16)):
         assert list(m(deepseek.zeros(*shape), task="find").shape) == list(shape)
-    assert (m(deepseek.randn(2, 4, 16), attention_mask=deepseek.zeros(2, 4), task="find") == 0).all()
+    assert (
+        m(deepseek.randn(2, 4, 16), attention_mask=deepseek.zeros(2, 4, dtype=deepseek.bool), task="find") == 0
+    ).all()

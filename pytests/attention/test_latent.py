@@ -85,7 +85,7 @@ def test_a_part_at_a_time_changes_no_bit(kind: str, absorb: bool, monkeypatch: p
         masks += [
             deepseek.rand(1, 3, 14, 14) > 0.3,
             deepseek.rand(2, 1, 14, 14) > 0.3,
-            deepseek.rand(14, 14)[None] > 0.3,
+            deepseek.rand(1, 1, 14, 14) > 0.3,
         ]
     want = [module(x, attention_mask=mask) for mask in masks]
     numbers = deepseek.stack([deepseek.arange(14), deepseek.arange(14) * 2])
@@ -457,6 +457,16 @@ BAD = {
         lambda: make()(tokens(), cache=IndexedLatentCache()),
         TypeError,
         "takes a LatentCache, got IndexedLatentCache",
+    ),
+    "a mask without heads": (
+        lambda: make()(tokens(), attention_mask=deepseek.ones(2, 14, 14, dtype=deepseek.bool)),
+        RuntimeError,
+        r"or pairs \[2 or 1, 3 or 1, 14, 14\], got \[2, 14, 14\]",
+    ),
+    "a cache without causality": (
+        lambda: make(causal=False)(tokens(), cache=LatentCache()),
+        ValueError,
+        "a cache needs causal=True",
     ),
     "a mask of another shape": (
         lambda: make()(tokens(), attention_mask=deepseek.ones(2, 9)),

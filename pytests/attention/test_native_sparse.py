@@ -316,7 +316,7 @@ def test_empty_single_and_padding_only():
     m = module()
     for shape in ((0, 5, 16), (2, 0, 16), (2, 1, 16)):
         assert list(m(deepseek.zeros(*shape)).shape) == list(shape)
-    assert (m(deepseek.randn(2, 4, 16), attention_mask=deepseek.zeros(2, 4)) == 0).all()
+    assert (m(deepseek.randn(2, 4, 16), attention_mask=deepseek.zeros(2, 4, dtype=deepseek.bool)) == 0).all()
 
 
 @pytest.mark.parametrize("side", ["left", "right"])

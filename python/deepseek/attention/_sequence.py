@@ -44,6 +44,8 @@ class SequenceModule(Module):
     """
 
     width: int
+    heads = 1  # of queries, which a mask of pairs may tell apart
+    causal = True
     caches: tuple[type[Cache], ...] = ()
     takes_pair_masks = False
 
@@ -96,6 +98,7 @@ class SequenceModule(Module):
         name = type(self).__name__
         self._check(name, x, positions, cache)
         batch, time, _ = x.shape
+        earlier = 0 if cache is None else cache.length
         if batch == 0 or time == 0:
             return x.clone()
         pairs = attention_mask is not None and attention_mask.dim() != 2
@@ -105,6 +108,9 @@ class SequenceModule(Module):
                 f"{name} selects keys by itself and takes padding masks [batch, time] only, got an attention_mask "
                 f"of shape {list(attention_mask.shape)}"
             )
+        if pairs:
+            assert attention_mask is not None
+            check_pairs(name, attention_mask, batch, self.heads, time, earlier + time)
         padding = None if pairs else attention_mask
         real = None if padding is None else _real_tokens(name, padding, batch, time, cache)
         if real is None and (cache is None or not cache.is_split):
@@ -150,13 +156,51 @@ class SequenceModule(Module):
         if cache is not None and not isinstance(cache, self.caches):
             kinds = " or ".join(kind.__name__ for kind in self.caches) or "no cache"
             raise TypeError(f"{name} takes a {kinds}, got {type(cache).__name__}")
+        if cache is not None:
+            self._check_causal()
+
+    def _check_causal(self) -> None:
+        """For modules that remember.
+
+        Raises:
+            ValueError: attention is not causal.
+        """
+        if not self.causal:
+            raise ValueError(
+                f"{type(self).__name__}: a cache needs causal=True: without it earlier tokens would see the new ones"
+            )
+
+
+def check_pairs(name: str, mask: Tensor, batch: int, heads: int, queries: int, keys: int) -> None:
+    """Raises for a mask of pairs of query and key that does not fit.
+
+    Raises:
+        RuntimeError: another shape than [batch or 1, heads or 1, queries, keys], or neither bool nor floating.
+    """
+    wanted = [batch, heads, queries, keys]
+    fits = mask.dim() == 4 and all(m in (1, w) for m, w in zip(mask.shape[:2], wanted[:2], strict=True))
+    if not fits or list(mask.shape[2:]) != wanted[2:]:
+        raise RuntimeError(
+            f"{name}: attention_mask must be padding [batch, keys] or pairs [{batch} or 1, {heads} or 1, {queries}, "
+            f"{keys}], got {list(mask.shape)}"
+        )
+    if mask.dtype is not deepseek.bool and not mask.is_floating_point():
+        raise RuntimeError(
+            f"{name}: a mask of pairs is bool (True takes part) or floating (added to the scores), got {mask.dtype}"
+        )
 
 
 def _real_tokens(name: str, mask: Tensor, batch: int, time: int, cache: Cache | None) -> Tensor | None:
     """bool [batch, time], or None where all are real."""
     earlier = 0 if cache is None else cache.length
+    # With a cache any width will do: how much of what came before was padding is not known here.
     if mask.shape[0] != batch or mask.shape[1] < time or (cache is None and mask.shape[1] != time):
         wanted = f"[{batch}, {time}]" if cache is None else f"[{batch}, {time}] or [{batch}, {earlier} + {time}]"
         raise RuntimeError(f"{name}: attention_mask must be {wanted}, got {list(mask.shape)}")
+    if mask.is_floating_point() and not bool(((mask == 0) | (mask == 1)).all() & (mask == 1).any()):
+        raise RuntimeError(
+            f"{name}: a padding mask [batch, time] has 1 for real tokens and 0 for padding, got other {mask.dtype}; "
+            "numbers to be added to scores need a mask of pairs [batch, heads, time, keys]"
+        )
     real = mask[:, mask.shape[1] - time :].to(deepseek.bool)
     return None if bool(real.all()) else real

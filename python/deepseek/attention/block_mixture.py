@@ -146,11 +146,5 @@ class MixtureOfBlockAttention(SequenceModule):
             )
         return _Held(*cache.append(key, value)[:2], cache.means())
 
-    def _check_causal(self) -> None:
-        if not self.causal:
-            raise ValueError(
-                f"{type(self).__name__}: a cache needs causal=True: without it earlier tokens would see the new ones"
-            )
-
 
 guard(__name__)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable
+from functools import partial
 
 import deepseek
 from deepseek import Tensor
@@ -24,6 +25,9 @@ from deepseek.attention.selection import Budget, block_means, kept_keys, select_
 from deepseek.nn.modules import Linear
 
 __all__ = ["DynamicSparseAttention"]
+
+_QUERIES_AT_ONCE = 2048
+_FEW = 64  # blocks of a selection that may be held until it is counted
 
 
 class DynamicSparseAttention(SequenceModule):
@@ -134,7 +138,7 @@ class DynamicSparseAttention(SequenceModule):
         Raises:
             ValueError: the module is not causal.
         """
-        self._check_cache()
+        self._check_causal()
         if self.indexer is None:
             return BlockMeansCache(self.block_size)
         return IndexedCache(self.indexer.new_keys().dtype)
@@ -147,10 +151,8 @@ class DynamicSparseAttention(SequenceModule):
         positions: Tensor | None = None,
         cache: Cache | None = None,
     ) -> Tensor:
-        if cache is not None:
-            self._check_cache()
-            if isinstance(cache, BlockMeansCache) and self.indexer is None:
-                self._check_block_means(cache)
+        if isinstance(cache, BlockMeansCache) and self.indexer is None:
+            self._check_block_means(cache)
         self._kept = []
         if self.indexer is not None:
             self.indexer.forget_loss()
@@ -194,7 +196,11 @@ class DynamicSparseAttention(SequenceModule):
     def _over_blocks(self, query: Tensor, key: Tensor, value: Tensor, means: Tensor, start: int) -> Tensor:
         keys, size, causal = key.shape[2], self.block_size, self.causal
         lists = select_blocks(query, key, means, size, self.budget, is_causal=causal, query_start=start)
-        self._kept.append(lambda: kept_keys(lists, size, keys, is_causal=causal, query_start=start))
+        if lists.shape[-1] > _FEW:
+            counts = kept_keys(lists, size, keys, is_causal=causal, query_start=start)
+            self._kept.append(lambda: counts)
+        else:
+            self._kept.append(lambda: kept_keys(lists, size, keys, is_causal=causal, query_start=start))
         return sparse_attention(
             query, key, value, block_lists=lists, block_size=size, is_causal=causal, query_start=start
         ).out
@@ -222,16 +228,17 @@ class DynamicSparseAttention(SequenceModule):
             if indexer.learns:
                 attention = Attention(first, near[0], part.lse, self.head_dim**-0.5)
                 indexer.learn(made.rows(0, easy), attention, keys=rows, query_start=start)
-        if easy < time:
-            last, place = made.rows(easy, time), start + easy
-            indices = select_keys(indexer, last, rows, self.budget, query_start=place)
-            rest = query[:, :, easy:]
-            part = sparse_attention(rest, key, value, indices, is_causal=self.causal, query_start=place)
-            self._kept.append(lambda: (indices >= 0).sum(dim=-1))
+        for a in range(easy, time, _QUERIES_AT_ONCE):  # a list of single keys is long, so not of all queries at once
+            b = min(a + _QUERIES_AT_ONCE, time)
+            some, place = made.rows(a, b), start + a
+            indices = select_keys(indexer, some, rows, self.budget, query_start=place)
+            part = sparse_attention(query[:, :, a:b], key, value, indices, is_causal=self.causal, query_start=place)
+            counts = (indices >= 0).sum(dim=-1)
+            self._kept.append(partial(_same, counts))
             parts.append(part.out)
             if indexer.learns:
-                attention = Attention(rest, key, part.lse, self.head_dim**-0.5)
-                indexer.learn(last, attention, indices, keys=rows, query_start=place)
+                attention = Attention(query[:, :, a:b], key, part.lse, self.head_dim**-0.5)
+                indexer.learn(some, attention, indices, keys=rows, query_start=place)
         return parts[0] if len(parts) == 1 else deepseek.cat(parts, dim=2)
 
     def _dense_queries(self, time: int, keys: int, start: int) -> int:
@@ -260,13 +267,6 @@ class DynamicSparseAttention(SequenceModule):
                 f"means of blocks of {cache.block_size} and keeps {cache.reach or 'all'} keys; make it with new_cache()"
             )
 
-    def _check_cache(self) -> None:
-        if not self.causal:
-            raise ValueError(
-                "DynamicSparseAttention(causal=False) has no cache: earlier tokens would have to see later ones; set "
-                "causal=True to decode"
-            )
-
     def __getstate__(self) -> dict[str, object]:
         """Without the selections of the last forward."""
         return self.__dict__ | {"_kept": []}
@@ -280,6 +280,10 @@ class DynamicSparseAttention(SequenceModule):
             f"head_dim={self.head_dim}, {budget}, block_size={self.block_size}, selector={self.selector!r}, "
             f"causal={self.causal}"
         )
+
+
+def _same(counts: Tensor) -> Tensor:
+    return counts
 
 
 def _check_heads(dim: int, heads: int, key_heads: int, head_dim: int | None) -> None:

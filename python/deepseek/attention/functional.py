@@ -66,15 +66,21 @@ def scaled_dot_product_attention(
     Raises:
         ValueError: a temperature that is not above 0.
     """
+    if attention_mask is not None and is_causal:
+        raise ValueError("scaled_dot_product_attention: pass either attention_mask or is_causal=True")
     enable_gqa = Q.dim() > 2 and K.dim() > 2 and K.shape[-3] != Q.shape[-3]
     scale: float | None = None
     if isinstance(temperature, Tensor):
+        if Q.dim() < 3:
+            raise ValueError(f"scaled_dot_product_attention: a temperature a head needs heads, got Q {list(Q.shape)}")
         if list(temperature.shape) != [Q.shape[-3]]:
             raise ValueError(
                 f"scaled_dot_product_attention: a tensor of temperatures must be [{Q.shape[-3]}], one a head, got "
                 f"{list(temperature.shape)}"
             )
-        Q = Q / temperature.reshape(-1, 1, 1).to(Q.dtype)
+        if not bool((temperature > 0).all()):
+            raise ValueError(f"scaled_dot_product_attention: temperatures must be above 0, got {temperature.tolist()}")
+        Q = (Q / temperature.reshape(-1, 1, 1)).to(Q.dtype)
     elif not 0 < temperature < math.inf:
         raise ValueError(f"scaled_dot_product_attention: temperature must be above 0, got {temperature}")
     elif temperature != 1:
@@ -255,6 +261,8 @@ def mix_weights(local: tuple[Tensor, Tensor], global_: tuple[Tensor, Tensor], ga
     for name, part in (("local", local), ("global_", global_)):
         if isinstance(part, Tensor):
             raise TypeError(f"mix_weights: {name} must be a pair (out, lse): the output alone does not say its weight")
+    if gates is not None and gates.shape[-1] != 2:
+        raise ValueError(f"mix_weights: gates must be [..., 2], one for each result, got {list(gates.shape)}")
     if gates is None:
         return merge_attention([local, global_]).out
     return gates[..., 0:1] * local[0] + gates[..., 1:2] * global_[0]

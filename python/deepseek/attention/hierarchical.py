@@ -310,12 +310,6 @@ class HierarchicalAttention(SequenceModule):
                 f"of {self.window} and paragraphs of {self.paragraph}; see new_cache()"
             )
 
-    def _check_causal(self) -> None:
-        if not self.causal:
-            raise ValueError(
-                f"{type(self).__name__}: a cache needs causal=True: without it earlier tokens would see the new ones"
-            )
-
 
 class _Held(NamedTuple):
     """What queries attend to: keys and values from position ``first`` on, means of whole paragraphs from the start."""

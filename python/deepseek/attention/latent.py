@@ -140,6 +140,7 @@ class MultiHeadLatentAttention(SequenceModule):
         self.num_attention_heads, self.q_lora_rank, self.kv_lora_rank = num_attention_heads, q_lora_rank, kv_lora_rank
         self.qk_nope_head_dim, self.qk_rope_head_dim, self.v_head_dim = qk_nope_head_dim, qk_rope_head_dim, v_head_dim
         self.causal, self.absorb = causal, absorb
+        self.heads = num_attention_heads
         head = qk_nope_head_dim + qk_rope_head_dim
         self.scale = head**-0.5 * yarn_softmax_factor(scaling)
         self.rotary = RotaryEmbedding(qk_rope_head_dim, rope_theta, scaling, interleaved=rope_interleave)
@@ -211,7 +212,9 @@ class MultiHeadLatentAttention(SequenceModule):
 
         Raises:
             NotImplementedError: fp8 beside an indexer.
+            ValueError: attention is not causal.
         """
+        self._check_causal()
         if self.indexer is None:
             return LatentCache(dtype, self.qk_rope_head_dim)
         if dtype is not None:
@@ -229,6 +232,11 @@ class MultiHeadLatentAttention(SequenceModule):
         positions: Tensor | None = None,
         cache: Cache | None = None,
     ) -> Tensor:
+        if isinstance(cache, LatentCache) and cache.dtype is not None and cache.rope != self.qk_rope_head_dim:
+            raise ValueError(
+                f"MultiHeadLatentAttention: the cache splits off a shared key of {cache.rope} features, here it has "
+                f"{self.qk_rope_head_dim}; make it with new_cache({cache.dtype!r})"
+            )
         if self.indexer is not None:
             self.indexer.forget_loss()
         return super().forward(x, attention_mask=attention_mask, positions=positions, cache=cache)

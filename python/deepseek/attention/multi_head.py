@@ -10,7 +10,7 @@ from deepseek import Tensor
 from deepseek._missing import guard
 from deepseek.attention._heads import checked_head_dim, checked_heads, join_heads, rotary_for, split_heads, turned
 from deepseek.attention._pieces import Piece, in_pieces
-from deepseek.attention._sequence import Batch, SequenceModule
+from deepseek.attention._sequence import Batch, SequenceModule, check_pairs
 from deepseek.attention.caches import Cache, DenseCache, KeysValues, QuantizedCache
 from deepseek.attention.temperature import HeadTemperature, LengthTemperature
 from deepseek.nn import Linear, RMSNorm
@@ -69,11 +69,12 @@ class MultiHeadAttention(SequenceModule):
         name = type(self).__name__
         self.num_key_value_heads = checked_heads(name, d_model, n_heads, num_key_value_heads)
         self.head_dim = checked_head_dim(name, d_model, n_heads, head_dim)
-        if gate not in (True, False, "sigmoid", "softmax"):
+        if not isinstance(gate, bool) and gate not in ("sigmoid", "softmax"):
             raise ValueError(f"{name}: gate must be True ('sigmoid'), False or 'softmax', got {gate!r}")
         _check_temperature(name, temperature, n_heads)
         self.width = self.d_model = d_model
-        self.n_heads, self.causal = n_heads, causal
+        self.n_heads = self.heads = n_heads
+        self.causal = causal
         self.gating = "sigmoid" if gate is True else gate
         self.rope = rotary_for(self.head_dim, rope_theta, rope_scaling)
         self.query_proj = Linear(d_model, n_heads * self.head_dim, bias=bias, dtype=dtype)
@@ -87,6 +88,7 @@ class MultiHeadAttention(SequenceModule):
 
     def new_cache(self) -> DenseCache:
         """An empty cache, for causal self attention. :class:`QuantizedCache` fits too."""
+        self._check_causal()
         return DenseCache()
 
     def forward(
@@ -122,10 +124,6 @@ class MultiHeadAttention(SequenceModule):
         """
         if K is None and V is not None:
             raise ValueError(f"{type(self).__name__}: values without keys; call m(Q, K, V), m(Q, K) or m(x)")
-        if cache is not None and not self.causal:
-            raise ValueError(
-                f"{type(self).__name__}: a cache needs causal=True: without it earlier tokens would see the new ones"
-            )
         if K is None or (K is Q and (V is None or V is Q)):
             return super().forward(Q, attention_mask=attention_mask, positions=positions, cache=cache)
         V = K if V is None else V
@@ -135,6 +133,8 @@ class MultiHeadAttention(SequenceModule):
         if 0 in (Q.shape[0], Q.shape[1]):
             return Q.clone()
         if attention_mask is None or attention_mask.dim() != 2:
+            if attention_mask is not None:
+                check_pairs(type(self).__name__, attention_mask, Q.shape[0], self.n_heads, Q.shape[1], K.shape[1])
             return self._cross(Q, K, V, attention_mask)
         return self._cross_padded(Q, K, V, attention_mask)
 
@@ -178,7 +178,6 @@ class MultiHeadAttention(SequenceModule):
         return key if self.key_norm is None else self.key_norm(key)
 
     def _attend_to(self, held: KeysValues, piece: Piece) -> Tensor:
-        self._check_pairs(piece, held.keys)
         return in_pieces(piece, lambda some: self._queries_attend(some, held))
 
     def _queries_attend(self, piece: Piece, held: KeysValues) -> Tensor:
@@ -208,18 +207,6 @@ class MultiHeadAttention(SequenceModule):
         assert self.gate is not None
         logits = self.gate(x).transpose(1, 2).unsqueeze(-1)
         return deepseek.sigmoid(logits) if self.gating == "sigmoid" else F.softmax(logits, dim=1) * self.n_heads
-
-    def _check_pairs(self, piece: Piece, key: Tensor) -> None:
-        mask = piece.mask
-        if mask is None:
-            return
-        wanted = [piece.x.shape[0], self.n_heads, piece.x.shape[1], key.shape[2]]
-        fits = mask.dim() == 4 and all(m in (1, w) for m, w in zip(mask.shape[:2], wanted[:2], strict=True))
-        if not fits or list(mask.shape[2:]) != wanted[2:]:
-            raise RuntimeError(
-                f"{type(self).__name__}: attention_mask must be padding [batch, keys] or pairs [{wanted[0]} or 1, "
-                f"{wanted[1]} or 1, {wanted[2]}, {wanted[3]}], got {list(mask.shape)}"
-            )
 
     def _check_cross(self, Q: Tensor, K: Tensor, V: Tensor) -> None:
         for name, x in (("Q", Q), ("K", K), ("V", V)):

@@ -39,7 +39,9 @@ class Budget(NamedTuple):
         """Most keys of a query that sees so many."""
         if self.max_keys is not None:
             return min(self.max_keys, visible)
-        return visible if self.mass is not None else max(1, int(self.ratio * visible))
+        if self.mass is not None:
+            return visible
+        return max(1, int(self.ratio * visible * (1 + 1e-12)))  # 0.29 of 100 is 29, not 28.999…
 
     def blocks(self, visible: int, size: int) -> int:
         """The same in whole blocks, rounded up."""

@@ -36,7 +36,7 @@ class HeadTemperature(Module):
 
     def forward(self, query: Tensor) -> Tensor:
         """Queries [batch, heads, L, E] divided by their head's temperature."""
-        return query / self.temperatures().reshape(-1, 1, 1).to(query.dtype)
+        return (query / self.temperatures().reshape(-1, 1, 1)).to(query.dtype)
 
 
 class LengthTemperature(Module):
@@ -63,12 +63,15 @@ class LengthTemperature(Module):
             query_start: Position of the first, which sees ``query_start + 1`` keys (causal).
             keys: So many are seen by all (not causal).
         """
+        wide = (
+            deepseek.float64 if query.dtype is deepseek.float64 else deepseek.float32
+        )  # lengths need more than 16 bits
         if keys is None:
-            seen = deepseek.arange(query_start + 1, query_start + query.shape[-2] + 1, dtype=query.dtype)
+            seen = deepseek.arange(query_start + 1, query_start + query.shape[-2] + 1, dtype=wide)
         else:
-            seen = deepseek.full((query.shape[-2],), float(keys), dtype=query.dtype)
+            seen = deepseek.full((query.shape[-2],), float(keys), dtype=wide)
         logs = deepseek.log(seen.clamp(min=2)).unsqueeze(-1)  # one visible key has weight 1 at any temperature
-        return query * (self.scale.reshape(-1, 1, 1).to(query.dtype) * logs)
+        return (query * (self.scale.reshape(-1, 1, 1).to(wide) * logs)).to(query.dtype)
 
 
 guard(__name__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -102,12 +103,16 @@ class Cache:
         Raises:
             ValueError: there are fewer tokens, or the cache has already forgotten what it would need.
         """
+        if not isinstance(length, Sequence):
+            length = operator.index(length)  # numpy's integers too
         if self._sequences is not None:
             wanted = [length] * len(self._sequences) if isinstance(length, int) else list(length)
             if len(wanted) != len(self._sequences):
                 raise ValueError(f"truncate needs a length for each of {len(self._sequences)} sequences, got {wanted}")
             if any(not 0 <= n <= one.length for n, one in zip(wanted, self._sequences, strict=True)):
                 raise ValueError(f"cannot truncate to {wanted} tokens, there are {self.lengths}")
+            for n, one in zip(wanted, self._sequences, strict=True):  # all or none
+                one._check_truncate(n)
             for n, one in zip(wanted, self._sequences, strict=True):
                 one.truncate(n)
             return
@@ -117,12 +122,14 @@ class Cache:
             length = length[0]
         if not 0 <= length <= self._length:
             raise ValueError(f"cannot truncate to {length} tokens, there are {self._length}")
-        streams = [(stream, self._rows_after(name, length)) for name, stream in self._streams().items()]
-        for stream, rows in streams:  # all or none
-            stream.check_truncate(rows)
-        for stream, rows in streams:
-            stream.truncate(rows)
+        self._check_truncate(length)
+        for name, stream in self._streams().items():
+            stream.truncate(self._rows_after(name, length))
         self._length = length
+
+    def _check_truncate(self, length: int) -> None:
+        for name, stream in self._streams().items():
+            stream.check_truncate(self._rows_after(name, length))
 
     def reorder(self, index: Tensor | Sequence[int]) -> None:
         """Sequence i becomes what sequence ``index[i]`` was, as beam search needs. May also drop or repeat some."""

@@ -6,7 +6,7 @@ import deepseek
 from deepseek import Tensor
 from deepseek.attention.caches.base import Cache
 from deepseek.attention.caches.key_value import KeysValues
-from deepseek.attention.caches.stream import Stream
+from deepseek.attention.caches.stream import Stream, append_both
 
 
 class BlockMeansCache(Cache):
@@ -39,7 +39,7 @@ class BlockMeansCache(Cache):
 
     def append(self, keys: Tensor, values: Tensor) -> KeysValues:
         """Adds keys [batch, key_heads, time, E] and values [batch, key_heads, time, Ev]; returns all in memory."""
-        (all_keys, first), (all_values, _) = self._keys.append(keys), self._values.append(values)
+        all_keys, all_values, first = append_both(self._keys, keys, self._values, values)
         self._advance(keys.shape[-2])
         with deepseek.set_grad_enabled(self.with_values and deepseek.is_grad_enabled()):
             self._add(self._means, all_keys, first)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from deepseek import Tensor
 from deepseek.attention.caches.index_keys import IndexKeys, IndexRows
-from deepseek.attention.caches.key_value import DenseCache
+from deepseek.attention.caches.key_value import FloatCache
 from deepseek.attention.caches.stream import Stream
 
 
-class IndexedCache(DenseCache):
+class IndexedCache(FloatCache):  # no DenseCache: a module without an indexer would not fill it
     """Keys and values of all tokens, and the keys of a :class:`~deepseek.attention.SparseIndexer`.
 
     Args:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import deepseek
 from deepseek import Tensor
 from deepseek.attention.caches.base import Cache
-from deepseek.attention.caches.stream import Stream
+from deepseek.attention.caches.stream import Stream, append_both
 from deepseek.nn import functional as F
 
 
@@ -28,7 +28,7 @@ class KeysValues(NamedTuple):
     value_scale: Tensor | None = None
 
 
-class _FloatCache(Cache):
+class FloatCache(Cache):
     """Keys and values in the dtype they come in, in two streams of equal reach."""
 
     def __init__(self, reach: int | None = None, rewind: int = 0) -> None:
@@ -37,7 +37,7 @@ class _FloatCache(Cache):
 
     def append(self, keys: Tensor, values: Tensor) -> KeysValues:
         """Adds keys [batch, key_heads, time, E] and values [batch, key_heads, time, Ev]; returns all in memory."""
-        (all_keys, first), (all_values, _) = self._keys.append(keys), self._values.append(values)
+        all_keys, all_values, first = append_both(self._keys, keys, self._values, values)
         self._advance(keys.shape[-2])
         return KeysValues(all_keys, all_values, first)
 
@@ -45,7 +45,7 @@ class _FloatCache(Cache):
         return {"keys": self._keys, "values": self._values}
 
 
-class DenseCache(_FloatCache):
+class DenseCache(FloatCache):
     """Keys and values of all tokens, in the dtype they come in."""
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class DenseCache(_FloatCache):
         return DenseCache()
 
 
-class SlidingCache(_FloatCache):  # no DenseCache: who needs all keys must not get this one
+class SlidingCache(FloatCache):  # no DenseCache: who needs all keys must not get this one
     """Keys and values of the last tokens: memory for ``window + rewind`` (and up to 512 more), however many come.
 
     Args:

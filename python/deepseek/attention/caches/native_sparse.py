@@ -5,7 +5,7 @@ from __future__ import annotations
 from deepseek import Tensor
 from deepseek.attention.caches.base import Cache
 from deepseek.attention.caches.key_value import KeysValues
-from deepseek.attention.caches.stream import Stream
+from deepseek.attention.caches.stream import Stream, append_both
 
 
 class NativeSparseCache(Cache):
@@ -50,7 +50,7 @@ class NativeSparseCache(Cache):
 
     def append_raw(self, keys: Tensor, values: Tensor) -> KeysValues:
         """Adds what compressed rows are made of, [batch, key_heads, time, E]; returns what is in memory."""
-        (all_keys, first), (all_values, _) = self._raw_keys.append(keys), self._raw_values.append(values)
+        all_keys, all_values, first = append_both(self._raw_keys, keys, self._raw_values, values)
         return KeysValues(all_keys, all_values, first)
 
     def append_compressed(self, keys: Tensor, values: Tensor) -> None:
@@ -65,13 +65,13 @@ class NativeSparseCache(Cache):
 
     def append(self, keys: Tensor, values: Tensor) -> KeysValues:
         """Adds keys and values of the selected branch; returns all there are. The tokens count from here on."""
-        (all_keys, first), (all_values, _) = self._keys.append(keys), self._values.append(values)
+        all_keys, all_values, first = append_both(self._keys, keys, self._values, values)
         self._advance(keys.shape[-2])
         return KeysValues(all_keys, all_values, first)
 
     def append_window(self, keys: Tensor, values: Tensor) -> KeysValues:
         """Adds keys and values of the window; returns those in memory."""
-        (all_keys, first), (all_values, _) = self._window_keys.append(keys), self._window_values.append(values)
+        all_keys, all_values, first = append_both(self._window_keys, keys, self._window_values, values)
         return KeysValues(all_keys, all_values, first)
 
     def _streams(self) -> dict[str, Stream]:

@@ -32,6 +32,7 @@ class Stream:
         self.length = 0  # rows appended so far, forgotten ones too
         self.first = 0  # number of the oldest row in memory
         self._data: Tensor | None = None  # [batch, ..., capacity, width], row `first` at the start
+        self._own = True  # nobody else has that memory: it may be written
 
     def append(self, rows: Tensor) -> tuple[Tensor, int]:
         """Adds rows [batch, ..., time, width]; returns those in memory, with all the new ones reach, and the first's
@@ -40,11 +41,12 @@ class Stream:
         Raises:
             ValueError: the rows do not fit those that are there.
         """
-        self._check(rows)
+        self.check(rows)
         held = self.view()
         time = rows.shape[-2]
         if deepseek.is_grad_enabled() or (held is not None and held.requires_grad):
             result = self._data = rows if held is None else deepseek.cat([held, rows], dim=-2)
+            self._own = False
         else:
             self._make_room(rows)
             assert self._data is not None
@@ -107,7 +109,12 @@ class Stream:
         """Bytes of the memory that is held for them."""
         return 0 if self._data is None else self._data.numel() * self._data.element_size()
 
-    def _check(self, rows: Tensor) -> None:
+    def check(self, rows: Tensor) -> None:
+        """Raises what :meth:`append` would.
+
+        Raises:
+            ValueError: the rows do not fit those that are there.
+        """
         data = self._data
         if data is None:
             return
@@ -126,7 +133,7 @@ class Stream:
 
     def _make_room(self, rows: Tensor) -> None:
         capacity = 0 if self._data is None else self._data.shape[-2]
-        if self._data is None or self.length - self.first + rows.shape[-2] > capacity:
+        if self._data is None or not self._own or self.length - self.first + rows.shape[-2] > capacity:
             needed = self.length - self._oldest_needed() + rows.shape[-2]
             self._move(max(needed, 2 * capacity if needed > capacity else capacity, _LEAST), rows)
 
@@ -147,4 +154,18 @@ class Stream:
         if self._data is not None:
             kept = self._data.narrow(-2, oldest - self.first, self.length - oldest)
             fresh.narrow(-2, 0, kept.shape[-2]).copy_(kept)
-        self._data, self.first = fresh, oldest
+        self._data, self.first, self._own = fresh, oldest, True
+
+
+def append_both(first: Stream, a: Tensor, second: Stream, b: Tensor) -> tuple[Tensor, Tensor, int]:
+    """Adds rows of the same tokens to two streams, or to none; returns those in memory and the first's number.
+
+    Raises:
+        ValueError: rows that do not fit, or of other numbers of tokens.
+    """
+    if a.shape[-2] != b.shape[-2]:
+        raise ValueError(f"keys and values must be of the same tokens, got {a.shape[-2]} and {b.shape[-2]}")
+    first.check(a)
+    second.check(b)
+    rows, number = first.append(a)
+    return rows, second.append(b)[0], number
