@@ -80,6 +80,96 @@ def test_an_overflow_is_skipped_and_halves_the_scale() -> None:
     assert amp.train_step(model, small, optimizer, scaler=mine, dtype=float16).scale == 8.0 and mine.steps == 1
 
 
+@pytest.mark.parametrize("max_norm", [None, 1.0])
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("given", [None, amp.GradScaler(enabled=False)])
+@pytest.mark.parametrize("dtype", [None, bfloat16, float16, float32])
+def test_a_bad_gradient_changes_nothing(dtype: Any, given: Any, bad: float, max_norm: float | None) -> None:
+    if dtype is float16:
+        given = None
+    model = Scaled()
+    optimizer = optim.AdamW(model.parameters(), lr=0.5)
+    good = {"x": deepseek.full((1, 4), 0.25), "factor": 1.0}
+    kwargs = {"dtype": dtype, "scaler": given, "max_norm": max_norm, "init_scale": 4.0}
+    assert not amp.train_step(model, good, optimizer, **kwargs).skipped
+    before = model.weight.detach().clone()
+    state = {k: v.clone() if isinstance(v, deepseek.Tensor) else v for k, v in optimizer.state[model.weight].items()}
+    result = amp.train_step(model, {**good, "factor": bad}, optimizer, **kwargs)
+    assert result.skipped and result.scale == (4.0 if dtype is float16 else 1.0)
+    assert model.weight.equal(before) and (max_norm is None or not math.isfinite(result.grad_norm.item()))
+    for name, value in optimizer.state[model.weight].items():
+        assert value.equal(state[name]) if isinstance(value, deepseek.Tensor) else value == state[name]
+    result = amp.train_step(model, good, optimizer, **kwargs)
+    assert not result.skipped and result.scale == (2.0 if dtype is float16 else 1.0)
+    assert not model.weight.equal(before) and model.weight.isfinite().all()
+
+
+def test_an_optimizer_without_gradients_is_no_error_where_nothing_is_scaled() -> None:
+    other = nn.Parameter(deepseek.ones(2))
+    result = amp.train_step(Scaled(), deepseek.ones(1, 4), optim.SGD([other], lr=1.0), max_norm=1.0)
+    assert not result.skipped and result.grad_norm is not None and result.grad_norm.item() == 0.0
+
+
+@pytest.mark.parametrize("fused", [None, False])
+@pytest.mark.parametrize("cls", [optim.SGD, optim.AdamW])
+@pytest.mark.parametrize(("parameters", "dtype"), [(float16, float16), (bfloat16, float16), (float16, float32)])
+@pytest.mark.parametrize("max_norm", [0.25, 100.0, 0.0])
+def test_parameters_with_masters_are_clipped(
+    max_norm: float, parameters: Any, dtype: Any, cls: Any, fused: bool | None
+) -> None:
+    """As a float32 model with the same gradients (powers of two, so that 16 bits hold them)."""
+    narrow, wide, x = Scaled().to(parameters), Scaled(), deepseek.tensor([[0.5, 0.25, -0.5, 1.0]])
+    options = {"lr": 0.5, "fused": fused}
+    mine = cls(narrow.parameters(), master_weights=True, **options)
+    reference = cls(wide.parameters(), **options)
+    for _ in range(3):
+        found = amp.train_step(narrow, x.to(parameters), mine, dtype=dtype, max_norm=max_norm, init_scale=256.0)
+        want = amp.train_step(wide, x, reference, dtype=float32, max_norm=max_norm)
+        assert not found.skipped and found.scale == (256.0 if dtype is float16 else 1.0)
+        assert found.grad_norm.item() == pytest.approx(want.grad_norm.item(), rel=1e-3) == pytest.approx(1.25)
+        assert not hasattr(mine, "grad_scale")
+        deepseek.testing.assert_close(
+            mine.state[narrow.weight]["master"],
+            wide.weight.detach(),
+            rtol=2e-3 if dtype is float32 else 1e-5,
+            atol=1e-5,
+        )
+
+
+def test_a_small_clipped_gradient_does_not_become_zero() -> None:
+    """Divided and clipped it is 2^-27, which float16 has no number for."""
+    model = Scaled().half()
+    optimizer = optim.SGD(model.parameters(), lr=2.0**20, master_weights=True)
+    x = deepseek.tensor([[1.0, 0.0, 0.0, 2.0**-14]]).half()
+    result = amp.train_step(model, x, optimizer, dtype=float16, max_norm=2.0**-13, init_scale=4.0)
+    assert result.grad_norm.item() == pytest.approx(1.0)
+    moved = 1.0 - optimizer.state[model.weight]["master"][0]
+    assert moved.tolist() == pytest.approx([128.0, 0.0, 0.0, 2.0**-7], rel=1e-4)
+
+
+def test_a_step_that_raises_leaves_no_scale_behind() -> None:
+    model = Scaled().half()
+    optimizer = optim.SGD(model.parameters(), lr=0.5, master_weights=True)
+    x, step = deepseek.full((1, 4), 0.5).half(), optimizer.step
+
+    def broken() -> None:
+        raise ZeroDivisionError
+
+    optimizer.step = broken  # type: ignore[method-assign,assignment]
+    with pytest.raises(ZeroDivisionError):
+        amp.train_step(model, x, optimizer, dtype=float16, max_norm=0.5)
+    assert not hasattr(optimizer, "grad_scale") and not hasattr(optimizer, "found_inf")
+    optimizer.step = step  # type: ignore[method-assign]
+
+
+def test_float16_parameters_without_masters_are_refused() -> None:
+    model = Scaled().half()
+    with pytest.raises(ValueError, match=r"keep the parameters in float32, or give the optimizer master_weights=True"):
+        amp.train_step(
+            model, deepseek.ones(1, 4).half(), optim.SGD(model.parameters(), lr=1.0), dtype=float16, max_norm=1.0
+        )
+
+
 def test_ways_to_give_data_and_loss() -> None:
     model, x = Scaled(), deepseek.full((1, 4), 0.5)
     optimizer = optim.SGD(model.parameters(), lr=0.0)
@@ -150,6 +240,34 @@ def test_bfloat16_needs_no_scale() -> None:
     scaler.update()
     _, scaler = amp.mixed_precision_forward(Scaled(), deepseek.ones(1, 4), 1024, dtype=float16, max_scale=4096)
     assert scaler.get_scale() == 1024.0 and scaler._max_scale == 4096
+
+
+def test_a_disabled_scaler_is_refused_with_float16() -> None:
+    x = deepseek.ones(1, 4)
+    _, scaler = amp.mixed_precision_forward(Scaled(), x)
+    with pytest.raises(ValueError, match=r"mixed_precision_forward: scale is a disabled GradScaler .* float16 needs"):
+        amp.mixed_precision_forward(Scaled(), x, scaler, dtype=float16)
+    loss, scaler = amp.mixed_precision_forward(Scaled(), x, 16, dtype=float16)
+    loss, same = amp.mixed_precision_forward(Scaled(), x, scaler)  # an enabled one scales in every dtype
+    assert same is scaler and loss.item() == 64.0
+
+
+@pytest.mark.parametrize("dtype", [bfloat16, float16, float32])
+@pytest.mark.parametrize("scale", [0, 0.0, -1.0, math.nan, math.inf, 1e6])
+def test_bad_scales_are_named(scale: float, dtype: Any) -> None:
+    with pytest.raises(ValueError, match=rf"mixed_precision_forward: scale must be .* got {scale}"):
+        amp.mixed_precision_forward(Scaled(), deepseek.ones(1, 4), scale, dtype=dtype)
+    if scale != 1e6 and dtype is float16:
+        model = Scaled()
+        with pytest.raises(ValueError, match=rf"train_step: init_scale must be .* got {scale}"):
+            amp.train_step(
+                model, deepseek.ones(1, 4), optim.SGD(model.parameters(), lr=1.0), dtype=dtype, init_scale=scale
+            )
+
+
+def test_a_large_scale_needs_a_large_limit() -> None:
+    _, scaler = amp.mixed_precision_forward(Scaled(), deepseek.ones(1, 4), 1e6, dtype=float16, max_scale=None)
+    assert scaler.get_scale() == 1e6
 
 
 # --- skipped steps of a real training
