@@ -1,18 +1,13 @@
-"""Whole steps in mixed precision, the choice of a dtype, user-defined Functions, and the spellings for a GPU."""
+"""Whole steps in mixed precision: train_step, mixed_precision_forward."""
 
 from __future__ import annotations
 
 import math
-import re
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import deepseek
 import pytest
 from deepseek import amp, bfloat16, float16, float32, nn, optim
-from deepseek.amp import dtype_choice
 
 # --- train_step
 
@@ -78,6 +73,96 @@ def test_an_overflow_is_skipped_and_halves_the_scale() -> None:
     assert amp.train_step(model, small, other, **kwargs).scale == 1024.0
     mine = amp.GradScaler(init_scale=8.0)
     assert amp.train_step(model, small, optimizer, scaler=mine, dtype=float16).scale == 8.0 and mine.steps == 1
+
+
+@pytest.mark.parametrize("max_norm", [None, 1.0])
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("given", [None, amp.GradScaler(enabled=False)])
+@pytest.mark.parametrize("dtype", [None, bfloat16, float16, float32])
+def test_a_bad_gradient_changes_nothing(dtype: Any, given: Any, bad: float, max_norm: float | None) -> None:
+    if dtype is float16:
+        given = None
+    model = Scaled()
+    optimizer = optim.AdamW(model.parameters(), lr=0.5)
+    good = {"x": deepseek.full((1, 4), 0.25), "factor": 1.0}
+    kwargs = {"dtype": dtype, "scaler": given, "max_norm": max_norm, "init_scale": 4.0}
+    assert not amp.train_step(model, good, optimizer, **kwargs).skipped
+    before = model.weight.detach().clone()
+    state = {k: v.clone() if isinstance(v, deepseek.Tensor) else v for k, v in optimizer.state[model.weight].items()}
+    result = amp.train_step(model, {**good, "factor": bad}, optimizer, **kwargs)
+    assert result.skipped and result.scale == (4.0 if dtype is float16 else 1.0)
+    assert model.weight.equal(before) and (max_norm is None or not math.isfinite(result.grad_norm.item()))
+    for name, value in optimizer.state[model.weight].items():
+        assert value.equal(state[name]) if isinstance(value, deepseek.Tensor) else value == state[name]
+    result = amp.train_step(model, good, optimizer, **kwargs)
+    assert not result.skipped and result.scale == (2.0 if dtype is float16 else 1.0)
+    assert not model.weight.equal(before) and model.weight.isfinite().all()
+
+
+def test_an_optimizer_without_gradients_is_no_error_where_nothing_is_scaled() -> None:
+    other = nn.Parameter(deepseek.ones(2))
+    result = amp.train_step(Scaled(), deepseek.ones(1, 4), optim.SGD([other], lr=1.0), max_norm=1.0)
+    assert not result.skipped and result.grad_norm is not None and result.grad_norm.item() == 0.0
+
+
+@pytest.mark.parametrize("fused", [None, False])
+@pytest.mark.parametrize("cls", [optim.SGD, optim.AdamW])
+@pytest.mark.parametrize(("parameters", "dtype"), [(float16, float16), (bfloat16, float16), (float16, float32)])
+@pytest.mark.parametrize("max_norm", [0.25, 100.0, 0.0])
+def test_parameters_with_masters_are_clipped(
+    max_norm: float, parameters: Any, dtype: Any, cls: Any, fused: bool | None
+) -> None:
+    """As a float32 model with the same gradients (powers of two, so that 16 bits hold them)."""
+    narrow, wide, x = Scaled().to(parameters), Scaled(), deepseek.tensor([[0.5, 0.25, -0.5, 1.0]])
+    options = {"lr": 0.5, "fused": fused}
+    mine = cls(narrow.parameters(), master_weights=True, **options)
+    reference = cls(wide.parameters(), **options)
+    for _ in range(3):
+        found = amp.train_step(narrow, x.to(parameters), mine, dtype=dtype, max_norm=max_norm, init_scale=256.0)
+        want = amp.train_step(wide, x, reference, dtype=float32, max_norm=max_norm)
+        assert not found.skipped and found.scale == (256.0 if dtype is float16 else 1.0)
+        assert found.grad_norm.item() == pytest.approx(want.grad_norm.item(), rel=1e-3) == pytest.approx(1.25)
+        assert not hasattr(mine, "grad_scale")
+        deepseek.testing.assert_close(
+            mine.state[narrow.weight]["master"],
+            wide.weight.detach(),
+            rtol=2e-3 if dtype is float32 else 1e-5,
+            atol=1e-5,
+        )
+
+
+def test_a_small_clipped_gradient_does_not_become_zero() -> None:
+    """Divided and clipped it is 2^-27, which float16 has no number for."""
+    model = Scaled().half()
+    optimizer = optim.SGD(model.parameters(), lr=2.0**20, master_weights=True)
+    x = deepseek.tensor([[1.0, 0.0, 0.0, 2.0**-14]]).half()
+    result = amp.train_step(model, x, optimizer, dtype=float16, max_norm=2.0**-13, init_scale=4.0)
+    assert result.grad_norm.item() == pytest.approx(1.0)
+    moved = 1.0 - optimizer.state[model.weight]["master"][0]
+    assert moved.tolist() == pytest.approx([128.0, 0.0, 0.0, 2.0**-7], rel=1e-4)
+
+
+def test_a_step_that_raises_leaves_no_scale_behind() -> None:
+    model = Scaled().half()
+    optimizer = optim.SGD(model.parameters(), lr=0.5, master_weights=True)
+    x, step = deepseek.full((1, 4), 0.5).half(), optimizer.step
+
+    def broken() -> None:
+        raise ZeroDivisionError
+
+    optimizer.step = broken  # type: ignore[method-assign,assignment]
+    with pytest.raises(ZeroDivisionError):
+        amp.train_step(model, x, optimizer, dtype=float16, max_norm=0.5)
+    assert not hasattr(optimizer, "grad_scale") and not hasattr(optimizer, "found_inf")
+    optimizer.step = step  # type: ignore[method-assign]
+
+
+def test_float16_parameters_without_masters_are_refused() -> None:
+    model = Scaled().half()
+    with pytest.raises(ValueError, match=r"keep the parameters in float32, or give the optimizer master_weights=True"):
+        amp.train_step(
+            model, deepseek.ones(1, 4).half(), optim.SGD(model.parameters(), lr=1.0), dtype=float16, max_norm=1.0
+        )
 
 
 def test_ways_to_give_data_and_loss() -> None:
@@ -152,6 +237,34 @@ def test_bfloat16_needs_no_scale() -> None:
     assert scaler.get_scale() == 1024.0 and scaler._max_scale == 4096
 
 
+def test_a_disabled_scaler_is_refused_with_float16() -> None:
+    x = deepseek.ones(1, 4)
+    _, scaler = amp.mixed_precision_forward(Scaled(), x)
+    with pytest.raises(ValueError, match=r"mixed_precision_forward: scale is a disabled GradScaler .* float16 needs"):
+        amp.mixed_precision_forward(Scaled(), x, scaler, dtype=float16)
+    loss, scaler = amp.mixed_precision_forward(Scaled(), x, 16, dtype=float16)
+    loss, same = amp.mixed_precision_forward(Scaled(), x, scaler)  # an enabled one scales in every dtype
+    assert same is scaler and loss.item() == 64.0
+
+
+@pytest.mark.parametrize("dtype", [bfloat16, float16, float32])
+@pytest.mark.parametrize("scale", [0, 0.0, -1.0, math.nan, math.inf, 1e6])
+def test_bad_scales_are_named(scale: float, dtype: Any) -> None:
+    with pytest.raises(ValueError, match=rf"mixed_precision_forward: scale must be .* got {scale}"):
+        amp.mixed_precision_forward(Scaled(), deepseek.ones(1, 4), scale, dtype=dtype)
+    if scale != 1e6 and dtype is float16:
+        model = Scaled()
+        with pytest.raises(ValueError, match=rf"train_step: init_scale must be .* got {scale}"):
+            amp.train_step(
+                model, deepseek.ones(1, 4), optim.SGD(model.parameters(), lr=1.0), dtype=dtype, init_scale=scale
+            )
+
+
+def test_a_large_scale_needs_a_large_limit() -> None:
+    _, scaler = amp.mixed_precision_forward(Scaled(), deepseek.ones(1, 4), 1e6, dtype=float16, max_scale=None)
+    assert scaler.get_scale() == 1e6
+
+
 # --- skipped steps of a real training
 
 
@@ -187,195 +300,3 @@ def test_few_steps_of_a_float16_training_are_skipped() -> None:
             assert scaler.steps == 1000 and scaler.skipped_rate < 0.003, scaler
             assert scaler.nan_elements == 0 or scaler.inf_elements > 0
     assert losses[float16] < 0.5 and abs(losses[float16] - losses[float32]) < 0.05, losses
-
-
-# --- best_dtype
-
-
-def test_best_dtype_is_measured_once() -> None:
-    choice = amp.best_dtype()
-    assert choice is amp.best_dtype() and choice.dtype in (float32, bfloat16, float16)
-    assert set(choice.speedup) == {"float32", "bfloat16", "float16"} and choice.speedup["float32"] == 1.0
-    assert all(seconds > 0 for seconds in choice.seconds.values())
-    assert str(choice).startswith(f"{choice.dtype} on {choice.isa}: ") and "ms" in str(choice)
-    a = deepseek.ones(2, 2)
-    with choice.autocast():
-        assert (a @ a).dtype is choice.dtype
-
-
-@pytest.mark.parametrize(
-    ("bf16", "f16", "want", "text"),
-    [
-        (2.0, 1.0, bfloat16, "2.00x as fast as float32's (dots), and it needs no loss scale"),
-        (1.0, 0.8, float32, "16-bit products are no faster here (bfloat16 1.00x, float16 0.80x"),
-        (1.19, 1.19, float32, "they save memory, not time"),
-        (1.5, 1.7, bfloat16, "needs no loss scale"),
-        (1.0, 1.6, float16, "train with a GradScaler"),
-        (1.25, 1.6, float16, "bfloat16's 1.25x"),
-    ],
-)
-def test_the_choice(bf16: float, f16: float, want: Any, text: str) -> None:
-    seconds = {float32: 1.0, bfloat16: 1 / bf16, float16: 1 / f16}
-    choice = dtype_choice.choose(seconds, {"bfloat16": "dots", "float16": "read as float32"}, "avx9")
-    assert choice.dtype is want and text in choice.reason and choice.isa == "avx9"
-
-
-def test_the_instruction_set_counts() -> None:
-    """Without BF16 dot products bfloat16 is read as float32, which cannot be much faster."""
-    code = "from deepseek import amp; c = amp.best_dtype(); print(c.dtype, c.isa, c.reason)"
-    done = subprocess.run(
-        [sys.executable, "-c", code], env={"DEEPSEEK_ISA": "avx2", "PATH": ""}, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert "AVX2" in done.stdout.upper() and "AVX512_BF16" not in done.stdout
-
-
-# --- user-defined Functions
-
-
-class Product(deepseek.autograd.Function):
-    @staticmethod
-    @amp.custom_fwd(device_type="cpu")
-    def forward(ctx: Any, a: Any, b: Any) -> Any:
-        ctx.save_for_backward(a, b)
-        return a @ b
-
-    @staticmethod
-    @amp.custom_bwd(device_type="cpu")
-    def backward(ctx: Any, grad: Any) -> Any:
-        a, b = ctx.saved_tensors
-        ctx.seen = deepseek.is_autocast_enabled("cpu")
-        seen_by_backward.append((deepseek.is_autocast_enabled("cpu"), deepseek.get_autocast_dtype("cpu")))
-        return grad @ b.t(), a.t() @ grad
-
-
-seen_by_backward: list[Any] = []
-
-
-class WideProduct(Product):
-    @staticmethod
-    @amp.custom_fwd(device_type="cpu", cast_inputs=float32)
-    def forward(ctx: Any, a: Any, b: Any) -> Any:
-        assert a.dtype is float32 and b.dtype is float32 and not deepseek.is_autocast_enabled("cpu")
-        ctx.save_for_backward(a, b)
-        return a @ b
-
-
-def test_backward_runs_under_the_autocast_of_its_forward() -> None:
-    a, b = deepseek.randn(3, 3, requires_grad=True), deepseek.randn(3, 3, requires_grad=True)
-    seen_by_backward.clear()
-    with deepseek.autocast("cpu", dtype=float16):
-        y = Product.apply(a, b)
-    assert y.dtype is float16
-    y.float().sum().backward()
-    with deepseek.autocast("cpu"):
-        Product.apply(a, b).float().sum().backward()
-    y = Product.apply(a, b)
-    with deepseek.autocast("cpu"):
-        y.sum().backward()
-    assert seen_by_backward == [(True, float16), (True, bfloat16), (False, bfloat16)]
-    assert a.grad.dtype is float32
-
-
-def test_cast_inputs() -> None:
-    a, b = deepseek.randn(3, 3, dtype=bfloat16, requires_grad=True), deepseek.randn(3, 3, requires_grad=True)
-    seen_by_backward.clear()
-    with deepseek.autocast("cpu"):
-        y = WideProduct.apply(a, b)
-        assert y.dtype is float32
-        y.sum().backward()
-    assert seen_by_backward == [(False, bfloat16)] and a.grad.dtype is bfloat16 and b.grad.dtype is float32
-    with pytest.raises(AssertionError):
-        WideProduct.apply(a, b)  # no autocast: nothing is cast
-
-
-def test_what_custom_fwd_casts() -> None:
-    from collections import namedtuple
-
-    Pair = namedtuple("Pair", "first second")
-    seen: list[Any] = []
-
-    class Function(deepseek.autograd.Function):
-        @staticmethod
-        @amp.custom_fwd(device_type="cpu", cast_inputs=float16)
-        def forward(ctx: Any, *args: Any) -> Any:
-            seen.extend(args)
-            return args[0] * 1
-
-    x = deepseek.ones(2)
-    with deepseek.autocast("cpu"):
-        Function.apply(x, [x, 1], {"a": x}, Pair(x, "text"), x.double(), x.int())
-    assert [t.dtype for t in (seen[0], seen[1][0], seen[2]["a"], seen[3].first)] == [float16] * 4
-    assert seen[1][1] == 1 and seen[3].second == "text" and isinstance(seen[3], Pair)
-    assert seen[4].dtype is deepseek.float64 and seen[5].dtype is deepseek.int32
-
-
-def test_custom_bwd_without_custom_fwd() -> None:
-    class Function(deepseek.autograd.Function):
-        @staticmethod
-        def forward(ctx: Any, a: Any) -> Any:
-            return a * 1
-
-        backward = staticmethod(amp.custom_bwd(lambda ctx, g: g, device_type="cpu"))
-
-    with pytest.raises(RuntimeError, match="decorate it with custom_fwd"):
-        Function.apply(deepseek.ones(1, requires_grad=True)).sum().backward()
-    with pytest.raises(RuntimeError, match="'gpu' is not the name of a device"):
-        amp.custom_fwd(device_type="gpu")
-    amp.custom_fwd(device_type="cuda"), amp.custom_bwd(device_type="cuda")
-
-
-# --- the spellings for a GPU
-
-
-def test_scripts_for_a_gpu_run_on_the_cpu() -> None:
-    import deepseek.cuda.amp as gpu
-
-    a = deepseek.ones(2, 2)
-    with gpu.autocast():
-        assert (a @ a).dtype is bfloat16
-        with gpu.autocast(dtype=float16):
-            assert (a @ a).dtype is float16
-        with gpu.autocast(enabled=False):
-            assert (a @ a).dtype is float32
-    scaler = gpu.GradScaler(init_scale=4.0)
-    w = deepseek.ones(1, requires_grad=True)
-    optimizer = optim.SGD([w], lr=0.5)
-    scaler.scale(w.sum()).backward()
-    assert w.grad.item() == 4.0
-    scaler.step(optimizer)
-    scaler.update()
-    assert w.item() == 0.5
-
-    class Function(deepseek.autograd.Function):
-        @staticmethod
-        @gpu.custom_fwd(cast_inputs=float32)
-        def forward(ctx: Any, a: Any) -> Any:
-            assert a.dtype is float32
-            return a * 2
-
-        @staticmethod
-        @gpu.custom_bwd
-        def backward(ctx: Any, grad: Any) -> Any:
-            return grad * 2
-
-    x = deepseek.ones(1, dtype=bfloat16, requires_grad=True)
-    with deepseek.cuda.amp.autocast():
-        Function.apply(x).sum().backward()
-    assert x.grad.item() == 2.0
-    assert deepseek.cpu.amp.autocast is gpu.autocast
-
-
-# --- the page
-
-
-def test_the_page_runs(capsys: Any) -> None:
-    page = (Path(__file__).parents[1] / "docs" / "mixed_precision.md").read_text(encoding="utf-8")
-    code = re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
-    names: dict[str, Any] = {}
-    exec("\n".join(code), names)
-    assert capsys.readouterr().out.endswith("steps=1, skipped_steps=0 (0.00%), inf_elements=0, nan_elements=0)\n")
-    x = deepseek.tensor([3.0], dtype=bfloat16, requires_grad=True)
-    with deepseek.autocast("cpu"):
-        names["Square"].apply(x).backward()
-    assert x.grad.item() == 6.0

@@ -115,6 +115,7 @@ def test_what_is_not_cast() -> None:
     a, v = deepseek.ones(3, 3), deepseek.ones(3)
     with deepseek.autocast("cpu"):
         assert deepseek.mv(a, v).dtype is float32 and deepseek.dot(v, v).dtype is float32
+        assert deepseek.tensordot(a, a).dtype is float32 and deepseek.tensordot(v, v.bfloat16(), 1).dtype is bfloat16
         assert deepseek.addmv(v, a, v).dtype is float32 and F.bilinear(a, a, a[None]).dtype is float32
         assert deepseek.softmax(a.bfloat16(), -1).dtype is bfloat16 and deepseek.exp(v.half()).dtype is float16
         # In place, and into a given tensor, what is there counts.

@@ -3,6 +3,7 @@
 #include <optional>
 #include <unordered_map>
 #include <utility>
+#include <vector>
 
 #include "core/packed.h"
 #include "kernels/copy.h"
@@ -13,7 +14,7 @@ namespace {
 struct KeptCast {
   Tensor source;  // keeps its cell, which is the key, from becoming another tensor's
   Tensor cast;
-  Storage* storage;  // the memory that was read: `weight.data = …` exchanges it
+  Ref<Storage> storage;  // the memory that was read: `weight.data = …` exchanges it, and an address comes back
   uint32_t version;
   int64_t offset;
   Dims sizes, strides;
@@ -21,7 +22,7 @@ struct KeptCast {
   KeptCast(const Tensor& t, Tensor c)
       : source(t),
         cast(std::move(c)),
-        storage(t.storage().get()),
+        storage(t.storage()),
         version(t.version()),
         offset(t.offset()),
         sizes(t.sizes()),
@@ -29,7 +30,7 @@ struct KeptCast {
 
   bool is_of(const Tensor& t, DType target) const {
     if (!source.is(t) || cast.dtype() != target) return false;
-    if (storage != t.storage().get() || version != t.version() || offset != t.offset() || sizes != t.sizes() ||
+    if (storage != t.storage() || version != t.version() || offset != t.offset() || sizes != t.sizes() ||
         strides != t.strides())
       return false;
     if (cast.cell()->inference && !mode().inference) return false;               // may not be saved for backward
@@ -156,6 +157,13 @@ void enter_autocast_region() { ++t_depth; }
 void leave_autocast_region() {
   if (t_depth > 0) --t_depth;
   if (t_depth == 0) clear_autocast_cache();
+}
+void drop_kept_casts(const Tensor& t) {
+  if (!t_casts) return;
+  std::optional<KeptCast> last;  // dies when all is done, as do those below
+  if (t_casts->last && t_casts->last->source.is(t)) last.swap(t_casts->last);
+  std::vector<decltype(t_casts->weights)::node_type> dropped;
+  while (auto node = t_casts->weights.extract(t.cell())) dropped.push_back(std::move(node));
 }
 void clear_autocast_cache() { delete std::exchange(t_casts, nullptr); }
 bool autocast_cache_enabled() { return t_enabled; }

@@ -21,6 +21,8 @@ TensorList autocast_inputs(const OpDef& def, Inputs in);
 void enter_autocast_region();
 void leave_autocast_region();
 void clear_autocast_cache();
+// Frees what is kept of this tensor, whose memory was exchanged: the old one would live until the next use of it.
+void drop_kept_casts(const Tensor& t);
 bool autocast_cache_enabled();
 void set_autocast_cache_enabled(bool on);
 size_t autocast_cache_size();  // casts of weights that are kept now

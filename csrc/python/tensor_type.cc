@@ -5,6 +5,7 @@
 #include <bit>
 
 #include "autograd/engine.h"
+#include "core/autocast.h"
 #include "python/collect.h"
 #include "python/slots.h"
 #include "python/subclass.h"
@@ -229,6 +230,7 @@ int set_data(PyObject* self, PyObject* value) {
   c.sizes = v.sizes();
   c.strides = v.strides();
   c.dtype = v.dtype();
+  drop_kept_casts(t);
   return 0;
 }
 

@@ -26,6 +26,8 @@ PRODUCTS: dict[str, Call] = {
     "inner": lambda T, F, r, a, b: T.inner(r(a, 4), r(b, 4)),
     "outer": lambda T, F, r, a, b: T.outer(r(a, 4), r(b, 3)),
     "tensordot": lambda T, F, r, a, b: T.tensordot(r(a, 3, 4), r(b, 4, 3), 1),
+    "tensordot, one number": lambda T, F, r, a, b: T.tensordot(r(a, 3, 4), r(b, 3, 4)),
+    "tensordot, 1 x 1": lambda T, F, r, a, b: T.tensordot(r(a, 1, 4), r(b, 4, 1), 1),
     "einsum product": lambda T, F, r, a, b: T.einsum("ij,jk->ik", r(a, 3, 4), r(b, 4, 3)),
     "einsum batched": lambda T, F, r, a, b: T.einsum("bij,bkj->bik", r(a, 2, 3, 4), r(b, 2, 3, 4)),
     "einsum outer": lambda T, F, r, a, b: T.einsum("i,j->ij", r(a, 3), r(b, 4)),

@@ -39,7 +39,6 @@ KNOWN = (
     (r"binary_cross_entropy_with_logits.*float64.* for torch's", "torch gives the target's dtype, we promote"),
     (r"linear_cross_entropy\|chunked", "torch's chunks are not under autocast, its other forms are"),
     (r"linear_cross_entropy .*float64.* for torch's", "a float64 target beside a narrower input"),
-    (r"tensordot.* for torch's", "torch multiplies without a matrix product where the result is one number"),
     (r"pad\|reflect .* for torch's", "torch widens padding by reflection in one and two dims, but not in three"),
 )
 

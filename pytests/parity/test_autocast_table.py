@@ -19,7 +19,10 @@ pytestmark = [pytest.mark.parity, pytest.mark.filterwarnings("ignore")]
 FLOATS = ("float32", "bfloat16", "float16", "float64")
 MODES = (None, "bfloat16", "float16")
 # Calls that torch refuses and we do not: its check runs before the cast, or its promotion knows two dtypes only.
-BROADER = {"tensordot", "cat", "stack", "index_copy", "binary_cross_entropy", "mm, out="}
+BROADER = {
+    *("tensordot", "tensordot, one number", "tensordot, 1 x 1"),
+    *("cat", "stack", "index_copy", "binary_cross_entropy", "mm, out="),
+}
 # Outside autocast the operands promote, in either order; torch has a dtype for each order.
 PROMOTED = {"binary_cross_entropy_with_logits"}
 # Results in a wider dtype than what torch rounds to in between.

@@ -331,7 +331,10 @@ def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
     inner = math.prod(a.size(i) for i in of_a)
     left = a.permute([*kept_a, *of_a]).reshape(math.prod(a.size(i) for i in kept_a), inner)
     right = b.permute([*of_b, *kept_b]).reshape(inner, math.prod(b.size(j) for j in kept_b))
-    return (left @ right).reshape([*(a.size(i) for i in kept_a), *(b.size(j) for j in kept_b)])
+    # One number is a dot product as in PyTorch: autocast leaves that in its dtype.
+    single = left.size(0) == right.size(1) == 1 and a.dtype == b.dtype
+    product = left.reshape(-1).dot(right.reshape(-1)) if single else left @ right
+    return product.reshape([*(a.size(i) for i in kept_a), *(b.size(j) for j in kept_b)])
 
 
 # --- compositions -----------------------------------------------------------------------------------------------------

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 __all__ = ["GradScaler", "OptState"]
 
 _FIX = "This may indicate your script did not use scaler.scale(loss or outputs) earlier in the iteration."
+_FP16 = (
+    "Attempting to unscale FP16 gradients. They would become zero again: keep the parameters in float32, or give the "
+    "optimizer master_weights=True, whose step() divides (amp.train_step(..., max_norm=) clips such gradients)."
+)
 
 
 class OptState(Enum):
@@ -138,7 +142,7 @@ class GradScaler:
                 if param.grad is None:
                     continue
                 if not allow_fp16 and param.grad.dtype is deepseek.float16:
-                    raise ValueError("Attempting to unscale FP16 gradients.")
+                    raise ValueError(_FP16)
                 grads.append(param.grad)
         if not grads:
             return {}
@@ -155,7 +159,8 @@ class GradScaler:
         Raises:
             AssertionError: nothing was scaled before.
             RuntimeError: called twice, or after ``step``, since the last ``update``.
-            ValueError: gradients of float16, which means parameters of float16: keep those in float32.
+            ValueError: gradients of float16, which means parameters of float16: keep those in float32, or clip through
+                :func:`train_step` what has masters.
         """
         if not self._enabled:
             return
@@ -231,9 +236,11 @@ class GradScaler:
         found = sum(f.item() for f in state["found_inf_per_device"].values())
         optimizer.found_inf = deepseek.full((), float(found), dtype=deepseek.float32)
         self._count(found > 0)
-        result = optimizer.step(*args, **kwargs)
+        try:
+            result = optimizer.step(*args, **kwargs)
+        finally:  # left behind, they would count in the next step
+            del optimizer.grad_scale, optimizer.found_inf
         state["stage"] = OptState.STEPPED
-        del optimizer.grad_scale, optimizer.found_inf
         return result
 
     def _count(self, skipped: bool) -> None:
