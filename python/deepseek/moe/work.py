@@ -43,15 +43,15 @@ class ComputeReport:
 def flops_per_token(module: nn.Module) -> int:
     """Forward FLOPs that a module's matrices cost for one token: 2 for each weight that a token meets.
 
-    Parameters of two or more dims count, embeddings do not. Of the stacked weights of routed experts a token meets
-    ``top_k`` of the router's number of experts. Products of activations with each other (attention's scores) are not
-    included: they depend on the length.
+    Parameters of two or more dims count, embeddings do not. Of the stacked weights of routed experts, which classes
+    name in ``expert_weights`` as :class:`Experts` does, a token meets ``top_k`` of the router's number of experts.
+    Products of activations with each other (attention's scores) are not included: they depend on the length.
     """
     shares: dict[int, float] = {}
     for layer in module.modules():
         for router in filter(is_router, layer.children()):
             share = int(router.top_k) / expert_count(router)
-            shares |= {id(stack): share for stack in expert_stacks(layer, router).values()}
+            shares |= {id(stack): share for stack in expert_stacks(layer).values()}
     tables = {id(child.weight) for child in module.modules() if isinstance(child, nn.Embedding)}
     met = (parameter for parameter in module.parameters() if parameter.dim() >= 2 and id(parameter) not in tables)
     return round(sum(2 * parameter.numel() * shares.get(id(parameter), 1.0) for parameter in met))
