@@ -216,5 +216,5 @@ def test_stacks_are_declared_not_guessed() -> None:
     class Silent(type(stack().layers[0])):  # type: ignore[misc]
         expert_weights = ()
 
-    with pytest.raises(ValueError, match="no stacked expert parameters, which a class names in expert_weights"):
+    with pytest.raises(ValueError, match="no stacked expert parameters: a class names them in expert_weights"):
         ExpertTuning(Silent(16, 12, 8, 2), {"gate": [1]})

@@ -201,3 +201,24 @@ def test_the_bias_goes_the_right_way_after_load_was_cleared() -> None:
     router.update_bias(1.0)
     assert router.e_score_correction_bias.tolist() == [-2.0, 2.0, 0.0, 0.0]
     assert router.load_since_update().tolist() == [0] * 4
+
+
+@pytest.mark.parametrize("options", [{"topk_method": "noaux_tc"}, {"hash_vocab_size": 9}])
+def test_training_can_be_recorded(options: dict[str, Any]) -> None:
+    """No check reads values back or keeps a tensor, which would make deepseek.jit run the step eagerly."""
+    layer = moe.DeepseekMoE(8, 4, E, K, **options)
+
+    def step(x: deepseek.Tensor, ids: deepseek.Tensor) -> deepseek.Tensor:
+        loss = layer(x, token_ids=ids if layer.gate.tid2eid is not None else None).square().sum()
+        loss.backward()
+        if layer.gate.e_score_correction_bias is not None:
+            layer.gate.update_bias()
+        return loss
+
+    recorded = deepseek.jit(step)
+    for _ in range(3):
+        recorded(deepseek.randn(L, 8), deepseek.randint(0, 9, (L,)))
+    loss = deepseek.jit(moe.load_balancing_loss)
+    for _ in range(3):
+        loss(deepseek.rand(L, E), deepseek.randint(0, E, (L, K)))
+    assert "runs eagerly" not in f"{recorded.explain()}{loss.explain()}"

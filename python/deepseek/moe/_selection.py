@@ -31,6 +31,19 @@ def without_padding(rows: Tensor, padding: Tensor | None) -> Tensor:
     return rows if padding is None else rows.masked_fill(padding, 0.0)
 
 
+def all_within(numbers: Tensor, low: int, high: int) -> bool:
+    """Whether all numbers are from ``low`` to ``high - 1``.
+
+    Asked by an op that refuses others rather than by reading values back, so that :func:`deepseek.jit` can record it;
+    in a replay it is the op that raises.
+    """
+    try:
+        deepseek.arange(high - low).index_select(0, numbers.reshape(-1).to(deepseek.int64) - low)
+    except IndexError:
+        return False
+    return True
+
+
 def over_capacity(chosen: Tensor, empty: Tensor, experts: int, factor: float) -> Tensor:
     """Which slots (T, k) are beyond their expert's capacity ``ceil(factor * tokens * k / experts)``, where what is a
     whole number but for rounding counts as that number.

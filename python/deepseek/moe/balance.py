@@ -10,6 +10,7 @@ import deepseek
 from deepseek import Tensor, nn
 from deepseek._autocast import runs_in_float32
 from deepseek._missing import guard
+from deepseek.moe._selection import all_within
 from deepseek.moe.router import DynamicRouter
 
 __all__ = [
@@ -171,7 +172,7 @@ def _choices(name: str, probs: Tensor, indices: Tensor) -> Tensor:
             f"{name}: indices must be (..., k) for the tokens of router_probs {tuple(probs.shape)}, got "
             f"{tuple(indices.shape)}"
         )
-    if indices.numel() and (int(indices.min()) < -1 or int(indices.max()) >= experts):
+    if not all_within(indices, -1, experts):
         raise IndexError(
             f"{name}: indices must be from 0 to {experts - 1}, the experts of router_probs {tuple(probs.shape)}, or -1 "
             f"for none; got values from {int(indices.min())} to {int(indices.max())}"

@@ -216,8 +216,8 @@ class DeepseekMoE(nn.Module):
 
     def _balance_loss(self, routed: RouterOutput, x: Tensor, padding_mask: Tensor | None) -> Tensor:
         probs = router_probabilities(self.gate, routed.logits).view(*x.shape[:-1], self.gate.num_experts)
-        chosen = self.gate.chosen  # not the indices, which a capacity has emptied where it should press most
-        assert chosen is not None
+        # Not the indices where a capacity has emptied them, which is where the loss should press most.
+        chosen = routed.indices if self.gate.chosen is None else self.gate.chosen
         if self.seq_aux and x.dim() == 3:
             return sequence_balance_loss(probs, chosen, padding_mask=padding_mask)
         return load_balancing_loss(probs, chosen, padding_mask=padding_mask)

@@ -26,7 +26,7 @@ import deepseek
 from deepseek import Tensor, nn
 from deepseek._autocast import runs_without_autocast
 from deepseek._missing import guard
-from deepseek.moe._selection import keep_best_groups, over_capacity, without_padding
+from deepseek.moe._selection import all_within, keep_best_groups, over_capacity, without_padding
 from deepseek.nn import functional as F
 
 __all__ = ["DynamicRouter", "RouterOutput"]
@@ -85,8 +85,9 @@ class DynamicRouter(nn.Module):
 
     Padding may hold anything, NaN too: its tokens are taken as zeros, and so are their logits.
 
-    :attr:`chosen` (T, k) int64 is what the last forward chose before a capacity dropped some of it (-1 in a slot that
-    was empty before that), which ``load`` counts and balance losses ask for; None after a forward that did not train.
+    With ``capacity_factor``, :attr:`chosen` (T, k) int64 is what the last training forward chose before the capacity
+    dropped some of it (-1 in a slot that was empty before that), which ``load`` counts and balance losses ask for. None
+    otherwise: then it is the ``indices``. (It is an attribute, so :func:`deepseek.jit` runs such training eagerly.)
 
     ``top_k`` and ``routed_scaling_factor`` may be changed between calls. Buffers, all but the bias and the table not
     saved:
@@ -250,7 +251,8 @@ class DynamicRouter(nn.Module):
             chosen, empty = self._choose(scores.detach(), self._rows_of_table(token_ids, x))
             if padding is not None:
                 empty = empty | padding  # (T, k)
-            self.chosen = chosen.masked_fill(empty, -1) if self.training else None
+            keep = self.training and self.capacity_factor is not None
+            self.chosen = chosen.masked_fill(empty, -1) if keep else None
             beyond = self._beyond_capacity(chosen, empty)
             indices = chosen.masked_fill(empty if beyond is None else empty | beyond, -1)
         weights = scores.gather(1, chosen).masked_fill(empty, 0.0)
@@ -345,7 +347,7 @@ class DynamicRouter(nn.Module):
                 f"{tuple(token_ids.shape)}"
             )
         rows = F.embedding(token_ids.reshape(-1), self.tid2eid)[:, : self.top_k]
-        if rows.numel() and (int(rows.min()) < 0 or int(rows.max()) >= self.num_experts):
+        if not all_within(rows, 0, self.num_experts):
             raise IndexError(
                 f"DynamicRouter: tid2eid must hold experts from 0 to {self.num_experts - 1}, got values from "
                 f"{int(rows.min())} to {int(rows.max())} for these token_ids"
@@ -388,7 +390,7 @@ class DynamicRouter(nn.Module):
         less than at the last update, and then ``load`` is taken as it is.
         """
         since = self.load - self._balanced
-        return self.load.clone() if bool((since < 0).any()) else since
+        return deepseek.where((since < 0).any(), self.load, since)
 
     def reset_load(self) -> None:
         """Starts counting anew: ``load`` and ``dropped`` become zero."""

@@ -192,8 +192,8 @@ def _trained(name: str, layer: nn.Module, experts: Sequence[int]) -> Iterator[tu
     stacks = expert_stacks(layer)
     if not stacks:
         raise ValueError(
-            f"ExpertTuning: the layer of {name!r} ({type(layer).__name__}) has no stacked expert parameters, which a "
-            "class names in expert_weights as deepseek.moe.Experts does"
+            f"ExpertTuning: the layer of {name!r} ({type(layer).__name__}) has no stacked expert parameters: a "
+            "class names them in expert_weights, as deepseek.moe.Experts does, and quantized ones are none"
         )
     for label, stack in stacks.items():
         if id(stack) in _OPEN:

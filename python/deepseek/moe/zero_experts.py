@@ -84,7 +84,7 @@ class ZeroComputationMoE(nn.Module):
         self.experts = Experts(num_experts, hidden_size, moe_intermediate_size)
         self.constant_weight = nn.Parameter(deepseek.empty(constant_experts, 2, hidden_size))
         self.constant_value = nn.Parameter(deepseek.empty(constant_experts, hidden_size))
-        # Of the last forward in training, for the loss: what the router said, and its choice before a capacity.
+        # Of the last forward in training, for the loss: what the router said, and its choice before a capacity, if any.
         self.routing: RouterOutput | None = None
         self._chosen: Tensor | None = None
         for name in ("slots", "executed"):
@@ -168,9 +168,11 @@ class ZeroComputationMoE(nn.Module):
             RuntimeError: no forward in training yet.
             ValueError: tau is not positive.
         """
-        if self.routing is None or self._chosen is None:
+        if self.routing is None:
             raise RuntimeError("ZeroComputationMoE.balance_loss: no forward in training mode yet")
-        indices, logits = self._chosen, self.routing.logits
+        _, indices, logits = self.routing
+        if self._chosen is not None:
+            indices = self._chosen
         real = indices >= 0
         tokens = real.any(1)
         counted = zeros(self.gate.num_experts).index_add(
