@@ -259,6 +259,7 @@ def test_a_step_that_raises_changes_nothing() -> None:
         ({"stages": {0: (1, True)}}, "must be a whole number, got True"),
         ({"stages": {0: (1, 2), 0.5: (1, 4)}}, "a step must be a whole number, got 0.5"),
         ({"stages": {0: (1, 2, 3)}}, r"a stage is \(top_k, enabled\), got \(1, 2, 3\) at step 0"),
+        ({"stages": {0: 1}}, r"a stage is \(top_k, enabled\), got 1 at step 0"),
         ({"stages": {0: ExpertStage(1, 2.5)}}, "enabled at step 0 must be a whole number"),  # type: ignore[arg-type]
         ({"end": 9.5, "enabled": (2, 8)}, "end must be a whole number"),
         ({"end": 9, "top_k": (1, 2.5)}, "top_k must be a whole number, got 2.5"),

@@ -235,8 +235,8 @@ def _stairs(stages: Mapping[int, ExpertStage | tuple[int, int]]) -> dict[int, Ex
 
 
 def _stage_of(step: int, stage: ExpertStage | tuple[int, int]) -> ExpertStage:
-    pair = (stage.top_k, stage.enabled) if isinstance(stage, ExpertStage) else tuple(stage)
-    if len(pair) != 2:
+    pair: Any = (stage.top_k, stage.enabled) if isinstance(stage, ExpertStage) else stage
+    if not isinstance(pair, Sequence) or len(pair) != 2:
         raise ValueError(f"ProgressiveExperts: a stage is (top_k, enabled), got {stage} at step {step}")
     return ExpertStage(_whole(f"top_k at step {step}", pair[0]), _whole(f"enabled at step {step}", pair[1]))
 
