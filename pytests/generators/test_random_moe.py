@@ -48,6 +48,7 @@ def expected(layer: DeepseekMoE, x: np.ndarray, ids: np.ndarray, padding: np.nda
     table = None if gate.tid2eid is None else gate.tid2eid.numpy()[ids]
     weights, indices = route(x, gate.weight.detach().numpy(), rule, bias, table)
     indices[padding] = -1
+    x = np.where(padding[:, None], 0.0, x)
     experts = list(
         zip(*[getattr(held, name).detach().numpy() for name in ("gate_proj", "up_proj", "down_proj")], strict=True)
     )

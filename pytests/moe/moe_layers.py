@@ -14,6 +14,8 @@ from deepseek.nn import functional as F
 class Layer(nn.Module):
     """Routed SwiGLU experts in stacks, with a residual."""
 
+    expert_weights = ("gate_proj", "up_proj", "down_proj")
+
     def __init__(self, dim: int, width: int, experts: int, top_k: int, **options: Any) -> None:
         super().__init__()
         self.gate = DynamicRouter(experts, top_k, dim, **options)

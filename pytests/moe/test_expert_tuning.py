@@ -199,3 +199,22 @@ def test_other_refusals() -> None:
         model.bfloat16()
         with pytest.raises(RuntimeError, match="convert the model before"):
             model(tokens(64).bfloat16()).sum().backward()
+
+
+def test_two_at_once_on_one_stack_are_refused() -> None:
+    model = stack()
+    with ExpertTuning(model, {"layers.0.gate": [1]}):
+        with pytest.raises(ValueError, match=r"already trained by an ExpertTuning that is open; close\(\)"):
+            ExpertTuning(model, {"layers.0.gate": [2]})
+        ExpertTuning(model, {"layers.1.gate": [2]}).close()  # other stacks
+    with ExpertTuning(model, {"layers.0.gate": [2]}) as tuning:
+        model(tokens(30)).square().sum().backward()
+        assert sum(parameter.grad is not None for parameter in tuning.parameters()) == 3
+
+
+def test_stacks_are_declared_not_guessed() -> None:
+    class Silent(type(stack().layers[0])):  # type: ignore[misc]
+        expert_weights = ()
+
+    with pytest.raises(ValueError, match="no stacked expert parameters: a class names them in expert_weights"):
+        ExpertTuning(Silent(16, 12, 8, 2), {"gate": [1]})

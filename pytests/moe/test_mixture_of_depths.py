@@ -299,3 +299,23 @@ def test_it_learns_what_its_block_is_needed_for() -> None:
         optimizer.step()
         losses.append(loss.item())
     assert np.mean(losses[-20:]) < 0.2 * np.mean(losses[:5])
+
+
+def test_padding_may_hold_nan_in_training() -> None:
+    grads = []
+    for value in (0.0, float("nan")):
+        deepseek.manual_seed(0)
+        layer = MixtureOfDepths(nn.Linear(8, 8), 8, 0.5)
+        x, mask = deepseek.randn(2, 6, 8), deepseek.ones(2, 6, dtype=deepseek.bool)
+        mask[1, 3:] = False
+        x[~mask] = value
+        (layer(x, attention_mask=mask)[mask].sum() + mixture_of_depths_loss(layer)).backward()
+        grads.append([parameter.grad for parameter in layer.parameters()])
+    assert all(a.equal(b) and a.isfinite().all() for a, b in zip(*grads, strict=True))
+
+
+def test_a_share_is_not_rounded_down_for_a_rounding_error() -> None:
+    """0.29 * 100 is 28.999999999999996 in float64."""
+    layer = MixtureOfDepths(nn.Linear(8, 8), 8, 0.29)
+    layer(deepseek.randn(1, 100, 8))
+    assert layer.report().executed == 29

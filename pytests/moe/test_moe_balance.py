@@ -151,3 +151,74 @@ def test_update_reaches_every_router() -> None:
         bias = layer.gate.e_score_correction_bias
         want = 0.25 * (layer.gate.load.double().mean() - layer.gate.load).sign()
         assert bias.tolist() == want.tolist() and bias.abs().sum().item() > 0
+
+
+@pytest.mark.parametrize("loss", [moe.load_balancing_loss, moe.sequence_balance_loss])
+@pytest.mark.parametrize("index", [E, E + 1, -2])
+def test_experts_out_of_range(loss: Any, index: int) -> None:
+    _, probs, chosen, _ = draw()
+    chosen[0, 1, 0] = index
+    with pytest.raises(IndexError, match=rf"{loss.__name__}: indices must be from 0 to 5.*got values from"):
+        loss(probs, chosen)
+    with pytest.raises(TypeError, match="indices must be integers"):
+        loss(probs, chosen.float())
+
+
+@pytest.mark.parametrize("seq_aux", [False, True])
+def test_a_capacity_does_not_hide_what_was_chosen(seq_aux: bool) -> None:
+    """f is the choice before dropping, as in Switch Transformer (eq. 5) and GShard, and as ``load`` counts."""
+    deepseek.manual_seed(3)
+    layer = moe.DeepseekMoE(8, 4, E, K, aux_loss_alpha=0.5, seq_aux=seq_aux, capacity_factor=0.5)
+    x = deepseek.randn(B, L, 8)
+    layer(x)
+    routed = layer.gate.eval()(x)
+    assert layer.gate.chosen is None and (routed.indices < 0).any()
+    probs = F.softmax(routed.logits.double(), -1).detach()
+    chosen = deepseek.topk(probs, K, -1)[1].numpy()
+    assert np.bincount(chosen.ravel(), minlength=E).tolist() == layer.gate.load.tolist()
+    rows = [(probs.numpy(), chosen)]
+    if seq_aux:
+        rows = list(zip(np.split(probs.numpy(), B), np.split(chosen, B), strict=True))
+    assert layer.aux_loss.item() == pytest.approx(0.5 * np.mean([switch(*row) for row in rows]), rel=1e-5)
+
+
+@pytest.mark.parametrize("seq_aux", [False, True])
+@pytest.mark.parametrize("shape", [(0, 5, 8), (3, 0, 8), (0, 8)])
+def test_an_empty_batch_has_no_loss(seq_aux: bool, shape: tuple[int, ...]) -> None:
+    layer = moe.DeepseekMoE(8, 8, 4, 2, aux_loss_alpha=0.1, n_shared_experts=1, seq_aux=seq_aux)
+    out = layer(deepseek.randn(*shape))
+    assert tuple(out.shape) == shape and layer.aux_loss.item() == 0
+    (out.sum() + layer.aux_loss).backward()
+
+
+def test_the_bias_goes_the_right_way_after_load_was_cleared() -> None:
+    router = moe.DynamicRouter(4, 1, 4, selection_bias=True)
+    router.load.copy_(deepseek.tensor([90, 10, 50, 50]))
+    router.update_bias(1.0)
+    assert router.e_score_correction_bias.tolist() == [-1.0, 1.0, 0.0, 0.0]
+    router.load.copy_(deepseek.tensor([20, 0, 10, 10]))  # cleared by hand, and counted anew
+    assert router.load_since_update().tolist() == [20, 0, 10, 10]
+    router.update_bias(1.0)
+    assert router.e_score_correction_bias.tolist() == [-2.0, 2.0, 0.0, 0.0]
+    assert router.load_since_update().tolist() == [0] * 4
+
+
+@pytest.mark.parametrize("options", [{"topk_method": "noaux_tc"}, {"hash_vocab_size": 9}])
+def test_training_can_be_recorded(options: dict[str, Any]) -> None:
+    """No check reads values back or keeps a tensor, which would make deepseek.jit run the step eagerly."""
+    layer = moe.DeepseekMoE(8, 4, E, K, **options)
+
+    def step(x: deepseek.Tensor, ids: deepseek.Tensor) -> deepseek.Tensor:
+        loss = layer(x, token_ids=ids if layer.gate.tid2eid is not None else None).square().sum()
+        loss.backward()
+        if layer.gate.e_score_correction_bias is not None:
+            layer.gate.update_bias()
+        return loss
+
+    recorded = deepseek.jit(step)
+    for _ in range(3):
+        recorded(deepseek.randn(L, 8), deepseek.randint(0, 9, (L,)))
+    loss = deepseek.jit(moe.load_balancing_loss)
+    for _ in range(3):
+        loss(deepseek.rand(L, E), deepseek.randint(0, E, (L, K)))
+    assert "runs eagerly" not in f"{recorded.explain()}{loss.explain()}"

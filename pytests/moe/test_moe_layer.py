@@ -194,7 +194,7 @@ def test_padding_has_no_routed_experts_and_no_gradient() -> None:
     x.requires_grad_()
     got = layer(x, padding_mask=mask)
     assert (got[~mask] == whole[~mask]).all()
-    assert (got[mask] == layer.shared_experts(x)[mask]).all()
+    assert (got[mask] == 0).all()
     assert (layer(spoilt, padding_mask=mask)[~mask] == whole[~mask]).all()
     got[~mask].sum().backward()
     assert (x.grad[mask] == 0).all()
@@ -417,3 +417,32 @@ def test_trains() -> None:
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.5 * losses[0]
+
+
+CONFIG = {"hidden_size": 8, "moe_intermediate_size": 4, "n_routed_experts": 4, "num_experts_per_tok": 2}
+
+
+@pytest.mark.parametrize(
+    ("more", "number"),
+    [
+        ({"mlp_layer_types": ["hash_moe", "moe"], "vocab_size": 9}, 2),
+        ({"mlp_layer_types": ["hash_moe", "moe"], "vocab_size": 9}, -1),
+        ({"num_hash_layers": 1, "num_hidden_layers": 3, "vocab_size": 9}, 3),
+        ({"num_hidden_layers": 3}, -1),
+        ({}, -1),
+    ],
+)
+def test_layers_that_are_not_there(more: dict[str, Any], number: int) -> None:
+    with pytest.raises(ValueError, match=rf"from_config: layer_idx must .*; got {number}"):
+        DeepseekMoE.from_config(CONFIG | more, number)
+
+
+def test_v4_always_divides_by_the_sum() -> None:
+    """transformers' DeepSeek-V4 has norm_topk_prob in its configuration, and does not ask it."""
+    for given in (True, False):
+        config = CONFIG | {"model_type": "deepseek_v4", "norm_topk_prob": given}
+        assert DeepseekMoE.from_config(config).gate.norm_topk_prob
+        assert not DeepseekMoE.from_config(config, norm_topk_prob=False).gate.norm_topk_prob
+    assert not DeepseekMoE.from_config(
+        CONFIG | {"model_type": "deepseek_v3", "norm_topk_prob": False}
+    ).gate.norm_topk_prob

@@ -10,6 +10,7 @@ import pytest
 from deepseek import nn
 from deepseek.moe import (
     DeepseekMoE,
+    DynamicRouter,
     ExpertTuning,
     ExpertUtilisation,
     ProgressiveExperts,
@@ -23,6 +24,7 @@ from deepseek.moe import (
     select_experts,
     update_selection_bias,
 )
+from deepseek.quantization import quantize_
 from moe_layers import tokens
 
 V3 = {
@@ -117,7 +119,8 @@ def test_tuning_leaves_router_shared_and_other_experts_alone() -> None:
 
 def test_a_schedule_a_bias_and_utilisation_together() -> None:
     model = make(n_group=1, topk_group=1)
-    schedule = ProgressiveExperts(model, {0: (1, 2), 40: (2, 8)})
+    with pytest.warns(UserWarning, match="top_k=1"):  # here it is the bias alone that teaches
+        schedule = ProgressiveExperts(model, {0: (1, 2), 40: (2, 8)})
     utilisation = ExpertUtilisation(model)
     for step in range(160):
         with deepseek.no_grad():
@@ -155,3 +158,11 @@ def test_padding_is_in_neither_trace_scores_nor_utilisation() -> None:
 
 def test_flops_of_the_layer() -> None:
     assert flops_per_token(make()) == 2 * 2 * (8 * 16 + 2 * 3 * 16 * 12 + 3 * 16 * 12)
+
+
+def test_flops_of_stacks_that_are_not_known_are_refused() -> None:
+    quantized = quantize_(DeepseekMoE(64, 32, 4, 2), "int8")
+    bare = nn.Sequential(DynamicRouter(4, 2, 8), nn.Linear(8, 8))
+    for model in (quantized, bare):
+        with pytest.raises(ValueError, match="no stacked expert parameters.*expert_weights"):
+            flops_per_token(model)

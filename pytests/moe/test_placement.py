@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import deepseek
 import numpy as np
@@ -125,3 +126,9 @@ def test_bad_input(weight: object, arguments: tuple[int, ...], text: str) -> Non
     with pytest.raises(ValueError) as error:
         rebalance_experts(value, *arguments)  # type: ignore[arg-type]
     assert text in str(error.value) and "rebalance_experts" in str(error.value)
+
+
+@pytest.mark.parametrize("weight", [[1, 2], 3, [], [[]], [[1], [1, 2]], [[1, 2], 3], None])
+def test_loads_of_another_shape(weight: Any) -> None:
+    with pytest.raises(ValueError, match=r"rebalance_experts: weight must be \[layers, experts\]"):
+        rebalance_experts(weight, 2, 1, 1, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import deepseek
@@ -208,3 +209,75 @@ def test_changes_behind_its_back_are_noticed() -> None:
     with pytest.raises(TypeError):
         schedule.load_state_dict(3)  # type: ignore[arg-type]
     assert "top-1 of 2" in repr(schedule)
+
+
+def hashed(columns: int = 2) -> nn.ModuleList:
+    return nn.ModuleList([DynamicRouter(8, 2, 16), DynamicRouter(8, columns, 16, hash_vocab_size=4 * columns)])
+
+
+@pytest.mark.parametrize(
+    ("stages", "text"),
+    [
+        ({0: (2, 4), 5: (2, 8)}, r"tid2eid sends tokens to experts \[4, 5, 6, 7\], which would not be enabled"),
+        ({0: (2, 8), 5: (3, 8)}, r"router '1' at step 5: top_k=3, enabled=8; top_k must be at most 2"),
+    ],
+)
+def test_routers_by_token_ids_are_asked_first(stages: dict[int, tuple[int, int]], text: str) -> None:
+    routers = hashed()
+    with pytest.raises(ValueError, match=text):
+        ProgressiveExperts(routers, stages)
+    assert enabled(routers) == [list(range(8))] * 2 and [router.top_k for router in routers] == [2, 2]
+
+
+def test_routers_by_token_ids_take_what_their_table_allows() -> None:
+    routers = hashed()
+    routers[1].tid2eid.remainder_(4)
+    schedule = ProgressiveExperts(routers, {0: (1, 4), 1: (2, 8)})
+    schedule.step()
+    assert [router.top_k for router in routers] == [2, 2]
+
+
+def test_a_step_that_raises_changes_nothing() -> None:
+    routers = hashed()
+    routers[1].tid2eid.remainder_(4)
+    schedule = ProgressiveExperts(routers, {0: (1, 4), 1: (2, 5)})
+    routers[1].tid2eid.fill_(7)
+    for call in (schedule.step, lambda: schedule.load_state_dict(schedule.state_dict() | {"step": 1})):
+        with pytest.raises(ValueError, match=r"experts \[7\]"):
+            call()
+        assert schedule.current_step == 0 and [router.top_k for router in routers] == [1, 1]
+        assert enabled(routers) == [[0, 1, 2, 3]] * 2
+    routers[1].tid2eid.fill_(3)
+    assert schedule.step() == ExpertStage(2, 5) and schedule.current_step == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"stages": {0: (1.5, 2)}}, "top_k at step 0 must be a whole number, got 1.5"),
+        ({"stages": {0: (1, 2.0)}}, "enabled at step 0 must be a whole number, got 2.0"),
+        ({"stages": {0: (1, True)}}, "must be a whole number, got True"),
+        ({"stages": {0: (1, 2), 0.5: (1, 4)}}, "a step must be a whole number, got 0.5"),
+        ({"stages": {0: (1, 2, 3)}}, r"a stage is \(top_k, enabled\), got \(1, 2, 3\) at step 0"),
+        ({"stages": {0: 1}}, r"a stage is \(top_k, enabled\), got 1 at step 0"),
+        ({"stages": {0: ExpertStage(1, 2.5)}}, "enabled at step 0 must be a whole number"),  # type: ignore[arg-type]
+        ({"end": 9.5, "enabled": (2, 8)}, "end must be a whole number"),
+        ({"end": 9, "top_k": (1, 2.5)}, "top_k must be a whole number, got 2.5"),
+    ],
+)
+def test_numbers_that_are_not_whole(arguments: dict[str, Any], text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        ProgressiveExperts(stack(), **arguments)
+    assert ProgressiveExperts(stack(), {np.int64(0): (np.int32(1), 2)}).stage() == ExpertStage(1, 2)
+
+
+def test_a_single_weight_that_is_normed_is_warned_of() -> None:
+    with pytest.warns(
+        UserWarning, match=r"top_k=1 from step 3 on, and router 'layers.0.gate'.*norm_topk_prob"
+    ) as all_of:
+        ProgressiveExperts(stack(norm_topk_prob=True), {0: (2, 2), 3: (1, 4), 5: (1, 8)})
+    assert len(all_of) == 1 and all_of[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ProgressiveExperts(stack(norm_topk_prob=True), {0: (2, 2), 3: (3, 4)})
+        ProgressiveExperts(stack(), {0: (1, 2), 3: (2, 4)})

@@ -9,7 +9,7 @@ import deepseek
 import numpy as np
 import pytest
 from deepseek.autograd import gradcheck
-from deepseek.moe import DynamicRouter
+from deepseek.moe import DeepseekMoE, DynamicRouter
 from moe.moe_reference import Rule, route
 
 CASES = [
@@ -432,3 +432,58 @@ def test_nan_stays_in_its_token() -> None:
         assert out.weights[1].isnan().all() and (out.indices >= 0).all() and (out.indices < 16).all()
         for t in (0, 2):
             assert (out.weights[t] == clean.weights[t]).all() and (out.indices[t] == clean.indices[t]).all()
+
+
+def test_capacity_is_not_rounded_up_for_a_rounding_error() -> None:
+    """1.1 * 100 / 10 is 11.000000000000002 in float64."""
+    router = DynamicRouter(10, 1, 4, capacity_factor=1.1)
+    x = deepseek.ones(100, 4)  # all choose the same
+    assert (router(x).indices >= 0).sum().item() == 11
+    assert (router(x[:91]).indices >= 0).sum().item() == 11  # 10.01
+
+
+def test_a_table_with_an_expert_out_of_range() -> None:
+    router = DynamicRouter(4, 2, 8, hash_vocab_size=10)
+    ids = deepseek.arange(5)
+    for wrong in (4, -1):
+        router.tid2eid[3, 1] = wrong
+        with pytest.raises(IndexError, match="DynamicRouter: tid2eid must hold experts from 0 to 3, got values from"):
+            router(deepseek.randn(5, 8), token_ids=ids)
+        router(deepseek.randn(3, 8), token_ids=ids[:3])
+
+
+def test_the_bias_stays_float32_when_a_checkpoint_is_assigned() -> None:
+    router = DynamicRouter(4, 2, 8, selection_bias=True)
+    state = {name: value.bfloat16() for name, value in router.state_dict().items()}
+    state["e_score_correction_bias"] = deepseek.tensor([0.5, 1, -2, 0], dtype=deepseek.bfloat16)
+    router.load_state_dict(state, assign=True)
+    assert router.weight.dtype == deepseek.bfloat16 and router.e_score_correction_bias.dtype == deepseek.float32
+    assert router.e_score_correction_bias.tolist() == [0.5, 1, -2, 0]
+    router.load_state_dict(state)
+    assert router.e_score_correction_bias.dtype == deepseek.float32
+
+
+def test_one_weight_that_is_normed_teaches_nothing() -> None:
+    """What the documentation warns of."""
+    x = deepseek.randn(20, 8)
+    for norm in (True, False):
+        router = DynamicRouter(4, 1, 8, norm_topk_prob=norm)
+        (router(x).weights * deepseek.randn(20, 1)).sum().backward()
+        assert (router.weight.grad.abs().max().item() < 1e-6) == norm
+
+
+@pytest.mark.parametrize("scoring", ["softmax", "sigmoid", "sqrtsoftplus"])
+def test_padding_may_hold_nan_in_training(scoring: str) -> None:
+    grads = []
+    for value in (0.0, float("nan")):
+        deepseek.manual_seed(0)
+        layer = DeepseekMoE(8, 4, 4, 2, scoring_func=scoring, n_shared_experts=1, aux_loss_alpha=0.1)
+        x = deepseek.randn(2, 5, 8)
+        mask = deepseek.tensor([[False] * 5, [False] * 2 + [True] * 3])
+        x[mask] = value
+        x.requires_grad_()
+        out = layer(x, padding_mask=mask)
+        (out.square().sum() + layer.aux_loss).backward()
+        assert (out[mask] == 0).all() and (x.grad[mask] == 0).all()
+        grads.append([x.grad, *[parameter.grad for parameter in layer.parameters()]])
+    assert all(a.equal(b) and a.isfinite().all() for a, b in zip(*grads, strict=True))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
 import sys
 
 import deepseek
@@ -160,3 +162,28 @@ def test_a_skewed_stream_is_balanced_by_utilisation_without_a_loss(scoring: str)
         for step in range(600, 620):
             router(skewed(step))
     assert utilisation.update()["moe/max_over_mean"] <= 1.2
+
+
+def test_no_enabled_expert_gives_nan() -> None:
+    nothing = LoadStatistics((0.0, 0.0), 0.0, (False, False))
+    for value in (nothing.mean, nothing.max_over_mean, nothing.coefficient_of_variation, nothing.relative_entropy):
+        assert math.isnan(value)
+    assert nothing.unused == 0
+    model = stack()
+    utilisation = ExpertUtilisation(model)
+    for layer in model.layers:
+        layer.gate.enabled.fill_(False)
+    assert math.isnan(utilisation.update()["moe/cv"]) and "layers.0.gate" in repr(utilisation)
+
+
+def test_a_watched_model_can_be_copied_and_pickled() -> None:
+    model, x = stack(), tokens(10)
+    utilisation = ExpertUtilisation(model)
+    for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert twin(x).equal(model(x))
+        assert twin.layers[0].gate.load.sum().item() == 20
+        model.layers[0].gate.reset_load()
+    assert utilisation.update()["moe/slots"] == 2 * 2 * 20
+    stopped = copy.deepcopy(utilisation)
+    model(x)
+    assert stopped.update()["moe/slots"] == 0 and utilisation.update()["moe/slots"] == 40

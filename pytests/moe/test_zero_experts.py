@@ -8,7 +8,8 @@ from typing import Any
 import deepseek
 import numpy as np
 import pytest
-from deepseek.moe import ZeroComputationMoE
+from deepseek.moe import ExpertTuning, ZeroComputationMoE, flops_per_token
+from deepseek.quantization import quantize_
 from deepseek.testing import gradcheck
 from moe_layers import tokens
 
@@ -38,8 +39,8 @@ def reference(layer: ZeroComputationMoE, x: np.ndarray) -> np.ndarray:
             if expert < 0:
                 continue
             if expert < layer.num_experts:
-                gate, up = p["gate_proj"][expert] @ x[t], p["up_proj"][expert] @ x[t]
-                y = p["down_proj"][expert] @ (gate * sigmoid(gate) * up)
+                gate, up = p["experts.gate_proj"][expert] @ x[t], p["experts.up_proj"][expert] @ x[t]
+                y = p["experts.down_proj"][expert] @ (gate * sigmoid(gate) * up)
             elif 0 <= zc < layer.copy_experts:
                 y = x[t]
             elif zc >= layer.copy_experts:
@@ -79,7 +80,7 @@ def test_slots_of_zero_computation_experts_take_no_row() -> None:
     layer.reset_counts()
     with deepseek.no_grad():
         layer.gate.enabled[:4] = False  # only the others are left
-        layer.gate_proj.fill_(float("nan"))
+        layer.experts.gate_proj.fill_(float("nan"))
     out = layer(x)
     assert layer.report().executed == 0 and np.isfinite(out.detach().numpy()).all()
 
@@ -119,7 +120,7 @@ def test_gradcheck() -> None:
         return layer(x)
 
     # top-5 of 8, and steps far below the distance of scores: the choice stays
-    assert gradcheck(run, (x, layer.constant_weight, layer.constant_value, layer.gate.weight, layer.down_proj))
+    assert gradcheck(run, (x, layer.constant_weight, layer.constant_value, layer.gate.weight, layer.experts.down_proj))
 
 
 def test_balance_loss_is_its_definition() -> None:
@@ -170,3 +171,50 @@ def test_refused() -> None:
     with pytest.raises(ValueError, match="tau must be positive"):
         layer.balance_loss(0)
     assert "copy_experts=1" in repr(layer)
+
+
+def test_balance_loss_counts_what_a_capacity_dropped() -> None:
+    layer, x = make(capacity_factor=0.5), tokens(40)
+    layer(x)
+    chosen, left = layer.gate.chosen.numpy(), layer.routing.indices.numpy()
+    assert (chosen >= 0).all() and (left < 0).sum() == layer.gate.dropped.sum().item() > 0
+    logits = layer.routing.logits.detach().numpy().astype(np.float64)
+    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    want = (np.array([1.0] * 4 + [0.75] * 4) * (np.bincount(chosen.ravel(), minlength=8) / 40) * p.mean(0)).sum()
+    assert layer.balance_loss().item() == pytest.approx(want, rel=1e-5)
+
+
+def test_feed_forward_experts_are_in_few_bits_after_quantize() -> None:
+    deepseek.manual_seed(0)
+    layer = ZeroComputationMoE(64, 32, 4, 3).eval()
+    x = tokens(50, 64)
+    plain = layer(x).detach().numpy()
+    quantize_(layer, "int8")
+    out = layer(x).detach().numpy()
+    assert layer.experts.quantized == "int8" and "experts.gate_proj.codes" in layer.state_dict()
+    assert 0 < np.abs(out - plain).max() < 0.05 * np.abs(plain).max()
+    np.testing.assert_array_equal(layer(x).detach().numpy(), out)
+
+
+def test_constant_experts_are_no_feed_forward_experts() -> None:
+    """With as many of one as of the other: nothing may tell them apart by their shapes."""
+    layer = make(num_experts=2, constant_experts=2, zero_experts=0, copy_experts=0, top_k=2)
+    with ExpertTuning(layer, {"gate": [0]}) as tuning:
+        assert [name for name, _ in tuning.named_parameters()] == [
+            f"experts.{part}_proj[0]" for part in ("gate", "up", "down")
+        ]
+    constants = layer.constant_weight.numel() + layer.constant_value.numel()
+    assert flops_per_token(layer) == 2 * (4 * 16 + constants + 3 * 2 * 16 * 12 * 2 // 4)
+
+
+def test_padding_may_hold_anything() -> None:
+    grads = []
+    for value in (0.0, float("nan"), float("inf")):
+        layer, x = make(top_k=6, selection_bias=True), tokens(10)
+        x[7:] = value
+        x.requires_grad_()
+        out = layer(x, padding_mask=deepseek.arange(10) >= 7)
+        (out.square().sum() + layer.balance_loss()).backward()
+        grads.append([x.grad, *[parameter.grad for parameter in layer.parameters()]])
+        assert (out[7:] == 0).all() and (x.grad[7:] == 0).all()
+    assert all(a.equal(b) for other in grads[1:] for a, b in zip(grads[0], other, strict=True))

@@ -58,15 +58,16 @@ def router_owners(model: nn.Module, caller: str) -> dict[str, tuple[Any, Any]]:
     return {name: (holders[id(router)], router) for name, router in routers.items()}
 
 
-def expert_stacks(layer: nn.Module, router: Any) -> dict[str, nn.Parameter]:
-    """The stacked weights ``[experts, …]`` of a layer's routed experts by their names in it.
+def expert_stacks(layer: nn.Module) -> dict[str, nn.Parameter]:
+    """The stacked weights ``[experts, …]`` of a layer's routed experts by their names in it, as far as they are
+    parameters (quantized ones are not).
 
-    They are the layer's parameters of three dims whose first is the number of experts: of those the router chooses
-    from, or of those with weights (``layer.num_experts``) where some have none.
+    They are what classes of the layer's modules name in ``expert_weights``, as :class:`Experts` does; nothing is
+    guessed from shapes.
     """
-    counts = {expert_count(router), getattr(layer, "num_experts", None)}
     return {
-        name: parameter
-        for name, parameter in layer.named_parameters()
-        if parameter.dim() == 3 and parameter.shape[0] in counts
+        f"{path}.{name}" if path else name: weight
+        for path, module in layer.named_modules()
+        for name in getattr(type(module), "expert_weights", ())
+        if isinstance(weight := getattr(module, name), nn.Parameter)
     }

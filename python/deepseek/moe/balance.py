@@ -10,6 +10,7 @@ import deepseek
 from deepseek import Tensor, nn
 from deepseek._autocast import runs_in_float32
 from deepseek._missing import guard
+from deepseek.moe._selection import all_within
 from deepseek.moe.router import DynamicRouter
 
 __all__ = [
@@ -57,11 +58,14 @@ def load_balancing_loss(router_probs: Tensor, indices: Tensor, *, padding_mask: 
 
     Args:
         router_probs: (..., E) probabilities; of affinities :func:`router_probabilities` makes some.
-        indices: (..., k) int64, the chosen experts; -1 is none. With one token dim: (T, k), as a router returns it.
+        indices: (..., k) int64, the chosen experts; -1 is none. With one token dim: (T, k), as a router returns it. f
+            is about the choice before a capacity drops some of it: of a router with one give ``router.chosen``.
         padding_mask: (...), True for padding.
 
     Raises:
         RuntimeError: shapes that do not fit.
+        TypeError: indices that are not integers.
+        IndexError: an index below -1 or not below E.
     """
     probs, mask = _tokens("load_balancing_loss", router_probs, padding_mask)
     chosen = _choices("load_balancing_loss", router_probs, indices)
@@ -75,11 +79,11 @@ def sequence_balance_loss(router_probs: Tensor, indices: Tensor, *, padding_mask
 
     Args:
         router_probs: (B, L, E) probabilities.
-        indices: (B, L, k) or (B * L, k) int64, the chosen experts; -1 is none.
+        indices: (B, L, k) or (B * L, k) int64, the chosen experts; -1 is none. See :func:`load_balancing_loss`.
         padding_mask: (B, L), True for padding. Sequences without a token do not count in the average.
 
     Raises:
-        RuntimeError: shapes that do not fit.
+        RuntimeError, TypeError, IndexError: see :func:`load_balancing_loss`.
     """
     if router_probs.dim() != 3:
         raise RuntimeError(
@@ -159,12 +163,19 @@ def _tokens(name: str, rows: Tensor, padding_mask: Tensor | None) -> tuple[Tenso
 
 
 def _choices(name: str, probs: Tensor, indices: Tensor) -> Tensor:
-    """Choices (T, k) of T tokens."""
-    tokens = probs.numel() // probs.shape[-1]
+    """Choices (T, k) of T tokens, each -1 or an expert."""
+    tokens, experts = probs.numel() // probs.shape[-1], probs.shape[-1]
+    if indices.is_floating_point() or indices.dtype == deepseek.bool:
+        raise TypeError(f"{name}: indices must be integers, got {indices.dtype}")
     if indices.dim() < 2 or indices.numel() != tokens * indices.shape[-1]:
         raise RuntimeError(
             f"{name}: indices must be (..., k) for the tokens of router_probs {tuple(probs.shape)}, got "
             f"{tuple(indices.shape)}"
+        )
+    if not all_within(indices, -1, experts):
+        raise IndexError(
+            f"{name}: indices must be from 0 to {experts - 1}, the experts of router_probs {tuple(probs.shape)}, or -1 "
+            f"for none; got values from {int(indices.min())} to {int(indices.max())}"
         )
     return indices.reshape(-1, indices.shape[-1])
 

@@ -116,8 +116,10 @@ class MixtureOfDepths(nn.Module):
             if value is not None and list(value.shape) != list(x.shape[:2]):
                 raise RuntimeError(f"MixtureOfDepths: {name} must be {list(x.shape[:2])}, got {list(value.shape)}")
         real = None if attention_mask is None else attention_mask != 0
-        values = self._values(x)  # [B, L]
-        predictions = values if self.predictor is None else self.predictor(x.detach()).squeeze(-1)
+        # Padding comes out as it is, but NaN in it would reach the gradients of the router and the predictor.
+        known = x if real is None else x.masked_fill(~real.unsqueeze(-1), 0.0)
+        values = self._values(known)  # [B, L]
+        predictions = values if self.predictor is None else self.predictor(known.detach()).squeeze(-1)
         with no_grad():
             chosen = self._chosen(values, predictions, real)
             self._count(chosen, predictions, real)
@@ -142,7 +144,8 @@ class MixtureOfDepths(nn.Module):
         ranked = values if real is None else where(real, values, float("-inf"))
         # The place of each token in its sequence's order of falling values; the first of equal ones is before.
         place = ranked.argsort(1, descending=True, stable=True).argsort(1)
-        counts = [min(n, max(1, int(self.capacity * n))) for n in lengths.tolist()]
+        # 0.29 * 100 is 28.999999999999996
+        counts = [min(n, max(1, int(self.capacity * n * (1 + 1e-12)))) for n in lengths.tolist()]
         return place < tensor(counts, dtype=int64).unsqueeze(1)
 
     def _count(self, chosen: Tensor, predictions: Tensor, real: Tensor | None) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import deepseek
 from deepseek import Tensor, nn
 from deepseek._missing import guard
+from deepseek.moe._selection import without_padding
 from deepseek.moe.balance import load_balancing_loss, router_probabilities, sequence_balance_loss
 from deepseek.moe.experts import Experts, SwiGLU
 from deepseek.moe.router import DynamicRouter, RouterOutput
@@ -152,11 +153,12 @@ class DeepseekMoE(nn.Module):
         Args:
             config: an object with attributes, or a mapping (a parsed ``config.json``). Keys that are not about this
                 layer are ignored; what a ``model_type`` leaves out, because its code does not ask for it, is filled in.
-            layer_idx: which layer of the model; needed where some route by token id (DeepSeek-V4).
+                DeepSeek-V4's weights are always divided by their sum: its ``norm_topk_prob`` is not asked either.
+            layer_idx: which layer of the model, from 0; needed where some route by token id (DeepSeek-V4).
             overrides: keywords that go before the configuration's.
 
         Raises:
-            ValueError: a required key is missing, or ``layer_idx`` where it decides.
+            ValueError: a required key is missing, or ``layer_idx`` where it decides; a ``layer_idx`` that is no layer.
             NotImplementedError: biases in the feed-forward (``mlp_bias``).
         """
 
@@ -167,6 +169,9 @@ class DeepseekMoE(nn.Module):
         found = {key: value for key in KEYS if (value := get(key)) is not None}
         if found.pop("mlp_bias", False):
             raise NotImplementedError("DeepseekMoE.from_config: experts with biases (mlp_bias) are not available")
+        if get("model_type") == "deepseek_v4":
+            found.pop("norm_topk_prob", None)
+        _check_layer(layer_idx, get("mlp_layer_types"), get("num_hidden_layers"))
         hash_layer = _hash_layer(get("mlp_layer_types"), get("num_hash_layers"), layer_idx)
         if hash_layer:
             found["hash_vocab_size"] = get("vocab_size")
@@ -184,7 +189,7 @@ class DeepseekMoE(nn.Module):
 
         Args:
             x: tokens, usually (B, L, D).
-            padding_mask: (...) bool, True where a token is padding: routed experts leave it out.
+            padding_mask: (...) bool, True where a token is padding: its output is 0, and what it holds plays no part.
             token_ids: (...) integers, for hash routing.
 
         Raises:
@@ -200,7 +205,8 @@ class DeepseekMoE(nn.Module):
         routed = self.gate(x, padding_mask=padding_mask, token_ids=token_ids)
         if self.training and self.aux_loss_alpha > 0:
             self.aux_loss = self.aux_loss_alpha * self._balance_loss(routed, x, padding_mask)
-        flat = x.reshape(-1, x.shape[-1])
+        padding = None if padding_mask is None else padding_mask.reshape(-1, 1)
+        flat = without_padding(x.reshape(-1, x.shape[-1]), padding)
         out = self.experts(flat, routed.indices, routed.weights, wide=reference)
         if self.shared_experts is not None:
             out = out + self.shared_experts(flat)
@@ -209,10 +215,12 @@ class DeepseekMoE(nn.Module):
         return out.view(x.shape)
 
     def _balance_loss(self, routed: RouterOutput, x: Tensor, padding_mask: Tensor | None) -> Tensor:
-        probs = router_probabilities(self.gate, routed.logits).view(*x.shape[:-1], -1)
+        probs = router_probabilities(self.gate, routed.logits).view(*x.shape[:-1], self.gate.num_experts)
+        # Not the indices where a capacity has emptied them, which is where the loss should press most.
+        chosen = routed.indices if self.gate.chosen is None else self.gate.chosen
         if self.seq_aux and x.dim() == 3:
-            return sequence_balance_loss(probs, routed.indices, padding_mask=padding_mask)
-        return load_balancing_loss(probs, routed.indices, padding_mask=padding_mask)
+            return sequence_balance_loss(probs, chosen, padding_mask=padding_mask)
+        return load_balancing_loss(probs, chosen, padding_mask=padding_mask)
 
     def __getstate__(self) -> dict[str, Any]:
         """Copies and pickles are without the last loss, which belongs to a graph."""
@@ -227,6 +235,13 @@ def _result_dtype(x: Tensor) -> deepseek.dtype:
     """The dtype of a product of x."""
     lower = deepseek.is_autocast_enabled("cpu") and x.dtype != deepseek.float64
     return deepseek.get_autocast_dtype("cpu") if lower else x.dtype
+
+
+def _check_layer(layer_idx: int | None, layer_types: Any, layers: int | None) -> None:
+    count = len(layer_types) if layer_types else layers
+    if layer_idx is not None and (layer_idx < 0 or (count is not None and layer_idx >= count)):
+        known = "not be negative" if count is None else f"be from 0 to {count - 1}, the model's layers"
+        raise ValueError(f"DeepseekMoE.from_config: layer_idx must {known}; got {layer_idx}")
 
 
 def _hash_layer(layer_types: Any, hash_layers: int | None, layer_idx: int | None) -> bool:

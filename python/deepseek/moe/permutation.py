@@ -25,11 +25,11 @@ def permute_experts(
 ) -> None:
     """Renumber a layer's experts in place: the new expert i is the old expert ``order[i]``.
 
-    Moved are all stacks of expert weights, the router's weight, selection bias, ``enabled`` and counters, the entries
-    of its hash table ``tid2eid``, and with ``optimizer`` the state of these parameters. Every token keeps its experts
-    and what each counts, so outputs stay: to the bit with sigmoid and sqrtsoftplus scores; softmax adds the experts'
-    terms in their order, so weights may differ in the last bit. Only among experts with equal scores the choice may
-    change, for the lowest number wins.
+    Moved are all stacks of expert weights (which classes name in ``expert_weights``, as :class:`Experts` does), the
+    router's weight, selection bias, ``enabled`` and counters, the entries of its hash table ``tid2eid``, and with
+    ``optimizer`` the state of these parameters. Every token keeps its experts and what each counts, so outputs stay: to
+    the bit with sigmoid and sqrtsoftplus scores; softmax adds the experts' terms in their order, so weights may differ
+    in the last bit. Only among experts with equal scores the choice may change, for the lowest number wins.
 
     Close an :class:`ExpertTuning` before, whose rows go by number, and make a new :class:`ProgressiveExperts` after.
 
@@ -60,11 +60,12 @@ def permute_experts(
         raise ValueError(f"permute_experts: order must hold each of the {experts} experts once, got {numbers}")
     if not regroup:
         _check_groups(router, numbers)
-    stacks = expert_stacks(owner, router)
+    stacks = expert_stacks(owner)
     if not stacks or any(stack.shape[0] != experts for stack in stacks.values()):
         raise NotImplementedError(
-            f"permute_experts: {type(owner).__name__} does not hold stacked weights for each of the {experts} experts; "
-            "permute before quantize_(), and not a layer with zero-computation experts"
+            f"permute_experts: {type(owner).__name__} does not hold stacked weights for each of the {experts} experts, "
+            "which a class names in expert_weights; permute before quantize_(), and not a layer with zero-computation "
+            "experts"
         )
     index = deepseek.tensor(numbers, dtype=deepseek.int64)
     moved = [*stacks.values(), *(value for value in router.parameters() if value.shape[0] == experts)]

@@ -118,12 +118,13 @@ def _places(plan: list[Replica], experts: int) -> list[list[int]]:
 
 
 def _checked_loads(weight: Tensor | Sequence[Sequence[float]]) -> list[list[float]]:
-    values: Any = weight.tolist() if hasattr(weight, "tolist") else [list(row) for row in weight]
-    if not values or not all(isinstance(row, list) and row and len(row) == len(values[0]) for row in values):
+    values: Any = weight.tolist() if hasattr(weight, "tolist") else weight
+    rows = [list(row) if hasattr(row, "__iter__") else [] for row in values] if hasattr(values, "__iter__") else []
+    if not rows or not all(row and len(row) == len(rows[0]) for row in rows):
         shape = list(weight.shape) if hasattr(weight, "shape") else weight
         raise ValueError(f"rebalance_experts: weight must be [layers, experts] with at least one of each, got {shape}")
     loads = []
-    for layer, row in enumerate(values):
+    for layer, row in enumerate(rows):
         for expert, value in enumerate(row):
             if isinstance(value, list) or not math.isfinite(value) or value < 0:
                 raise ValueError(

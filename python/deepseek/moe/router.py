@@ -26,7 +26,7 @@ import deepseek
 from deepseek import Tensor, nn
 from deepseek._autocast import runs_without_autocast
 from deepseek._missing import guard
-from deepseek.moe._selection import keep_best_groups, over_capacity
+from deepseek.moe._selection import all_within, keep_best_groups, over_capacity, without_padding
 from deepseek.nn import functional as F
 
 __all__ = ["DynamicRouter", "RouterOutput"]
@@ -75,14 +75,24 @@ class DynamicRouter(nn.Module):
     The choice has no gradient and the bias takes no part in the weights. A token's result depends on that token alone,
     except for ``capacity_factor``. A token that holds NaN gets NaN weights and some experts.
 
+    With ``top_k=1`` and ``norm_topk_prob`` every weight is 1 whatever the scores are, so that the gate gets no gradient
+    from its experts and does not learn from the loss. Train top-1 with ``norm_topk_prob=False``, as Switch Transformer
+    does.
+
     A slot is **empty** (index -1, weight 0) for a padding token, for an expert beyond its capacity, and where fewer
     than ``top_k`` experts may be chosen. Weights are divided by the sum of what was chosen, before a capacity drops
     some of it.
 
+    Padding may hold anything, NaN too: its tokens are taken as zeros, and so are their logits.
+
+    With ``capacity_factor``, :attr:`chosen` (T, k) int64 is what the last training forward chose before the capacity
+    dropped some of it (-1 in a slot that was empty before that), which ``load`` counts and balance losses ask for. None
+    otherwise: then it is the ``indices``. (It is an attribute, so :func:`deepseek.jit` runs such training eagerly.)
+
     ``top_k`` and ``routed_scaling_factor`` may be changed between calls. Buffers, all but the bias and the table not
     saved:
 
-    - ``e_score_correction_bias`` (E,) float32, which stays float32 in ``to()``;
+    - ``e_score_correction_bias`` (E,) float32, which stays float32 in ``to()`` and ``load_state_dict(assign=True)``;
     - ``tid2eid`` (V, top_k) int64, with ``hash_vocab_size`` only;
     - ``enabled`` (E,) bool: write False to take an expert out;
     - ``load`` (E,) int64: tokens that chose each expert in training forwards since :meth:`reset_load`, padding left
@@ -122,6 +132,7 @@ class DynamicRouter(nn.Module):
     enabled: Tensor
     load: Tensor
     dropped: Tensor
+    chosen: Tensor | None
     _balanced: Tensor
 
     def __init__(
@@ -172,6 +183,7 @@ class DynamicRouter(nn.Module):
         self.capacity_factor = capacity_factor
         self.init, self.init_std = init, init_std
         self.top_k = top_k
+        self.chosen = None
         self.weight = nn.Parameter(deepseek.empty(num_experts, hidden_size, dtype=dtype))
         bias = deepseek.zeros(num_experts, dtype=deepseek.float32) if selection_bias else None
         self.register_buffer("e_score_correction_bias", bias)
@@ -228,16 +240,19 @@ class DynamicRouter(nn.Module):
             RuntimeError: sizes that do not fit.
             TypeError: a padding_mask that is not bool, or token_ids that are not integers.
             ValueError: token_ids given without hash routing, or missing with it.
-            IndexError: a token id out of range.
+            IndexError: a token id out of range, or a table with an expert out of range.
         """
         flat = self._tokens(x)
         padding = None if padding_mask is None else self._padding(padding_mask, x)
+        flat = without_padding(flat, padding)
         logits = self.logits(flat)
         scores = self.scores(logits)
         with deepseek.no_grad():
             chosen, empty = self._choose(scores.detach(), self._rows_of_table(token_ids, x))
             if padding is not None:
                 empty = empty | padding  # (T, k)
+            keep = self.training and self.capacity_factor is not None
+            self.chosen = chosen.masked_fill(empty, -1) if keep else None
             beyond = self._beyond_capacity(chosen, empty)
             indices = chosen.masked_fill(empty if beyond is None else empty | beyond, -1)
         weights = scores.gather(1, chosen).masked_fill(empty, 0.0)
@@ -331,7 +346,13 @@ class DynamicRouter(nn.Module):
                 f"DynamicRouter: token_ids must be {tuple(x.shape[:-1])} for input {tuple(x.shape)}, got "
                 f"{tuple(token_ids.shape)}"
             )
-        return F.embedding(token_ids.reshape(-1), self.tid2eid)[:, : self.top_k]
+        rows = F.embedding(token_ids.reshape(-1), self.tid2eid)[:, : self.top_k]
+        if not all_within(rows, 0, self.num_experts):
+            raise IndexError(
+                f"DynamicRouter: tid2eid must hold experts from 0 to {self.num_experts - 1}, got values from "
+                f"{int(rows.min())} to {int(rows.max())} for these token_ids"
+            )
+        return rows
 
     # --- balance
 
@@ -341,8 +362,8 @@ class DynamicRouter(nn.Module):
 
         Args:
             rate: the step; DeepSeek-V3 trained with 1e-3.
-            load: (E,) tokens an expert, e.g. summed over processes; by default what was counted since the last update.
-                Only enabled experts take part.
+            load: (E,) tokens an expert, e.g. summed over processes; by default :meth:`load_since_update`. Only enabled
+                experts take part.
 
         Raises:
             RuntimeError: there is no bias, or ``load`` is not (E,).
@@ -351,7 +372,7 @@ class DynamicRouter(nn.Module):
         if bias is None:
             raise RuntimeError("DynamicRouter.update_bias: there is no bias; make the router with selection_bias=True")
         with deepseek.no_grad():
-            counted = self.load - self._balanced if load is None else load
+            counted = self.load_since_update() if load is None else load
             if tuple(counted.shape) != (self.num_experts,):
                 raise RuntimeError(
                     f"DynamicRouter.update_bias: load must be ({self.num_experts},), got {tuple(counted.shape)}"
@@ -361,6 +382,15 @@ class DynamicRouter(nn.Module):
             counted = counted.to(deepseek.float64)
             mean = (counted * active).sum() / active.sum().clamp(min=1)
             bias += (rate * (mean - counted).sign() * active).to(bias.dtype)
+
+    def load_since_update(self) -> Tensor:
+        """(E,) int64: tokens that chose each expert since the last :meth:`update_bias`, or since ``load`` was cleared.
+
+        Clear it with :meth:`reset_load`. Where ``load`` was overwritten instead, that shows as soon as an expert has
+        less than at the last update, and then ``load`` is taken as it is.
+        """
+        since = self.load - self._balanced
+        return deepseek.where((since < 0).any(), self.load, since)
 
     def reset_load(self) -> None:
         """Starts counting anew: ``load`` and ``dropped`` become zero."""
@@ -375,6 +405,16 @@ class DynamicRouter(nn.Module):
         if bias is not None and made is not None and made.dtype != bias.dtype:
             self._buffers["e_score_correction_bias"] = bias
         return self
+
+    def _load_from_state_dict(self, *arguments: Any) -> None:
+        super()._load_from_state_dict(*arguments)
+        bias = self._buffers["e_score_correction_bias"]
+        if bias is not None and bias.dtype != deepseek.float32:  # assign=True takes the tensor of the state dict
+            self._buffers["e_score_correction_bias"] = bias.to(deepseek.float32)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies and pickles are without the last choice."""
+        return self.__dict__ | {"chosen": None}
 
     def extra_repr(self) -> str:
         text = f"{self.num_experts}, top_k={self.top_k}, hidden_size={self.hidden_size}, scoring={self.scoring!r}"

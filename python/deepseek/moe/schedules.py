@@ -7,12 +7,14 @@ to (``top_k``) and the number of experts that may be chosen (``enabled``).
 
 from __future__ import annotations
 
+import operator
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from deepseek import Tensor, nn, no_grad, tensor
 from deepseek import bool as bool_dtype
-from deepseek import nn, no_grad, tensor
 from deepseek._missing import guard
 from deepseek._state_dicts import check_state_dict
 from deepseek.moe._routers import enabled_mask, expert_count, named_routers
@@ -43,7 +45,11 @@ class ProgressiveExperts:
     with weight decay or momentum still moves a weight whose gradient is zero; AdamW's decay shrinks them a little. Of
     the losses for routers only :func:`router_z_loss` pulls on their rows of the router too: it is about all logits.
     Enabled sets are nested: what has been enabled stays so. With group-limited routing experts are enabled in turns,
-    one of each group, so that every group can be chosen.
+    one of each group, so that every group can be chosen. A router by token ids (``tid2eid``) chooses no others for
+    experts that are not enabled, so all that its table holds in the first ``top_k`` columns must be enabled.
+
+    A stage with ``top_k=1`` teaches a router with ``norm_topk_prob`` nothing, for the one weight is 1 whatever the
+    scores are, and is warned of: begin with ``top_k=2``, or without ``norm_topk_prob``.
 
     Args:
         model: a module with routers that have a buffer ``enabled`` [experts] and a ``top_k`` that may be set.
@@ -58,7 +64,11 @@ class ProgressiveExperts:
         TypeError: not a module, or both forms at once.
         ValueError: a model without such routers; steps, counts or an order that make no schedule: fewer enabled experts
             than ``top_k``, an enabled expert that would be disabled again, more experts than there are, or groups of
-            which a token might choose some that have too few enabled experts together.
+            which a token might choose some that have too few enabled experts together, or a table of token ids that is
+            too narrow or holds experts which are not enabled.
+
+    Warns:
+        UserWarning: a stage with ``top_k=1`` for routers with ``norm_topk_prob``.
     """
 
     def __init__(
@@ -92,8 +102,8 @@ class ProgressiveExperts:
         for name, router in self._routers.items():
             for step, stage in self._changes():
                 _check_stage(name, router, self._order[name], step, stage)
-        self._step = 0
-        self._apply()
+        self._warn_of_single_weights()
+        self._set(0)
 
     @property
     def current_step(self) -> int:
@@ -115,6 +125,8 @@ class ProgressiveExperts:
 
         Raises:
             RuntimeError: a router's ``top_k`` or enabled experts are not what the schedule set.
+            ValueError: a router by token ids whose table changed, so that it cannot take the next values. Either way
+                the schedule and all routers stay as they are.
         """
         for name, router in self._routers.items():
             if int(router.top_k) != self.stage().top_k or enabled_mask(router) != self._mask(name):
@@ -123,9 +135,10 @@ class ProgressiveExperts:
                     f"{self._step} was set; load the schedule's state_dict together with the model's, and make a new "
                     "schedule after permute_experts()"
                 )
-        self._step += 1
-        if self.stage() != self.stage(self._step - 1):
-            self._apply()
+        if self.stage(self._step + 1) == self.stage():
+            self._step += 1
+        else:
+            self._set(self._step + 1)
         return self.stage()
 
     def state_dict(self) -> dict[str, Any]:
@@ -149,8 +162,7 @@ class ProgressiveExperts:
                 "ProgressiveExperts: the state is of other routers or another order of experts: "
                 f"{_first_difference(found, self._order)}"
             )
-        self._step = step
-        self._apply()
+        self._set(step)
 
     def _changes(self) -> list[tuple[int, ExpertStage]]:
         """The steps at which something changes, and what holds from there on."""
@@ -167,11 +179,27 @@ class ProgressiveExperts:
         on = set(self._order[name][: self.stage().enabled])
         return [expert in on for expert in range(len(self._order[name]))]
 
-    def _apply(self) -> None:
+    def _set(self, step: int) -> None:
+        """Makes a step the present one; first asks every router, so that none is left behind where one refuses."""
+        for name, router in self._routers.items():
+            _check_stage(name, router, self._order[name], step, self.stage(step))
+        self._step = step
         with no_grad():
             for name, router in self._routers.items():
                 router.top_k = self.stage().top_k
                 router.enabled.copy_(tensor(self._mask(name), dtype=bool_dtype))
+
+    def _warn_of_single_weights(self) -> None:
+        names = [name for name, router in self._routers.items() if getattr(router, "norm_topk_prob", False)]
+        steps = [step for step, stage in self._changes() if stage.top_k == 1]
+        if names and steps:
+            warnings.warn(
+                f"ProgressiveExperts: top_k=1 from step {steps[0]} on, and router {names[0]!r} divides weights by "
+                "their sum (norm_topk_prob), so its one weight is always 1 and the loss teaches it nothing; use "
+                "top_k >= 2, or norm_topk_prob=False",
+                UserWarning,
+                stacklevel=3,
+            )
 
     def __repr__(self) -> str:
         parts = [f"{step}: top-{stage.top_k} of {stage.enabled}" for step, stage in self._changes()[:8]]
@@ -196,8 +224,7 @@ def _stairs(stages: Mapping[int, ExpertStage | tuple[int, int]]) -> dict[int, Ex
         raise ValueError(
             f"ProgressiveExperts: stages must begin with step 0, got {sorted(stages) if stages else 'no stages'}"
         )
-    made = {step: stages[step] for step in sorted(stages)}
-    stairs = {step: stage if isinstance(stage, ExpertStage) else ExpertStage(*stage) for step, stage in made.items()}
+    stairs = {_whole("a step", step): _stage_of(step, stages[step]) for step in sorted(stages)}
     for (_, before), (step, stage) in zip(list(stairs.items())[:-1], list(stairs.items())[1:], strict=True):
         if stage.enabled < before.enabled:
             raise ValueError(
@@ -207,7 +234,26 @@ def _stairs(stages: Mapping[int, ExpertStage | tuple[int, int]]) -> dict[int, Ex
     return stairs
 
 
+def _stage_of(step: int, stage: ExpertStage | tuple[int, int]) -> ExpertStage:
+    pair: Any = (stage.top_k, stage.enabled) if isinstance(stage, ExpertStage) else stage
+    if not isinstance(pair, Sequence) or len(pair) != 2:
+        raise ValueError(f"ProgressiveExperts: a stage is (top_k, enabled), got {stage} at step {step}")
+    return ExpertStage(_whole(f"top_k at step {step}", pair[0]), _whole(f"enabled at step {step}", pair[1]))
+
+
+def _whole(name: str, value: Any) -> int:
+    """A whole number, of Python or NumPy, as an int."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise ValueError(f"ProgressiveExperts: {name} must be a whole number, got {value!r}")
+    return operator.index(value)
+
+
 def _check_even(begin: int, end: int, top_k: tuple[int, int] | None, enabled: tuple[int, int] | None) -> None:
+    for name, value in (("begin", begin), ("end", end)):
+        _whole(name, value)
+    for name, pair in (("top_k", top_k), ("enabled", enabled)):
+        for value in pair or ():
+            _whole(name, value)
     if not 0 <= begin < end:
         raise ValueError(f"ProgressiveExperts: 0 <= begin < end, got begin={begin} and end={end}")
     if top_k is None and enabled is None:
@@ -241,6 +287,10 @@ def _check_stage(name: str, router: Any, order: list[int], step: int, stage: Exp
     given = f"router {name!r} at step {step}: top_k={stage.top_k}, enabled={stage.enabled}"
     if not 1 <= stage.top_k <= stage.enabled <= len(order):
         raise ValueError(f"ProgressiveExperts: 1 <= top_k <= enabled <= {len(order)} experts, got {given}")
+    table = router._buffers.get("tid2eid")
+    if table is not None:
+        _check_table(given, table, order, stage)
+        return  # a table knows no groups
     groups, used = _groups(router)
     size = len(order) // groups
     on = [0] * groups
@@ -251,6 +301,23 @@ def _check_stage(name: str, router: Any, order: list[int], step: int, stage: Exp
         raise ValueError(
             f"ProgressiveExperts: a token of {given} chooses from {used} of {groups} groups, which have {on} enabled "
             f"experts, so it may find only {surely}; enable more, or in another order"
+        )
+
+
+def _check_table(given: str, table: Tensor, order: list[int], stage: ExpertStage) -> None:
+    if stage.top_k > table.shape[1]:
+        raise ValueError(
+            f"ProgressiveExperts: experts of a router by token ids are the columns of tid2eid {tuple(table.shape)}, "
+            f"got {given}; top_k must be at most {table.shape[1]}"
+        )
+    missing = sorted(
+        {int(expert) for expert in table[:, : stage.top_k].unique().tolist()} - set(order[: stage.enabled])
+    )
+    if missing:
+        raise ValueError(
+            f"ProgressiveExperts: tid2eid sends tokens to experts {missing[:8]}, which would not be enabled, got "
+            f"{given}; a table of token ids chooses no others instead, so enable all experts in it, or schedule only "
+            "the routers that choose by scores"
         )
 
 

@@ -11,6 +11,7 @@ with ExpertTuning(model, chosen) as tuning:
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -83,6 +84,10 @@ def select_experts(scores: Mapping[str, Tensor], p: float = 0.2) -> dict[str, li
     return chosen
 
 
+# Stacks that an open ExpertTuning trains. A second one would take the gradients that the first hands on.
+_OPEN: weakref.WeakValueDictionary[int, nn.Parameter] = weakref.WeakValueDictionary()
+
+
 class ExpertTuning:
     """Freezes a model except for chosen experts, which become parameters of their own.
 
@@ -103,8 +108,8 @@ class ExpertTuning:
 
     Raises:
         TypeError, ValueError: a model without routers, unknown names, experts out of range or twice, nothing to train,
-            experts whose weights are not stacked parameters (quantized ones, for example), or ``also`` with parameters
-            of another model or a stack of selected experts.
+            experts whose weights are not stacked parameters (quantized ones, for example) or in another ExpertTuning
+            that is open, or ``also`` with parameters of another model or a stack of selected experts.
     """
 
     def __init__(
@@ -119,8 +124,7 @@ class ExpertTuning:
             raise ValueError("ExpertTuning: also must hold parameters of the model")
         stacks: list[tuple[str, nn.Parameter, list[int]]] = []
         for name, experts in selection.items():
-            layer, router = owners[name]
-            stacks += [(label, stack, list(experts)) for label, stack in _trained(name, layer, router, experts)]
+            stacks += [(label, stack, list(experts)) for label, stack in _trained(name, owners[name][0], experts)]
         if {id(parameter) for parameter in also} & {id(stack) for _, stack, _ in stacks}:
             raise ValueError(
                 "ExpertTuning: also holds a stack of which experts are selected; select all of them instead"
@@ -131,6 +135,7 @@ class ExpertTuning:
         self._flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
         self._rows: dict[str, nn.Parameter] = {}
         self._handles: list[RemovableHandle] = []
+        self._opened: list[int] = []
         for parameter, _ in self._flags:
             parameter.requires_grad_(False)
         for parameter in self._also:
@@ -139,6 +144,8 @@ class ExpertTuning:
             rows = {expert: nn.Parameter(stack.detach()[expert]) for expert in experts}
             self._rows |= {f"{label}[{expert}]": row for expert, row in rows.items()}
             stack.requires_grad_(True)
+            _OPEN[id(stack)] = stack
+            self._opened.append(id(stack))
             self._handles.append(stack.register_post_accumulate_grad_hook(_handing_on(label, rows)))
 
     def parameters(self) -> Iterator[nn.Parameter]:
@@ -160,6 +167,9 @@ class ExpertTuning:
         for handle in self._handles:
             handle.remove()
         self._handles = []
+        for stack in self._opened:
+            _OPEN.pop(stack, None)
+        self._opened = []
         for parameter, flag in self._flags:
             parameter.requires_grad_(flag)
 
@@ -175,15 +185,22 @@ class ExpertTuning:
         return f"ExpertTuning({trained:,} of {whole:,} parameters, {len(self._rows)} rows of experts)"
 
 
-def _trained(name: str, layer: nn.Module, router: Any, experts: Sequence[int]) -> Iterator[tuple[str, nn.Parameter]]:
+def _trained(name: str, layer: nn.Module, experts: Sequence[int]) -> Iterator[tuple[str, nn.Parameter]]:
     """The stacks of a layer by their names in the model, if any of its experts is to be trained."""
     if not experts:
         return
-    stacks = expert_stacks(layer, router)
+    stacks = expert_stacks(layer)
     if not stacks:
         raise ValueError(
-            f"ExpertTuning: the layer of {name!r} ({type(layer).__name__}) has no stacked expert parameters"
+            f"ExpertTuning: the layer of {name!r} ({type(layer).__name__}) has no stacked expert parameters: a "
+            "class names them in expert_weights, as deepseek.moe.Experts does, and quantized ones are none"
         )
+    for label, stack in stacks.items():
+        if id(stack) in _OPEN:
+            raise ValueError(
+                f"ExpertTuning: {label} of the layer of {name!r} is already trained by an ExpertTuning that is open; "
+                "close() that one first, or select all experts in one"
+            )
     count = min(stack.shape[0] for stack in stacks.values())
     if len(set(experts)) != len(experts) or not all(0 <= expert < count for expert in experts):
         raise ValueError(

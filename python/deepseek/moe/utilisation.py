@@ -52,18 +52,18 @@ class LoadStatistics:
 
     @property
     def mean(self) -> float:
-        """Mean load of an enabled expert."""
-        return sum(self.counted) / len(self.counted)
+        """Mean load of an enabled expert; NaN where none is enabled."""
+        return sum(self.counted) / len(self.counted) if self.counted else math.nan
 
     @property
     def max_over_mean(self) -> float:
         """Largest load divided by the mean: 1 if balanced, the number of experts if one gets all; NaN without load."""
-        return max(self.counted) / self.mean if self.mean else math.nan
+        return max(self.counted) / self.mean if self.mean > 0 else math.nan
 
     @property
     def coefficient_of_variation(self) -> float:
         """Standard deviation of the loads (over all experts, not an estimate) divided by the mean; NaN without load."""
-        if not self.mean:
+        if not self.mean > 0:
             return math.nan
         return math.sqrt(sum((value - self.mean) ** 2 for value in self.counted) / len(self.counted)) / self.mean
 
@@ -126,7 +126,13 @@ class _Counter:
             router.register_forward_hook(self._leave),
         ]
 
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy or pickle, which one of a watched model has in its hooks, is closed: nobody could ask or end it."""
+        return self.__dict__ | {"handles": [], "_before": None}
+
     def _enter(self, router: Any, args: Any) -> None:
+        if not self.handles:
+            return
         with no_grad():
             self._before = router.load.clone(), None if self.dropped is None else router.dropped.clone()
 
@@ -166,6 +172,8 @@ class ExpertUtilisation:
 
     What the object shows (its repr, :attr:`layers`, :meth:`metrics`) is the open window, or the last closed one as
     long as nothing has been counted since.
+
+    A watched model can be copied and pickled; copies are not watched, and a copy of this object has stopped counting.
 
     Args:
         model: any module that contains routers; they are found once, here.
@@ -296,7 +304,7 @@ def _bars(statistics: LoadStatistics, most: int = 64) -> str:
     """One character an expert: its load relative to the mean, `·` for a disabled one."""
     blocks = "▁▂▃▄▅▆▇█"
     enabled = statistics.enabled or (True,) * len(statistics.load)
-    if not statistics.mean:
+    if not statistics.mean > 0:
         return ""
     shown = [
         blocks[min(int(value / statistics.mean * 4), 7)] if on else "·"

@@ -43,15 +43,26 @@ class ComputeReport:
 def flops_per_token(module: nn.Module) -> int:
     """Forward FLOPs that a module's matrices cost for one token: 2 for each weight that a token meets.
 
-    Parameters of two or more dims count, embeddings do not. Of the stacked weights of routed experts a token meets
-    ``top_k`` of the router's number of experts. Products of activations with each other (attention's scores) are not
-    included: they depend on the length.
+    Parameters of two or more dims count, embeddings do not. Of the stacked weights of routed experts, which classes
+    name in ``expert_weights`` as :class:`Experts` does, a token meets ``top_k`` of the router's number of experts.
+    Products of activations with each other (attention's scores) are not included: they depend on the length. Quantized
+    weights are no parameters: count before ``quantize_()``.
+
+    Raises:
+        ValueError: a layer with a router whose experts' stacks are not declared, or quantized.
     """
     shares: dict[int, float] = {}
     for layer in module.modules():
         for router in filter(is_router, layer.children()):
             share = int(router.top_k) / expert_count(router)
-            shares |= {id(stack): share for stack in expert_stacks(layer, router).values()}
+            stacks = expert_stacks(layer)
+            if not stacks:
+                raise ValueError(
+                    f"flops_per_token: {type(layer).__name__} has a router but no stacked expert parameters, so how "
+                    "many of its weights a token meets is not known; count before quantize_(), and name the stacks in "
+                    "expert_weights, as deepseek.moe.Experts does"
+                )
+            shares |= {id(stack): share for stack in stacks.values()}
     tables = {id(child.weight) for child in module.modules() if isinstance(child, nn.Embedding)}
     met = (parameter for parameter in module.parameters() if parameter.dim() >= 2 and id(parameter) not in tables)
     return round(sum(2 * parameter.numel() * shares.get(id(parameter), 1.0) for parameter in met))

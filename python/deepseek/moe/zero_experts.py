@@ -8,6 +8,8 @@ from typing import Any
 import deepseek
 from deepseek import Tensor, int64, nn, no_grad, zeros
 from deepseek._missing import guard
+from deepseek.moe._selection import without_padding
+from deepseek.moe.experts import Experts
 from deepseek.moe.router import DynamicRouter, RouterOutput
 from deepseek.moe.work import ComputeReport
 from deepseek.nn import functional as F
@@ -45,7 +47,7 @@ class ZeroComputationMoE(nn.Module):
 
     Attributes:
         gate: the :class:`DynamicRouter` over all experts.
-        gate_proj, up_proj, down_proj: stacks ``[num_experts, I, D]``, ``[num_experts, I, D]``, ``[num_experts, D, I]``.
+        experts: the feed-forward ones, an :class:`Experts`; ``quantize_()`` puts them into few bits.
         constant_weight, constant_value: ``[constant_experts, 2, D]`` and ``[constant_experts, D]``.
         slots, executed: int64 counters, not saved: slots that were filled, and those that went through products.
 
@@ -79,21 +81,23 @@ class ZeroComputationMoE(nn.Module):
         self.hidden_size, self.moe_intermediate_size, self.num_experts = hidden_size, moe_intermediate_size, num_experts
         self.zero_experts, self.copy_experts, self.constant_experts = zero_experts, copy_experts, constant_experts
         self.gate = DynamicRouter(num_experts + sum(counts.values()), top_k, hidden_size, **router_options)
-        self.gate_proj = nn.Parameter(deepseek.empty(num_experts, moe_intermediate_size, hidden_size))
-        self.up_proj = nn.Parameter(deepseek.empty(num_experts, moe_intermediate_size, hidden_size))
-        self.down_proj = nn.Parameter(deepseek.empty(num_experts, hidden_size, moe_intermediate_size))
+        self.experts = Experts(num_experts, hidden_size, moe_intermediate_size)
         self.constant_weight = nn.Parameter(deepseek.empty(constant_experts, 2, hidden_size))
         self.constant_value = nn.Parameter(deepseek.empty(constant_experts, hidden_size))
-        self.routing: RouterOutput | None = None  # of the last forward in training, for the loss
+        # Of the last forward in training, for the loss: what the router said, and its choice before a capacity, if any.
+        self.routing: RouterOutput | None = None
+        self._chosen: Tensor | None = None
         for name in ("slots", "executed"):
             self.register_buffer(name, zeros((), dtype=int64), persistent=False)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw all weights anew, normal with standard deviation 1/sqrt(fan_in); constant experts start as x / 2."""
+        """Draw all weights anew, normal with standard deviation 1/sqrt(fan_in); constant experts start as x / 2.
+        Quantized experts stay."""
         self.gate.reset_parameters()
-        for stack in (self.gate_proj, self.up_proj, self.down_proj):
-            nn.init.normal_(stack, std=1 / math.sqrt(stack.shape[-1]))
+        for stack in (self.experts.gate_proj, self.experts.up_proj, self.experts.down_proj):
+            if isinstance(stack, Tensor):
+                nn.init.normal_(stack, std=1 / math.sqrt(stack.shape[-1]))
         nn.init.zeros_(self.constant_weight)
         nn.init.zeros_(self.constant_value)
 
@@ -103,16 +107,17 @@ class ZeroComputationMoE(nn.Module):
         ``padding_mask`` and ``token_ids`` are :class:`DynamicRouter`'s.
         """
         routing = self.gate(x, padding_mask=padding_mask, token_ids=token_ids)
-        self.routing = routing if self.training else None
+        self.routing, self._chosen = (routing, self.gate.chosen) if self.training else (None, None)
         weights, indices, _ = routing
-        flat = x.reshape(-1, x.shape[-1])  # [tokens, D]
+        padding = None if padding_mask is None else padding_mask.reshape(-1, 1)
+        flat = without_padding(x.reshape(-1, x.shape[-1]), padding)  # [tokens, D]
         weights = weights.to(x.dtype)
         computed = indices < self.num_experts
         with no_grad():
             self.slots += (indices >= 0).sum()
             self.executed += ((indices >= 0) & computed).sum()
         rows = indices.masked_fill(~computed, -1)  # a slot without an expert takes no row
-        out = F.moe(flat, self.gate_proj, self.up_proj, self.down_proj, rows, weights)
+        out = self.experts(flat, rows, weights)
         first = self.num_experts + self.zero_experts
         if self.copy_experts:
             copied = (indices >= first) & (indices < first + self.copy_experts)
@@ -154,9 +159,10 @@ class ZeroComputationMoE(nn.Module):
     def balance_loss(self, tau: float = 0.75) -> Tensor:
         """The paper's heterogeneous load balance loss of the last forward in training: ``sum_i c_i f_i P_i``.
 
-        f_i is the share of tokens that chose expert i (no gradient), P_i the mean of the softmax of the logits, c_i 1
-        for feed-forward experts and ``tau`` for the others. It is smallest where a feed-forward expert gets ``tau``
-        times the tokens of a zero-computation one, so a smaller ``tau`` saves more. The paper weights it with 0.01.
+        f_i is the share of tokens that chose expert i (no gradient; before a capacity dropped some), P_i the mean of
+        the softmax of the logits, c_i 1 for feed-forward experts and ``tau`` for the others. It is smallest where a
+        feed-forward expert gets ``tau`` times the tokens of a zero-computation one, so a smaller ``tau`` saves more.
+        The paper weights it with 0.01.
 
         Raises:
             RuntimeError: no forward in training yet.
@@ -165,6 +171,8 @@ class ZeroComputationMoE(nn.Module):
         if self.routing is None:
             raise RuntimeError("ZeroComputationMoE.balance_loss: no forward in training mode yet")
         _, indices, logits = self.routing
+        if self._chosen is not None:
+            indices = self._chosen
         real = indices >= 0
         tokens = real.any(1)
         counted = zeros(self.gate.num_experts).index_add(
@@ -177,11 +185,11 @@ class ZeroComputationMoE(nn.Module):
     def update_bias(self, rate: float = 1e-3, tau: float = 0.75) -> None:
         """Balance to the same target without a loss: :meth:`DynamicRouter.update_bias`, a zero-computation expert's
         load counting ``tau`` times. The router needs ``selection_bias=True``."""
-        counted = (self.gate.load - self.gate._balanced).to(deepseek.float32)
+        counted = self.gate.load_since_update().to(deepseek.float32)
         self.gate.update_bias(rate, counted * self._cost(tau))
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"routing": None}  # part of a graph, which cannot be copied
+        return self.__dict__ | {"routing": None, "_chosen": None}  # part of a graph, which cannot be copied
 
     def extra_repr(self) -> str:
         return (
