@@ -243,7 +243,8 @@ def memory(python: str | None, threads: int) -> list[dict[str, Any]]:
 def scaling(threads: int, turns: int) -> str:
     """Prints the times, returns the text for docs/performance.md."""
     import deepseek as T
-    from deepseek.attention.selection import Budget, block_means, select_blocks
+    from deepseek.attention.caches.blocks import block_means
+    from deepseek.attention.selection import Budget, select_blocks
 
     T.set_num_threads(threads)
     T.manual_seed(0)

@@ -10,7 +10,8 @@ import pytest
 from attention.dynamic_reference import attend, project, selected_blocks, selected_keys
 from deepseek import _C
 from deepseek.attention import BlockMeansCache, DenseCache, DynamicSparseAttention, IndexedCache
-from deepseek.attention.selection import Budget, block_means, kept_keys, select_blocks
+from deepseek.attention.caches.blocks import block_means
+from deepseek.attention.selection import Budget, kept_keys, select_blocks
 from deepseek.autograd import gradcheck
 from deepseek.nn import functional as F
 

@@ -99,7 +99,7 @@ def test_masks_of_pairs(monkeypatch):
     out = m(Q, K, attention_mask=deepseek.tensor(mask))
     added = deepseek.where(deepseek.tensor(mask), 0.0, -np.inf).double()
     assert (m(Q, K, attention_mask=added) == out).all()
-    monkeypatch.setattr("deepseek.attention._pieces._QUERIES_AT_ONCE", 2)
+    monkeypatch.setattr("deepseek.attention._pieces.QUERIES_AT_ONCE", 2)
     with deepseek.no_grad():
         assert (m(Q, K, attention_mask=added) == out).all()
     for b in range(2):

@@ -135,7 +135,7 @@ def test_gradients_flow_through_caches() -> None:
 @pytest.mark.parametrize("causal", [True, False])
 def test_queries_in_pieces(causal, monkeypatch) -> None:
     """Where no gradients are recorded queries are computed some at a time, with the bits of all at once."""
-    monkeypatch.setattr(_pieces, "_QUERIES_AT_ONCE", 13)
+    monkeypatch.setattr(_pieces, "QUERIES_AT_ONCE", 13)
 
     def check(case: ModuleCase) -> None:
         want = case.module(case.x, attention_mask=mask_of(case), **case.keywords)

@@ -29,11 +29,8 @@ class MeanSelector:
 
         Of whole blocks; without causality of the last one too, whole or not.
         """
-        whole, rest = divmod(keys.shape[2], self.block_size)
-        parts = [block_means(keys, self.block_size, whole)] if whole else []
-        if rest and not self.causal:
-            parts.append(keys[:, :, whole * self.block_size :].mean(dim=2, keepdim=True))
-        return deepseek.cat(parts, dim=2) if parts else None
+        blocks = keys.shape[2] // self.block_size if self.causal else -(-keys.shape[2] // self.block_size)
+        return block_means(keys, self.block_size, blocks) if blocks else None
 
     def lists(self, query: Tensor, means: Tensor | None, start: int) -> Tensor:
         """Blocks int64 [batch, key_heads, members, L, n] (members 1 where they share), the own one first, -1 for none.

@@ -9,7 +9,7 @@ import deepseek
 from deepseek import Tensor
 from deepseek.attention._sequence import Batch
 
-_QUERIES_AT_ONCE = 2048
+QUERIES_AT_ONCE = 2048
 
 
 class Piece(NamedTuple):
@@ -48,7 +48,7 @@ def in_pieces(piece: Piece, attend: Callable[[Piece], Tensor], *, always: bool =
     piece adds its own to those of all keys and values: by default all is one piece then, with ``always`` it is not.
     """
     time = piece.x.shape[1]
-    if time <= _QUERIES_AT_ONCE or (deepseek.is_grad_enabled() and not always):
+    if time <= QUERIES_AT_ONCE or (deepseek.is_grad_enabled() and not always):
         return attend(piece)
-    cuts = range(0, time, _QUERIES_AT_ONCE)
-    return deepseek.cat([attend(piece.part(at, min(at + _QUERIES_AT_ONCE, time))) for at in cuts], dim=1)
+    cuts = range(0, time, QUERIES_AT_ONCE)
+    return deepseek.cat([attend(piece.part(at, min(at + QUERIES_AT_ONCE, time))) for at in cuts], dim=1)

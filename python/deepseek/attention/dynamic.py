@@ -5,28 +5,25 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable
-from functools import partial
 
 import deepseek
 from deepseek import Tensor
 from deepseek._missing import guard
-from deepseek.attention._heads import join_heads, split_heads, turned
-from deepseek.attention._pieces import Piece, in_pieces
+from deepseek.attention._heads import join_heads, rotary_for, split_heads, turned
+from deepseek.attention._pieces import QUERIES_AT_ONCE, Piece, in_pieces
 from deepseek.attention._sequence import Batch, SequenceModule
 from deepseek.attention.caches.base import Cache
-from deepseek.attention.caches.blocks import BlockMeansCache
+from deepseek.attention.caches.blocks import BlockMeansCache, block_means
 from deepseek.attention.caches.index_keys import IndexRows
 from deepseek.attention.caches.indexed import IndexedCache
 from deepseek.attention.functional import Attended, attend, sparse_attention
 from deepseek.attention.indexer import SparseIndexer
 from deepseek.attention.indexer_loss import Attention
-from deepseek.attention.rotary import RotaryEmbedding
-from deepseek.attention.selection import Budget, block_means, kept_keys, select_blocks, select_keys
+from deepseek.attention.selection import Budget, kept_keys, select_blocks, select_keys
 from deepseek.nn.modules import Linear
 
 __all__ = ["DynamicSparseAttention"]
 
-_QUERIES_AT_ONCE = 2048
 _FEW = 64  # blocks of a selection that may be held until it is counted
 
 
@@ -104,7 +101,7 @@ class DynamicSparseAttention(SequenceModule):
         self.key_proj = Linear(dim, key_heads * self.head_dim, bias=bias)
         self.value_proj = Linear(dim, key_heads * self.head_dim, bias=bias)
         self.out_proj = Linear(num_heads * self.head_dim, dim, bias=bias)
-        self.rotary = None if rope_theta is None else RotaryEmbedding(self.head_dim, rope_theta)
+        self.rotary = rotary_for(self.head_dim, rope_theta, None)
         self.indexer: SparseIndexer | None = None
         if selector == "indexer":
             self.indexer = SparseIndexer(
@@ -176,7 +173,7 @@ class DynamicSparseAttention(SequenceModule):
             means = batch.cache.means()
         if means is None:
             blocks = (key.shape[2] - 1) // self.block_size if self.causal else -(-key.shape[2] // self.block_size)
-            means = block_means(key, self.block_size, blocks)
+            means = block_means(key.detach(), self.block_size, blocks)
         # With few key heads queries, results and their gradients are most of the memory of a training step; in pieces
         # the gradients never exist whole.
         return in_pieces(
@@ -198,7 +195,7 @@ class DynamicSparseAttention(SequenceModule):
         lists = select_blocks(query, key, means, size, self.budget, is_causal=causal, query_start=start)
         if lists.shape[-1] > _FEW:
             counts = kept_keys(lists, size, keys, is_causal=causal, query_start=start)
-            self._kept.append(lambda: counts)
+            self._count(counts)
         else:
             self._kept.append(lambda: kept_keys(lists, size, keys, is_causal=causal, query_start=start))
         return sparse_attention(
@@ -228,13 +225,13 @@ class DynamicSparseAttention(SequenceModule):
             if indexer.learns:
                 attention = Attention(first, near[0], part.lse, self.head_dim**-0.5)
                 indexer.learn(made.rows(0, easy), attention, keys=rows, query_start=start)
-        for a in range(easy, time, _QUERIES_AT_ONCE):  # a list of single keys is long, so not of all queries at once
-            b = min(a + _QUERIES_AT_ONCE, time)
+        for a in range(easy, time, QUERIES_AT_ONCE):  # a list of single keys is long, so not of all queries at once
+            b = min(a + QUERIES_AT_ONCE, time)
             some, place = made.rows(a, b), start + a
             indices = select_keys(indexer, some, rows, self.budget, query_start=place)
             part = sparse_attention(query[:, :, a:b], key, value, indices, is_causal=self.causal, query_start=place)
             counts = (indices >= 0).sum(dim=-1)
-            self._kept.append(partial(_same, counts))
+            self._count(counts)
             parts.append(part.out)
             if indexer.learns:
                 attention = Attention(query[:, :, a:b], key, part.lse, self.head_dim**-0.5)
@@ -260,6 +257,9 @@ class DynamicSparseAttention(SequenceModule):
         self._kept.append(count)
         return attend(query, key, value, is_causal=self.causal, query_start=start)
 
+    def _count(self, counts: Tensor) -> None:
+        self._kept.append(lambda: counts)
+
     def _check_block_means(self, cache: BlockMeansCache) -> None:
         if cache.block_size != self.block_size or cache.reach is not None:
             raise ValueError(
@@ -280,10 +280,6 @@ class DynamicSparseAttention(SequenceModule):
             f"head_dim={self.head_dim}, {budget}, block_size={self.block_size}, selector={self.selector!r}, "
             f"causal={self.causal}"
         )
-
-
-def _same(counts: Tensor) -> Tensor:
-    return counts
 
 
 def _check_heads(dim: int, heads: int, key_heads: int, head_dim: int | None) -> None:

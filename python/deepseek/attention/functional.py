@@ -9,6 +9,7 @@ from typing import NamedTuple
 import deepseek
 from deepseek import _C, Tensor
 from deepseek._missing import guard
+from deepseek.attention.caches.blocks import block_means
 from deepseek.nn import functional as F
 
 __all__ = [
@@ -238,7 +239,7 @@ def global_attention(
     if blocks == 0:
         nothing = deepseek.zeros(*q.shape[:-1], 0, dtype=k.dtype)
         return attend(q, k[..., :0, :], v[..., :0, :], mask=nothing.to(deepseek.bool))
-    means, values = (_block_means(t, block_size, blocks) for t in (k, v))
+    means, values = (block_means(t, block_size, blocks) for t in (k, v))
     own = (deepseek.arange(query_start, query_start + queries) // block_size).unsqueeze(-1)  # [L, 1]
     others = deepseek.arange(blocks)
     seen = others < own - 1 if is_causal else (others - own).abs() > 1  # [L, blocks]
@@ -307,15 +308,6 @@ def _check_block_size(name: str, block_size: int) -> None:
 
 def _blocks(keys: int, block_size: int) -> int:
     return -(-keys // block_size)
-
-
-def _block_means(x: Tensor, block_size: int, blocks: int) -> Tensor:
-    """Means [..., blocks, E] of blocks of x [..., S, E]; the last may have fewer rows."""
-    whole = min(blocks, x.shape[-2] // block_size)
-    means = x[..., : whole * block_size, :].unflatten(-2, (whole, block_size)).mean(dim=-2)
-    if whole == blocks:
-        return means
-    return deepseek.cat([means, x[..., whole * block_size :, :].mean(dim=-2, keepdim=True)], dim=-2)
 
 
 guard(__name__)

@@ -15,7 +15,7 @@ from deepseek._missing import guard
 from deepseek.attention.caches.index_keys import IndexRows
 from deepseek.attention.indexer import Indexed, SparseIndexer
 
-__all__ = ["Budget", "block_means", "kept_keys", "select_blocks", "select_keys"]
+__all__ = ["Budget", "kept_keys", "select_blocks", "select_keys"]
 
 # Numbers of selected blocks, or scores, that are held before it is known how many of them are needed.
 _HELD = 1 << 22
@@ -57,17 +57,6 @@ class Budget(NamedTuple):
         return not self.adapts and self.blocks(visible, size) * size >= visible
 
 
-def block_means(key: Tensor, size: int, blocks: int) -> Tensor:
-    """Means [..., blocks, E] of blocks of keys [..., S, E], without gradients; the last may have fewer keys."""
-    with deepseek.no_grad():
-        key = key.detach()
-        whole = min(blocks, key.shape[-2] // size)
-        means = key[..., : whole * size, :].unflatten(-2, (whole, size)).mean(dim=-2)
-        if whole == blocks:
-            return means
-        return deepseek.cat([means, key[..., whole * size :, :].mean(dim=-2, keepdim=True)], dim=-2)
-
-
 def select_blocks(
     query: Tensor,
     key: Tensor,
@@ -89,8 +78,8 @@ def select_blocks(
     Args:
         query: [batch, heads, L, E].
         key: [batch, key_heads, S, E]; key_heads divides heads.
-        means: [batch, key_heads, N, E], see :func:`block_means`: with ``is_causal`` at least of the blocks before the
-            last query's own, else of all.
+        means: [batch, key_heads, N, E], mean keys without gradients: with ``is_causal`` at least of the blocks before
+            the last query's own, else of all.
         block_size: Keys in a block.
         budget: How many a query may take, in whole blocks.
         is_causal: A query sees the keys up to its own position.

@@ -73,5 +73,9 @@ class BlockMeansCache(Cache):
 
 
 def block_means(rows: Tensor, block_size: int, blocks: int) -> Tensor:
-    """Means [..., blocks, E] of the first whole blocks of rows [..., time, E]."""
-    return rows[..., : blocks * block_size, :].unflatten(-2, (blocks, block_size)).mean(dim=-2)
+    """Means [..., blocks, E] of the first blocks of rows [..., time, E]; the last may have fewer rows."""
+    whole = min(blocks, rows.shape[-2] // block_size)
+    means = rows[..., : whole * block_size, :].unflatten(-2, (whole, block_size)).mean(dim=-2)
+    if whole == blocks:
+        return means
+    return deepseek.cat([means, rows[..., whole * block_size :, :].mean(dim=-2, keepdim=True)], dim=-2)

@@ -209,12 +209,13 @@ def _training(T: Any, make: Callable[[], Any], time: int, dtype: str) -> Callabl
 
 def _selection(T: Any, module: Callable[..., Any], time: int) -> Callable[[], Any]:
     selection = importlib.import_module("deepseek.attention.selection")
+    block_means = importlib.import_module("deepseek.attention.caches.blocks").block_means
     layer = module(BUDGET)
     query, key = T.randn(1, HEADS, time, SIZE), T.randn(1, KEY_HEADS, time, SIZE)
 
     def run() -> Any:
         with T.no_grad():
-            means = selection.block_means(key, BLOCK, (time - 1) // BLOCK)
+            means = block_means(key, BLOCK, (time - 1) // BLOCK)
             return selection.select_blocks(query, key, means, BLOCK, layer.budget, is_causal=True)
 
     return run
