@@ -374,3 +374,44 @@ def main(
         worker.close()
     if options.write:
         write_pages(name, about, rows, readme, why)
+
+
+def main_beside(
+    name: str,
+    what: str,
+    cases: Callable[[Any, str], dict[str, Callable[[], Any]]],
+    sorts: tuple[str, str],
+    goals: Goals,
+    turns: int,
+    why: Reasons = lambda case: "",
+) -> None:
+    """The command line of a benchmark of ours, sort `sorts[0]`, beside our `sorts[1]` and beside PyTorch.
+
+    `cases(T, worker)` are those of a worker: one of the sorts, or "torch".
+    """
+    parser = argparse.ArgumentParser(description=what)
+    parser.add_argument("--worker", choices=[*sorts, "torch"], help=argparse.SUPPRESS)
+    parser.add_argument("--turns", type=int, default=turns, help="turns of each process and case")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="threads of all")
+    parser.add_argument("--only", default="", help="run the cases whose name contains this")
+    parser.add_argument("--write", action="store_true", help="write the table of docs/performance.md")
+    options = parser.parse_args()
+    if options.worker:
+        library = "torch" if options.worker == "torch" else "deepseek"
+        return serve(library, lambda T: cases(T, options.worker))
+    about: dict[str, Any] = {"benchmark": name, **machine(options.threads)}
+    ours, other = (Worker(sys.executable, kind, options.threads) for kind in sorts)
+    python = python_with("torch")
+    theirs = Worker(python, "torch", options.threads) if python else None
+    about["torch"] = theirs.about["version"] if theirs else missing("torch")
+    print(json.dumps(about), flush=True)
+    if about["free"] < QUIET:
+        print(f"the machine is busy: {about['free']:.0%} of its time is free, figures are rough", file=sys.stderr)
+    rows = compare(name, ours, other, options.turns, options.only, goals, sorts[1])
+    if theirs:
+        rows += compare(name, ours, theirs, options.turns, options.only, goals)
+    print_verdict(name, rows)
+    for worker in (ours, other, *([theirs] if theirs else [])):
+        worker.close()
+    if options.write:
+        write_pages(name, about, rows, (), why)

@@ -7,15 +7,11 @@ And 8 experts of 1024 -> 1024 -> 1024, 2 a token, beside our own dense layer wit
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import _experts
-from _harness import QUIET, Worker, compare, machine, missing, print_verdict, python_with, serve, write_pages
+from _harness import main_beside
 
 TOKENS, EXPERTS, TOP_K, DIM, HIDDEN = 512, 64, 6, 1024, 512
 DTYPES = {"f32": "float32", "bf16": "bfloat16", "int8": "bfloat16"}  # int8: bfloat16 beside it
@@ -97,34 +93,12 @@ def goal(case: str) -> float | None:
     return DENSE_GOAL if case.endswith(", dense") else GOALS.get(case)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="DeepseekMoE beside PyTorch modules and beside a dense layer.")
-    parser.add_argument("--worker", choices=["deepseek", "dense", "torch"], help=argparse.SUPPRESS)
-    parser.add_argument("--turns", type=int, default=9, help="turns of each process and case")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="threads of all")
-    parser.add_argument("--only", default="", help="run the cases whose name contains this")
-    parser.add_argument("--write", action="store_true", help="write the table of docs/performance.md")
-    options = parser.parse_args()
-    if options.worker:
-        library = "torch" if options.worker == "torch" else "deepseek"
-        return serve(library, lambda T: cases(T, options.worker == "dense"))
-    about: dict[str, Any] = {"benchmark": "moe_layer", **machine(options.threads)}
-    ours, dense = (Worker(sys.executable, kind, options.threads) for kind in ("deepseek", "dense"))
-    python = python_with("torch")
-    theirs = Worker(python, "torch", options.threads) if python else None
-    about["torch"] = theirs.about["version"] if theirs else missing("torch")
-    print(json.dumps(about), flush=True)
-    if about["free"] < QUIET:
-        print(f"the machine is busy: {about['free']:.0%} of its time is free, figures are rough", file=sys.stderr)
-    rows = compare("moe_layer", ours, dense, options.turns, options.only, goal, "dense")
-    if theirs:
-        rows += compare("moe_layer", ours, theirs, options.turns, options.only, goal)
-    print_verdict("moe_layer", rows)
-    for worker in (ours, dense, *([theirs] if theirs else [])):
-        worker.close()
-    if options.write:
-        write_pages("moe_layer", about, rows, ())
-
-
 if __name__ == "__main__":
-    main()
+    main_beside(
+        "moe_layer",
+        "DeepseekMoE beside PyTorch modules and beside a dense layer.",
+        lambda T, worker: cases(T, worker == "dense"),
+        ("deepseek", "dense"),
+        goal,
+        9,
+    )

@@ -14,14 +14,10 @@ Dense attention takes seconds a call, so there are few turns.
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import sys
 from collections.abc import Callable
 from typing import Any
 
-from _harness import QUIET, Worker, compare, machine, missing, print_verdict, python_with, serve, write_pages
+from _harness import main_beside
 
 BLOCK, SELECTED, TOKENS, SIZE = 64, 32, 1024, 128
 GOALS = {
@@ -95,32 +91,12 @@ def goal(name: str) -> float | None:
     return GOALS[kind][1 if name.endswith(" dense") else 0]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Sparse attention beside dense attention.")
-    parser.add_argument("--worker", choices=["sparse", "dense", "torch"], help=argparse.SUPPRESS)
-    parser.add_argument("--turns", type=int, default=3, help="turns of each process and case")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="threads of all")
-    parser.add_argument("--only", default="", help="run the cases whose name contains this")
-    parser.add_argument("--write", action="store_true", help="write the table of docs/performance.md")
-    options = parser.parse_args()
-    if options.worker:
-        library = "torch" if options.worker == "torch" else "deepseek"
-        return serve(library, lambda T: cases(T, options.worker == "sparse"))
-    about: dict[str, Any] = {"benchmark": "sparse", **machine(options.threads)}
-    ours, dense = (Worker(sys.executable, kind, options.threads) for kind in ("sparse", "dense"))
-    python = python_with("torch")
-    theirs = Worker(python, "torch", options.threads) if python else None
-    about["torch"] = theirs.about["version"] if theirs else missing("torch")
-    print(json.dumps(about), flush=True)
-    if about["free"] < QUIET:
-        print(f"the machine is busy: {about['free']:.0%} of its time is free, figures are rough", file=sys.stderr)
-    rows = compare("sparse", ours, dense, options.turns, options.only, goal, "dense")
-    if theirs:
-        rows += compare("sparse", ours, theirs, options.turns, options.only, goal)
-    print_verdict("sparse", rows)
-    if options.write:
-        write_pages("sparse", about, rows, ())
-
-
 if __name__ == "__main__":
-    main()
+    main_beside(
+        "sparse",
+        "Sparse attention beside dense attention.",
+        lambda T, worker: cases(T, worker == "sparse"),
+        ("sparse", "dense"),
+        goal,
+        3,
+    )
