@@ -18,7 +18,9 @@ bool private_to_cpp(const Tensor& t) {
 }  // namespace
 
 Tensor taken(const Tensor& g) {
-  if (g.cell()->use_count() != 1 || g.requires_grad() || g.strides() != contiguous_strides(g.sizes())) return {};
+  if (g.cell()->use_count() != 1 || g.requires_grad()) return {};
+  const bool fills_its_memory = g.numel() > 0 && is_dense(g.sizes(), g.strides());
+  if (!fills_its_memory && g.strides() != contiguous_strides(g.sizes())) return {};
   const size_t bytes = static_cast<size_t>(g.numel()) * size_of(g.dtype());
   if (!private_to_cpp(g) || g.storage()->bytes() > 2 * bytes + 1024) return {};  // a part would keep the whole alive
   const GradMeta* m = g.cell()->grad_meta.get();
@@ -44,9 +46,10 @@ void accumulate(const Tensor& leaf, const Tensor& g, bool create_graph) {
   if (create_graph) {
     target = target.defined() ? add(target, g) : clone(g);  // never the tensor that was given as the gradient itself
   } else if (!target.defined()) {
-    target = taken(g);
+    const Dims wanted = preserved_strides(leaf.sizes(), leaf.strides());
+    if (g.strides() == wanted || g.strides() == contiguous_strides(g.sizes())) target = taken(g);
     if (!target.defined()) {
-      target = Tensor::empty_strided(g.sizes(), preserved_strides(leaf.sizes(), leaf.strides()), g.dtype());
+      target = Tensor::empty_strided(g.sizes(), wanted, g.dtype());
       copy_(target, g.alias());
     }
   } else {

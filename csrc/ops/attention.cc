@@ -137,7 +137,8 @@ struct AttentionBackward {
   bool operator==(const AttentionBackward&) const = default;
   std::array<Meta, 4> infer(Inputs in) const {
     rule().check(in[2], in[3], in[4], in[5], in[6], in[7]);
-    return {in[2].meta(), in[3].meta(), in[4].meta(), in[6].defined() ? in[6].meta() : Meta{in[2].dtype(), {0}}};
+    return {attention_gradient(in[2]), attention_gradient(in[3]), attention_gradient(in[4]),
+            in[6].defined() ? in[6].meta() : Meta{in[2].dtype(), {0}}};
   }
   void eval(Inputs in, std::span<Tensor> out) const;
   TensorList composite(Inputs in) const;

@@ -49,11 +49,21 @@ struct AttentionBackwardInputs {
   }
 };
 
-// The result and the logarithm of the denominators.
+// The result and the logarithm of the denominators. The result lies in memory as [batch, query, head, feature], so that
+// putting the heads of a token side by side, as every model does next, copies nothing.
 inline std::array<Meta, 2> attention_results(const Tensor& query, const Tensor& value) {
-  const Tensor& q = query;
-  return {Meta{q.dtype(), {q.size(0), q.size(1), q.size(2), value.size(3)}},
-          Meta{computing_type(q.dtype()), {q.size(0), q.size(1), q.size(2)}}};
+  const int64_t batch = query.size(0), heads = query.size(1), length = query.size(2), width = value.size(3);
+  const Dims sizes{batch, heads, length, width};
+  Dims strides;
+  if (numel_of(sizes) > 0) strides = preserved_strides(sizes, {length * heads * width, width, heads * width, 1});
+  return {Meta{query.dtype(), sizes, strides}, Meta{computing_type(query.dtype()), {batch, heads, length}}};
+}
+
+// The gradient of an operand, in the operand's own order where its rows are dense: then what undoes the views that led
+// to the operand copies nothing either.
+inline Meta attention_gradient(const Tensor& operand) {
+  const Dims strides = preserved_strides(operand.sizes(), operand.strides());
+  return strides.back() == 1 ? Meta{operand.dtype(), operand.sizes(), strides} : operand.meta();
 }
 
 inline Tensor or_zeros(const Tensor& grad, const Tensor& of) { return grad.defined() ? grad : zeros_like(of); }
