@@ -125,3 +125,92 @@ def test_a_replayed_step_gives_the_same() -> None:
         same(step(eager), captured(replayed))
         same(eager.grad, replayed.grad)
         eager.grad = replayed.grad = None
+
+
+# --- parts of a tensor, each with a use of its own
+PARTS: dict[str, Callable[[Any], Any]] = {
+    "rows": lambda x: x[1:5],
+    "a column": lambda x: x[:, 2],
+    "a row": lambda x: x[3],
+    "steps": lambda x: x[::2, ::3],
+    "diagonal": lambda x: x.diagonal(),
+    "a number": lambda x: x[2, 3],
+    "windows": lambda x: x.unfold(0, 3, 1) if isinstance(x, deepseek.Tensor) else windows(x),
+}
+
+
+def windows(x: Any) -> Any:
+    return np.lib.stride_tricks.sliding_window_view(x, 3, axis=0, writeable=True)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("whole", ["first", "last", "never"])
+def test_parts_get_the_sum_of_their_gradients(whole: str, dtype: Any) -> None:
+    x = deepseek.randn(8, 8).to(dtype).requires_grad_()
+    want = np.full((8, 8), 0.0 if whole == "never" else 2.0)
+    uses = []
+    for part in PARTS.values():
+        weights = deepseek.randint(-3, 4, part(x).shape).to(dtype)
+        uses.append((part(x) * weights).sum())
+        places = part(np.arange(64).reshape(8, 8))
+        np.add.at(want.reshape(-1), places.ravel(), weights.double().numpy().ravel())
+    everything = [] if whole == "never" else [(x * 2).sum()]
+    deepseek.stack(everything + uses if whole == "first" else uses + everything).sum().backward()
+    np.testing.assert_array_equal(x.grad.double().numpy(), want)
+
+
+def test_a_loop_over_rows_makes_no_zeros_as_large_as_all() -> None:
+    x = deepseek.randn(500, 2000).requires_grad_()
+    loss = sum((row * 2).sum() for row in (x[i] for i in range(500)))
+    deepseek.reset_peak_memory_stats()
+    before = deepseek.memory_stats()["allocated_bytes"]
+    loss.backward()
+    assert deepseek.memory_stats()["peak_bytes"] - before < 1.2 * x.nbytes
+    same(x.grad, deepseek.full((500, 2000), 2.0))
+
+
+def test_minus_zero_becomes_zero_where_a_part_adds_nothing() -> None:
+    x = deepseek.ones(4, requires_grad=True)
+    first = x[:2] * 3
+    ((x * deepseek.tensor([-0.0, -0.0, -0.0, -0.0])).sum() + first.sum()).backward()
+    same(x.grad, deepseek.tensor([3.0, 3.0, 0.0, 0.0]))
+
+
+def test_second_derivatives_of_parts() -> None:
+    x = deepseek.randn(4, 4, dtype=deepseek.float64).requires_grad_()
+    call = lambda t: (t[0] * t[:, 1] * t[1:3].sum(0) * t.diagonal()).sin()  # noqa: E731
+    assert deepseek.testing.gradcheck(call, (x,))
+    assert deepseek.testing.gradgradcheck(call, (x,))
+
+
+# --- keys that several calls read
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("need", ["both", "keys", "values"])
+@pytest.mark.parametrize("by_token", [True, False])
+def test_queries_in_pieces_give_their_keys_the_whole_gradient(by_token: bool, need: str, dtype: Any) -> None:
+    def make(heads: int, width: int) -> Any:
+        if by_token:
+            return deepseek.randn(2, 70, heads, width).to(dtype).transpose(1, 2)
+        return deepseek.randn(2, heads, 70, width).to(dtype)
+
+    deepseek.manual_seed(4)
+    q, k, v = make(4, 5), make(2, 5), make(2, 3)
+    k.requires_grad_(need != "values")
+    v.requires_grad_(need != "keys")
+    lists = deepseek.randint(0, 5, (2, 2, 70, 3))
+    weights = deepseek.randn(2, 4, 70, 3).to(dtype)
+
+    def attend(begin: int, end: int) -> Any:
+        some = q[:, :, begin:end], k, v
+        out = deepseek.attention.sparse_attention(
+            *some, block_lists=lists[:, :, begin:end].contiguous(), block_size=16, query_start=begin
+        ).out
+        return (out * weights[:, :, begin:end]).sum()
+
+    wanted = [t for t in (k, v) if t.requires_grad]
+    whole = deepseek.autograd.grad(attend(0, 70), wanted)
+    found = deepseek.autograd.grad(sum(attend(i, i + 14) for i in range(0, 70, 14)), wanted)
+    tolerance = {deepseek.float64: 1e-14, deepseek.float32: 1e-6, deepseek.bfloat16: 2e-2}[dtype]
+    for a, b, t in zip(found, whole, wanted, strict=True):
+        assert a.stride() == t.stride()
+        np.testing.assert_allclose(a.double().numpy(), b.double().numpy(), atol=tolerance * float(b.abs().max()))

@@ -6,6 +6,7 @@
 #include <unordered_map>
 
 #include "core/mode.h"
+#include "kernels/add_zero.h"
 #include "ops/ops.h"
 
 namespace deepseek {
@@ -14,7 +15,8 @@ namespace {
 struct Slot {
   Ref<Node> node;
   TensorList grads;
-  uint64_t owned = 0;  // gradients this engine allocated itself and may add into
+  uint64_t owned = 0;          // gradients this engine allocated itself and may add into
+  uint64_t no_minus_zero = 0;  // of those, the ones that -0 was taken out of
   bool queued = false;
   bool needed = true;                                      // leads to a wanted input
   SmallVector<std::pair<uint32_t, uint32_t>, 1> captures;  // (output index, result index)
@@ -149,11 +151,18 @@ class Engine final : GradientSums {
     }
   }
 
-  Tensor take(const Edge& e) override {
+  Tensor take(const Edge& e, bool contiguous) override {
     Slot& s = slot(e.node);
     const size_t i = &e - running_->next.data();
     if (i >= 64 || e.index >= s.grads.size() || !s.grads[e.index].defined()) return {};
-    if (!s.grads[e.index].is_contiguous() || !own(s, e.index)) return {};
+    const Tensor& sum = s.grads[e.index];
+    if (contiguous ? !sum.is_contiguous() : sum.dim() == 0 || sum.strides().back() != 1) return {};
+    if (!own(s, e.index)) return {};
+    // The zeros that the taker leaves out are added here, once: a sum that is not -0 does not become it.
+    if (const uint64_t bit = uint64_t{1} << e.index; !(s.no_minus_zero & bit)) {
+      kernels::add_zero(s.grads[e.index].view());
+      s.no_minus_zero |= bit;
+    }
     taken_ |= uint64_t{1} << i;
     return s.grads[e.index];
   }

@@ -1,7 +1,9 @@
 // The tape: nodes, edges, hooks, and what a tensor keeps for autograd.
 #pragma once
 
+#include <array>
 #include <cstring>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -25,12 +27,30 @@ struct HookEntry {
   bool retains = false;  // keeps .grad: runs after all others, whenever it was registered
 };
 
+// What saved-tensor hooks keep in place of a tensor that a node saves.
+class Stored : public Counted {
+ public:
+  virtual ~Stored() = default;
+  virtual Tensor restore() const = 0;
+  virtual std::array<void*, 2> python() const { return {}; }  // for the garbage collector
+};
+
+// Says what to keep of each tensor that a node saves, while mode() has it.
+class SavingHooks {
+ public:
+  virtual Ref<Stored> store(const Tensor& t) = 0;
+
+ protected:
+  ~SavingHooks() = default;
+};
+
 // The gradients a pass has summed so far.
 class GradientSums {
  public:
-  // That for the input behind `edge`, contiguous, when it may be written, else an undefined tensor. Who takes it adds
-  // its gradient there and returns it as the gradient.
-  virtual Tensor take(const Edge& edge) = 0;
+  // That for the input behind `edge`, when it may be written and its rows are dense (with `contiguous`: all of it),
+  // else an undefined tensor. It holds no -0, so whoever takes it leaves out what its own gradient has only zeros for,
+  // adds the rest and returns it as the gradient.
+  virtual Tensor take(const Edge& edge, bool contiguous) = 0;
 
  protected:
   ~GradientSums() = default;
@@ -55,6 +75,7 @@ class Node : public Counted {
   // grads[i] is the gradient of output i (undefined: zero). Returns one gradient an edge (undefined: none).
   virtual TensorList backward(Inputs grads, BackwardPass pass) = 0;
   virtual void release_saved() {}
+  virtual void for_each_stored(const std::function<void(const Stored&)>&) const {}
   // Runs the hooks registered on the outputs this node stands for, replacing gradients.
   virtual void run_hooks(TensorList& grads);
 
@@ -110,17 +131,20 @@ GradMeta& grad_meta(const Tensor& t);
 void set_edge(const Tensor& t, Edge edge);
 Ref<WeakCell> weak_cell(const Tensor& t);
 
-// What a node keeps of an input or output: geometry, and the memory with its version when the vjp needs values.
+// What a node keeps of an input or output: geometry, and when the vjp needs values the memory with its version, or what
+// saved-tensor hooks made of it.
 class Snapshot {
  public:
   Snapshot() = default;
   Snapshot(const Tensor& t, bool with_data);
   // A fresh cell on the saved memory; throws when the memory was written since (naming `op`).
   Tensor unpack(const char* op) const;
-  void release() { storage_.reset(); }
+  void release() { storage_.reset(), stored_.reset(); }
+  const Ref<Stored>& stored() const { return stored_; }
 
  private:
   Ref<Storage> storage_;
+  Ref<Stored> stored_;
   int64_t offset_ = 0;
   Dims sizes_, strides_;
   uint32_t version_ = 0;

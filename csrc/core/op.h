@@ -120,7 +120,9 @@ struct Vjp {
   bool need(size_t i) const { return i >= 64 || (needs >> i & 1); }
   // What input i's gradient is to be added to, for ops whose own is mostly zeros; undefined: return a tensor of its
   // own.
-  Tensor sum_so_far(size_t i) const { return sums && need(i) ? sums->take(next[i]) : Tensor(); }
+  Tensor sum_so_far(size_t i, bool contiguous = true) const {
+    return sums && need(i) ? sums->take(next[i], contiguous) : Tensor();
+  }
 };
 
 struct Field {

@@ -17,7 +17,8 @@ namespace deepseek::kernels {
 // `a` has neither mask, sinks, soft-cap nor dropout. Results as those of attention_forward and attention_backward.
 void block_sparse_forward(const Attention& a, const BlockSelection& sel, const View& out, const View& lse);
 void block_sparse_backward(const Attention& a, const BlockSelection& sel, const View& grad_out, const View& lse,
-                           const View& delta, const View& dq, const View& dk, const View& dv);
+                           const View& delta, const View& dq, const View& dk, const View& dv,
+                           bool add = false);  // to what dk and dv hold
 
 // The slow twins, in double, by the mask.
 void block_sparse_forward_plain(const Attention& a, const BlockSelection& sel, const View& out, const View& lse);

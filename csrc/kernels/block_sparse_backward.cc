@@ -45,10 +45,12 @@ class SparseBackwardTile {
         turned_(words(kKeyTile * panel_rows())),
         by_rows_(words(panel_rows() * d_)) {}
 
-  void run(int64_t b, int64_t head, int64_t tile, const TileLists& lists, const View& dk, const View& dv) {
+  void run(int64_t b, int64_t head, int64_t tile, const TileLists& lists, const View& dk, const View& dv, bool add) {
     const int64_t key = tile * kKeyTile, n = std::min(kKeyTile, s_.keys - key);
+    const bool read = lists.begin(tile) < lists.end(tile);
+    if (add && !read) return;
     b_ = b, head_ = head;
-    if (lists.begin(tile) < lists.end(tile)) take_keys(key, n);
+    if (read) take_keys(key, n);
     std::fill_n(by_keys_.as<float>(), n * d_, 0.0f);
     std::fill_n(by_values_.as<float>(), n * dv_, 0.0f);
     waiting_.clear();
@@ -57,6 +59,10 @@ class SparseBackwardTile {
       waiting_ = rows;
     });
     if (waiting_.n > 0) read_panel(waiting_, key, n, nullptr);
+    if (add) {
+      AddKeyRows<E>(by_keys_.as<float>(), n, d_, dk, b, head, key);
+      AddKeyRows<E>(by_values_.as<float>(), n, dv_, dv, b, head, key);
+    }
     StoreKeyRows<E>(by_keys_.as<float>(), n, d_, dk, b, head, key);
     StoreKeyRows<E>(by_values_.as<float>(), n, dv_, dv, b, head, key);
   }
@@ -146,7 +152,7 @@ class SparseBackwardTile {
 
 template <class M>
 void SparseBackwardAs(const Attention& a, const BlockSelection& sel, const GivenGradients& given, const View& dq,
-                      const View& dk, const View& dv) {
+                      const View& dk, const View& dv, bool add) {
   const AttentionShape s(a);
   const int64_t heads = s.batch * s.key_heads;
   std::vector<TileLists> lists(static_cast<size_t>(heads), TileLists(sel, s));
@@ -164,18 +170,18 @@ void SparseBackwardAs(const Attention& a, const BlockSelection& sel, const Given
     // Tiles of one key head are far apart, so that none waits for long.
     for (int64_t unit; (unit = next.fetch_add(1)) < tiles * heads;) {
       const int64_t head = unit % heads;
-      block.run(head / s.key_heads, head % s.key_heads, unit / heads, lists[static_cast<size_t>(head)], dk, dv);
+      block.run(head / s.key_heads, head % s.key_heads, unit / heads, lists[static_cast<size_t>(head)], dk, dv, add);
     }
   });
   by_queries.template store<typename M::Element>(dq);
 }
 
 void BlockSparseBackward(const Attention& a, const BlockSelection& sel, const View& grad, const View& lse,
-                         const View& delta, const View& dq, const View& dk, const View& dv, bool bf16_dot) {
+                         const View& delta, const View& dq, const View& dk, const View& dv, bool add, bool bf16_dot) {
   if (dq.numel() + dk.numel() + dv.numel() == 0) return;
   const GivenGradients given(grad, lse, delta);
   DotsBf16(bf16_dot) ? count_route(Route::kBlockSparseBackwardBf16Dot) : DS_COUNT_ROUTE(BlockSparseBackwardFloat);
-  ForOperands(a.q.dtype, bf16_dot, [&]<class M>() { SparseBackwardAs<M>(a, sel, given, dq, dk, dv); });
+  ForOperands(a.q.dtype, bf16_dot, [&]<class M>() { SparseBackwardAs<M>(a, sel, given, dq, dk, dv, add); });
 }
 
 }  // namespace deepseek::kernels::HWY_NAMESPACE
@@ -186,9 +192,9 @@ namespace deepseek::kernels {
 HWY_EXPORT(BlockSparseBackward);
 
 void block_sparse_backward(const Attention& a, const BlockSelection& sel, const View& grad_out, const View& lse,
-                           const View& delta, const View& dq, const View& dk, const View& dv) {
+                           const View& delta, const View& dq, const View& dk, const View& dv, bool add) {
   HWY_DYNAMIC_DISPATCH(BlockSparseBackward)
-  (a, sel, grad_out, lse, delta, dq, dk, dv, attention_uses_bf16_dot(a.q.dtype));
+  (a, sel, grad_out, lse, delta, dq, dk, dv, add, attention_uses_bf16_dot(a.q.dtype));
 }
 
 }  // namespace deepseek::kernels

@@ -1,7 +1,6 @@
 #include "kernels/embedding.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 #include <vector>
 
@@ -53,20 +52,6 @@ void sum_row(T* to, const T* grad, int64_t d, const RowLists& lists, int64_t row
   }
 }
 
-// A zero gradient is added too: it makes 0 of -0, which is rare, so that memory is read and hardly ever written.
-template <class T>
-void add_zero(T* p, int64_t n) {
-  const auto minus_zero = [&](int64_t i) {
-    const auto x = static_cast<ComputeType<T>>(p[i]);
-    return (x == 0) & (std::signbit(x) != 0);
-  };
-  int any = 0;
-#pragma omp simd reduction(| : any)
-  for (int64_t i = 0; i < n; ++i) any |= minus_zero(i);
-  for (int64_t i = 0; any && i < n; ++i)
-    if (minus_zero(i)) p[i] = T(0);
-}
-
 template <class T>
 void backward(const View& grad_weight, const View& grad, const View& index, int64_t padding_idx, bool scale_by_freq,
               bool add) {
@@ -78,15 +63,11 @@ void backward(const View& grad_weight, const View& grad, const View& index, int6
     std::memset(static_cast<void*>(weight + row * row_stride), 0, static_cast<size_t>(count * d) * sizeof(T));
   };
   const RowLists lists(index, rows, padding_idx);
-  parallel_for(rows, grain_for(d * sizeof(T)), [&](int64_t begin, int64_t end) {
-    if (add) {
-      for (int64_t r = begin; r < end; ++r)
-        if (lists.starts[r] == lists.starts[r + 1]) add_zero(weight + r * row_stride, d);
-      return;
-    }
-    if (dense) return clear(begin, end - begin);
-    for (int64_t r = begin; r < end; ++r) clear(r, 1);
-  });
+  if (!add)
+    parallel_for(rows, grain_for(d * sizeof(T)), [&](int64_t begin, int64_t end) {
+      if (dense) return clear(begin, end - begin);
+      for (int64_t r = begin; r < end; ++r) clear(r, 1);
+    });
   const int64_t used = static_cast<int64_t>(lists.used.size()), blocks = (d + kColumns - 1) / kColumns;
   // Column blocks outermost: frequent rows are then shared between threads.
   parallel_for(used * blocks, grain_for(kColumns * sizeof(T) * 2), [&](int64_t begin, int64_t end) {

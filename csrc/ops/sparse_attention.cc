@@ -2,6 +2,7 @@
 // derivatives go through the latter.
 #include <cmath>
 
+#include "core/lock_release.h"
 #include "kernels/block_sparse.h"
 #include "kernels/token_sparse.h"
 #include "ops/attention.h"
@@ -103,16 +104,39 @@ struct BlockSparseBackward {
   bool operator==(const BlockSparseBackward&) const = default;
   std::array<Meta, 3> infer(Inputs in) const {
     rule().check(in[2], in[3], in[4], in[5]);
-    return {in[2].meta(), in[3].meta(), in[4].meta()};
+    return {attention_gradient(in[2]), attention_gradient(in[3]), attention_gradient(in[4])};
   }
-  void eval(Inputs in, std::span<Tensor> out) const {
+  void eval(Inputs in, std::span<Tensor> out) const { run(in, out, false); }
+  // `add`: dk and dv grow by what they would be.
+  void run(Inputs in, std::span<Tensor> out, bool add) const {
     const DType t = in[2].dtype();
     const Tensor q = dense_rows(in[2], t), k = dense_rows(in[3], t), v = dense_rows(in[4], t),
                  indices = dense(in[5], DType::kInt64);
     const AttentionBackwardInputs g(in[0], in[1], in[6], in[7]);
-    (t == DType::kFloat64 ? kernels::block_sparse_backward_plain : kernels::block_sparse_backward)(
-        rule().args(q, k, v), rule().selection(indices, q.size(2), k.size(2)), g.grad.view(), g.lse.view(),
-        g.delta.view(), out[0].view(), out[1].view(), out[2].view());
+    const kernels::BlockSelection selection = rule().selection(indices, q.size(2), k.size(2));
+    if (t == DType::kFloat64)
+      kernels::block_sparse_backward_plain(rule().args(q, k, v), selection, g.grad.view(), g.lse.view(), g.delta.view(),
+                                           out[0].view(), out[1].view(), out[2].view());
+    else
+      kernels::block_sparse_backward(rule().args(q, k, v), selection, g.grad.view(), g.lse.view(), g.delta.view(),
+                                     out[0].view(), out[1].view(), out[2].view(), add);
+  }
+  // The gradients, those of key and value added to sums that are there (one may be undefined).
+  Grads added_to(const Tensor& dk, const Tensor& dv, Inputs in) const {
+    const DType t = in[2].dtype();
+    const auto fits = [t](const Tensor& sum) { return !sum.defined() || sum.dtype() == t; };
+    if (t == DType::kFloat64 || !fits(dk) || !fits(dv)) {
+      TensorList g = apply_list(*this, in);
+      if (dk.defined()) g[1] = add_(dk, g[1]);
+      if (dv.defined()) g[2] = add_(dv, g[2]);
+      return {g[0], g[1], g[2]};
+    }
+    const Meta dq = attention_gradient(in[2]);
+    Tensor out[] = {dq.strides.empty() ? Tensor::empty(dq.sizes, t) : Tensor::empty_strided(dq.sizes, dq.strides, t),
+                    or_zeros(dk, in[3]), or_zeros(dv, in[4])};
+    const LockRelease unlocked(in[2].nbytes() > kReleaseLockBytes);
+    run(in, out, true);
+    return {out[0], out[1], out[2]};
   }
   TensorList composite(Inputs in) const;
   Grads vjp(const Vjp& c) const { return vjp_by_composite(*this, c); }
@@ -147,8 +171,11 @@ struct BlockSparseForward {
   Grads vjp(const Vjp& c) const {
     const Tensor inputs[] = {c.grad[0], c.grad[1], c.in[0],          c.in[1],
                              c.in[2],   c.in[3],   detach(c.out[0]), detach(c.out[1])};
-    const TensorList g =
-        apply_list(BlockSparseBackward{block_size, group, is_causal, scale, window, query_start}, inputs);
+    const BlockSparseBackward backward{block_size, group, is_causal, scale, window, query_start};
+    // Other queries read these keys too, as when a prompt goes in pieces.
+    const Tensor dk = c.sum_so_far(1, false), dv = c.sum_so_far(2, false);
+    if (dk.defined() || dv.defined()) return backward.added_to(dk, dv, inputs);
+    const TensorList g = apply_list(backward, inputs);
     return {g[0], g[1], g[2], Tensor()};
   }
   TensorList composite(Inputs in) const { return rule().composite(in); }
@@ -225,7 +252,7 @@ struct TokenSparseBackward {
   bool operator==(const TokenSparseBackward&) const = default;
   std::array<Meta, 3> infer(Inputs in) const {
     rule().check(in[2], in[3], in[4], in[5]);
-    return {in[2].meta(), in[3].meta(), in[4].meta()};
+    return {attention_gradient(in[2]), attention_gradient(in[3]), attention_gradient(in[4])};
   }
   void eval(Inputs in, std::span<Tensor> out) const {
     const DType t = in[2].dtype();

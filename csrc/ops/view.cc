@@ -8,11 +8,16 @@ namespace deepseek {
 namespace {
 
 // The gradient of a view that picks elements: zeros with g written where the view reads (added where it reads twice).
-Tensor picked_vjp(const Tensor& in, const ViewSpec& spec, const Dims& in_strides, const Tensor& g) {
+Tensor picked_vjp(const Vjp& c, const ViewSpec& spec, const Dims& in_strides) {
+  const Tensor &in = c.in[0], &g = c.grad[0];
   const Reach mine(in.sizes(), in_strides, 0), read(spec.sizes, spec.strides, spec.offset);
-  if (read.within(mine) && !may_overlap_itself(spec.sizes, spec.strides) && !may_overlap_itself(in.sizes(), in_strides))
-    return apply(AsStridedScatter{spec.sizes, spec.strides, spec.offset},
-                 restride(zeros(in.sizes(), g.dtype()), in_strides), g);
+  if (read.within(mine) && !may_overlap_itself(spec.sizes, spec.strides) &&
+      !may_overlap_itself(in.sizes(), in_strides)) {
+    const Tensor whole = restride(zeros(in.sizes(), g.dtype()), in_strides);
+    if (!c.sums) return apply(AsStridedScatter{spec.sizes, spec.strides, spec.offset}, whole, g);
+    kernels::copy(whole.alias(spec).view(), g.view_as(spec.sizes));  // not recorded: no second copy
+    return whole;
+  }
   // as_strided may read memory beside the input: room for that too, which is then left out.
   const int64_t first = std::min<int64_t>(read.first, 0), extent = std::max<int64_t>({mine.end, read.end, 1}) - first;
   const Tensor positions =
@@ -26,7 +31,14 @@ template <class Op>
 Grads contiguous_vjp(const Op& op, const Vjp& c) {
   const Dims strides = contiguous_strides(c.in[0].sizes());
   const ViewSpec spec = op.view(Tensor::meta_only(c.in[0].meta(), strides));
-  return {picked_vjp(c.in[0], spec, strides, c.grad[0])};
+  // Another part of the same tensor came before, as in a loop over its rows: only this part of its gradient grows, and
+  // no zeros as large as all of it are made.
+  if (!may_overlap_itself(spec.sizes, spec.strides))
+    if (const Tensor sum = c.sum_so_far(0); sum.defined()) {
+      add_(sum.alias(spec), c.grad[0]);
+      return {sum};
+    }
+  return {picked_vjp(c, spec, strides)};
 }
 
 constexpr OpInfo view_info(const char* schema, const char* doc, Shown shown = Shown::kBoth) {
@@ -102,7 +114,7 @@ ViewSpec AsStrided::view(const Tensor& in) const {
   return {sizes, strides, offset.value_or(0)};
 }
 Grads AsStrided::vjp(const Vjp& c) const {
-  return {picked_vjp(c.in[0], {sizes, strides, offset.value_or(0)}, c.in[0].strides(), c.grad[0])};
+  return {picked_vjp(c, {sizes, strides, offset.value_or(0)}, c.in[0].strides())};
 }
 DS_OP(AsStrided);
 Tensor as_strided_rel(const Tensor& input, const ViewSpec& s) {
