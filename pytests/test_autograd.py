@@ -379,7 +379,7 @@ def test_saved_tensors_are_freed_by_backward() -> None:
     assert live_bytes() - before >= 2 * 256 * 1024 * 4  # two outputs are kept for the backward pass
     loss.backward()
     x.grad = None
-    assert live_bytes() - before < 4096
+    assert live_bytes() - before < 8192
 
 
 def test_dropping_a_graph_frees_it() -> None:

@@ -9,6 +9,7 @@
 namespace deepseek {
 
 struct OpDef;
+class SavingHooks;
 
 // Is told what a function does while it is captured (the jit's seam): after each call, and only of the outermost one
 // when a call is made of others.
@@ -40,6 +41,7 @@ struct Mode {
   DType autocast_dtype = DType::kBFloat16;
   Recorder* recorder = nullptr;
   Generator* generator = nullptr;  // null: default_generator()
+  SavingHooks* saving = nullptr;
 
   bool records() const { return grad && !inference; }  // enable_grad inside inference_mode records nothing
 };
@@ -58,6 +60,17 @@ class RecorderPause {
 
  private:
   Recorder* before_;
+};
+
+// No saved-tensor hooks while this lives.
+class SavingPause {
+ public:
+  SavingPause() : before_(mode().saving) { mode().saving = nullptr; }
+  ~SavingPause() { mode().saving = before_; }
+  SavingPause(const SavingPause&) = delete;
+
+ private:
+  SavingHooks* before_;
 };
 
 class GradGuard {

@@ -1,5 +1,7 @@
 #include "core/op_node.h"
 
+#include <algorithm>
+
 namespace deepseek {
 
 OpNode::OpNode(const OpDef& def, const void* op, Inputs in, Inputs out) : def_(def) {
@@ -73,6 +75,14 @@ void OpNode::release_saved() {
   released_ = true;
   for (Snapshot& s : in_) s.release();
   for (Snapshot& s : out_) s.release();
+}
+
+void OpNode::for_each_stored(const std::function<void(const Stored&)>& f) const {
+  const auto visit = [&](const Snapshot& s) {
+    if (s.stored()) f(*s.stored());
+  };
+  std::ranges::for_each(in_, visit);
+  std::ranges::for_each(out_, visit);
 }
 
 Grads vjp_by_composite(const OpDef& def, const void* op, const Vjp& c) {

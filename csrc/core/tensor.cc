@@ -288,20 +288,32 @@ Snapshot::Snapshot(const Tensor& t, bool with_data) {
   sizes_ = t.sizes();
   strides_ = t.strides();
   dtype_ = t.dtype();
-  if (with_data) {
-    storage_ = t.storage();
-    version_ = storage_->version();
+  if (!with_data) return;
+  if (SavingHooks* hooks = mode().saving) {
+    const GradGuard off(false);
+    const SavingPause pause;  // what the hooks compute is not for them
+    stored_ = hooks->store(t.alias());
+    return;
   }
+  storage_ = t.storage();
+  version_ = storage_->version();
 }
 
 Tensor Snapshot::unpack(const char* op) const {
   if (!defined_) return {};
   if (!with_data_) return Tensor::meta_only({dtype_, sizes_}, strides_);
-  DS_CHECK(storage_,
+  DS_CHECK(storage_ || stored_,
            "Trying to backward through the graph a second time (or directly access saved tensors after they have "
            "already been freed). Saved intermediate values of the graph are freed when you call .backward() or "
            "autograd.grad(). Specify retain_graph=True if you need to backward through the graph a second time. (op: ",
            op, ")");
+  if (stored_) {
+    const Tensor t = stored_->restore();
+    DS_CHECK(t.defined() && t.sizes() == sizes_ && t.dtype() == dtype_, op,
+             ": the unpack hook must return what was saved, ", name_of(dtype_), " ", sizes_, ", got ",
+             t.defined() ? name_of(t.dtype()) : "None", " ", t.defined() ? t.sizes() : Dims());
+    return t.alias();
+  }
   DS_CHECK(storage_->version() == version_,
            "one of the variables needed for gradient computation has been modified by an inplace operation: [", dtype_,
            " ", sizes_, "], saved by ", op, ", is at version ", storage_->version(), "; expected version ", version_,

@@ -35,6 +35,54 @@ class PythonHook final : public Hook {
   PyObject* f_;
 };
 
+// A tensor in the keeping of a pair of hooks: what `pack` made of it, and `unpack`, which makes it a tensor again.
+class PythonStored final : public Stored {
+ public:
+  PythonStored(PyObject* packed, PyObject* unpack) : packed_(packed), unpack_(Py_NewRef(unpack)) { ++python_holders; }
+  ~PythonStored() override {
+    --python_holders;
+    release(packed_), release(unpack_);
+  }
+  Tensor restore() const override {
+    const py::gil_scoped_acquire lock;
+    refuse_capture("a saved-tensor hook runs");
+    const py::object result = py::handle(unpack_)(py::handle(packed_));
+    DS_CHECK_AS(TypeError, is_tensor(result.ptr()),
+                "Output of saved tensor unpack_hook expected to be a Tensor but got ", "result of type ",
+                type_name(result.ptr()));
+    return unwrap(result.ptr());
+  }
+  std::array<void*, 2> python() const override { return {packed_, unpack_}; }
+
+ private:
+  PyObject *packed_, *unpack_;
+};
+
+// The innermost hooks of a thread, and how they are set: each pair is held by who set it.
+class PythonSavingHooks final : public SavingHooks {
+ public:
+  PythonSavingHooks() = default;
+  ~PythonSavingHooks() { release(pack_.release().ptr()), release(unpack_.release().ptr()); }  // a thread ends
+  PythonSavingHooks(const PythonSavingHooks&) = delete;
+  Ref<Stored> store(const Tensor& t) override {
+    const py::gil_scoped_acquire lock;
+    return Ref<Stored>(new PythonStored(pack_(t).release().ptr(), unpack_.ptr()));
+  }
+  py::tuple swap(py::object pack, py::object unpack) {
+    refuse_capture("saved-tensor hooks are set");
+    const auto or_none = [](const py::object& o) { return o ? o : py::none(); };
+    py::tuple before = py::make_tuple(or_none(pack_), or_none(unpack_));
+    const bool set = !pack.is_none();
+    pack_ = set ? std::move(pack) : py::object(), unpack_ = set ? std::move(unpack) : py::object();
+    mode().saving = set ? this : nullptr;
+    return before;
+  }
+
+ private:
+  py::object pack_, unpack_;
+};
+thread_local PythonSavingHooks saving_hooks;
+
 struct NodeRef {
   Ref<Node> node;
   Node& get() const {
@@ -146,6 +194,7 @@ void bind_autograd(py::module_& m) {
 
   m.def("_is_grad_enabled", [] { return mode().grad; });
   m.def("_records", [] { return mode().records(); });
+  m.def("_captures", [] { return mode().recorder != nullptr; });
   m.def("_set_grad_enabled", [](bool on) { mode().grad = on; });
   m.def("_is_inference_mode", [] { return mode().inference; });
   m.def("_set_inference_mode", [](bool on) { mode().inference = on; });
@@ -157,6 +206,8 @@ void bind_autograd(py::module_& m) {
     refuse_capture("a hook is registered");
     return register_post_accumulate_hook(t, Ref<Hook>(new PythonHook(std::move(f))));
   });
+  m.def("_swap_saving_hooks",
+        [](py::object pack, py::object unpack) { return saving_hooks.swap(std::move(pack), std::move(unpack)); });
   m.def("_remove_hook", [](const Tensor& t, int64_t id) {
     refuse_capture("a hook is removed");
     remove_hook(t, id);

@@ -68,6 +68,10 @@ void TapeVisit::inside(Node* n) {
     object(f->ctx_);
     for (size_t i = 0; i < f->outputs_.size(); ++i) object(f->ctx_);
   }
+  n->for_each_stored([&](const Stored& s) {
+    if (s.use_count() == 1)
+      for (void* o : s.python()) object(o);
+  });
   if (const Tensor* leaf = leaf_of(*n)) tensor(*leaf);
   for (const Edge& e : n->next) node(e.node.get());
 }

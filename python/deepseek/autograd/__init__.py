@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from deepseek.autograd import functional as functional
+    from deepseek.autograd import graph as graph
     from deepseek.autograd.anomaly_mode import detect_anomaly as detect_anomaly
     from deepseek.autograd.anomaly_mode import set_detect_anomaly as set_detect_anomaly
     from deepseek.testing._gradcheck import gradcheck as gradcheck
@@ -31,6 +32,7 @@ __all__ = [
     "grad",
     "gradcheck",
     "gradgradcheck",
+    "graph",
     "inference_mode",
     "no_grad",
     "set_detect_anomaly",
@@ -156,4 +158,4 @@ _ELSEWHERE = {
     "gradcheck": "deepseek.testing",
     "gradgradcheck": "deepseek.testing",
 }
-guard(__name__, ("functional", "anomaly_mode"), _ELSEWHERE)
+guard(__name__, ("functional", "anomaly_mode", "graph"), _ELSEWHERE)
