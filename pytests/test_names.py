@@ -46,7 +46,7 @@ TORCHS = [
     ("optim.RMSprop", "deepseek.optim.RMSprop"),
     ("optim.swa_utils", "deepseek.optim.swa_utils"),
     ("deepseek.linalg.svd", "deepseek.linalg.svd"),
-    ("deepseek.utils.checkpoint", "deepseek.utils.checkpoint"),
+    ("deepseek.utils.tensorboard", "deepseek.utils.tensorboard"),
     ("deepseek.utils.data.WeightedRandomSampler", "deepseek.utils.data.WeightedRandomSampler"),
     ("deepseek.autograd.profiler", "deepseek.autograd.profiler"),
     ("deepseek.jit.script", "deepseek.jit.script"),

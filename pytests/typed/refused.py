@@ -17,7 +17,7 @@ nn.init.xavier_uniform(t)  # attr-defined
 nn.utils.clip_gradient(t)  # attr-defined
 deepseek.linalg.svd(t)  # attr-defined
 deepseek.utils.data.Dataloader  # attr-defined
-deepseek.utils.checkpoint  # attr-defined
+deepseek.utils.tensorboard  # attr-defined
 deepseek.autograd.Funktion  # attr-defined
 deepseek.amp.autocastt  # attr-defined
 deepseek.cuda.Stream()  # attr-defined

@@ -1,4 +1,4 @@
-"""Helpers around training: ``deepseek.utils.data`` (data sets and loaders). Sub-packages load on first use."""
+"""Helpers around training: ``data`` (data sets and loaders), ``checkpoint``. They load on first use."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from deepseek._missing import guard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from deepseek.utils import checkpoint as checkpoint
     from deepseek.utils import data as data
 
-__all__ = ["data"]
+__all__ = ["checkpoint", "data"]
 
 guard(__name__, lazy=__all__)
