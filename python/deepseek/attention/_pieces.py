@@ -10,6 +10,7 @@ from deepseek import Tensor
 from deepseek.attention._sequence import Batch
 
 QUERIES_AT_ONCE = 2048
+_RECORDED_AT_ONCE = 1024  # whose gradients exist at a time: less memory, no slower
 
 
 class Piece(NamedTuple):
@@ -47,8 +48,8 @@ def in_pieces(piece: Piece, attend: Callable[[Piece], Tensor], *, always: bool =
     A token's result does not depend on those beside it, so the bits are the same. Where gradients are recorded each
     piece adds its own to those of all keys and values: by default all is one piece then, with ``always`` it is not.
     """
-    time = piece.x.shape[1]
-    if time <= QUERIES_AT_ONCE or (deepseek.is_grad_enabled() and not always):
+    time, recorded = piece.x.shape[1], deepseek.is_grad_enabled()
+    size = _RECORDED_AT_ONCE if recorded else QUERIES_AT_ONCE
+    if time <= size or (recorded and not always):
         return attend(piece)
-    cuts = range(0, time, QUERIES_AT_ONCE)
-    return deepseek.cat([attend(piece.part(at, min(at + QUERIES_AT_ONCE, time))) for at in cuts], dim=1)
+    return deepseek.cat([attend(piece.part(at, min(at + size, time))) for at in range(0, time, size)], dim=1)

@@ -9,7 +9,15 @@ from collections.abc import Callable
 import deepseek
 from deepseek import Tensor
 from deepseek._missing import guard
-from deepseek.attention._heads import join_heads, rotary_for, split_heads, turned
+from deepseek.attention._heads import (
+    check_whole,
+    checked_head_dim,
+    checked_heads,
+    join_heads,
+    rotary_for,
+    split_heads,
+    turned,
+)
 from deepseek.attention._pieces import QUERIES_AT_ONCE, Piece, in_pieces
 from deepseek.attention._sequence import Batch, SequenceModule
 from deepseek.attention.caches.base import Cache
@@ -21,6 +29,7 @@ from deepseek.attention.indexer import SparseIndexer
 from deepseek.attention.indexer_loss import Attention
 from deepseek.attention.selection import Budget, kept_keys, select_blocks, select_keys
 from deepseek.nn.modules import Linear
+from deepseek.utils.checkpoint import computed_again
 
 __all__ = ["DynamicSparseAttention"]
 
@@ -65,6 +74,7 @@ class DynamicSparseAttention(SequenceModule):
     ``key_proj`` and ``value_proj`` [num_key_value_heads * head_dim, dim], ``out_proj`` [dim, num_heads * head_dim].
 
     Raises:
+        TypeError: a size that is not whole.
         ValueError: a size, share or budget outside its range, heads that do not divide, another selector.
     """
 
@@ -87,14 +97,14 @@ class DynamicSparseAttention(SequenceModule):
         index_head_dim: int = 64,
     ) -> None:
         super().__init__()
-        key_heads = num_heads if num_key_value_heads is None else num_key_value_heads
-        _check_heads(dim, num_heads, key_heads, head_dim)
+        name = type(self).__name__
+        key_heads = checked_heads(name, dim, num_heads, num_key_value_heads)
         _check_budget(sparsity_ratio, max_keys, mass, block_size)
         if selector not in ("blocks", "indexer"):
             raise ValueError(f"DynamicSparseAttention: selector must be 'blocks' or 'indexer', got {selector!r}")
         self.width = self.dim = dim
         self.num_heads, self.num_key_value_heads = num_heads, key_heads
-        self.head_dim = dim // num_heads if head_dim is None else head_dim
+        self.head_dim = checked_head_dim(name, dim, num_heads, head_dim)
         self.sparsity_ratio, self.max_keys, self.mass = sparsity_ratio, max_keys, mass
         self.block_size, self.selector, self.causal = block_size, selector, causal
         self.query_proj = Linear(dim, num_heads * self.head_dim, bias=bias)
@@ -174,13 +184,17 @@ class DynamicSparseAttention(SequenceModule):
         if means is None:
             blocks = (key.shape[2] - 1) // self.block_size if self.causal else -(-key.shape[2] // self.block_size)
             means = block_means(key.detach(), self.block_size, blocks)
-        # With few key heads queries, results and their gradients are most of the memory of a training step; in pieces
-        # the gradients never exist whole.
+        # With few key heads queries, results and their gradients are most of the memory of a training step. In pieces
+        # gradients never exist whole, and the queries are made again for them.
         return in_pieces(
             piece,
-            lambda some: self._result(self._over_blocks(self._query(some), key, value, means, some.start)),
+            lambda some: self._result(self._of_piece(some, key, value, means)),
             always=self.num_key_value_heads < self.num_heads,
         )
+
+    def _of_piece(self, piece: Piece, key: Tensor, value: Tensor, means: Tensor) -> Tensor:
+        with computed_again(lambda: self._query(piece), [piece.x, *self.query_proj.parameters()]) as query:
+            return self._over_blocks(query, key, value, means, piece.start)
 
     def _query(self, piece: Piece) -> Tensor:
         (query,) = turned(self.rotary, piece, split_heads(self.query_proj(piece.x), self.num_heads))
@@ -282,21 +296,9 @@ class DynamicSparseAttention(SequenceModule):
         )
 
 
-def _check_heads(dim: int, heads: int, key_heads: int, head_dim: int | None) -> None:
-    name = "DynamicSparseAttention"
-    if dim < 1 or heads < 1 or key_heads < 1 or (head_dim is not None and head_dim < 1):
-        raise ValueError(
-            f"{name}: dim, num_heads, num_key_value_heads and head_dim must be positive, got {dim}, {heads}, "
-            f"{key_heads} and {head_dim}"
-        )
-    if head_dim is None and dim % heads:
-        raise ValueError(f"{name}: num_heads must divide dim, got {heads} and {dim}; or pass head_dim")
-    if heads % key_heads:
-        raise ValueError(f"{name}: num_key_value_heads must divide num_heads, got {key_heads} and {heads}")
-
-
 def _check_budget(ratio: float, max_keys: int | None, mass: float | None, block_size: int) -> None:
     name = "DynamicSparseAttention"
+    check_whole(name, max_keys=max_keys, block_size=block_size)
     if not (math.isfinite(ratio) and 0 < ratio <= 1):
         raise ValueError(f"{name}: sparsity_ratio is the kept share of the keys, in (0, 1], got {ratio}")
     if max_keys is not None and max_keys < 1:
