@@ -101,6 +101,9 @@ def test_reorder_and_split():
     assert cache.lengths == [6, 6, 4]
     cache.truncate([5, 6, 0])
     assert cache.lengths == [5, 6, 0]
+    for wrong in ([0, -1], [3]):
+        with pytest.raises(IndexError, match="holds sequences 0 to 2, got"):
+            cache.reorder(wrong)
     with pytest.raises(ValueError, match="holds 3 sequences, got 2"):
         cache.by_sequence(2)
 

@@ -286,9 +286,9 @@ def test_sequences_without_tokens_or_with_one(selector, shape):
         ({"block_size": 24}, "block_size must be a positive multiple of 16, got 24"),
         ({"block_size": 0}, "block_size must be a positive multiple of 16, got 0"),
         ({"selector": "best"}, "selector must be 'blocks' or 'indexer', got 'best'"),
-        ({"num_key_value_heads": 3}, "num_key_value_heads must divide num_heads, got 3 and 4"),
+        ({"num_key_value_heads": 3}, "3 key heads must divide 4 heads"),
         ({"head_dim": 0}, "must be positive"),
-        ({"dim": 30, "head_dim": None}, "num_heads must divide dim, got 4 and 30; or pass head_dim"),
+        ({"dim": 30, "head_dim": None}, "4 heads must divide the width 30; or pass head_dim"),
         ({"head_dim": 15, "rope_theta": 1e4}, "must be even"),
     ],
 )
@@ -296,6 +296,14 @@ def test_bad_settings(settings, text):
     settings = {**SMALL, **settings}
     with pytest.raises(ValueError, match=text):
         DynamicSparseAttention(settings.pop("dim", 32), 4, **settings)
+
+
+@pytest.mark.parametrize("what", ["max_keys", "block_size", "head_dim", "num_key_value_heads"])
+def test_sizes_are_whole(what):
+    with pytest.raises(TypeError, match=f"DynamicSparseAttention: {what} must be an int, got 2.5"):
+        DynamicSparseAttention(32, 4, **{what: 2.5})
+    with pytest.raises(TypeError, match="width must be an int, got 32.0"):
+        DynamicSparseAttention(32.0, 4)
 
 
 def test_bad_calls():

@@ -207,6 +207,8 @@ def test_rewinding(layer_type):
         (lambda: module("task", tasks=()), "needs tasks, a list of different names"),
         (lambda: module("task", tasks="find"), "needs tasks, a list of different names, got 'find'"),
         (lambda: module("task", tasks=["a", "a"]), "needs tasks"),
+        (lambda: module("task", tasks=["a.b"]), "named by a string without dots, got 'a.b'"),
+        (lambda: module("task", tasks=["a", ""]), "named by a string without dots, got ''"),
         (lambda: module("task", task_gates=False, adapter_rank=0), "needs gates or an adapter_rank above 0"),
         (lambda: module("local", causal=False).new_cache(), "a cache needs causal=True"),
         (lambda: module("local").selected_blocks(deepseek.randn(1, 2, 16)), "'local' layer selects no paragraphs"),

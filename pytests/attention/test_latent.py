@@ -446,6 +446,11 @@ BAD = {
     "no keys to select": (lambda: make(**{**INDEX, "index_topk": 0}), ValueError, "index_topk must be positive, got 0"),
     "unknown scaling": (lambda: make(rope_scaling={"type": "ntk"}), NotImplementedError, "'ntk' is not implemented"),
     "incomplete scaling": (lambda: make(rope_scaling={"type": "yarn"}), ValueError, "needs the setting 'factor'"),
+    "an incomplete factor": (
+        lambda: make(rope_scaling={"type": "yarn", "mscale_all_dim": 1}),
+        ValueError,
+        "needs the setting 'factor'",
+    ),
     "another width": (lambda: make()(deepseek.zeros(1, 2, 3)), RuntimeError, r"must be \[batch, time, 20\]"),
     "another cache": (lambda: make()(tokens(), cache=DenseCache()), TypeError, "takes a LatentCache, got DenseCache"),
     "no index keys": (

@@ -390,6 +390,11 @@ def test_bad_arguments(arguments: dict[str, Any], text: str) -> None:
         (TypeError, "padding_mask must be bool", lambda r: r(deepseek.randn(3, 4), padding_mask=deepseek.zeros(3))),
         (ValueError, "token_ids are for hash", lambda r: r(deepseek.randn(3, 4), token_ids=deepseek.arange(3))),
         (RuntimeError, "no bias", lambda r: r.update_bias()),
+        (
+            ValueError,
+            "load must be finite",
+            lambda r: DynamicRouter(8, 2, 4, selection_bias=True).update_bias(load=deepseek.full((8,), math.nan)),
+        ),
         (ValueError, "top_k must be from 1", lambda r: setattr(r, "top_k", 9)),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -22,12 +23,28 @@ def join_heads(x: Tensor) -> Tensor:
     return x.transpose(1, 2).flatten(-2)
 
 
+def check_whole(name: str, **sizes: Any) -> None:
+    """Raises for a size that is not a whole number; None is a size that was not given.
+
+    Raises:
+        TypeError: naming it.
+    """
+    for what, size in sizes.items():
+        try:
+            if size is not None:
+                operator.index(size)
+        except TypeError:
+            raise TypeError(f"{name}: {what} must be an int, got {size!r}") from None
+
+
 def checked_heads(name: str, dim: int, num_heads: int, key_heads: int | None) -> int:
     """The number of key heads, ``num_heads`` when it is None.
 
     Raises:
+        TypeError: a number that is not whole.
         ValueError: a number that is not positive, or key heads that do not divide the heads.
     """
+    check_whole(name, width=dim, heads=num_heads, num_key_value_heads=key_heads)
     key_heads = num_heads if key_heads is None else key_heads
     if min(dim, num_heads, key_heads) < 1:
         raise ValueError(
@@ -43,8 +60,10 @@ def checked_head_dim(name: str, dim: int, num_heads: int, head_dim: int | None) 
     """Features of a head, ``dim / num_heads`` when it is None.
 
     Raises:
+        TypeError: it is not whole.
         ValueError: it is not positive, or the heads do not divide the width.
     """
+    check_whole(name, head_dim=head_dim)
     if head_dim is None:
         if dim % num_heads:
             raise ValueError(f"{name}: {num_heads} heads must divide the width {dim}; or pass head_dim")

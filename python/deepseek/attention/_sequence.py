@@ -193,8 +193,9 @@ def check_pairs(name: str, mask: Tensor, batch: int, heads: int, queries: int, k
 def _real_tokens(name: str, mask: Tensor, batch: int, time: int, cache: Cache | None) -> Tensor | None:
     """bool [batch, time], or None where all are real."""
     earlier = 0 if cache is None else cache.length
-    # With a cache any width will do: how much of what came before was padding is not known here.
-    if mask.shape[0] != batch or mask.shape[1] < time or (cache is None and mask.shape[1] != time):
+    # Beside a cache it may be wider than what is held: padding that all sequences had is not.
+    fits = mask.shape[1] == time or (cache is not None and mask.shape[1] >= earlier + time)
+    if mask.shape[0] != batch or not fits:
         wanted = f"[{batch}, {time}]" if cache is None else f"[{batch}, {time}] or [{batch}, {earlier} + {time}]"
         raise RuntimeError(f"{name}: attention_mask must be {wanted}, got {list(mask.shape)}")
     if mask.is_floating_point() and not bool(((mask == 0) | (mask == 1)).all() & (mask == 1).any()):

@@ -37,8 +37,11 @@ class QueryAdapter(Module):
 
 
 def check_tasks(name: str, tasks: Sequence[str], gates: bool, rank: int) -> None:
-    """Raises ValueError unless there are tasks of different names, with gates or an adapter."""
+    """Raises ValueError unless there are tasks of different names without dots, with gates or an adapter."""
     if isinstance(tasks, str) or not tasks or len(set(tasks)) != len(tasks):
         raise ValueError(f"{name}: a task layer needs tasks, a list of different names, got {tasks!r}")
+    for task in tasks:
+        if not isinstance(task, str) or not task or "." in task:
+            raise ValueError(f"{name}: a task is named by a string without dots, got {task!r}")
     if rank < 0 or not (gates or rank):
         raise ValueError(f"{name}: a task needs gates or an adapter_rank above 0, got {gates} and {rank}")

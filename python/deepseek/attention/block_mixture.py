@@ -8,7 +8,15 @@ from typing import Any, NamedTuple, cast
 import deepseek
 from deepseek import Tensor
 from deepseek._missing import guard
-from deepseek.attention._heads import checked_head_dim, checked_heads, join_heads, rotary_for, split_heads, turned
+from deepseek.attention._heads import (
+    check_whole,
+    checked_head_dim,
+    checked_heads,
+    join_heads,
+    rotary_for,
+    split_heads,
+    turned,
+)
 from deepseek.attention._mean_selector import MeanSelector, attend_blocks
 from deepseek.attention._pieces import Piece, in_pieces
 from deepseek.attention._sequence import Batch, SequenceModule
@@ -78,6 +86,7 @@ class MixtureOfBlockAttention(SequenceModule):
         name = type(self).__name__
         self.num_key_value_heads = checked_heads(name, dim, num_heads, num_key_value_heads)
         self.head_dim = checked_head_dim(name, dim, num_heads, head_dim)
+        check_whole(name, block_size=block_size, top_k=top_k)
         if block_size < 16 or block_size % 16:
             raise ValueError(f"{name}: block_size must be a positive multiple of 16, got {block_size}")
         if top_k < 0:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import deepseek
 from deepseek import _C, Tensor
 from deepseek._missing import guard
+from deepseek.attention._heads import check_whole
 from deepseek.attention.caches.blocks import block_means
 from deepseek.nn import functional as F
 
@@ -57,7 +58,7 @@ def scaled_dot_product_attention(
         Q: [batch, heads, L, E].
         K: [batch, key_heads, S, E]; key_heads divides heads.
         V: [batch, key_heads, S, Ev].
-        temperature: Above 0; a tensor [heads] has one for each head and gets gradients.
+        temperature: Above 0; a tensor of one number, or [heads] with one for each head, gets gradients.
         attention_mask: Broadcastable to [batch, heads, L, S], bool (True takes part) or added to the scores.
         is_causal: A query sees the keys up to its own position.
 
@@ -72,16 +73,17 @@ def scaled_dot_product_attention(
     enable_gqa = Q.dim() > 2 and K.dim() > 2 and K.shape[-3] != Q.shape[-3]
     scale: float | None = None
     if isinstance(temperature, Tensor):
-        if Q.dim() < 3:
+        by_head = temperature.dim() > 0
+        if by_head and Q.dim() < 3:
             raise ValueError(f"scaled_dot_product_attention: a temperature a head needs heads, got Q {list(Q.shape)}")
-        if list(temperature.shape) != [Q.shape[-3]]:
+        if by_head and list(temperature.shape) != [Q.shape[-3]]:
             raise ValueError(
-                f"scaled_dot_product_attention: a tensor of temperatures must be [{Q.shape[-3]}], one a head, got "
-                f"{list(temperature.shape)}"
+                f"scaled_dot_product_attention: a tensor of temperatures must be [{Q.shape[-3]}], one a head, or [], "
+                f"got {list(temperature.shape)}"
             )
         if not bool((temperature > 0).all()):
             raise ValueError(f"scaled_dot_product_attention: temperatures must be above 0, got {temperature.tolist()}")
-        Q = (Q / temperature.reshape(-1, 1, 1)).to(Q.dtype)
+        Q = (Q / (temperature.reshape(-1, 1, 1) if by_head else temperature)).to(Q.dtype)
     elif not 0 < temperature < math.inf:
         raise ValueError(f"scaled_dot_product_attention: temperature must be above 0, got {temperature}")
     elif temperature != 1:
@@ -302,6 +304,7 @@ def _scale(scale: float | None, query: Tensor) -> float:
 
 
 def _check_block_size(name: str, block_size: int) -> None:
+    check_whole(name, block_size=block_size)
     if block_size < 16 or block_size % 16:
         raise ValueError(f"{name}: block_size must be a positive multiple of 16, got {block_size}")
 

@@ -10,6 +10,7 @@ import deepseek
 from deepseek import Tensor
 from deepseek._missing import guard
 from deepseek.attention._heads import (
+    check_whole,
     checked_head_dim,
     checked_heads,
     join_heads,
@@ -339,6 +340,7 @@ def _attend_means(query: Tensor, keys: Tensor, values: Tensor, start: int, size:
 def _check_layer(name: str, layer_type: str, window: int, paragraph: int, top_k: int) -> None:
     if layer_type not in LAYER_TYPES:
         raise ValueError(f"{name}: layer_type must be one of {', '.join(LAYER_TYPES)}, got {layer_type!r}")
+    check_whole(name, window=window, paragraph=paragraph, top_k=top_k)
     if window < 1 or top_k < 0:
         raise ValueError(f"{name}: window must be positive and top_k not negative, got {window} and {top_k}")
     if paragraph not in (16, 32, 64, 128, 256, 512):

@@ -10,7 +10,15 @@ import deepseek
 from deepseek import Tensor
 from deepseek._missing import guard
 from deepseek.attention._compression import BlockCompressor, BlockSelector, attend_compressed
-from deepseek.attention._heads import checked_head_dim, checked_heads, join_heads, rotary_for, split_heads, turned
+from deepseek.attention._heads import (
+    check_whole,
+    checked_head_dim,
+    checked_heads,
+    join_heads,
+    rotary_for,
+    split_heads,
+    turned,
+)
 from deepseek.attention._pieces import Piece, in_pieces
 from deepseek.attention._sequence import Batch, SequenceModule
 from deepseek.attention.caches import KeysValues
@@ -103,6 +111,18 @@ class NativeSparseAttention(SequenceModule):
         self.num_key_value_heads = checked_heads(name, dim, num_heads, num_key_value_heads)
         self.head_dim = checked_head_dim(name, dim, num_heads, head_dim)
         self.value_head_dim = self.head_dim if value_head_dim is None else value_head_dim
+        check_whole(
+            name,
+            compress_block=compress_block,
+            compress_stride=compress_stride,
+            select_block=select_block,
+            num_selected=num_selected,
+            num_initial=num_initial,
+            num_local=num_local,
+            window=window,
+            value_head_dim=value_head_dim,
+            compress_hidden=compress_hidden,
+        )
         hidden = [2 * size if compress_hidden is None else compress_hidden for size in self._sizes]
         _check_positive(name, compress_block, compress_stride, window, self.value_head_dim, *hidden)
         _check_blocks(name, compress_block, compress_stride, select_block)

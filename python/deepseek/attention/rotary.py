@@ -58,7 +58,7 @@ class RotaryEmbedding:
         try:
             scaled, self.factor = _KINDS[kind](plain, dim, theta, settings)
         except KeyError as e:
-            raise ValueError(f"rope type {kind!r} needs the setting {e.args[0]!r}, got {settings}") from None
+            raise _lacks(kind, e.args[0], settings) from None
         self.frequencies = deepseek.tensor(scaled, dtype=deepseek.float32)
         self._last: tuple[tuple[int, int], tuple[Tensor, Tensor]] | None = None
         self._length = length
@@ -92,15 +92,24 @@ class RotaryEmbedding:
         return F.rope(x, cos, -sin if back else sin, self.interleaved)
 
 
+def _lacks(kind: str, setting: str, settings: Mapping[str, Any]) -> ValueError:
+    return ValueError(f"rope type {kind!r} needs the setting {setting!r}, got {settings}")
+
+
 def yarn_softmax_factor(scaling: Mapping[str, Any] | None) -> float:
     """What the softmax scale is multiplied by: ``(0.1 * mscale_all_dim * ln(factor) + 1)**2`` for YaRN, else 1.
 
     It is apart from the factor of cosines and sines, which turns positions only. (DeepSeek-V2, 2024)
+
+    Raises:
+        ValueError: ``scaling`` lacks its factor.
     """
     settings = dict(scaling or {})
     all_dim = settings.get("mscale_all_dim", 0)
     if settings.get("rope_type", settings.get("type", "default")) != "yarn" or not all_dim:
         return 1.0
+    if "factor" not in settings:
+        raise _lacks("yarn", "factor", settings)
     return _mscale(settings["factor"], all_dim) ** 2
 
 

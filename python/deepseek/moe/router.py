@@ -367,6 +367,7 @@ class DynamicRouter(nn.Module):
 
         Raises:
             RuntimeError: there is no bias, or ``load`` is not (E,).
+            ValueError: ``load`` has NaN or inf.
         """
         bias = self.e_score_correction_bias
         if bias is None:
@@ -377,6 +378,8 @@ class DynamicRouter(nn.Module):
                 raise RuntimeError(
                     f"DynamicRouter.update_bias: load must be ({self.num_experts},), got {tuple(counted.shape)}"
                 )
+            if load is not None and not bool(load.isfinite().all()):
+                raise ValueError(f"DynamicRouter.update_bias: load must be finite, got {load.tolist()}")
             self._balanced.copy_(self.load)
             active = self.enabled.to(deepseek.float64)
             counted = counted.to(deepseek.float64)

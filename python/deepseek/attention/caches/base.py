@@ -132,8 +132,15 @@ class Cache:
             stream.check_truncate(self._rows_after(name, length))
 
     def reorder(self, index: Tensor | Sequence[int]) -> None:
-        """Sequence i becomes what sequence ``index[i]`` was, as beam search needs. May also drop or repeat some."""
+        """Sequence i becomes what sequence ``index[i]`` was, as beam search needs. May also drop or repeat some.
+
+        Raises:
+            IndexError: the cache has no such sequence.
+        """
         chosen = index if isinstance(index, Tensor) else deepseek.tensor(list(index), dtype=deepseek.int64)
+        batch = self.batch
+        if batch is not None and chosen.numel() and not bool(((chosen >= 0) & (chosen < batch)).all()):
+            raise IndexError(f"reorder: the cache holds sequences 0 to {batch - 1}, got {chosen.tolist()}")
         if self._sequences is not None:
             numbers: list[int] = chosen.tolist()
             self._sequences = [self._sequences[b]._copy() for b in numbers]
