@@ -167,6 +167,21 @@ def test_another_second_call_is_an_error() -> None:
         checkpoint(shrinks, x).sum().backward()
 
 
+@pytest.mark.parametrize("early_stop", [True, False])
+def test_a_tensor_that_the_function_itself_writes_is_an_error(early_stop: bool) -> None:
+    def writes(t):
+        y = t.exp()
+        z = y.sin()  # its gradient needs y
+        y.mul_(2)
+        return z.exp()
+
+    x = deepseek.randn(3).requires_grad_()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        writes(x).sum().backward()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        checkpoint(writes, x, early_stop=early_stop).sum().backward()
+
+
 @pytest.mark.parametrize("which", ["argument", "parameter"])
 def test_a_tensor_written_in_between_is_an_error(which: str) -> None:
     x, w = (deepseek.randn(3, 3).requires_grad_() for _ in range(2))

@@ -166,7 +166,7 @@ class _Frame:
         # Kept as ops keep their inputs: through the hooks of an outer checkpoint, and checked for writes.
         self._arguments = _map((args, kwargs), Tensor, _Argument)
         self._first: list[_Saved] = []
-        self._again: list[Tensor | None] = []
+        self._again: list[tuple[Tensor, _Saved] | None] = []
 
     def pack(self, t: Tensor) -> int:
         self._first.append(_Saved(t))
@@ -178,16 +178,18 @@ class _Frame:
         found = self._again[number]
         assert found is not None
         self._again[number] = None
-        return found
+        t, saved = found
+        saved.check(t, number)  # the call may have gone on to write it
+        return t
 
     def _call_again(self) -> None:
-        again: list[Tensor | None] = []
+        again: list[tuple[Tensor, _Saved] | None] = []
         self._again = again
 
         def keep(t: Tensor) -> int:
             if len(again) < len(self._first) and self._compare:
                 self._first[len(again)].check(t, len(again))
-            again.append(t)
+            again.append((t, _Saved(t)))
             if self._early_stop and len(again) == len(self._first):
                 raise _Enough
             return len(again) - 1
