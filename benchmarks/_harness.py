@@ -326,10 +326,11 @@ def write_pages(
     readme: tuple[str, ...],
     why: Reasons = lambda case: "",
 ) -> None:
-    """README.md shows the chosen cases, docs/performance.md those with goals and why some were missed."""
+    """README.md shows the chosen cases, docs/performance.md those with goals (all where none has one) and why some were
+    missed."""
     aimed = [row for row in rows if "goal" in row]
-    many = len(aimed) > 30
-    docs = "\n\n".join([machine_line(about), summary(aimed) if many else table(aimed, why)])
+    shown_there = summary(aimed) if len(aimed) > 30 else table(aimed, why) if aimed else table(rows)
+    docs = "\n\n".join([machine_line(about), shown_there])
     chosen = [row for row in rows if row["case"] in (readme or [r["case"] for r in rows])]
     text = "\n\n".join([machine_line(about), table(chosen)])
     written = write_block(ROOT / "README.md", f"bench:{name}", text)

@@ -59,7 +59,7 @@ WHY = {
     "prefill 16K float32": PROJECTIONS,
     "prefill 16K bfloat16": PROJECTIONS,
     "prefill 16K bfloat16, dense": PROJECTIONS,
-    "memory, train 16K float32": "queries, results and their gradients alone are 0.48",
+    "prefill 64K bfloat16": PROJECTIONS,
 }
 # Tokens, and how many are before them.
 SIZES = {"16K": (16384, 0), "64K": (2048, 32768 - 2048 + 1024)}
