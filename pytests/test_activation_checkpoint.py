@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
+import gc
 import random
+import weakref
 from typing import Any
 
 import deepseek
 import pytest
-from deepseek import nn
+from deepseek import _C, nn
 from deepseek.autograd import gradcheck, gradgradcheck
 from deepseek.utils.checkpoint import checkpoint, checkpoint_sequential, computed_again
 
@@ -208,7 +211,92 @@ def test_bad_calls(error: type[Exception], text: str, call: Any) -> None:
         call(deepseek.ones(3, requires_grad=True))
 
 
+def test_an_interrupted_second_call_is_made_again() -> None:
+    count = [0]
+
+    def f(t):
+        count[0] += 1
+        b = t.exp()
+        c = b.sin()
+        if count[0] == 2:
+            raise KeyboardInterrupt
+        return c.exp() * b
+
+    x = deepseek.randn(3).requires_grad_()
+    out = checkpoint(f, x).sum()
+    with pytest.raises(KeyboardInterrupt):
+        out.backward()
+    out.backward()
+    assert (x.grad == deepseek.autograd.grad((x.exp().sin().exp() * x.exp()).sum(), x)[0]).all()
+
+
+@pytest.mark.parametrize("early_stop", [True, False])
+@pytest.mark.parametrize("create_graph", [True, False])
+def test_a_function_may_ask_for_derivatives(create_graph: bool, early_stop: bool) -> None:
+    def f(t):
+        e = (t.exp() * t.sin()).sum()
+        (g,) = deepseek.autograd.grad(e, t, create_graph=create_graph)
+        return (g * g * t).sum()
+
+    x = deepseek.randn(4, dtype=deepseek.float64).requires_grad_()
+    want = deepseek.autograd.grad(f(x), x)[0]
+    assert (deepseek.autograd.grad(checkpoint(f, x, early_stop=early_stop), x)[0] == want).all()
+
+
+def test_a_cycle_through_nested_checkpoints_is_garbage() -> None:
+    class Box:
+        y: Any = None
+
+    def build() -> Any:
+        box, x = Box(), deepseek.randn(3).requires_grad_()
+
+        def inner(t: Any, box: Box = box) -> Any:
+            return t.exp()
+
+        box.y = checkpoint(lambda t: checkpoint(inner, t).cos(), x)
+        return weakref.ref(box)
+
+    kept = build()
+    gc.collect()
+    assert kept() is None
+
+
+def test_arguments_keep_their_types() -> None:
+    seen = []
+
+    def f(named, parameter, pair):
+        seen.append((type(named), type(parameter), type(pair)))
+        return (named["x"] * parameter * pair.a).exp().sum()
+
+    pair = collections.namedtuple("Pair", "a")
+    x, p = deepseek.ones(3, requires_grad=True), nn.Parameter(deepseek.ones(3))
+    checkpoint(f, collections.defaultdict(list, x=x), p, pair(x * 1)).backward()
+    assert seen[0] == seen[1]
+
+
+def test_casts_of_weights_are_still_kept_afterwards() -> None:
+    """As they are not of memory whose address was handed out."""
+    net, x = nn.Linear(8, 8), deepseek.randn(2, 8).requires_grad_()
+    checkpoint(net, x).sum().backward()
+    with computed_again(lambda: net(x), [x, net.weight]) as wide:
+        wide.exp().sum().backward()
+    with deepseek.autocast("cpu", dtype=deepseek.bfloat16):
+        net(x)
+        assert _C._autocast_cache_size() > 0
+
+
 # --- one tensor
+def test_a_tensor_that_was_written_is_kept() -> None:
+    def run(again: bool) -> Any:
+        x = deepseek.ones(3, requires_grad=True)
+        with computed_again(lambda: x * 2, [x]) if again else contextlib.nullcontext(x * 2) as wide:
+            wide.add_(1)
+            out = (wide * wide).sum()
+        return deepseek.autograd.grad(out, x)[0]
+
+    assert (run(True) == run(False)).all()
+
+
 def product(x: deepseek.Tensor, w: deepseek.Tensor, calls: list[int]) -> deepseek.Tensor:
     def compute() -> deepseek.Tensor:
         calls.append(1)

@@ -214,3 +214,41 @@ def test_queries_in_pieces_give_their_keys_the_whole_gradient(by_token: bool, ne
     for a, b, t in zip(found, whole, wanted, strict=True):
         assert a.stride() == t.stride()
         np.testing.assert_allclose(a.double().numpy(), b.double().numpy(), atol=tolerance * float(b.abs().max()))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_one_tensor_as_key_and_value_gets_both_gradients(dtype: Any) -> None:
+    c = deepseek.randn(1, 1, 16, 8).to(dtype).requires_grad_()
+    q = deepseek.randn(1, 1, 4, 8).to(dtype)
+    lists = deepseek.zeros(1, 1, 4, 1, dtype=deepseek.int64)
+
+    def run(k: Any, v: Any) -> Any:
+        attend = deepseek.attention.sparse_attention
+        return attend(q, k, v, block_lists=lists, block_size=16, is_causal=False).out.float().sum()
+
+    both = c * 1
+    deepseek.stack([run(both, both), run(both, both)]).sum().backward()
+    key, value = deepseek.autograd.grad(run(k := c * 1, v := c * 1), (k, v))
+    want = 2 * (key.double() + value.double())
+    tolerance = {deepseek.float64: 1e-14, deepseek.float32: 1e-6, deepseek.bfloat16: 3e-2}[dtype]
+    np.testing.assert_allclose(c.grad.double().numpy(), want.numpy(), atol=tolerance * float(want.abs().max()))
+
+
+@pytest.mark.parametrize("dtype", [deepseek.float32, deepseek.bfloat16], ids=str)
+def test_gradients_added_in_place_have_the_bits_of_recorded_ones(dtype: Any) -> None:
+    k, v = (deepseek.randn(1, 2, 64, 8).to(dtype).requires_grad_() for _ in range(2))
+    calls = [(deepseek.randn(1, 4, 9, 8).to(dtype), deepseek.randint(0, 4, (1, 2, 9, 2))) for _ in range(4)]
+    outs = [
+        deepseek.attention.sparse_attention(q, k, v, block_lists=lists, block_size=16, is_causal=False).out
+        for q, lists in calls
+    ]
+    loss = deepseek.stack(outs).float().pow(2).sum()
+    found = deepseek.autograd.grad(loss, (k, v), retain_graph=True)
+    for a, b in zip(found, deepseek.autograd.grad(loss, (k, v), create_graph=True), strict=True):
+        same(a, b)
+
+
+def test_minus_zeros_that_meet_stay() -> None:
+    y = deepseek.ones(2, requires_grad=True) * 1
+    minus = deepseek.tensor([-0.0])
+    same(deepseek.autograd.grad([y[:1], y[:1]], [y], [minus, minus])[0], deepseek.tensor([-0.0, 0.0]))

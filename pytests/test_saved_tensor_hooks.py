@@ -190,6 +190,41 @@ def test_a_cycle_through_the_hooks_is_garbage() -> None:
     assert kept() is None
 
 
+def test_a_cycle_through_what_a_function_saves_is_garbage() -> None:
+    class Keep(Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return x * 2
+
+        @staticmethod
+        def backward(ctx, grad):
+            return grad * 2
+
+    def build() -> weakref.ref[Any]:
+        box = Box(None)
+        with saved_tensors_hooks(lambda t: (t, box), lambda kept: kept[0]):
+            box.t = Keep.apply(leaf(3))
+        return weakref.ref(box)
+
+    kept = build()
+    gc.collect()
+    assert kept() is None
+
+
+def test_a_pack_hook_must_not_write() -> None:
+    with (
+        saved_tensors_hooks(lambda t: t.add_(1), same),
+        pytest.raises(RuntimeError, match="must not write the tensor it is given"),
+    ):
+        (leaf(3) * 1).exp()
+
+
+def test_hooks_are_functions() -> None:
+    with pytest.raises(TypeError, match="takes two functions, got None"):
+        saved_tensors_hooks(None, same)
+
+
 def test_disabled_hooks_say_why() -> None:
     hooks = saved_tensors_hooks(same, same)
     with disable_saved_tensors_hooks("not here"), pytest.raises(RuntimeError, match="not here"), hooks:

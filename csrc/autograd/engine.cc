@@ -157,14 +157,19 @@ class Engine final : GradientSums {
     if (i >= 64 || e.index >= s.grads.size() || !s.grads[e.index].defined()) return {};
     const Tensor& sum = s.grads[e.index];
     if (contiguous ? !sum.is_contiguous() : sum.dim() == 0 || sum.strides().back() != 1) return {};
+    for (size_t other = 0; taken_ >> other; ++other)  // key and value may be one tensor
+      if ((taken_ >> other & 1) && running_->next[other].node == e.node && running_->next[other].index == e.index)
+        return {};
     if (!own(s, e.index)) return {};
-    // The zeros that the taker leaves out are added here, once: a sum that is not -0 does not become it.
-    if (const uint64_t bit = uint64_t{1} << e.index; !(s.no_minus_zero & bit)) {
-      kernels::add_zero(s.grads[e.index].view());
-      s.no_minus_zero |= bit;
-    }
     taken_ |= uint64_t{1} << i;
     return s.grads[e.index];
+  }
+  void add_zeros(const Edge& e) override {
+    Slot& s = slot(e.node);
+    const uint64_t bit = uint64_t{1} << e.index;
+    if (s.no_minus_zero & bit) return;  // once is enough: a sum that is not -0 does not become it
+    kernels::add_zero(s.grads[e.index].view());
+    s.no_minus_zero |= bit;
   }
 
   void step(Slot& s) {

@@ -48,9 +48,11 @@ class SavingHooks {
 class GradientSums {
  public:
   // That for the input behind `edge`, when it may be written and its rows are dense (with `contiguous`: all of it),
-  // else an undefined tensor. It holds no -0, so whoever takes it leaves out what its own gradient has only zeros for,
-  // adds the rest and returns it as the gradient.
+  // else an undefined tensor. Who takes it adds its gradient there and returns it as the gradient. Of two inputs with
+  // one sum only the first gets it.
   virtual Tensor take(const Edge& edge, bool contiguous) = 0;
+  // Adds zeros to a sum that was taken, for the parts that the taker leaves out: they make 0 of -0.
+  virtual void add_zeros(const Edge& edge) = 0;
 
  protected:
   ~GradientSums() = default;

@@ -121,7 +121,10 @@ struct Vjp {
   // What input i's gradient is to be added to, for ops whose own is mostly zeros; undefined: return a tensor of its
   // own.
   Tensor sum_so_far(size_t i, bool contiguous = true) const {
-    return sums && need(i) ? sums->take(next[i], contiguous) : Tensor();
+    if (!sums || !need(i)) return {};
+    Tensor sum = sums->take(next[i], contiguous);
+    if (sum.defined()) sums->add_zeros(next[i]);
+    return sum;
   }
 };
 

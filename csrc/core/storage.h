@@ -50,6 +50,14 @@ class alignas(64) Storage : public Counted {
   bool exposed() const { return exposed_.load(std::memory_order_relaxed); }
   void expose() { exposed_.store(true, std::memory_order_relaxed); }
   std::atomic<PackedCopies*>& packed_copies() { return packed_; }
+  // A number that no other block has or will have, unlike an address. Given to the few that are asked.
+  uint64_t id() {
+    static std::atomic<uint64_t> last = 0;
+    uint64_t mine = id_.load(std::memory_order_relaxed);
+    if (mine != 0) return mine;
+    const uint64_t fresh = ++last;
+    return id_.compare_exchange_strong(mine, fresh) ? fresh : mine;
+  }
 
   bool is_inline() const { return data_ == static_cast<const void*>(this + 1); }
 
@@ -71,6 +79,7 @@ class alignas(64) Storage : public Counted {
   bool read_only_ = false;
   std::atomic<bool> exposed_ = false;
   std::atomic<PackedCopies*> packed_ = nullptr;
+  std::atomic<uint64_t> id_ = 0;
 };
 static_assert(sizeof(Storage) == 64);
 

@@ -292,7 +292,9 @@ Snapshot::Snapshot(const Tensor& t, bool with_data) {
   if (SavingHooks* hooks = mode().saving) {
     const GradGuard off(false);
     const SavingPause pause;  // what the hooks compute is not for them
+    const uint32_t before = t.version();
     stored_ = hooks->store(t.alias());
+    DS_CHECK(t.version() == before, "a pack hook must not write the tensor it is given; write to a clone() of it");
     return;
   }
   storage_ = t.storage();

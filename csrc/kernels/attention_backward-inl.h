@@ -124,12 +124,15 @@ class QuerySums {
   Buffer memory_;
 };
 
-// Adds the gradients of keys `first`.. of a key head to n rows of sums [n][width].
+// Adds the gradients of keys `first`.. of a key head to n rows of sums [n][width], rounded as gradients of their own.
 template <class E>
 void AddKeyRows(float* sums, int64_t n, int64_t width, const View& from, int64_t b, int64_t head, int64_t first) {
   for (int64_t j = 0; j < n; ++j) {
     const E* row = from.as<E>() + b * from.strides[0] + head * from.strides[1] + (first + j) * from.strides[2];
-    for (int64_t i = 0; i < from.sizes[3]; ++i) sums[j * width + i] += static_cast<float>(row[i]);
+    for (int64_t i = 0; i < from.sizes[3]; ++i) {
+      float& sum = sums[j * width + i];
+      sum = static_cast<float>(static_cast<E>(sum)) + static_cast<float>(row[i]);
+    }
   }
 }
 // n rows of sums [n][width] to the gradients of keys `first`.. of a key head.

@@ -49,13 +49,14 @@ struct AttentionBackwardInputs {
   }
 };
 
-// The result and the logarithm of the denominators. The result lies in memory as [batch, query, head, feature], so that
-// putting the heads of a token side by side, as every model does next, copies nothing.
+// The result and the logarithm of the denominators. The result lies in memory in the query's order, as PyTorch's: where
+// heads were split off by a view, putting them side by side again copies nothing.
 inline std::array<Meta, 2> attention_results(const Tensor& query, const Tensor& value) {
   const int64_t batch = query.size(0), heads = query.size(1), length = query.size(2), width = value.size(3);
   const Dims sizes{batch, heads, length, width};
   Dims strides;
-  if (numel_of(sizes) > 0) strides = preserved_strides(sizes, {length * heads * width, width, heads * width, 1});
+  if (numel_of(sizes) > 0) strides = preserved_strides(sizes, query.strides());
+  if (!strides.empty() && strides.back() != 1) strides = {};
   return {Meta{query.dtype(), sizes, strides}, Meta{computing_type(query.dtype()), {batch, heads, length}}};
 }
 

@@ -33,9 +33,11 @@ Grads contiguous_vjp(const Op& op, const Vjp& c) {
   const ViewSpec spec = op.view(Tensor::meta_only(c.in[0].meta(), strides));
   // Another part of the same tensor came before, as in a loop over its rows: only this part of its gradient grows, and
   // no zeros as large as all of it are made.
-  if (!may_overlap_itself(spec.sizes, spec.strides))
-    if (const Tensor sum = c.sum_so_far(0); sum.defined()) {
-      add_(sum.alias(spec), c.grad[0]);
+  if (c.sums && c.need(0) && !may_overlap_itself(spec.sizes, spec.strides))
+    if (const Tensor sum = c.sums->take(c.next[0], true); sum.defined()) {
+      const Tensor part = sum.alias(spec), grown = add(part, c.grad[0]);  // first: -0 and -0 stay -0
+      c.sums->add_zeros(c.next[0]);
+      copy_(part, grown);
       return {sum};
     }
   return {picked_vjp(c, spec, strides)};

@@ -134,6 +134,7 @@ void visit_node(const NodeRef& n, TapeVisit& tape) { tape.node(n.node.get()); }
 void visit_saved(const Saved& s, TapeVisit& tape) {
   tape.node(s.edge.node.get());
   tape.tensor(s.leaf);
+  if (s.snapshot.stored()) tape.stored(*s.snapshot.stored());
 }
 }  // namespace
 
@@ -206,6 +207,9 @@ void bind_autograd(py::module_& m) {
     refuse_capture("a hook is registered");
     return register_post_accumulate_hook(t, Ref<Hook>(new PythonHook(std::move(f))));
   });
+  // Which memory a tensor has, without handing out its address (which would forbid keeping copies of it).
+  m.def("_memory",
+        [](const Tensor& t) { return py::make_tuple(t.storage()->id(), t.offset(), t.storage()->version()); });
   m.def("_swap_saving_hooks",
         [](py::object pack, py::object unpack) { return saving_hooks.swap(std::move(pack), std::move(unpack)); });
   m.def("_remove_hook", [](const Tensor& t, int64_t id) {

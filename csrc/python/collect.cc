@@ -31,6 +31,11 @@ void TapeVisit::tensor(const Tensor& t) {
     meta(*m);
 }
 
+void TapeVisit::stored(const Stored& s) {
+  if (s.use_count() == 1)
+    for (void* o : s.python()) object(o);
+}
+
 void TapeVisit::cell(const Cell* c) {
   if (!c || c->use_count() != 1 || !c->grad_meta) return;
   meta(*c->grad_meta);
@@ -68,10 +73,7 @@ void TapeVisit::inside(Node* n) {
     object(f->ctx_);
     for (size_t i = 0; i < f->outputs_.size(); ++i) object(f->ctx_);
   }
-  n->for_each_stored([&](const Stored& s) {
-    if (s.use_count() == 1)
-      for (void* o : s.python()) object(o);
-  });
+  n->for_each_stored([&](const Stored& s) { stored(s); });
   if (const Tensor* leaf = leaf_of(*n)) tensor(*leaf);
   for (const Edge& e : n->next) node(e.node.get());
 }

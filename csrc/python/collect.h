@@ -57,6 +57,7 @@ class TapeVisit {
   void cell(const Cell* c);
   void node(Node* n);
   void tensor(const Tensor& t);
+  void stored(const Stored& s);
   int finish();
 
  private:

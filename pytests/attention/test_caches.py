@@ -104,6 +104,9 @@ def test_reorder_and_split():
     for wrong in ([0, -1], [3]):
         with pytest.raises(IndexError, match="holds sequences 0 to 2, got"):
             cache.reorder(wrong)
+    for wrong, error in (([0.0], TypeError), (deepseek.ones(3), TypeError), (deepseek.tensor(1), RuntimeError)):
+        with pytest.raises(error):
+            cache.reorder(wrong)
     with pytest.raises(ValueError, match="holds 3 sequences, got 2"):
         cache.by_sequence(2)
 

@@ -304,6 +304,29 @@ def test_sizes_are_whole(what):
         DynamicSparseAttention(32, 4, **{what: 2.5})
     with pytest.raises(TypeError, match="width must be an int, got 32.0"):
         DynamicSparseAttention(32.0, 4)
+    with pytest.raises(TypeError, match="heads must be an int, got tensor"):
+        DynamicSparseAttention(32, deepseek.tensor(4))
+    assert DynamicSparseAttention(np.int64(32), np.int32(4)).head_dim == 8
+
+
+def test_the_query_layer_is_called_once_where_it_has_hooks():
+    attention, x = module(32, 4, num_key_value_heads=1, causal=True), tokens(1, 1100)
+    plain = deepseek.autograd.grad(attention(x.requires_grad_()).sum(), x)[0]
+    calls = []
+    attention.query_proj.register_forward_hook(lambda layer, args, out: calls.append(out.requires_grad))
+    assert (deepseek.autograd.grad(attention(x).sum(), x)[0] == plain).all()
+    assert calls == [True, True]  # two pieces
+
+
+def test_a_training_step_gives_the_same_bits_again_under_autocast():
+    attention, x = module(16, 4, num_key_value_heads=1, block_size=16), tokens(1, 1100, 16).requires_grad_()
+
+    def gradient():
+        with deepseek.autocast("cpu", dtype=deepseek.bfloat16):
+            out = attention(x)
+        return deepseek.autograd.grad(out.float().sum(), x)[0]
+
+    assert (gradient() == gradient()).all()
 
 
 def test_bad_calls():

@@ -208,6 +208,7 @@ def test_rewinding(layer_type):
         (lambda: module("task", tasks="find"), "needs tasks, a list of different names, got 'find'"),
         (lambda: module("task", tasks=["a", "a"]), "needs tasks"),
         (lambda: module("task", tasks=["a.b"]), "named by a string without dots, got 'a.b'"),
+        (lambda: module("task", tasks=["keys"]), "'keys' cannot name a task"),
         (lambda: module("task", tasks=["a", ""]), "named by a string without dots, got ''"),
         (lambda: module("task", task_gates=False, adapter_rank=0), "needs gates or an adapter_rank above 0"),
         (lambda: module("local", causal=False).new_cache(), "a cache needs causal=True"),

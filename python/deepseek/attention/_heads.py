@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -30,11 +29,8 @@ def check_whole(name: str, **sizes: Any) -> None:
         TypeError: naming it.
     """
     for what, size in sizes.items():
-        try:
-            if size is not None:
-                operator.index(size)
-        except TypeError:
-            raise TypeError(f"{name}: {what} must be an int, got {size!r}") from None
+        if size is not None and (isinstance(size, Tensor) or not hasattr(size, "__index__")):
+            raise TypeError(f"{name}: {what} must be an int, got {size!r}")
 
 
 def checked_heads(name: str, dim: int, num_heads: int, key_heads: int | None) -> int:

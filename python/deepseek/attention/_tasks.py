@@ -7,7 +7,8 @@ from typing import cast
 
 import deepseek
 from deepseek import Tensor
-from deepseek.nn import Linear, Parameter
+from deepseek.attention._heads import check_whole
+from deepseek.nn import Linear, ModuleDict, Parameter
 from deepseek.nn.modules.module import Module
 
 
@@ -40,8 +41,11 @@ def check_tasks(name: str, tasks: Sequence[str], gates: bool, rank: int) -> None
     """Raises ValueError unless there are tasks of different names without dots, with gates or an adapter."""
     if isinstance(tasks, str) or not tasks or len(set(tasks)) != len(tasks):
         raise ValueError(f"{name}: a task layer needs tasks, a list of different names, got {tasks!r}")
+    check_whole(name, adapter_rank=rank)
     for task in tasks:
         if not isinstance(task, str) or not task or "." in task:
             raise ValueError(f"{name}: a task is named by a string without dots, got {task!r}")
+        if hasattr(ModuleDict, task) or task == "training":
+            raise ValueError(f"{name}: {task!r} cannot name a task, a module has an attribute of that name")
     if rank < 0 or not (gates or rank):
         raise ValueError(f"{name}: a task needs gates or an adapter_rank above 0, got {gates} and {rank}")

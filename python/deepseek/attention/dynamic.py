@@ -29,6 +29,7 @@ from deepseek.attention.indexer import SparseIndexer
 from deepseek.attention.indexer_loss import Attention
 from deepseek.attention.selection import Budget, kept_keys, select_blocks, select_keys
 from deepseek.nn.modules import Linear
+from deepseek.nn.modules.module import Module
 from deepseek.utils.checkpoint import computed_again
 
 __all__ = ["DynamicSparseAttention"]
@@ -193,8 +194,13 @@ class DynamicSparseAttention(SequenceModule):
         )
 
     def _of_piece(self, piece: Piece, key: Tensor, value: Tensor, means: Tensor) -> Tensor:
-        with computed_again(lambda: self._query(piece), [piece.x, *self.query_proj.parameters()]) as query:
+        def attend_as(query: Tensor) -> Tensor:
             return self._over_blocks(query, key, value, means, piece.start)
+
+        if not _is_plain(self.query_proj):  # hooks, an adapter with a state: called once
+            return attend_as(self._query(piece))
+        with computed_again(lambda: self._query(piece), [piece.x, *self.query_proj.parameters()]) as query:
+            return attend_as(query)
 
     def _query(self, piece: Piece) -> Tensor:
         (query,) = turned(self.rotary, piece, split_heads(self.query_proj(piece.x), self.num_heads))
@@ -294,6 +300,12 @@ class DynamicSparseAttention(SequenceModule):
             f"head_dim={self.head_dim}, {budget}, block_size={self.block_size}, selector={self.selector!r}, "
             f"causal={self.causal}"
         )
+
+
+def _is_plain(layer: Module) -> bool:
+    """Whether calling it does nothing but multiply."""
+    tables = layer._forward_pre_hooks, layer._forward_hooks, layer._backward_pre_hooks, layer._backward_hooks
+    return type(layer) is Linear and not any(tables)
 
 
 def _check_budget(ratio: float, max_keys: int | None, mass: float | None, block_size: int) -> None:

@@ -30,7 +30,7 @@ class saved_tensors_hooks:
         loss.backward()
 
     Args:
-        pack_hook: From the tensor (without history) to any object.
+        pack_hook: From the tensor (without history), which it must not write, to any object.
         unpack_hook: From that object to a tensor of the same shape and dtype; may be called more than once.
 
     Raises:
@@ -40,6 +40,8 @@ class saved_tensors_hooks:
     """
 
     def __init__(self, pack_hook: Callable[[Tensor], Any], unpack_hook: Callable[[Any], Tensor]) -> None:
+        if not (callable(pack_hook) and callable(unpack_hook)):
+            raise TypeError(f"saved_tensors_hooks takes two functions, got {pack_hook!r} and {unpack_hook!r}")
         self.pack_hook, self.unpack_hook = pack_hook, unpack_hook
         self._before: list[tuple[Any, Any]] = []
 
@@ -55,7 +57,10 @@ class saved_tensors_hooks:
 
 @contextmanager
 def disable_saved_tensors_hooks(error_message: str) -> Iterator[None]:
-    """Within it, entering :class:`saved_tensors_hooks` raises RuntimeError(``error_message``)."""
+    """Within it, entering :class:`saved_tensors_hooks` raises RuntimeError(``error_message``).
+
+    Hooks that were entered before go on.
+    """
     token = _why_disabled.set(error_message)
     try:
         yield

@@ -15,6 +15,7 @@ from deepseek import _C, Tensor
 from deepseek._missing import guard
 from deepseek.amp import autocast
 from deepseek.autograd.graph import saved_tensors_hooks
+from deepseek.nn.parameter import Parameter
 
 __all__ = ["checkpoint", "checkpoint_sequential", "computed_again"]
 
@@ -35,10 +36,12 @@ def checkpoint(
     """``function(*args, **kwargs)``, of which only the arguments are kept for the backward pass.
 
     What the ops in it saved is computed again, by a second call under the same autocast and with the same random
-    numbers, when the backward pass first asks for it. Gradients are the same bits. Checkpoints may be nested.
+    numbers of the default generator, when the backward pass first asks for it. Gradients are the same bits. Checkpoints
+    may be nested.
 
     Args:
-        function: Must compute the same when called again. It may use parameters and other tensors from outside.
+        function: Must compute the same when called again. It may use parameters and other tensors from outside, but
+            not write what it saves; counters it keeps, such as those of a router, count both calls.
         use_reentrant: Either way gradients reach everything that ``function`` uses, as PyTorch's with False.
         context_fn: Returns two context managers: for the first call and for the second.
         determinism_check: ``"default"`` compares shapes and dtypes of what both calls save, ``"none"`` does not.
@@ -61,7 +64,9 @@ def checkpoint(
             return function(*args, **kwargs)
     frame = _Frame(function, args, kwargs, second, preserve_rng_state, determinism_check == "default", early_stop)
     with first, saved_tensors_hooks(frame.pack, frame.unpack):
-        return function(*args, **kwargs)
+        result = function(*args, **kwargs)
+    frame.is_complete = True
+    return result
 
 
 def checkpoint_sequential(
@@ -132,7 +137,8 @@ class _Saved:
     """What a first call saved: what it looked like, and the memory and version by which a later write shows."""
 
     def __init__(self, t: Tensor) -> None:
-        self.shape, self.dtype, self.place, self.version = t.shape, t.dtype, t.data_ptr(), t._version
+        self.shape, self.dtype = t.shape, t.dtype
+        self.memory, _, self.version = _C._memory(t)
 
     def check(self, t: Tensor, number: int) -> None:
         if (t.shape, t.dtype) != (self.shape, self.dtype):
@@ -140,11 +146,12 @@ class _Saved:
                 f"checkpoint: the second call saved {t.dtype} {list(t.shape)} as tensor {number} where the first saved "
                 f"{self.dtype} {list(self.shape)}; the function must compute the same when it is called again"
             )
-        if t.data_ptr() == self.place and t._version != self.version:
+        memory, _, version = _C._memory(t)
+        if memory == self.memory and version != self.version:
             raise RuntimeError(
                 "one of the variables needed for gradient computation has been modified by an inplace operation: "
-                f"{t.dtype} {list(t.shape)}, used by a checkpointed function, is at version {t._version}; expected "
-                f"version {self.version} instead"
+                f"{t.dtype} {list(t.shape)}, used by a checkpointed function, is at version {version}; expected "
+                f"version {self.version} instead. Write to a clone() of it, or after backward()"
             )
 
 
@@ -165,6 +172,7 @@ class _Frame:
         self._surroundings = Surroundings(random)
         # Kept as ops keep their inputs: through the hooks of an outer checkpoint, and checked for writes.
         self._arguments = _map((args, kwargs), Tensor, _Argument)
+        self.is_complete = False  # the first call has returned
         self._first: list[_Saved] = []
         self._again: list[tuple[Tensor, _Saved] | None] = []
 
@@ -173,59 +181,63 @@ class _Frame:
         return len(self._first) - 1
 
     def unpack(self, number: int) -> Tensor:
-        if not self._again or self._again[number] is None:
-            self._call_again()
-        found = self._again[number]
-        assert found is not None
-        self._again[number] = None
+        again = self._again
+        found = again[number] if again else None
+        if found is None:  # the first that is asked for, or for another backward pass
+            self._again = again = self._call_again()
+            found = again[number]
+            assert found is not None
+        again[number] = None
         t, saved = found
         saved.check(t, number)  # the call may have gone on to write it
         return t
 
-    def _call_again(self) -> None:
+    def _call_again(self) -> list[tuple[Tensor, _Saved] | None]:
         again: list[tuple[Tensor, _Saved] | None] = []
-        self._again = again
+        kept: list[Tensor] = []  # for derivatives that the function itself asks for
+        wanted = len(self._first)
+        stops = self._early_stop or not self.is_complete
 
         def keep(t: Tensor) -> int:
-            if len(again) < len(self._first) and self._compare:
+            if len(again) < wanted and self._compare:
                 self._first[len(again)].check(t, len(again))
             again.append((t, _Saved(t)))
-            if self._early_stop and len(again) == len(self._first):
+            kept.append(t)
+            if stops and len(again) == wanted:
                 raise _Enough
             return len(again) - 1
 
         args, kwargs = _map(self._arguments, _Argument, _Argument.tensor)
-        hooks = saved_tensors_hooks(keep, _unused)
+        hooks = saved_tensors_hooks(keep, kept.__getitem__)
         with contextlib.suppress(_Enough), self._surroundings.restored(), deepseek.enable_grad(), self._context, hooks:
             self._function(*args, **kwargs)
-        if len(again) != len(self._first):
-            self._again = []
+        if len(again) != wanted:
             raise RuntimeError(
-                f"checkpoint: the second call saved {len(again)} tensors, the first {len(self._first)}; the function "
-                "must compute the same when it is called again"
+                f"checkpoint: the second call saved {len(again)} tensors, the first {wanted}; the function must "
+                "compute the same when it is called again"
             )
-
-
-def _unused(_: int) -> Tensor:
-    raise AssertionError("no gradient flows through a second call")
+        return again
 
 
 class _Argument:
     """A tensor among the arguments, kept as an op keeps its inputs."""
 
     def __init__(self, t: Tensor) -> None:
-        self._saved, self._learns = _C.Saved(t, -1), t.requires_grad
+        self._saved, self._learns, self._is_parameter = _C.Saved(t, -1), t.requires_grad, isinstance(t, Parameter)
 
     def tensor(self) -> Tensor:
         t: Tensor = self._saved.unpack(None).detach()
+        if self._is_parameter:
+            return Parameter(t, requires_grad=self._learns)
         return t.requires_grad_() if self._learns else t
 
 
 def _map(value: Any, kind: type, f: Callable[[Any], Any]) -> Any:
-    """Applies ``f`` to the objects of a type in a structure of tuples, lists and dicts."""
+    """Applies ``f`` to the objects of a type in a structure of tuples, lists and dicts. Of other containers, and
+    tuples with names, it changes nothing: they keep their type, and their tensors."""
     if isinstance(value, kind):
         return f(value)
-    if isinstance(value, dict):
+    if type(value) is dict:
         return {k: _map(v, kind, f) for k, v in value.items()}
     if type(value) in (tuple, list):
         return type(value)(_map(v, kind, f) for v in value)
@@ -256,10 +268,11 @@ def computed_again(compute: Callable[[], Tensor], sources: Sequence[Tensor]) -> 
     if surroundings is None or not tensor.requires_grad:
         yield tensor
         return
-    memory = tensor.data_ptr(), tensor.shape, tensor.stride()
+    # With the version: once it is written it is no longer what can be computed.
+    made = _C._memory(tensor), tensor.shape, tensor.stride()
 
     def pack(t: Tensor) -> tuple[Tensor, _Saved] | None:
-        return None if (t.data_ptr(), t.shape, t.stride()) == memory else (t, _Saved(t))
+        return None if (_C._memory(t), t.shape, t.stride()) == made else (t, _Saved(t))
 
     def unpack(kept: tuple[Tensor, _Saved] | None) -> Tensor:
         if kept is not None:

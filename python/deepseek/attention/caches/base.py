@@ -135,9 +135,17 @@ class Cache:
         """Sequence i becomes what sequence ``index[i]`` was, as beam search needs. May also drop or repeat some.
 
         Raises:
+            TypeError: numbers that are not whole.
+            RuntimeError: a tensor that has not one dim.
             IndexError: the cache has no such sequence.
         """
-        chosen = index if isinstance(index, Tensor) else deepseek.tensor(list(index), dtype=deepseek.int64)
+        if not isinstance(index, Tensor):
+            index = deepseek.tensor([operator.index(i) for i in index], dtype=deepseek.int64)
+        if index.is_floating_point() or index.dtype is deepseek.bool:
+            raise TypeError(f"reorder: index must hold integers, got {index.dtype}")
+        if index.dim() != 1:
+            raise RuntimeError(f"reorder: index must have one dim, got {list(index.shape)}")
+        chosen = index.to(deepseek.int64)
         batch = self.batch
         if batch is not None and chosen.numel() and not bool(((chosen >= 0) & (chosen < batch)).all()):
             raise IndexError(f"reorder: the cache holds sequences 0 to {batch - 1}, got {chosen.tolist()}")
