@@ -97,7 +97,7 @@ class ScoreMask {
     const auto in = hn::Set(d, static_cast<float>(a_.scale / a_.softcap)),
                out = hn::Set(d, static_cast<float>(a_.softcap)), one = hn::Set(d, 1.0f);
     for_each(t, scores, [&](VF x, int64_t j, int64_t r) HWY_ATTR {
-      const auto y = deepseek::HWY_NAMESPACE::VTanh(d, hn::Mul(x, in));
+      const auto y = VTanh(d, hn::Mul(x, in));
       if (slope) hn::StoreU(hn::NegMulAdd(y, y, one), d, slope + j * panel_rows() + r);
       return hn::Mul(y, out);
     });

@@ -16,8 +16,6 @@
 HWY_BEFORE_NAMESPACE();
 namespace deepseek::kernels::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
-using deepseek::HWY_NAMESPACE::K;
-using deepseek::HWY_NAMESPACE::Sigmoid;
 
 template <class T>
 using Sums = hn::ScalableTag<T>;

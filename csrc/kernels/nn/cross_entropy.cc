@@ -17,7 +17,6 @@
 HWY_BEFORE_NAMESPACE();
 namespace deepseek::kernels::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
-using deepseek::HWY_NAMESPACE::VExp;
 
 // A vector of the row; past its end lanes hold `fill`.
 template <class D, class S>

@@ -12,7 +12,7 @@
 #include "kernels/simd/float_io-inl.h"
 
 HWY_BEFORE_NAMESPACE();
-namespace deepseek::HWY_NAMESPACE {
+namespace deepseek::kernels::HWY_NAMESPACE {
 
 constexpr int64_t kRowBlock = 64;  // rows whose weight gradients are added in order before blocks merge pairwise
 
@@ -25,14 +25,14 @@ class Parameter {
     if (view.dtype == dtype_of<C>) {
       values_ = view.as<C>();
     } else {
-      kernels::load_row(view.dtype, view.data, 1, n, storage_.data());
+      load_row(view.dtype, view.data, 1, n, storage_.data());
       values_ = storage_.data();
     }
   }
   const C* data() const { return values_; }
 
  private:
-  kernels::Scratch<C> storage_;
+  Scratch<C> storage_;
   const C* values_ = nullptr;
 };
 
@@ -40,7 +40,7 @@ class Parameter {
 template <class C>
 const C* ReadRow(const View& view, int64_t r, int64_t n, C* buffer) {
   if (view.dtype == dtype_of<C>) return view.as<C>() + r * n;
-  kernels::load_row(view.dtype, view.at(r * n), 1, n, buffer);
+  load_row(view.dtype, view.at(r * n), 1, n, buffer);
   return buffer;
 }
 
@@ -51,7 +51,7 @@ C* RowTarget(const View& view, int64_t r, int64_t n, C* buffer) {
 }
 template <class C>
 void FinishRow(const View& view, int64_t r, int64_t n, const C* row) {
-  if (view.dtype != dtype_of<C>) kernels::store_row(view.dtype, view.at(r * n), 1, n, row);
+  if (view.dtype != dtype_of<C>) store_row(view.dtype, view.at(r * n), 1, n, row);
 }
 
 struct RowShape {
@@ -64,12 +64,11 @@ struct RowShape {
 // sum = a + b of a 16-bit type, and the rounded sum as float.
 template <class P>
 void AddRow16(const P* a, const P* b, int64_t n, P* sum, float* wide) {
-  namespace io = kernels::HWY_NAMESPACE;
   const Tag<float> d;
   int64_t i = 0;
   for (; i + kVector<float> <= n; i += kVector<float>) {
-    io::store_as(d, hn::Add(io::load_as(d, a + i), io::load_as(d, b + i)), sum + i);
-    hn::StoreU(io::load_as(d, sum + i), d, wide + i);
+    store_as(d, hn::Add(load_as(d, a + i), load_as(d, b + i)), sum + i);
+    hn::StoreU(load_as(d, sum + i), d, wide + i);
   }
   for (; i < n; ++i) {
     sum[i] = P(static_cast<float>(a[i]) + static_cast<float>(b[i]));
@@ -110,8 +109,8 @@ void ForwardAs(const View& out, const View& mean_out, const View& rstd_out, cons
   const Parameter<C> weight(weight_view, n), bias(bias_view, n);
   parallel_for(shape.rows, grain_for(2 * n * sizeof(C)), [&](int64_t begin, int64_t end) {
     const Tag<C> d;
-    kernels::Scratch<C> in_buffer(added.sum.data ? 3 * n : in.dtype == dtype_of<C> ? 0 : n);
-    kernels::Scratch<C> out_buffer(out.dtype == dtype_of<C> ? 0 : n);
+    Scratch<C> in_buffer(added.sum.data ? 3 * n : in.dtype == dtype_of<C> ? 0 : n);
+    Scratch<C> out_buffer(out.dtype == dtype_of<C> ? 0 : n);
     for (int64_t r = begin; r < end; ++r) {
       const C* x = added.sum.data ? AddRow(added.sum, in, added.residual, r, n, in_buffer.data())
                                   : ReadRow(in, r, n, in_buffer.data());
@@ -208,10 +207,10 @@ void BackwardAs(const View& grad_in, const View& grad_weight, const View& grad_b
   const BackwardArgs<C> args{grad_in, grad, in, mean, rstd, add, weight.data(), n};
   // Sums lie [block][weight n, bias n]; only what is asked for is kept.
   const int64_t weights = grad_weight.data ? n : 0, width = weights + (grad_bias.data ? n : 0);
-  kernels::Scratch<C> sums(blocks * width);
+  Scratch<C> sums(blocks * width);
   std::fill_n(sums.data(), blocks * width, C(0));
   parallel_for(blocks, grain_for(kRowBlock * n * sizeof(C)), [&](int64_t begin, int64_t end) {
-    kernels::Scratch<C> buffers(4 * n);
+    Scratch<C> buffers(4 * n);
     for (int64_t b = begin; b < end; ++b) {
       C* weight_sum = grad_weight.data ? sums.data() + b * width : nullptr;
       C* bias_sum = grad_bias.data ? sums.data() + b * width + weights : nullptr;
@@ -221,8 +220,8 @@ void BackwardAs(const View& grad_in, const View& grad_weight, const View& grad_b
   });
   if (width == 0) return;
   MergeBlocks(sums.data(), blocks, width);
-  if (grad_weight.data) kernels::store_row(grad_weight.dtype, grad_weight.data, 1, n, sums.data());
-  if (grad_bias.data) kernels::store_row(grad_bias.dtype, grad_bias.data, 1, n, sums.data() + weights);
+  if (grad_weight.data) store_row(grad_weight.dtype, grad_weight.data, 1, n, sums.data());
+  if (grad_bias.data) store_row(grad_bias.dtype, grad_bias.data, 1, n, sums.data() + weights);
 }
 
 void LayerNorm(const View& out, const View& mean, const View& rstd, const View& in, const View& weight,
@@ -264,18 +263,17 @@ void AddRmsNorm(const View& out, const View& sum, const View& rstd, const View& 
     ForwardAs<float, false>(out, View{}, rstd, in, weight, View{}, eps, {sum, residual});
 }
 
-}  // namespace deepseek::HWY_NAMESPACE
+}  // namespace deepseek::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
-namespace deepseek {
+namespace deepseek::kernels {
 HWY_EXPORT(LayerNorm);
 HWY_EXPORT(RmsNorm);
 HWY_EXPORT(LayerNormBackward);
 HWY_EXPORT(RmsNormBackward);
 HWY_EXPORT(AddRmsNorm);
 
-namespace kernels {
 void layer_norm(const View& out, const View& mean, const View& rstd, const View& in, const View& weight,
                 const View& bias, double eps) {
   HWY_DYNAMIC_DISPATCH(LayerNorm)(out, mean, rstd, in, weight, bias, eps);
@@ -295,6 +293,5 @@ void add_rms_norm(const View& out, const View& sum, const View& rstd, const View
                   const View& weight, double eps) {
   HWY_DYNAMIC_DISPATCH(AddRmsNorm)(out, sum, rstd, in, residual, weight, eps);
 }
-}  // namespace kernels
-}  // namespace deepseek
+}  // namespace deepseek::kernels
 #endif

@@ -11,7 +11,7 @@
 #include "kernels/reduce/row_ops-inl.h"
 
 HWY_BEFORE_NAMESPACE();
-namespace deepseek::HWY_NAMESPACE {
+namespace deepseek::kernels::HWY_NAMESPACE {
 
 // y = exp(x - shift), summed by the reduction tree while each chunk is still in the first-level cache.
 template <class C, class S>
@@ -89,7 +89,7 @@ template <class C, class Term>
 void SumColumns(int64_t n, int64_t width, C* sums, const Term& term) {
   const Tag<C> d;
   const int64_t chunks = (n + kChunk<C> - 1) / kChunk<C>;
-  kernels::Scratch<C> lanes(std::min(n, kLanes<C>) * kTile<C>), partials(chunks > 1 ? chunks * width : 0);
+  Scratch<C> lanes(std::min(n, kLanes<C>) * kTile<C>), partials(chunks > 1 ? chunks * width : 0);
   for (int64_t chunk = 0; chunk < chunks; ++chunk) {
     const int64_t first = chunk * kChunk<C>, rows = std::min(kChunk<C>, n - first);
     for (int64_t r = 0; r < rows; ++r) {
@@ -123,7 +123,7 @@ void SoftmaxColumns(const S* x, S* y, int64_t n, int64_t stride, int64_t width, 
                            HWY_ATTR { return hn::Sub(part.load(x + r * stride + c), part.load(top.v + c)); };
   // Exponentials are kept as C: in y, where it is of C, or in memory of their own. Too many for that are formed again.
   const bool kept = !log && (!kConverts || n * width <= kMostExponentials);
-  kernels::Scratch<C> scratch(kConverts && kept ? n * width : 0);
+  Scratch<C> scratch(kConverts && kept ? n * width : 0);
   C* exps = scratch.data();
   int64_t exps_stride = width;
   if constexpr (!kConverts) exps = y, exps_stride = stride;
@@ -172,10 +172,10 @@ void SoftmaxGradColumns(const S* g, const S* y, S* dx, int64_t n, int64_t stride
 template <class C, class S>
 bool ForwardDense(const View& out, const View& in, int dim, int64_t n, bool log) {
   constexpr bool kConverts = !std::is_same_v<S, C>;
-  if (const int64_t lines = kernels::dense_lines<S>(dim, in, out)) {
+  if (const int64_t lines = dense_lines<S>(dim, in, out)) {
     DS_COUNT_ROUTE(SoftmaxLines);
     parallel_for(lines, grain_for(2 * n * sizeof(C)), [&](int64_t begin, int64_t end) {
-      kernels::Scratch<C> exps(kConverts && !log ? n : 0);
+      Scratch<C> exps(kConverts && !log ? n : 0);
       for (int64_t i = begin * n; i < end * n; i += n) {
         const S* x = in.as<S>() + i;
         S* y = out.as<S>() + i;
@@ -189,10 +189,10 @@ bool ForwardDense(const View& out, const View& in, int dim, int64_t n, bool log)
     });
     return true;
   }
-  const auto columns = kernels::dense_columns<S>(dim, in, out);
+  const auto columns = dense_columns<S>(dim, in, out);
   if (columns.outer == 0 || columns.inner < 16) return false;
   DS_COUNT_ROUTE(SoftmaxColumns);
-  kernels::for_column_tiles<kTile<C>>(columns, 2 * sizeof(C), [&](int64_t at, int64_t width) {
+  for_column_tiles<kTile<C>>(columns, 2 * sizeof(C), [&](int64_t at, int64_t width) {
     SoftmaxColumns<C>(in.as<S>() + at, out.as<S>() + at, n, columns.inner, width, log);
   });
   return true;
@@ -204,7 +204,7 @@ void ForwardAs(const View& out, const View& in, int dim, bool log) {
   const int64_t n = in.ndim() == 0 ? 1 : in.sizes[dim];
   const auto dense = [&]<class S>() HWY_ATTR { return ForwardDense<C, S>(out, in, dim, n, log); };
   if (n == 0 || WhereLoadable<C>(in.dtype, dense)) return;
-  kernels::for_each_line<C, 1, 1, 0>({in}, {out}, {}, dim, [&](const auto& x, const auto& y, const auto&) {
+  for_each_line<C, 1, 1, 0>({in}, {out}, {}, dim, [&](const auto& x, const auto& y, const auto&) {
     log ? LogSoftmaxLine<C>(x[0], y[0], n) : SoftmaxLine<C>(x[0], y[0], n, y[0]);
   });
 }
@@ -216,7 +216,7 @@ void GradLine(const S* g, const S* y, S* dx, int64_t n, bool log) {
 
 template <class C, class S>
 bool BackwardDense(const View& grad_in, const View& grad, const View& y, int dim, int64_t n, bool log) {
-  if (const int64_t lines = kernels::dense_lines<S>(dim, grad, y, grad_in)) {
+  if (const int64_t lines = dense_lines<S>(dim, grad, y, grad_in)) {
     DS_COUNT_ROUTE(SoftmaxBackwardLines);
     parallel_for(lines, grain_for(3 * n * sizeof(C)), [&](int64_t begin, int64_t end) {
       for (int64_t i = begin * n; i < end * n; i += n)
@@ -224,10 +224,10 @@ bool BackwardDense(const View& grad_in, const View& grad, const View& y, int dim
     });
     return true;
   }
-  const auto columns = kernels::dense_columns<S>(dim, grad, y, grad_in);
+  const auto columns = dense_columns<S>(dim, grad, y, grad_in);
   if (columns.outer == 0 || columns.inner < 16) return false;
   DS_COUNT_ROUTE(SoftmaxBackwardColumns);
-  kernels::for_column_tiles<kTile<C>>(columns, 3 * sizeof(C), [&](int64_t at, int64_t width) {
+  for_column_tiles<kTile<C>>(columns, 3 * sizeof(C), [&](int64_t at, int64_t width) {
     SoftmaxGradColumns<C>(grad.as<S>() + at, y.as<S>() + at, grad_in.as<S>() + at, n, columns.inner, width, log);
   });
   return true;
@@ -238,7 +238,7 @@ void BackwardAs(const View& grad_in, const View& grad, const View& y, int dim, b
   const int64_t n = y.ndim() == 0 ? 1 : y.sizes[dim];
   const auto dense = [&]<class S>() HWY_ATTR { return BackwardDense<C, S>(grad_in, grad, y, dim, n, log); };
   if (n == 0 || WhereLoadable<C>(y.dtype, dense)) return;
-  kernels::for_each_line<C, 2, 1, 0>({grad, y}, {grad_in}, {}, dim, [&](const auto& in, const auto& out, const auto&) {
+  for_each_line<C, 2, 1, 0>({grad, y}, {grad_in}, {}, dim, [&](const auto& in, const auto& out, const auto&) {
     GradLine<C>(in[0], in[1], out[0], n, log);
   });
 }
@@ -254,15 +254,14 @@ void SoftmaxBackward(const View& grad_in, const View& grad, const View& y, int d
   f64 ? BackwardAs<double>(grad_in, grad, y, dim, log) : BackwardAs<float>(grad_in, grad, y, dim, log);
 }
 
-}  // namespace deepseek::HWY_NAMESPACE
+}  // namespace deepseek::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
-namespace deepseek {
+namespace deepseek::kernels {
 HWY_EXPORT(Softmax);
 HWY_EXPORT(SoftmaxBackward);
 
-namespace kernels {
 void softmax(const View& out, const View& in, int dim) { HWY_DYNAMIC_DISPATCH(Softmax)(out, in, dim, false); }
 void log_softmax(const View& out, const View& in, int dim) { HWY_DYNAMIC_DISPATCH(Softmax)(out, in, dim, true); }
 void softmax_backward(const View& grad_in, const View& grad, const View& y, int dim) {
@@ -271,6 +270,5 @@ void softmax_backward(const View& grad_in, const View& grad, const View& y, int 
 void log_softmax_backward(const View& grad_in, const View& grad, const View& y, int dim) {
   HWY_DYNAMIC_DISPATCH(SoftmaxBackward)(grad_in, grad, y, dim, true);
 }
-}  // namespace kernels
-}  // namespace deepseek
+}  // namespace deepseek::kernels
 #endif

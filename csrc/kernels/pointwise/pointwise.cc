@@ -37,7 +37,7 @@ using LaneTable = std::array<LaneFns, static_cast<size_t>(Pointwise::kCount)>;
 #endif
 
 HWY_BEFORE_NAMESPACE();
-namespace deepseek::HWY_NAMESPACE {
+namespace deepseek::kernels::HWY_NAMESPACE {
 
 constexpr unsigned F = 1, I = 2, FI = 3;
 
@@ -71,14 +71,13 @@ inline constexpr bool kExact = false;
 
 template <class Expr, class S>
 void RunSmall(void* out_raw, const void* const* in, unsigned wide, size_t n) {
-  namespace io = kernels::HWY_NAMESPACE;
   const hn::ScalableTag<float> d;
   constexpr size_t kLanes = hn::MaxLanes(d), kPair = 2 * kLanes;
   S* out = static_cast<S*>(out_raw);
   const auto vector = [&](size_t i) HWY_ATTR {
     return Evaluate<Expr>(d, [&](int k) HWY_ATTR {
       return wide >> k & 1 ? hn::LoadU(d, static_cast<const float*>(in[k]) + i)
-                           : io::load_as(d, static_cast<const S*>(in[k]) + i);
+                           : load_as(d, static_cast<const S*>(in[k]) + i);
     });
   };
   size_t i = 0;
@@ -86,10 +85,10 @@ void RunSmall(void* out_raw, const void* const* in, unsigned wide, size_t n) {
     const auto first = vector(i), second = vector(i + kLanes);
     if constexpr (kExact<Expr> && std::is_same_v<S, BFloat16>)
       if (wide == 0) {
-        io::store_upper_pair(d, first, second, out + i);
+        store_upper_pair(d, first, second, out + i);
         continue;
       }
-    io::store_pair_as(d, first, second, out + i);
+    store_pair_as(d, first, second, out + i);
   }
   if (i == n) return;
   alignas(64) char padded[Expr::kArity][kPair * sizeof(float)] = {};
@@ -184,11 +183,11 @@ template <>
 inline constexpr bool kExact<ReluExpr> = true;
 
 template <class Expr>
-kernels::LaneFns MakeLaneFns() {
-  kernels::LaneFns fns;
-  const auto of = [&](DType lane) -> kernels::LaneFn& { return fns.fn[static_cast<size_t>(lane)]; };
+LaneFns MakeLaneFns() {
+  LaneFns fns;
+  const auto of = [&](DType lane) -> LaneFn& { return fns.fn[static_cast<size_t>(lane)]; };
   fns.arity = Expr::kArity;
-  fns.target = kernels::route_target(HWY_TARGET);
+  fns.target = route_target(HWY_TARGET);
   fns.truth = Expr::kTruth;
   if constexpr (Expr::kKernels & F) {
     of(DType::kFloat32) = RunFloat<Expr, float>;
@@ -206,8 +205,7 @@ kernels::LaneFns MakeLaneFns() {
   return fns;
 }
 
-void FillLaneTable(kernels::LaneTable& table) {
-  using kernels::Pointwise;
+void FillLaneTable(LaneTable& table) {
 #define DS_UNARY(S, ...) table[static_cast<size_t>(Pointwise::k##S)] = MakeLaneFns<S##Expr>();
 #define DS_BINARY DS_UNARY
 #define DS_TERNARY DS_UNARY
@@ -219,14 +217,13 @@ void FillLaneTable(kernels::LaneTable& table) {
 #undef DS_TERNARY
 }
 
-}  // namespace deepseek::HWY_NAMESPACE
+}  // namespace deepseek::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
-namespace deepseek {
+namespace deepseek::kernels {
 HWY_EXPORT(FillLaneTable);
 
-namespace kernels {
 namespace {
 
 constexpr int kMaxOperands = 4;
@@ -403,6 +400,5 @@ void pointwise(Pointwise op, DType compute, const View& out, std::span<const Vie
   });
 }
 
-}  // namespace kernels
-}  // namespace deepseek
+}  // namespace deepseek::kernels
 #endif  // HWY_ONCE

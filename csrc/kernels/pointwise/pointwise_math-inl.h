@@ -15,7 +15,7 @@
 #include "kernels/simd/vecmath-inl.h"
 
 HWY_BEFORE_NAMESPACE();
-namespace deepseek::HWY_NAMESPACE {
+namespace deepseek::kernels::HWY_NAMESPACE {
 
 template <class D>
 HWY_INLINE hn::Vec<D> K(D d, double value) {
@@ -228,7 +228,7 @@ HWY_INLINE T IntShiftRight(T a, T b) {
   return b < 0 || b >= kBits ? T(a < 0 ? -1 : 0) : T(a >> b);
 }
 
-}  // namespace deepseek::HWY_NAMESPACE
+}  // namespace deepseek::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
 #endif  // per-target include guard

@@ -12,9 +12,6 @@
 HWY_BEFORE_NAMESPACE();
 namespace deepseek::kernels::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
-using deepseek::HWY_NAMESPACE::GeluErf;
-using deepseek::HWY_NAMESPACE::GeluTanh;
-using deepseek::HWY_NAMESPACE::Sigmoid;
 
 // The expressions of pointwise.def.
 template <QActivation A, class D>

@@ -11,7 +11,7 @@
 #include "kernels/reduce/reduce-inl.h"
 
 HWY_BEFORE_NAMESPACE();
-namespace deepseek::HWY_NAMESPACE {
+namespace deepseek::kernels::HWY_NAMESPACE {
 
 // A line in its own dtype, read a chunk at a time.
 struct SourceLine {
@@ -24,7 +24,7 @@ template <class C>
 const C* ReadLineChunk(const SourceLine& line, int64_t begin, int64_t n, C* buffer) {
   const char* p = line.data + begin * line.stride * size_of(line.dtype);
   if (line.dtype == dtype_of<C> && line.stride == 1) return reinterpret_cast<const C*>(p);
-  kernels::load_row(line.dtype, p, line.stride, n, buffer);
+  load_row(line.dtype, p, line.stride, n, buffer);
   return buffer;
 }
 
@@ -51,7 +51,7 @@ int64_t FindFirst(const C* p, int64_t n, C value) {
 template <class Op, class C>
 int64_t ArgLine(const SourceLine& line, bool is_max) {
   const int64_t chunks = (line.n + kChunk<C> - 1) / kChunk<C>;
-  kernels::Scratch<C> extremes(chunks);
+  Scratch<C> extremes(chunks);
   auto size = [&](int64_t c) { return std::min(kChunk<C>, line.n - c * kChunk<C>); };
   parallel_for(chunks, 16, [&](int64_t begin, int64_t end) {
     alignas(64) C buffer[kChunk<C>];
@@ -70,7 +70,7 @@ int64_t ArgLine(const SourceLine& line, bool is_max) {
 
 template <class C>
 void ArgReduceAs(const View& values, const View& indices, const View& in, int dim, bool is_max) {
-  auto one = [&](const SourceLine& line, void* index, void* value, const kernels::RawLine& source) {
+  auto one = [&](const SourceLine& line, void* index, void* value, const RawLine& source) {
     const int64_t at = is_max ? ArgLine<MaxOp, C>(line, true) : ArgLine<MinOp, C>(line, false);
     if (index) *static_cast<int64_t*>(index) = at;
     const int64_t bytes = size_of(in.dtype);
@@ -80,15 +80,15 @@ void ArgReduceAs(const View& values, const View& indices, const View& in, int di
   DS_CHECK(n > 0 || in.numel() == indices.numel(), "internal: argmax over no elements");
   if (indices.numel() == 0) return;
   if (in.numel() == n) {  // a single line is read where it lies, by all threads
-    const kernels::RawLine source{in.data, in.ndim() == 0 ? 1 : in.strides[dim]};
+    const RawLine source{in.data, in.ndim() == 0 ? 1 : in.strides[dim]};
     return one({in.dtype, in.as<char>(), source.stride, n}, indices.data, values.data, source);
   }
   View value_view = values.data ? values : indices;
-  kernels::for_each_line<C, 1, 0, 3>({in}, {}, {indices, value_view, in}, dim,
-                                     [&](const auto& line, const auto&, const auto& raw) {
-                                       one({dtype_of<C>, reinterpret_cast<const char*>(line[0]), 1, n}, raw[0].data,
-                                           values.data ? raw[1].data : nullptr, raw[2]);
-                                     });
+  for_each_line<C, 1, 0, 3>({in}, {}, {indices, value_view, in}, dim,
+                            [&](const auto& line, const auto&, const auto& raw) {
+                              one({dtype_of<C>, reinterpret_cast<const char*>(line[0]), 1, n}, raw[0].data,
+                                  values.data ? raw[1].data : nullptr, raw[2]);
+                            });
 }
 
 void ArgReduce(const View& values, const View& indices, const View& in, int dim, bool is_max) {
@@ -101,20 +101,18 @@ void ArgReduce(const View& values, const View& indices, const View& in, int dim,
     ArgReduceAs<int64_t>(values, indices, in, dim, is_max);
 }
 
-}  // namespace deepseek::HWY_NAMESPACE
+}  // namespace deepseek::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
-namespace deepseek {
+namespace deepseek::kernels {
 HWY_EXPORT(ArgReduce);
 
-namespace kernels {
 void arg_reduce(const View& out, const View& in, int dim, bool is_max) {
   HWY_DYNAMIC_DISPATCH(ArgReduce)(View{}, out, in, dim, is_max);
 }
 void min_max_with_index(const View& values, const View& indices, const View& in, int dim, bool is_max) {
   HWY_DYNAMIC_DISPATCH(ArgReduce)(values, indices, in, dim, is_max);
 }
-}  // namespace kernels
-}  // namespace deepseek
+}  // namespace deepseek::kernels
 #endif

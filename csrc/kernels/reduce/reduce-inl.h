@@ -18,11 +18,8 @@
 #include "kernels/simd/row_parts-inl.h"
 
 HWY_BEFORE_NAMESPACE();
-namespace deepseek::HWY_NAMESPACE {
+namespace deepseek::kernels::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
-using kernels::kChunk;
-using kernels::kLanes;
-using kernels::ReducePlan;
 
 template <class C>
 using Tag = hn::ScalableTag<C>;
@@ -145,11 +142,11 @@ template <class C>
 struct WholeVector {
   template <class S>
   HWY_INLINE Vector<C> load(const S* p) const {
-    return kernels::HWY_NAMESPACE::load_as(Tag<C>(), p);
+    return load_as(Tag<C>(), p);
   }
   template <class S>
   HWY_INLINE void store(Vector<C> v, S* p) const {
-    kernels::HWY_NAMESPACE::store_as(Tag<C>(), v, p);
+    store_as(Tag<C>(), v, p);
   }
 };
 
@@ -163,7 +160,7 @@ struct PartVector {
     if constexpr (std::is_same_v<S, C> && sizeof(C) >= 4)  // AVX2 has no masked load of less and would read on
       return hn::MaskedLoad(mask, Tag<C>(), p);
     else
-      return kernels::HWY_NAMESPACE::load_part(Tag<C>(), p, count);
+      return load_part(Tag<C>(), p, count);
   }
   template <class S>
   HWY_INLINE void store(Vector<C> v, S* p) const {
@@ -171,7 +168,7 @@ struct PartVector {
     if constexpr (std::is_same_v<S, C>)
       hn::BlendedStore(v, mask, Tag<C>(), p);
     else
-      kernels::HWY_NAMESPACE::store_part(Tag<C>(), v, p, count);
+      store_part(Tag<C>(), v, p, count);
   }
 };
 
@@ -227,7 +224,7 @@ template <class Op, class C, class Chunk>
 HWY_INLINE C ReduceChunks(int64_t n, const Chunk& chunk) {
   if (n <= kChunk<C>) return chunk(int64_t{0}, n);
   const int64_t chunks = (n + kChunk<C> - 1) / kChunk<C>;
-  kernels::Scratch<C> partials(chunks);
+  Scratch<C> partials(chunks);
   for (int64_t c = 0; c < chunks; ++c) partials[c] = chunk(c * kChunk<C>, std::min(kChunk<C>, n - c * kChunk<C>));
   MergePartials<Op>(partials.data(), chunks, 1);
   return partials[0];
@@ -328,7 +325,7 @@ void ReduceColumns(const ReducePlan& plan, const Op& op, int64_t at, int64_t beg
     for (int64_t i = 0; i < n; i += kLanes<C>) {
       const int64_t nrows = std::min(kLanes<C>, n - i);
       ForElements(plan, begin + i, nrows, [&](int64_t r, int64_t offset) {
-        kernels::load_row(plan.in.dtype, plan.in.at(at + offset), stride, width, converted + r * kTile<C>);
+        load_row(plan.in.dtype, plan.in.at(at + offset), stride, width, converted + r * kTile<C>);
       });
       AddRows(op, rows, nrows, width, params, i == 0, acc);
     }
@@ -368,7 +365,7 @@ C ReduceLine(const ReducePlan& plan, const Op& op, int64_t at, int64_t begin, in
   if (contiguous && WhereLoadable<C>(plan.in.dtype, in_place)) return result;
   for (int64_t i = 0;;) {
     const int64_t count = std::min(run, n - i);
-    kernels::load_row(plan.in.dtype, plan.in.at(at + offset), stride, count, buffer + i);
+    load_row(plan.in.dtype, plan.in.at(at + offset), stride, count, buffer + i);
     i += count;
     if (i == n) return ReduceChunk(op, buffer, n, param);
     offset = plan.reduced_offset(begin + i, &run);
@@ -421,7 +418,7 @@ void Run(const ReducePlan& plan, const Op& op, const C* params, C* results) {
     return;
   }
   const int64_t chunks = (plan.length + kChunk<C> - 1) / kChunk<C>;
-  kernels::Scratch<C> storage(chunks > 1 ? plan.outputs * chunks : 0);
+  Scratch<C> storage(chunks > 1 ? plan.outputs * chunks : 0);
   C* partials = chunks > 1 ? storage.data() : results;
   const int64_t inner = plan.columns ? plan.kept_sizes.back() : 1;
   if (plan.columns)
@@ -438,7 +435,7 @@ void Run(const ReducePlan& plan, const Op& op, const C* params, C* results) {
   });
 }
 
-}  // namespace deepseek::HWY_NAMESPACE
+}  // namespace deepseek::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
 #endif  // per-target include guard

@@ -7,8 +7,7 @@
 #include "kernels/reduce/reduce-inl.h"
 
 HWY_BEFORE_NAMESPACE();
-namespace deepseek::HWY_NAMESPACE {
-using kernels::ReduceOp;
+namespace deepseek::kernels::HWY_NAMESPACE {
 
 // One result over dense elements of C that make one chunk: the tree is a single leaf.
 template <class C>
@@ -28,9 +27,9 @@ void ReduceAs(const View& out, const View& in, const Op& op) {
     }
   }
   const ReducePlan plan(out, in);
-  kernels::Scratch<C> results(plan.outputs);
+  Scratch<C> results(plan.outputs);
   Run<C>(plan, op, nullptr, results.data());
-  kernels::store_results(plan, results.data());
+  store_results(plan, results.data());
 }
 
 // The type a sum into `t` is kept in.
@@ -57,10 +56,10 @@ void ReduceUnsigned(const View& out, const View& in) {
   View signed_out = out, signed_in = in;
   signed_out.dtype = signed_in.dtype = DType::kInt8;
   const ReducePlan plan(signed_out, signed_in);
-  kernels::Scratch<int8_t> results(plan.outputs);
+  Scratch<int8_t> results(plan.outputs);
   Run<int8_t>(plan, WithExtreme<FlipSign, kMax>(), nullptr, results.data());
   for (int64_t o = 0; o < plan.outputs; ++o) results[o] ^= std::numeric_limits<int8_t>::min();
-  kernels::store_results(plan, results.data());
+  store_results(plan, results.data());
 }
 
 template <bool kMax>
@@ -99,22 +98,20 @@ void Reduce(ReduceOp op, const View& out, const View& in) {
       // The identity of min over uint8 is 255: an empty `all` is stored as true, and uint8 outputs want 1.
       if (in.numel() > 0) return ReduceAs<uint8_t>(out, in, MinOp());
       const ReducePlan plan(out, in);
-      kernels::Scratch<uint8_t> ones(plan.outputs);
+      Scratch<uint8_t> ones(plan.outputs);
       std::fill_n(ones.data(), plan.outputs, uint8_t{1});
-      return kernels::store_results(plan, ones.data());
+      return store_results(plan, ones.data());
     }
   }
 }
 
-}  // namespace deepseek::HWY_NAMESPACE
+}  // namespace deepseek::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
-namespace deepseek {
+namespace deepseek::kernels {
 HWY_EXPORT(Reduce);
 
-namespace kernels {
 void reduce(ReduceOp op, const View& out, const View& in) { HWY_DYNAMIC_DISPATCH(Reduce)(op, out, in); }
-}  // namespace kernels
-}  // namespace deepseek
+}  // namespace deepseek::kernels
 #endif

@@ -10,7 +10,7 @@
 #include "kernels/reduce/row_ops-inl.h"
 
 HWY_BEFORE_NAMESPACE();
-namespace deepseek::HWY_NAMESPACE {
+namespace deepseek::kernels::HWY_NAMESPACE {
 
 struct AbsMap {
   template <class D, class V>
@@ -38,20 +38,20 @@ struct PowerMap {
 
 void VarMean(const View& var_out, const View& mean_out, const View& in, double correction) {
   const ReducePlan plan(var_out.data ? var_out : mean_out, in);
-  kernels::Scratch<double> mean(plan.outputs), var(plan.outputs);
+  Scratch<double> mean(plan.outputs), var(plan.outputs);
   const double n = static_cast<double>(plan.length);
   Run<double>(plan, SumOp(), nullptr, mean.data());
   for (int64_t o = 0; o < plan.outputs; ++o) mean[o] /= n;
-  if (mean_out.data) kernels::store_results(ReducePlan(mean_out, in), mean.data());
+  if (mean_out.data) store_results(ReducePlan(mean_out, in), mean.data());
   if (!var_out.data) return;
   Run<double>(plan, WithSum<CenteredSquareMap>(), mean.data(), var.data());
   for (int64_t o = 0; o < plan.outputs; ++o) var[o] /= std::max(0.0, n - correction);
-  kernels::store_results(plan, var.data());
+  store_results(plan, var.data());
 }
 
 template <class C>
 void NormAs(const ReducePlan& plan, double p) {
-  kernels::Scratch<C> results(plan.outputs);
+  Scratch<C> results(plan.outputs);
   C* r = results.data();
   if (p == 0) {
     Run<C>(plan, WithSum<NonzeroMap>(), nullptr, r);
@@ -70,7 +70,7 @@ void NormAs(const ReducePlan& plan, double p) {
     Run<C>(plan, WithSum<PowerMap>(p), nullptr, r);
     for (int64_t o = 0; o < plan.outputs; ++o) r[o] = std::pow(r[o], static_cast<C>(1 / p));
   }
-  kernels::store_results(plan, r);
+  store_results(plan, r);
 }
 
 void NormP(const View& out, const View& in, double p) {
@@ -83,13 +83,13 @@ void NormP(const View& out, const View& in, double p) {
 
 template <class C>
 void LogSumExpAs(const ReducePlan& plan) {
-  kernels::Scratch<C> shift(plan.outputs), results(plan.outputs);
+  Scratch<C> shift(plan.outputs), results(plan.outputs);
   Run<C>(plan, MaxOp(), nullptr, shift.data());
   for (int64_t o = 0; o < plan.outputs; ++o)
     if (std::isinf(shift[o])) shift[o] = 0;
   Run<C>(plan, WithSum<ShiftedExpMap>(), shift.data(), results.data());
   for (int64_t o = 0; o < plan.outputs; ++o) results[o] = std::log(results[o]) + shift[o];
-  kernels::store_results(plan, results.data());
+  store_results(plan, results.data());
 }
 
 void LogSumExp(const View& out, const View& in) {
@@ -100,21 +100,19 @@ void LogSumExp(const View& out, const View& in) {
     LogSumExpAs<float>(plan);
 }
 
-}  // namespace deepseek::HWY_NAMESPACE
+}  // namespace deepseek::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
-namespace deepseek {
+namespace deepseek::kernels {
 HWY_EXPORT(VarMean);
 HWY_EXPORT(NormP);
 HWY_EXPORT(LogSumExp);
 
-namespace kernels {
 void var_mean(const View& var_out, const View& mean_out, const View& in, double correction) {
   HWY_DYNAMIC_DISPATCH(VarMean)(var_out, mean_out, in, correction);
 }
 void norm_p(const View& out, const View& in, double p) { HWY_DYNAMIC_DISPATCH(NormP)(out, in, p); }
 void logsumexp(const View& out, const View& in) { HWY_DYNAMIC_DISPATCH(LogSumExp)(out, in); }
-}  // namespace kernels
-}  // namespace deepseek
+}  // namespace deepseek::kernels
 #endif

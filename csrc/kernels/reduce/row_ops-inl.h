@@ -11,7 +11,7 @@
 #include "kernels/simd/vecmath-inl.h"
 
 HWY_BEFORE_NAMESPACE();
-namespace deepseek::HWY_NAMESPACE {
+namespace deepseek::kernels::HWY_NAMESPACE {
 
 struct SquareMap {
   template <class D, class V>
@@ -43,7 +43,7 @@ HWY_INLINE void ForVectors(int64_t n, const F& f) {
   if (i < n) f(PartVector<C>(n - i), i);
 }
 
-}  // namespace deepseek::HWY_NAMESPACE
+}  // namespace deepseek::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
 #endif  // per-target include guard
