@@ -85,6 +85,16 @@ void fill_integers(Array<T>& a, uint32_t seed, int low, int high) {
   for (int64_t i = 0; i < a.numel(); ++i) a[i] = static_cast<T>(uniform(engine));
 }
 
+// Normal draws in float, rounded to T.
+template <class T>
+std::vector<T> random_values(int64_t n, int seed) {
+  std::mt19937 gen(seed);
+  std::normal_distribution<float> normal;
+  std::vector<T> v(n);
+  for (T& x : v) x = T(normal(gen));
+  return v;
+}
+
 // Elements of a view in logical order, as doubles.
 inline std::vector<double> values_of(const View& v) {
   std::vector<double> result;

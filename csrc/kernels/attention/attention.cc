@@ -2,8 +2,8 @@
 
 #include "kernels/attention/attention_int8.h"
 #include "kernels/attention/attention_packed.h"
-#include "kernels/gemm/matmul_bf16.h"
 #include "kernels/simd/routes.h"
+#include "runtime/cpu.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/attention/attention.cc"
@@ -35,16 +35,14 @@ namespace deepseek::kernels {
 HWY_EXPORT(AttentionForward);
 HWY_EXPORT(AttentionForwardTasks);
 
-bool attention_uses_bf16_dot(DType dtype) { return dtype == DType::kBFloat16 && bf16_kernel_available(); }
-
 void attention_forward(const Attention& a, const View& out, const View& lse, const View& lse_low) {
   if (a.q.numel() == 0 && out.numel() == 0) return;
   if (a.k.dtype == DType::kInt8) return attention_int8_forward(a, out, lse);
-  HWY_DYNAMIC_DISPATCH(AttentionForward)(a, out, lse, lse_low, attention_uses_bf16_dot(a.q.dtype));
+  HWY_DYNAMIC_DISPATCH(AttentionForward)(a, out, lse, lse_low, uses_bf16_dot(a.q.dtype));
 }
 void attention_forward(std::span<const AttentionTask> tasks) {
   if (tasks.empty()) return;
-  HWY_DYNAMIC_DISPATCH(AttentionForwardTasks)(tasks, attention_uses_bf16_dot(tasks[0].a.q.dtype));
+  HWY_DYNAMIC_DISPATCH(AttentionForwardTasks)(tasks, uses_bf16_dot(tasks[0].a.q.dtype));
 }
 
 }  // namespace deepseek::kernels

@@ -48,7 +48,4 @@ void attention_backward(const Attention& a, const View& grad_out, const View& ls
 void attention_delta(const View& grad_out, const View& out, const View& grad_lse, const View& delta);
 void attention_sink_gradient(const View& sinks, const View& lse, const View& delta, const View& by_sinks);
 
-// Whether bf16 runs on dot products of bf16 (else the tiles are converted to floats).
-bool attention_uses_bf16_dot(DType dtype);
-
 }  // namespace deepseek::kernels

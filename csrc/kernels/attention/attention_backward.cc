@@ -6,10 +6,10 @@
 #include "kernels/attention/attention_packed.h"
 #include "kernels/attention/attention_turns.h"
 #include "kernels/attention/attention_units.h"
-#include "kernels/gemm/matmul_bf16.h"
 #include "kernels/loops/cast.h"
 #include "kernels/simd/routes.h"
 #include "runtime/allocator.h"
+#include "runtime/cpu.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/attention/attention_backward.cc"
@@ -249,7 +249,7 @@ void attention_sink_gradient(const View& sinks, const View& lse, const View& del
 
 void attention_backward(std::span<const AttentionBackwardTask> tasks) {
   if (tasks.empty()) return;
-  HWY_DYNAMIC_DISPATCH(AttentionBackward)(tasks, attention_uses_bf16_dot(tasks[0].a.q.dtype));
+  HWY_DYNAMIC_DISPATCH(AttentionBackward)(tasks, uses_bf16_dot(tasks[0].a.q.dtype));
 }
 void attention_backward(const Attention& a, const View& grad_out, const View& lse, const View& delta, const View& dq,
                         const View& dk, const View& dv, const View& lse_low) {

@@ -1,5 +1,5 @@
 // The products of attention's tiles with bf16 dot products (AVX512_BF16), operands in pairs along the dim that is
-// summed. Everything here runs behind bf16_kernel_available(); panels are 64 rows wide.
+// summed. Everything here runs where uses_bf16_dot(bf16); panels are 64 rows wide.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// The register tile of float and double products: every caller that goes through it gives the sum that matmul_plain.h
+// The register tile of float and double products: every caller that goes through it gives the sum that matmul_float.h
 // defines. Included once per SIMD target.
 #if defined(DEEPSEEK_KERNELS_GEMM_GEMM_TILE_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef DEEPSEEK_KERNELS_GEMM_GEMM_TILE_INL_H_
@@ -11,7 +11,7 @@
 #include <utility>
 
 #include "hwy/highway.h"
-#include "kernels/gemm/matmul_plain.h"
+#include "kernels/gemm/matmul_float.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace deepseek::kernels::HWY_NAMESPACE {

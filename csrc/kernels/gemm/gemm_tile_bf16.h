@@ -1,5 +1,5 @@
 // The register tile of bfloat16 dot products (AVX512_BF16), and packing into pairs of neighbours in k. Everything here
-// runs behind bf16_kernel_available().
+// runs where uses_bf16_dot(bf16).
 #pragma once
 
 #if defined(__x86_64__)
@@ -11,7 +11,7 @@
 #pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma")
 #include <immintrin.h>
 
-#include "kernels/gemm/matmul_plain.h"
+#include "kernels/gemm/matmul_float.h"
 #include "kernels/gemm/prefetch.h"
 #include "kernels/simd/transpose_x86.h"
 

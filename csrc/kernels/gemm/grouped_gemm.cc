@@ -7,8 +7,8 @@
 
 #include "base/check.h"
 #include "hwy/cache_control.h"
-#include "kernels/gemm/matmul_bf16.h"
 #include "kernels/simd/routes.h"
+#include "runtime/cpu.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/gemm/grouped_gemm.cc"
@@ -361,7 +361,7 @@ HWY_EXPORT(GetGroupKernel);
 
 GroupKernel group_kernel(DType dtype, bool dot) {
   DS_CHECK_AS(TypeError, is_floating(dtype) && !is_float8(dtype), "grouped products: no kernel for ", dtype);
-  return HWY_DYNAMIC_DISPATCH(GetGroupKernel)(dtype, dot && dtype == DType::kBFloat16 && bf16_kernel_available());
+  return HWY_DYNAMIC_DISPATCH(GetGroupKernel)(dtype, dot && uses_bf16_dot(dtype));
 }
 
 }  // namespace deepseek::kernels

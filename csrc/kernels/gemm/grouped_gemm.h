@@ -1,5 +1,5 @@
 // The pieces of grouped products (many weight matrices, a few rows of A each): rows and panels are brought into the
-// form the register tile reads, then multiplied. The sums are those that matmul_plain.h defines, whatever the number of
+// form the register tile reads, then multiplied. The sums are those that matmul_float.h defines, whatever the number of
 // rows.
 #pragma once
 
@@ -84,7 +84,7 @@ inline void for_each_tile(const TileProduct& p, F&& f) {
 }
 
 namespace detail {
-// Behind bf16_kernel_available(). Sums of dot products are never subnormal, so that rounding may flush them.
+// Where uses_bf16_dot(bf16). Sums of dot products are never subnormal, so that rounding may flush them.
 void multiply_bf16_dot(const TileProduct& p);
 void store_bf16_dot(const void* sums, int64_t sums_row, int64_t rows, int64_t columns, void* to, int64_t to_row,
                     bool stream);

@@ -5,7 +5,7 @@
 #include "kernels/gemm/grouped_gemm.h"
 
 #if defined(__x86_64__)
-// Only functions below this line use AVX-512; they run behind bf16_kernel_available().
+// Only functions below this line use AVX-512; they run where uses_bf16_dot(bf16).
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma")
 #include <immintrin.h>

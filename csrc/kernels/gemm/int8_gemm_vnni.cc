@@ -121,12 +121,12 @@ Int8TileFn of_rows(int64_t rows, std::integer_sequence<int, I...>) {
 namespace deepseek::kernels::detail {
 
 Int8TileFn int8_tile_vnni(int64_t rows) {
-  if (!(cpu_features().avx512 && cpu_features().avx512_vnni)) return nullptr;
+  if (!cpu_features().avx512_vnni) return nullptr;
   return of_rows(rows, std::make_integer_sequence<int, kInt8TileRows>());
 }
 
 Int8DotsFn int8_dots_vnni(int64_t rows) {
-  if (!(cpu_features().avx512 && cpu_features().avx512_vnni)) return nullptr;
+  if (!cpu_features().avx512_vnni) return nullptr;
   return dots_of(rows, std::make_integer_sequence<int, kInt8FewRows>());
 }
 

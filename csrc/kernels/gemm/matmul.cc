@@ -5,9 +5,10 @@
 #include <utility>
 
 #include "kernels/gemm/matmul_bf16.h"
-#include "kernels/gemm/matmul_plain.h"
+#include "kernels/gemm/matmul_float.h"
 #include "kernels/loops/rows.h"
 #include "runtime/allocator.h"
+#include "runtime/cpu.h"
 #include "runtime/parallel.h"
 
 namespace deepseek::kernels {
@@ -185,8 +186,8 @@ void start_with_bias(const Problem& p, Gemm& g, T* c, const T* bias) {
 }
 
 void gemm(const Gemm& g, int64_t count = 1, int64_t a_step = 0, int64_t b_step = 0, int64_t c_step = 0) {
-  if (g.dtype == DType::kBFloat16 && bf16_kernel_available()) return gemm_bf16(g, count, a_step, b_step, c_step);
-  gemm_plain(g, count, a_step, b_step, c_step);
+  if (uses_bf16_dot(g.dtype)) return gemm_bf16(g, count, a_step, b_step, c_step);
+  gemm_float(g, count, a_step, b_step, c_step);
 }
 
 // bf16 and f16: the sum is made in float, then rounded once. c and bias are at the rectangle's or block's first
@@ -202,8 +203,8 @@ struct SmallFloats {
     const bool bias_of_all = bias && !p.accumulate && (p.bias_row == 0 || g.m == 1);
     Buffer row(bias_of_all ? static_cast<size_t>(g.n) * sizeof(float) : 64);
     if (bias_of_all) load_row(g.dtype, bias, p.bias_col, g.n, row.as<float>());
-    const bool kernel_rounds = g.dtype == DType::kBFloat16 && bf16_kernel_available() && g.k > 0 &&
-                               g.m > kBf16FewRows && (bias_of_all || !(bias || p.accumulate));
+    const bool kernel_rounds =
+        uses_bf16_dot(g.dtype) && g.k > 0 && g.m > kBf16FewRows && (bias_of_all || !(bias || p.accumulate));
     const bool whole = kernel_rounds && g.k <= kGemmBlockK;
     const int64_t rows = whole ? g.m : std::min<int64_t>(g.m, 960), columns = whole ? g.n : std::min<int64_t>(g.n, 512);
     Buffer sums(whole ? 64 : static_cast<size_t>(rows * columns) * sizeof(float));  // stay in the caches
@@ -369,7 +370,7 @@ void matmul(const View& out, const View& a, const View& b, const View* bias, boo
 }
 
 const char* matmul_route(DType dtype) {
-  if (dtype == DType::kBFloat16 && bf16_kernel_available()) return "AVX512_BF16 dot products, float sums";
+  if (uses_bf16_dot(dtype)) return "AVX512_BF16 dot products, float sums";
   if (is_reduced_float(dtype)) return "read as float32";
   if (is_float8(dtype)) return "none";
   return is_floating(dtype) ? "fused multiply-add" : "integer";

@@ -1,5 +1,5 @@
 // Batched matrix product. Each element's bits depend only on its row of A, its column of B, K, dtype and bias: not on
-// M, N, the batch, the layout or the thread count (matmul_plain.h states the sum; bf16 on AVX512_BF16 machines:
+// M, N, the batch, the layout or the thread count (matmul_float.h states the sum; bf16 on AVX512_BF16 machines:
 // matmul_bf16.h).
 #pragma once
 

@@ -12,7 +12,7 @@
 #include "runtime/cpu.h"
 
 #if defined(__x86_64__)
-// Only functions below this line use AVX-512; they run behind bf16_kernel_available().
+// Only functions below this line use AVX-512; they run where uses_bf16_dot(bf16).
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma")
 
@@ -190,23 +190,18 @@ void run(const Gemm& whole, const uint16_t* a, const uint16_t* b, Sums<float> c,
 
 namespace deepseek::kernels {
 
-bool bf16_kernel_available() {
-  static const bool available = cpu_features().avx512_bf16 && cpu_features().avx512;
-  return available;
-}
-
 void gemm_bf16(const Gemm& g, int64_t count, int64_t a_step, int64_t b_step, int64_t c_step) {
-  DS_CHECK(bf16_kernel_available() && g.dtype == DType::kBFloat16, "gemm_bf16 called on a machine without AVX512_BF16");
+  DS_CHECK(uses_bf16_dot(g.dtype), "gemm_bf16 called on a machine without AVX512_BF16");
   if (g.m <= 0 || g.n <= 0) return;
-  if (g.k == 0) return gemm_plain(g, count, a_step, b_step, c_step);
+  if (g.k == 0) return gemm_float(g, count, a_step, b_step, c_step);
   for (int64_t i = 0; i < count; ++i)
     run(g, static_cast<const uint16_t*>(g.a) + i * a_step, static_cast<const uint16_t*>(g.b) + i * b_step,
         g.sums<float>().at(0, i * c_step));
 }
 
 void gemm_bf16_rounded(const Gemm& g, float* sums) {
-  DS_CHECK(bf16_kernel_available() && g.dtype == DType::kBFloat16 && g.k > 0, "gemm_bf16_rounded: dtype ", g.dtype,
-           " over ", g.k, " values on a machine ", bf16_kernel_available() ? "with" : "without", " AVX512_BF16");
+  DS_CHECK(uses_bf16_dot(g.dtype) && g.k > 0, "gemm_bf16_rounded: dtype ", g.dtype, " over ", g.k,
+           " values on a machine ", cpu_features().avx512_bf16 ? "with" : "without", " AVX512_BF16");
   run(g, static_cast<const uint16_t*>(g.a), static_cast<const uint16_t*>(g.b),
       {sums, g.n, static_cast<const float*>(g.c0), g.c0_row}, {static_cast<uint16_t*>(g.c), g.c_row});
 }
@@ -216,7 +211,6 @@ void gemm_bf16_rounded(const Gemm& g, float* sums) {
 #else
 
 namespace deepseek::kernels {
-bool bf16_kernel_available() { return false; }
 void gemm_bf16(const Gemm&, int64_t, int64_t, int64_t, int64_t) {
   fail("bf16 kernel: needs an x86-64 CPU with AVX512_BF16");
 }

@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <type_traits>
 
-#include "kernels/gemm/matmul_plain.h"
+#include "kernels/gemm/matmul_float.h"
 #include "kernels/simd/routes.h"
 #include "runtime/allocator.h"
 

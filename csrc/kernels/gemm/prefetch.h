@@ -5,7 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "kernels/gemm/matmul_plain.h"
+#include "kernels/gemm/matmul_float.h"
 
 namespace deepseek::kernels {
 

@@ -2,7 +2,7 @@
 //   out[t] = sum over s of weights[t, s] * down[e] (silu(gate[e] x[t]) * (up[e] x[t])),  e = ids[t, s];
 // slots without an expert add nothing.
 // float32, float64, bfloat16, float16; 16-bit floats are summed in float, and rounded where a dense layer would store
-// them. Products have the bits that matmul_plain.h defines and a token's slots are added in order, so that a token's
+// them. Products have the bits that matmul_float.h defines and a token's slots are added in order, so that a token's
 // result depends on that token alone.
 #pragma once
 

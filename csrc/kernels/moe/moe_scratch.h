@@ -6,7 +6,7 @@
 #include <optional>
 
 #include "kernels/gemm/grouped_gemm.h"
-#include "kernels/gemm/matmul_plain.h"
+#include "kernels/gemm/matmul_float.h"
 #include "kernels/moe/moe_plan.h"
 #include "kernels/quant/quantize.h"
 #include "kernels/simd/routes.h"

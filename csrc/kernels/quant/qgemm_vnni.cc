@@ -103,7 +103,7 @@ QTileFn of_scales(bool half, int64_t rows) {
 namespace deepseek::kernels {
 
 QTileFn qtile_vnni(const PackedQuant& w, int64_t rows) {
-  if (!(cpu_features().avx512 && cpu_features().avx512_vnni)) return nullptr;
+  if (!cpu_features().avx512_vnni) return nullptr;
   if (traits_of(w.format).per_byte == 1) return of_scales<Bytes, false>(w.half_scales, rows);
   if (traits_of(w.format).has_zeros) return of_scales<Nibbles, true>(w.half_scales, rows);
   return of_scales<Nibbles, false>(w.half_scales, rows);

@@ -1,9 +1,9 @@
 #include <vector>
 
 #include "kernels/attention/attention_turns.h"
-#include "kernels/gemm/matmul_bf16.h"
 #include "kernels/simd/routes.h"
 #include "runtime/allocator.h"
+#include "runtime/cpu.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/sparse_attention/block_sparse_backward.cc"
@@ -194,7 +194,7 @@ HWY_EXPORT(BlockSparseBackward);
 void block_sparse_backward(const Attention& a, const BlockSelection& sel, const View& grad_out, const View& lse,
                            const View& delta, const View& dq, const View& dk, const View& dv, bool add) {
   HWY_DYNAMIC_DISPATCH(BlockSparseBackward)
-  (a, sel, grad_out, lse, delta, dq, dk, dv, add, attention_uses_bf16_dot(a.q.dtype));
+  (a, sel, grad_out, lse, delta, dq, dk, dv, add, uses_bf16_dot(a.q.dtype));
 }
 
 }  // namespace deepseek::kernels

@@ -2,9 +2,9 @@
 #include <cstring>
 
 #include "kernels/attention/attention_few_rows.h"
-#include "kernels/gemm/matmul_bf16.h"
 #include "kernels/simd/routes.h"
 #include "runtime/allocator.h"
+#include "runtime/cpu.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/sparse_attention/block_sparse_forward.cc"
@@ -263,7 +263,7 @@ HWY_EXPORT(BlockSparseForward);
 
 void block_sparse_forward(const Attention& a, const BlockSelection& sel, const View& out, const View& lse) {
   if (a.q.numel() == 0 && out.numel() == 0) return;
-  HWY_DYNAMIC_DISPATCH(BlockSparseForward)(a, sel, out, lse, attention_uses_bf16_dot(a.q.dtype));
+  HWY_DYNAMIC_DISPATCH(BlockSparseForward)(a, sel, out, lse, uses_bf16_dot(a.q.dtype));
 }
 
 }  // namespace deepseek::kernels

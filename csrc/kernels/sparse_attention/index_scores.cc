@@ -4,10 +4,10 @@
 #include <cstring>
 #include <numeric>
 
-#include "kernels/gemm/matmul_bf16.h"
 #include "kernels/simd/routes.h"
 #include "kernels/sparse_attention/index_scores_vnni.h"
 #include "runtime/allocator.h"
+#include "runtime/cpu.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/sparse_attention/index_scores.cc"
@@ -255,7 +255,7 @@ HWY_EXPORT(IndexScoresRun);
 
 void index_scores(const IndexScores& a, const View& out) {
   if (out.numel() == 0) return;
-  const bool bf16_dot = a.q.dtype == DType::kBFloat16 && bf16_kernel_available();
+  const bool bf16_dot = uses_bf16_dot(a.q.dtype);
   HWY_DYNAMIC_DISPATCH(IndexScoresRun)(a, out, bf16_dot);
 }
 

@@ -4,9 +4,9 @@
 #include <vector>
 
 #include "kernels/attention/attention_few_rows.h"
-#include "kernels/gemm/matmul_bf16.h"
 #include "kernels/simd/routes.h"
 #include "runtime/allocator.h"
+#include "runtime/cpu.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/sparse_attention/select_blocks.cc"
@@ -336,7 +336,7 @@ HWY_EXPORT(SelectBlocksRun);
 
 void select_blocks(const SelectBlocks& a, const View& out) {
   if (out.numel() == 0) return;
-  HWY_DYNAMIC_DISPATCH(SelectBlocksRun)(a, out, attention_uses_bf16_dot(a.q.dtype));
+  HWY_DYNAMIC_DISPATCH(SelectBlocksRun)(a, out, uses_bf16_dot(a.q.dtype));
 }
 
 }  // namespace deepseek::kernels

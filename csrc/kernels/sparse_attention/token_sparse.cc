@@ -2,10 +2,10 @@
 
 #include <vector>
 
-#include "kernels/gemm/matmul_bf16.h"
 #include "kernels/simd/routes.h"
 #include "kernels/sparse_attention/token_list.h"
 #include "runtime/allocator.h"
+#include "runtime/cpu.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/sparse_attention/token_sparse.cc"
@@ -84,7 +84,7 @@ HWY_EXPORT(TokenSparseForward);
 
 void token_sparse_forward(const Attention& a, const View& indices, const View& out, const View& lse) {
   if (a.q.numel() == 0 && out.numel() == 0) return;
-  HWY_DYNAMIC_DISPATCH(TokenSparseForward)(a, indices, out, lse, attention_uses_bf16_dot(a.q.dtype));
+  HWY_DYNAMIC_DISPATCH(TokenSparseForward)(a, indices, out, lse, uses_bf16_dot(a.q.dtype));
 }
 
 }  // namespace deepseek::kernels

@@ -3,11 +3,11 @@
 #include <vector>
 
 #include "kernels/attention/attention_turns.h"
-#include "kernels/gemm/matmul_bf16.h"
 #include "kernels/simd/routes.h"
 #include "kernels/sparse_attention/token_list.h"
 #include "kernels/sparse_attention/token_sparse.h"
 #include "runtime/allocator.h"
+#include "runtime/cpu.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/sparse_attention/token_sparse_backward.cc"
@@ -215,7 +215,7 @@ HWY_EXPORT(TokenSparseBackward);
 void token_sparse_backward(const Attention& a, const View& indices, const View& grad_out, const View& lse,
                            const View& delta, const View& dq, const View& dk, const View& dv) {
   HWY_DYNAMIC_DISPATCH(TokenSparseBackward)
-  (a, indices, grad_out, lse, delta, dq, dk, dv, attention_uses_bf16_dot(a.q.dtype));
+  (a, indices, grad_out, lse, delta, dq, dk, dv, uses_bf16_dot(a.q.dtype));
 }
 
 }  // namespace deepseek::kernels

@@ -11,7 +11,8 @@
 
 #include "hwy/targets.h"
 #include "kernels/gemm/matmul_bf16.h"
-#include "kernels/gemm/matmul_plain.h"
+#include "kernels/gemm/matmul_float.h"
+#include "runtime/cpu.h"
 #include "runtime/parallel.h"
 
 namespace deepseek::kernels {
@@ -282,7 +283,7 @@ TEST(Matmul, TargetsGiveTheSameBits) {
 }
 
 TEST(Matmul, Bf16KernelAgreesWithItsTwin) {
-  if (!bf16_kernel_available()) GTEST_SKIP() << "no AVX512_BF16";
+  if (!cpu_features().avx512_bf16) GTEST_SKIP() << "no AVX512_BF16";
   for (const Dims& s : kShapes)
     for (int layout = 0; layout < 4; ++layout) {
       const int64_t m = s[0], k = s[1], n = s[2];
@@ -302,7 +303,7 @@ TEST(Matmul, Bf16KernelAgreesWithItsTwin) {
              n};
       gemm_bf16(g);
       g.c = twin.data();
-      gemm_plain(g);
+      gemm_float(g);
       for (int64_t i = 0; i < m * n; ++i) ASSERT_NEAR(fast[i], twin[i], 1e-5f * k) << s << " layout " << layout;
     }
 }

@@ -5,7 +5,6 @@
 #include <numeric>
 
 #include "kernels/gemm/matmul.h"
-#include "kernels/gemm/matmul_bf16.h"
 #include "kernels/pointwise/pointwise.h"
 #include "runtime/allocator.h"
 #include "tests/kernels/kernel_testing.h"

@@ -116,7 +116,7 @@ void expect_as_dense() {
       expect_equal(sparse.out, dense.out, "out");
       expect_equal(sparse.lse, dense.lse, "lse");
       expect_equal(sparse.dq, dense.dq, "dq");
-      if (attention_uses_bf16_dot(dtype_of<T>)) {  // rows are summed in other pairs
+      if (uses_bf16_dot(dtype_of<T>)) {  // rows are summed in other pairs
         expect_near(values_of(sparse.dk.view()), values_of(dense.dk.view()), 3e-2, "dk");
         expect_near(values_of(sparse.dv.view()), values_of(dense.dv.view()), 3e-2, "dv");
       } else {

@@ -66,7 +66,7 @@ inline bool is_dense_4x4(const Gemm& g) {
 
 // Serial. `count` problems whose A, B and C lie a_step, b_step and c_step elements apart; of more than one, c0 is
 // nothing or C.
-void gemm_plain(const Gemm& g, int64_t count = 1, int64_t a_step = 0, int64_t b_step = 0, int64_t c_step = 0);
+void gemm_float(const Gemm& g, int64_t count = 1, int64_t a_step = 0, int64_t b_step = 0, int64_t c_step = 0);
 
 // Any integer type and bool (logical or of ands), modulo 2^bits. Serial; C is row-major of the input type.
 void gemm_integer(const Gemm& g);

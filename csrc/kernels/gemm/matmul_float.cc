@@ -1,4 +1,4 @@
-#include "kernels/gemm/matmul_plain.h"
+#include "kernels/gemm/matmul_float.h"
 
 #include <algorithm>
 #include <array>
@@ -10,7 +10,7 @@
 #include "runtime/allocator.h"
 
 #undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "kernels/gemm/matmul_plain.cc"
+#define HWY_TARGET_INCLUDE "kernels/gemm/matmul_float.cc"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
 #include "kernels/gemm/gemm_tile-inl.h"
@@ -379,7 +379,7 @@ void copy_c0(const Gemm& g, const Sums<T>& c) {
 
 }  // namespace
 
-void gemm_plain(const Gemm& g, int64_t count, int64_t a_step, int64_t b_step, int64_t c_step) {
+void gemm_float(const Gemm& g, int64_t count, int64_t a_step, int64_t b_step, int64_t c_step) {
   if (g.m <= 0 || g.n <= 0 || count <= 0) return;
   if (g.k > 0) return HWY_DYNAMIC_DISPATCH(GemmFloat)(g, count, a_step, b_step, c_step);
   for (int64_t i = 0; i < count && g.c0 != g.c; ++i)
