@@ -1,6 +1,7 @@
 // block_sparse.h: the bits of dense attention under the mask of the selection, whatever the threads.
 #include "kernels/sparse_attention/block_sparse.h"
 
+#include "runtime/cpu.h"
 #include "tests/kernels/kernel_testing.h"
 
 namespace deepseek::kernels {

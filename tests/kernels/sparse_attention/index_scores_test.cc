@@ -1,5 +1,5 @@
 // index_scores.h against its slow twin, and the bits that must not depend on CPU, threads and batch mates.
-#include "index_scores.h"
+#include "kernels/sparse_attention/index_scores.h"
 
 #include "tests/kernels/kernel_testing.h"
 
