@@ -1,5 +1,5 @@
-// Quantized weights: codes, scales and zero points are plain tensors (kernels/quant/quant_format.h), `format` and `block`
-// say how to read them.
+// Quantized weights: codes, scales and zero points are plain tensors (kernels/quant/quant_format.h), `format` and
+// `block` say how to read them.
 #include "kernels/quant/quantize.h"
 #include "ops/composite.h"
 #include "ops/operands.h"
