@@ -10,7 +10,7 @@ BUILD := build/editable
 export CCACHE_BASEDIR := $(CURDIR)
 export CCACHE_NOHASHDIR := 1
 PY := .venv/bin/python
-SOURCES := $(wildcard csrc/*/*.h csrc/*/*.cc csrc/*/*/*.h csrc/*/*/*.cc tests/*.h tests/*.cc tests/*/*.cc benchmarks/*.cc)
+SOURCES = $(shell find csrc tests benchmarks -name '*.h' -o -name '*.cc')
 
 .PHONY: help build demo picture examples notebooks test test-avx2 interpreters wheel slow generators parity parity-sample asan tsan fuzz bench lint format types clean distclean
 

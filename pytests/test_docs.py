@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from test_layering import LAYERS
+from test_layering import KERNEL_LAYERS, LAYERS
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "build" / "editable"
@@ -72,7 +72,7 @@ class Example:
             for entry in json.loads((BUILD / "compile_commands.json").read_text(encoding="utf-8"))
             if Path(entry["file"]).is_relative_to(ROOT)
         }
-        like = {"kernels": "csrc/kernels/pointwise.cc", "ops": "csrc/ops/pointwise.cc"}
+        like = {"kernels": "csrc/kernels/pointwise/pointwise.cc", "ops": "csrc/ops/pointwise.cc"}
         jobs = {name: (self.folder / name, commands[like[name.split("/")[1]]]) for name in self.sources}
         jobs |= {name: (ROOT / name, commands[name]) for name in like.values()}
         with ThreadPoolExecutor(2) as pool:
@@ -189,9 +189,10 @@ def test_named_make_targets_exist(page: Path) -> None:
     assert named <= targets, f"{page.name} names make targets {sorted(named - targets)}"
 
 
-def test_the_layer_picture_is_the_tested_one() -> None:
+@pytest.mark.parametrize(("root", "layers"), [("csrc", LAYERS), ("csrc/kernels", KERNEL_LAYERS)])
+def test_the_layer_picture_is_the_tested_one(root: str, layers: list[list[str]]) -> None:
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    present = [[f for f in layer if (ROOT / "csrc" / f).is_dir()] for layer in LAYERS]
+    present = [[f for f in layer if (ROOT / root / f).is_dir()] for layer in layers]
     picture = " -> ".join("{" + ", ".join(p) + "}" if len(p) > 1 else p[0] for p in present if p)
     assert picture in text, f"docs/architecture.md should show: {picture}"
 

@@ -19,7 +19,24 @@ LAYERS = [
     ["api"],
     ["python"],
 ]
-RANK = {folder: rank for rank, folders in enumerate(LAYERS) for folder in folders}
+# The folders of kernels/, in the same way. No file lies in kernels/ itself.
+KERNEL_LAYERS = [
+    ["simd"],
+    ["loops"],
+    ["pointwise", "reduce", "index", "random"],
+    ["gemm"],
+    ["nn", "quant", "optim"],
+    ["attention", "moe"],
+    ["sparse_attention"],
+]
+
+
+def ranks(layers: list[list[str]]) -> dict[str, int]:
+    return {folder: rank for rank, folders in enumerate(layers) for folder in folders}
+
+
+RANK = ranks(LAYERS)
+INNER = {"kernels": ranks(KERNEL_LAYERS)}  # layers that have layers
 
 # Header pattern -> the only folder that may include it.
 HOMES = {
@@ -36,33 +53,50 @@ def violations(root: Path) -> list[str]:
     found = []
     for path in sorted(p for p in root.rglob("*") if p.suffix in {".h", ".cc", ".def", ".inc"}):
         name = path.relative_to(root).as_posix()
-        folder = name.split("/")[0]
-        if folder not in RANK:
-            found.append(f"{name}: {folder!r} is not a layer")
+        reason = place_reason(name)
+        if reason:
+            found.append(f"{name}: {reason}")
             continue
         for bracket, header in INCLUDE.findall(path.read_text(encoding="utf-8")):
-            reason = third_party_reason(folder, header) or (bracket == '"' and layer_reason(folder, header))
+            reason = third_party_reason(name, header) or (bracket == '"' and layer_reason(name, header))
             if reason:
                 found.append(f"{name}: {reason}")
     return found
 
 
-def third_party_reason(folder: str, header: str) -> str:
+def place_reason(name: str) -> str:
+    layer, _, rest = name.partition("/")
+    if layer not in RANK:
+        return f"{layer!r} is not a layer"
+    inner = rest.split("/")[0]
+    if layer in INNER and inner not in INNER[layer]:
+        return f"{inner!r} is not a folder of {layer}/"
+    return ""
+
+
+def third_party_reason(name: str, header: str) -> str:
     for pattern, home in HOMES.items():
-        if re.match(pattern, header) and folder != home:
+        if re.match(pattern, header) and name.split("/")[0] != home:
             return f"only {home}/ may include <{header}>"
     return ""
 
 
-def layer_reason(folder: str, header: str) -> str:
-    target = header.split("/")[0]
+def layer_reason(name: str, header: str) -> str:
     if any(re.match(pattern, header) for pattern in HOMES):
         return ""
-    if target not in RANK:
+    layer, inner, *_ = name.split("/")
+    target, *below = header.split("/")
+    if target not in RANK or not below or place_reason(header):
         return f'"{header}" is not written relative to csrc'
-    if RANK[target] > RANK[folder]:
+    if target == layer and layer in INNER:
+        return order_reason(INNER[layer], inner, below[0], header)
+    return order_reason(RANK, layer, target, header)
+
+
+def order_reason(rank: dict[str, int], folder: str, target: str, header: str) -> str:
+    if rank[target] > rank[folder]:
         return f'"{header}" lies above {folder}/'
-    if RANK[target] == RANK[folder] and target != folder:
+    if rank[target] == rank[folder] and target != folder:
         return f'"{header}" is a sibling of {folder}/'
     return ""
 
@@ -73,11 +107,28 @@ def test_layers_of_csrc():
     assert violations(CSRC) == []
 
 
+def test_cpp_tests_mirror_csrc():
+    """x_test.cc lies in the folder of tests/ whose name is that of the code it tests."""
+    tests = CSRC.parent / "tests"
+    folders = {path.parent.relative_to(tests).as_posix() for path in tests.rglob("*_test.cc")}
+    assert "kernels/simd" in folders, "not all tests found: the check would pass on nothing"
+    assert [f for f in sorted(folders) if f == "." or not list((CSRC / f).glob("*.h"))] == []
+
+
 @pytest.mark.parametrize(
     ("file", "include", "reason"),
     [
         ("base/a.h", '#include "core/tensor.h"', "lies above base/"),
-        ("kernels/a.cc", '#include "core/tensor.h"', "lies above kernels/"),
+        ("kernels/nn/a.cc", '#include "core/tensor.h"', "lies above kernels/"),
+        ("kernels/gemm/a.cc", '#include "kernels/nn/norm.h"', "lies above gemm/"),
+        ("kernels/simd/a-inl.h", '#include "kernels/loops/copy.h"', "lies above simd/"),
+        ("kernels/moe/a.h", '#include "kernels/attention/attention.h"', "is a sibling of moe/"),
+        ("kernels/index/a.cc", '#include "kernels/reduce/reduce.h"', "is a sibling of index/"),
+        ("kernels/a.cc", "", "is not a folder of kernels/"),
+        ("kernels/extra/a.cc", "", "is not a folder of kernels/"),
+        ("kernels/nn/a.cc", '#include "kernels/a.h"', "is not written relative to csrc"),
+        ("ops/a.cc", '#include "kernels/a.h"', "is not written relative to csrc"),
+        ("ops/a.cc", '#include "kernels"', "is not written relative to csrc"),
         ("ops/a.cc", '  #  include "autograd/engine.h"', "lies above ops/"),
         ("io/a.cc", '#include "quant/packed.h"', "is a sibling of io/"),
         ("ops/a.cc", '#include "tensor.h"', "is not written relative to csrc"),
@@ -101,12 +152,13 @@ def test_each_rule_catches_its_violation(tmp_path, file, include, reason):
 
 def test_allowed_includes_pass(tmp_path):
     for file, include in [
-        ("kernels/a.cc", '#include <hwy/highway.h>\n#include <cblas.h>\n#include "base/view.h"'),
-        ("kernels/b.cc", '#include "hwy/foreach_target.h"\n#include "kernels/a.h"'),
+        ("kernels/nn/a.cc", '#include <hwy/highway.h>\n#include <cblas.h>\n#include "base/view.h"'),
+        ("kernels/nn/b.cc", '#include "hwy/foreach_target.h"\n#include "kernels/nn/a.h"\n#include "kernels/gemm/a.h"'),
+        ("ops/b.cc", '#include "kernels/sparse_attention/a.h"'),
         ("python/a.cc", '#include <Python.h>\n#include "serve/server.h"'),
         ("ops/a.cc", "#include <vector>\n// comment: Python.h"),
     ]:
         path = tmp_path / file
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(include + "\n")
     assert violations(tmp_path) == []

@@ -11,9 +11,9 @@
 
 #include "autograd/engine.h"
 #include "gmock/gmock.h"
-#include "kernel_testing.h"
-#include "kernels/copy.h"
+#include "kernels/loops/copy.h"
 #include "ops/ops.h"
+#include "tests/kernels/kernel_testing.h"
 
 namespace deepseek::testing {
 

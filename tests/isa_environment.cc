@@ -1,6 +1,6 @@
 // The tests honour DEEPSEEK_ISA as the Python module does, so that ctest runs the kernels on lesser CPUs too.
 #include "base/check.h"
-#include "kernels/build_info.h"
+#include "kernels/simd/build_info.h"
 #include "runtime/cpu.h"
 
 namespace deepseek {

@@ -4,7 +4,7 @@
 
 #include "autograd/engine.h"
 #include "core/op_node.h"
-#include "kernels/pointwise.h"
+#include "kernels/pointwise/pointwise.h"
 #include "ops/ops.h"
 
 namespace deepseek {

@@ -6,7 +6,7 @@
 #include <unordered_map>
 
 #include "core/mode.h"
-#include "kernels/add_zero.h"
+#include "kernels/pointwise/add_zero.h"
 #include "ops/ops.h"
 
 namespace deepseek {

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "core/packed.h"
-#include "kernels/copy.h"
+#include "kernels/loops/copy.h"
 
 namespace deepseek {
 namespace {

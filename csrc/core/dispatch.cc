@@ -5,7 +5,7 @@
 #include "core/lock_release.h"
 #include "core/op.h"
 #include "core/op_node.h"
-#include "kernels/copy.h"
+#include "kernels/loops/copy.h"
 
 namespace deepseek {
 namespace {

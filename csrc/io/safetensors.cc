@@ -8,7 +8,7 @@
 
 #include "io/atomic_file.h"
 #include "io/json.h"
-#include "kernels/copy.h"
+#include "kernels/loops/copy.h"
 
 namespace deepseek::io {
 

@@ -2,7 +2,7 @@
 
 #include "jit/graph.h"
 #include "jit/recording.h"
-#include "kernels/copy.h"
+#include "kernels/loops/copy.h"
 
 namespace deepseek::jit {
 namespace {

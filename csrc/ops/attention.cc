@@ -1,12 +1,12 @@
 // Scaled dot-product attention: one fused op, its gradient, and what defines them in plain ops. Second derivatives go
 // through the latter.
-#include "kernels/attention.h"
+#include "kernels/attention/attention.h"
 
 #include <algorithm>
 #include <cmath>
 
-#include "kernels/attention_plain.h"
-#include "kernels/copy.h"
+#include "kernels/attention/attention_plain.h"
+#include "kernels/loops/copy.h"
 #include "ops/attention.h"
 #include "ops/composite.h"
 

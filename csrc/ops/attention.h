@@ -4,7 +4,7 @@
 #include <array>
 #include <cstring>
 
-#include "kernels/attention.h"
+#include "kernels/attention/attention.h"
 #include "ops/operands.h"
 
 namespace deepseek {

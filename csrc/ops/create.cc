@@ -2,7 +2,7 @@
 #include <cmath>
 #include <limits>
 
-#include "kernels/copy.h"
+#include "kernels/loops/copy.h"
 #include "ops/ops.h"
 
 namespace deepseek {

@@ -1,11 +1,11 @@
 // Indexed reads and writes along one dim, and advanced indexing.
-#include "kernels/index.h"
+#include "kernels/index/index.h"
 
 #include <algorithm>
 
-#include "kernels/copy.h"
-#include "kernels/embedding.h"
-#include "kernels/masked.h"
+#include "kernels/index/embedding.h"
+#include "kernels/index/masked.h"
+#include "kernels/loops/copy.h"
 #include "ops/composite.h"
 
 namespace deepseek {

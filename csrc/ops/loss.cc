@@ -1,7 +1,7 @@
 // Losses. cross_entropy is fused over the class dim; its second derivative goes through the composite of its backward.
-#include "kernels/copy.h"
-#include "kernels/cross_entropy.h"
-#include "kernels/linear_cross_entropy.h"
+#include "kernels/loops/copy.h"
+#include "kernels/nn/cross_entropy.h"
+#include "kernels/nn/linear_cross_entropy.h"
 #include "ops/composite.h"
 #include "ops/operands.h"
 

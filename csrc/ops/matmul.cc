@@ -1,5 +1,5 @@
 // Matrix products. One kernel op over batches; everything else is shapes around it.
-#include "kernels/matmul.h"
+#include "kernels/gemm/matmul.h"
 
 #include "core/autocast_off.h"
 #include "ops/composite.h"

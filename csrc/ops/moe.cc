@@ -1,12 +1,12 @@
 // Mixture-of-experts feed-forward (Shazeer et al. 2017; DeepSeekMoE, Dai et al. 2024): token-expert pairs are sorted by
 // expert, each expert is one small dense feed-forward over its tokens. Fused forward and backward; the composites say
 // the same in plain ops and give derivatives of higher order.
-#include "kernels/moe.h"
+#include "kernels/moe/moe.h"
 
 #include <limits>
 
 #include "core/autocast.h"
-#include "kernels/copy.h"
+#include "kernels/loops/copy.h"
 #include "ops/composite.h"
 #include "ops/moe.h"
 #include "ops/operands.h"

@@ -1,6 +1,6 @@
 // Variances, norms and logsumexp: reductions that map every element first.
-#include "kernels/copy.h"
-#include "kernels/reduce.h"
+#include "kernels/loops/copy.h"
+#include "kernels/reduce/reduce.h"
 #include "ops/composite.h"
 #include "ops/pointwise.h"
 #include "ops/reduce.h"

@@ -1,7 +1,7 @@
 // Operands as kernels read them.
 #pragma once
 
-#include "kernels/copy.h"
+#include "kernels/loops/copy.h"
 #include "ops/ops.h"
 
 namespace deepseek {

@@ -5,11 +5,11 @@
 
 namespace deepseek {
 
-// --- pointwise, from the one list in kernels/pointwise.def
+// --- pointwise, from the one list in kernels/pointwise/pointwise.def
 #define DS_UNARY(S, name, ...) Tensor name(const Tensor& input);
 #define DS_BINARY(S, name, ...) Tensor name(const Tensor& input, const Tensor& other);
 #define DS_TERNARY(S, name, ...) Tensor name(const Tensor& a, const Tensor& b, const Tensor& c);
-#include "kernels/pointwise.def"
+#include "kernels/pointwise/pointwise.def"
 #undef DS_UNARY
 #undef DS_BINARY
 #undef DS_TERNARY

@@ -178,7 +178,7 @@ Tensor over_or_zero(const Tensor& a, const Tensor& b) { return where(eq(b, 0), s
 #define DS_TERNARY_ARGS_ClampBoth "(Tensor input, Tensor min, Tensor max)"
 #define DS_TERNARY_ARGS_Softplus "(Tensor input, Tensor beta, Tensor threshold)"
 
-#include "kernels/pointwise.def"
+#include "kernels/pointwise/pointwise.def"
 
 #undef DS_UNARY
 #undef DS_BINARY

@@ -1,7 +1,7 @@
 // What every pointwise op shares: dtype and shape rules by name, and the call into the kernel.
 #pragma once
 
-#include "kernels/pointwise.h"
+#include "kernels/pointwise/pointwise.h"
 #include "ops/ops.h"
 
 namespace deepseek {

@@ -1,6 +1,6 @@
-// Quantized weights: codes, scales and zero points are plain tensors (kernels/quant_format.h), `format` and `block` say
-// how to read them.
-#include "kernels/quantize.h"
+// Quantized weights: codes, scales and zero points are plain tensors (kernels/quant/quant_format.h), `format` and
+// `block` say how to read them.
+#include "kernels/quant/quantize.h"
 #include "ops/composite.h"
 #include "ops/operands.h"
 #include "ops/quant_parts.h"

@@ -1,7 +1,7 @@
 // The mixture of experts of moe.cc with quantized weights.
 #include "core/autocast.h"
-#include "kernels/moe.h"
-#include "kernels/moe_quant.h"
+#include "kernels/moe/moe.h"
+#include "kernels/moe/moe_quant.h"
 #include "ops/composite.h"
 #include "ops/moe.h"
 #include "ops/operands.h"

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "core/packed.h"
-#include "kernels/qgemm.h"
+#include "kernels/quant/qgemm.h"
 #include "ops/ops.h"
 
 namespace deepseek {

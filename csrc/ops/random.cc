@@ -1,8 +1,8 @@
 // Random numbers. The last input of every kernel here is the generator state {seed, offset}, which dispatch fills in.
-#include "kernels/random.h"
+#include "kernels/random/random.h"
 
-#include "kernels/copy.h"
-#include "kernels/reduce.h"
+#include "kernels/loops/copy.h"
+#include "kernels/reduce/reduce.h"
 #include "ops/composite.h"
 #include "ops/reduce.h"
 

@@ -1,8 +1,8 @@
 // Reductions. `dim` None or () means all dims; gradients go back through unreduce().
-#include "kernels/reduce.h"
+#include "kernels/reduce/reduce.h"
 
-#include "kernels/arg_reduce.h"
-#include "kernels/copy.h"
+#include "kernels/loops/copy.h"
+#include "kernels/reduce/arg_reduce.h"
 #include "ops/composite.h"
 #include "ops/pointwise.h"
 #include "ops/reduce.h"

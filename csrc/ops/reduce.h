@@ -1,7 +1,7 @@
 // Shape rules of reductions, shared by the op files that reduce.
 #pragma once
 
-#include "kernels/pointwise.h"
+#include "kernels/pointwise/pointwise.h"
 #include "ops/ops.h"
 
 namespace deepseek {

@@ -1,7 +1,7 @@
 // Rotary position embedding (Su et al. 2021).
-#include "kernels/rope.h"
+#include "kernels/nn/rope.h"
 
-#include "kernels/copy.h"
+#include "kernels/loops/copy.h"
 #include "ops/composite.h"
 
 namespace deepseek {

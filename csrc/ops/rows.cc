@@ -2,9 +2,9 @@
 // backward; second derivatives through the composite.
 #include <limits>
 
-#include "kernels/copy.h"
-#include "kernels/norm.h"
-#include "kernels/softmax.h"
+#include "kernels/loops/copy.h"
+#include "kernels/nn/norm.h"
+#include "kernels/nn/softmax.h"
 #include "ops/composite.h"
 #include "ops/operands.h"
 

@@ -1,5 +1,5 @@
 // Running sums, products and extremes along one dim.
-#include "kernels/scan.h"
+#include "kernels/reduce/scan.h"
 
 #include "ops/composite.h"
 #include "ops/reduce.h"

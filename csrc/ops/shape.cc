@@ -1,5 +1,5 @@
 // Joining and rearranging, and the composites built from views.
-#include "kernels/copy.h"
+#include "kernels/loops/copy.h"
 #include "ops/composite.h"
 
 namespace deepseek {

@@ -1,6 +1,6 @@
 // Doubly stochastic matrices by rounds of Sinkhorn and Knopp, as hyper-connections mix their streams (DeepSeek, 2026).
 // Second derivatives go through the composite.
-#include "kernels/sinkhorn.h"
+#include "kernels/nn/sinkhorn.h"
 
 #include "ops/composite.h"
 #include "ops/operands.h"

@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "kernels/attention_packed.h"
-#include "kernels/attention_plain.h"
+#include "kernels/attention/attention_packed.h"
+#include "kernels/attention/attention_plain.h"
 #include "ops/attention.h"
 #include "ops/composite.h"
 

@@ -5,7 +5,7 @@
 #include <span>
 
 #include "core/tensor.h"
-#include "kernels/optim.h"
+#include "kernels/optim/optim.h"
 
 namespace deepseek::optim {
 

@@ -1,7 +1,7 @@
 // Data in and out: nested Python sequences, NumPy arrays (shared memory), DLPack both ways, the buffer protocol.
 #include <cstring>
 
-#include "kernels/copy.h"
+#include "kernels/loops/copy.h"
 #include "python/dlpack.h"
 #include "python/python.h"
 

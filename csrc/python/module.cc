@@ -1,5 +1,5 @@
 // deepseek._C
-#include "kernels/build_info.h"
+#include "kernels/simd/build_info.h"
 #include "python/python.h"
 #include "runtime/cpu.h"
 

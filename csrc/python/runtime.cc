@@ -2,10 +2,10 @@
 #include <gnu/libc-version.h>
 
 #include "base/version.h"
-#include "kernels/build_info.h"
-#include "kernels/matmul.h"
-#include "kernels/routes.h"
-#include "kernels/stream.h"
+#include "kernels/gemm/matmul.h"
+#include "kernels/simd/build_info.h"
+#include "kernels/simd/routes.h"
+#include "kernels/simd/stream.h"
 #include "python/python.h"
 #include "runtime/cpu.h"
 #include "runtime/parallel.h"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 SOURCES = Path(__file__).resolve().parents[2] / "csrc"
 
-# (header, bytes of data); tests/safetensors_test.cc says which are accepted.
+# (header, bytes of data); tests/io/safetensors_test.cc says which are accepted.
 HEADERS = [
     ("{}", 0),
     ('{"__metadata__":null}', 0),

@@ -1,0 +1,391 @@
+#include "kernels/gemm/matmul_float.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+#include "base/check.h"
+#include "kernels/gemm/prefetch.h"
+#include "kernels/simd/routes.h"
+#include "runtime/allocator.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/gemm/matmul_float.cc"
+#include "hwy/foreach_target.h"
+#include "hwy/highway.h"
+#include "kernels/gemm/gemm_tile-inl.h"
+#include "kernels/gemm/pack-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace deepseek::kernels::HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+constexpr int64_t kBlockK = kGemmBlockK;
+constexpr int64_t kBlockBytesB =
+    HWY_TARGET <= HWY_AVX3 ? 256 * 1024 : 192 * 1024;  // packed B and the next block fit in L2
+constexpr int64_t kBlockM = 960;                       // packed A stays in the L3 cache
+constexpr int64_t kChunkK = 64;  // few rows: pack and use this many rows of B while they are in the L1 cache
+constexpr int64_t kFewRows = 30;
+constexpr int64_t kMaxDotRows = HWY_TARGET <= HWY_AVX3 ? 48 : 36;  // more rows pay for packing
+constexpr int kDotRows = HWY_TARGET <= HWY_AVX3 ? 8 : 6;  // rows whose sums stay in registers beside a transposed block
+
+#if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX2
+// Products with B's columns contiguous, `b_col` apart: a vector of them is transposed a block at a time in registers
+// and meets all rows of A there, so B is read once, as one stream, and packed nowhere. kDotRows rows have their sums in
+// registers; of more rows they pass through the L1 cache.
+using DotV = hn::Vec<Tag<float>>;
+
+// acc[MR] += kCount columns of a, one row after the other, times the vectors v.
+template <int MR, int kCount>
+HWY_INLINE void dot_block(const float* a, int64_t a_row, const RawFloats* v, DotV (&acc)[MR]) {
+#pragma GCC unroll 16
+  for (int j = 0; j < kCount; ++j)
+#pragma GCC unroll 8
+    for (int r = 0; r < MR; ++r) acc[r] = hn::MulAdd(hn::Set(Tag<float>(), a[r * a_row + j]), DotV{v[j]}, acc[r]);
+}
+template <int MR, int kCount>
+HWY_INLINE void dot_block(const float* a, int64_t a_row, const RawFloats* v, float* sums) {
+  const Tag<float> d;
+  const int64_t lanes = hn::Lanes(d);
+  DotV acc[MR];
+#pragma GCC unroll 8
+  for (int r = 0; r < MR; ++r) acc[r] = hn::Load(d, sums + r * lanes);
+  dot_block<MR, kCount>(a, a_row, v, acc);
+#pragma GCC unroll 8
+  for (int r = 0; r < MR; ++r) hn::Store(acc[r], d, sums + r * lanes);
+}
+
+// One value of k in all columns, where no whole block is left.
+template <class S>
+HWY_INLINE RawFloats column_values(const S* b, int64_t b_col) {
+  const Tag<float> d;
+  HWY_ALIGN float row[block_side<float>()];
+  for (int64_t j = 0; j < block_side<float>(); ++j) row[j] = static_cast<float>(b[j * b_col]);
+  return hn::Load(d, row).raw;
+}
+
+HWY_INLINE void store_sums(DotV sums, const Sums<float>& c, int64_t row) {
+  const Tag<float> d;
+  hn::StoreU(c.from ? hn::Add(hn::LoadU(d, c.from + row * c.from_row), sums) : sums, d, c.out + row * c.out_row);
+}
+
+// c[MR, one vector] = A B. a: for every block of k its part of all rows, one after the other,
+// so that rows far apart in memory do not share cache sets. next: what of B comes after this block.
+template <int MR, class S>
+void dot_columns(int64_t k, const float* a, const S* b, const S* next, int64_t b_col, const Sums<float>& c) {
+  constexpr int64_t kSide = block_side<float>();
+  DotV acc[MR];
+#pragma GCC unroll 8
+  for (int r = 0; r < MR; ++r) acc[r] = hn::Zero(Tag<float>());
+  int64_t i = 0;
+  for (; i + kSide <= k; i += kSide, a += MR * kSide) {
+    RawFloats v[kSide];
+    if (MR <= 4) prefetch_columns<kSide * kSide>(next, b_col, i / kSide);  // more rows hide the way themselves
+    load_transposed(b + i, b_col, v);
+    dot_block<MR, kSide>(a, kSide, v, acc);
+  }
+  for (; i < k; ++i, ++a) {
+    const RawFloats v = column_values(b + i, b_col);
+    dot_block<MR, 1>(a, kSide, &v, acc);
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < MR; ++r) store_sums(acc[r], c, r);
+}
+
+// The same for `groups` times kDotRows rows and MR more.
+template <int MR, class S>
+void dot_columns_of_groups(int64_t groups, int64_t k, const float* a, const S* b, int64_t b_col, const Sums<float>& c,
+                           float* sums) {
+  const Tag<float> d;
+  constexpr int64_t kSide = block_side<float>();
+  const int64_t rows = groups * kDotRows;
+  for (int64_t r = 0; r < rows + MR; ++r) hn::Store(hn::Zero(d), d, sums + r * kSide);
+  int64_t i = 0;
+  for (; i + kSide <= k; i += kSide, a += (rows + MR) * kSide) {
+    RawFloats v[kSide];
+    load_transposed(b + i, b_col, v);
+    for (int64_t r = 0; r < rows; r += kDotRows) dot_block<kDotRows, kSide>(a + r * kSide, kSide, v, sums + r * kSide);
+    dot_block<MR, kSide>(a + rows * kSide, kSide, v, sums + rows * kSide);
+  }
+  for (; i < k; ++i, ++a) {
+    const RawFloats v = column_values(b + i, b_col);
+    for (int64_t r = 0; r < rows; r += kDotRows) dot_block<kDotRows, 1>(a + r * kSide, kSide, &v, sums + r * kSide);
+    dot_block<MR, 1>(a + rows * kSide, kSide, &v, sums + rows * kSide);
+  }
+  for (int64_t r = 0; r < rows + MR; ++r) store_sums(hn::Load(d, sums + r * kSide), c, r);
+}
+
+template <class S, int... I>
+constexpr auto make_dot_table(std::integer_sequence<int, I...>) {
+  struct {
+    void (*few[kDotRows])(int64_t, const float*, const S*, const S*, int64_t, const Sums<float>&);
+    void (*groups[kDotRows])(int64_t, int64_t, const float*, const S*, int64_t, const Sums<float>&, float*);
+  } t{{&dot_columns<I + 1, S>...}, {&dot_columns_of_groups<I + 1, S>...}};
+  return t;
+}
+template <class S>
+constexpr auto kDot = make_dot_table<S>(std::make_integer_sequence<int, kDotRows>());
+#endif
+
+// Scratch memory, taken from the allocator when first needed and kept for a batch of problems.
+class PackBuffer {
+ public:
+  template <class T>
+  T* get(int64_t count) {
+    const size_t bytes = static_cast<size_t>(count) * sizeof(T);
+    if (bytes > size_) {
+      release();
+      p_ = allocate(bytes);
+      size_ = bytes;
+    }
+    return static_cast<T*>(p_);
+  }
+  PackBuffer() = default;
+  PackBuffer(const PackBuffer&) = delete;
+  PackBuffer& operator=(const PackBuffer&) = delete;
+  ~PackBuffer() { release(); }
+
+ private:
+  void release() {
+    if (p_) deallocate(p_, size_);
+    p_ = nullptr;
+  }
+  void* p_ = nullptr;
+  size_t size_ = 0;
+};
+
+template <class S, class T>
+class Runner {
+ public:
+  explicit Runner(const Gemm& g) : g_(g) {}
+
+  void run(const S* a, const S* b, Sums<T> c) {
+    const int64_t done = dot_rows(a, b, c);
+    if (done == g_.n) return;
+    b += done * g_.b_col;
+    c = c.at(0, done);
+    columns_ = g_.n - done;
+    for (int64_t i0 = 0; i0 < g_.m; i0 += row_block()) {
+      const int64_t m = std::min(row_block(), g_.m - i0);
+      for (int64_t k0 = 0; k0 < g_.k; k0 += kBlockK) {
+        const int64_t k = std::min(kBlockK, g_.k - k0);
+        int64_t a_row = g_.a_row;
+        const T* pa = rows_of_a(a + i0 * g_.a_row + k0 * g_.a_col, m, k, &a_row);
+        const Sums<T> to = (k0 == 0 ? c : c.added_to()).at(i0, 0);
+        const S* pb = b + k0 * g_.b_row;
+        if (m <= kFewRows || narrow_b(k))
+          few_rows(m, k, pa, a_row, pb, to);
+        else
+          many_rows(m, k, pa, a_row, pb, to, g_.k - k0 - k);
+      }
+    }
+  }
+
+ private:
+  static constexpr bool kSame = std::is_same_v<S, T>;
+  bool direct_a() const { return kSame && (g_.a_col == 1 || g_.k == 1); }
+  int64_t row_block() const { return direct_a() ? g_.m : kBlockM; }
+
+  // Few rows times contiguous columns: whole vectors of columns, all of k. Returns how many columns are done.
+  int64_t dot_rows([[maybe_unused]] const S* a, [[maybe_unused]] const S* b, [[maybe_unused]] const Sums<T>& c) {
+#if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX2
+    if constexpr (std::is_same_v<T, float>) {
+      constexpr int64_t kSide = block_side<float>();
+      if (g_.m > kMaxDotRows || g_.b_row != 1 || g_.k < kSide || g_.n < kSide) return 0;
+      DS_COUNT_ROUTE(MatmulDotRows);
+      const int64_t groups = (g_.m - 1) / kDotRows, last = g_.m - groups * kDotRows - 1;
+      const T* blocks = blocks_of_a(a);
+      int64_t j = 0;
+      HWY_ALIGN float sums[kMaxDotRows * kSide];
+      for (; j + kSide <= g_.n; j += kSide)
+        for (int64_t k0 = 0; k0 < g_.k; k0 += kBlockK) {
+          const int64_t k = std::min(kBlockK, g_.k - k0);
+          const S* from = b + j * g_.b_col + k0;
+          const Sums<T> to = (k0 == 0 ? c : c.added_to()).at(0, j);
+          const S* next = k0 + kBlockK < g_.k ? from + kBlockK : b + (j + kSide) * g_.b_col;
+          if (groups == 0)
+            kDot<S>.few[last](k, blocks + k0 * g_.m, from, next, g_.b_col, to);
+          else
+            kDot<S>.groups[last](groups, k, blocks + k0 * g_.m, from, g_.b_col, to, sums);
+        }
+      return j;
+    }
+#endif
+    return 0;
+  }
+
+  // [k / side, m, side]: A as dot_columns reads it.
+  const T* blocks_of_a(const S* a) {
+    constexpr int64_t kSide = block_side<T>();
+    if constexpr (kSame)
+      if (g_.m == 1 && g_.a_col == 1) return a;  // is that already
+    T* packed = scratch_a_.template get<T>((g_.k + kSide - 1) / kSide * kSide * g_.m);
+    for (int64_t k0 = 0; k0 < g_.k; k0 += kSide)
+      pack(a + k0 * g_.a_col, g_.a_row, g_.a_col, g_.m, std::min(kSide, g_.k - k0), packed + k0 * g_.m, kSide);
+    return packed;
+  }
+
+  const T* rows_of_a(const S* a, int64_t m, int64_t k, int64_t* a_row) {
+    if constexpr (kSame)
+      if (direct_a()) return a;
+    T* packed = scratch_a_.template get<T>(m * k);
+    pack(a, g_.a_row, g_.a_col, m, k, packed, k);
+    *a_row = k;
+    return packed;
+  }
+
+  // Prefetching pays when B comes from memory and costs when it is in the cache; it never changes a result.
+  bool large_b() const { return g_.n * g_.k * static_cast<int64_t>(sizeof(S)) > (int64_t{4} << 20); }
+  bool direct_b() const { return kSame && (g_.b_col == 1 || g_.n == 1); }
+  // B is one panel that stays in the L1 cache: nothing to pack.
+  bool narrow_b(int64_t k) const {
+    return direct_b() && columns_ <= panel_width<T>() && k * g_.b_row * static_cast<int64_t>(sizeof(T)) <= 32 * 1024;
+  }
+
+  // k_after: what of k comes after this block.
+  void many_rows(int64_t m, int64_t k, const T* a, int64_t a_row, const S* b, const Sums<T>& c, int64_t k_after) {
+    DS_COUNT_ROUTE(MatmulManyRows);
+    const int64_t w = panel_width<T>();
+    const int64_t block = std::max(kBlockBytesB / static_cast<int64_t>(sizeof(T)) / kBlockK / w, int64_t{1}) * w;
+    const int64_t ahead = g_.b_row == 1 ? block_side<T>() : w;
+    T* packed = scratch_b_.template get<T>(std::min(block, (columns_ + w - 1) / w * w) * k);
+    for (int64_t j0 = 0; j0 < columns_; j0 += block) {
+      const int64_t n = std::min(block, columns_ - j0);
+      for (int64_t j = 0; j < n; j += w)
+        pack_padded(b + (j0 + j) * g_.b_col, g_.b_row, g_.b_col, k, std::min(w, n - j), packed + j * k, w,
+                    ahead * g_.b_col);
+      RowsPrefetch next;
+      if (large_b()) next = next_block(g_, b, columns_, block, j0 + block, k, k_after);
+      const int64_t tiles = (m + kRows - 1) / kRows * ((n + w - 1) / w), lines = (next.lines() + tiles - 1) / tiles;
+      for (int64_t i = 0; i < m; i += kRows)
+        for (int64_t j = 0; j < n; j += w) {
+          next.advance(lines);
+          tile(std::min<int64_t>(kRows, m - i), std::min(w, n - j), k, a + i * a_row, a_row, packed + j * k, w,
+               c.at(i, j0 + j), false);
+        }
+    }
+  }
+
+  void few_rows(int64_t m, int64_t k, const T* a, int64_t a_row, const S* b, const Sums<T>& c) {
+    const int64_t w = panel_width<T>();
+    for (int64_t j = 0; j < columns_; j += w) {
+      const int64_t n = std::min(w, columns_ - j);
+      if constexpr (kSame) {
+        if (direct_b()) {
+          DS_COUNT_ROUTE(MatmulFewRows);
+          for (int64_t i = 0; i < m; i += kRows)
+            tile(std::min<int64_t>(kRows, m - i), n, k, a + i * a_row, a_row, b + j, g_.b_row, c.at(i, j), large_b());
+          continue;
+        }
+      }
+      DS_COUNT_ROUTE(MatmulFewRowsPacked);
+      few_rows_packed(m, k, a, a_row, b + j * g_.b_col, n, c.at(0, j));
+    }
+  }
+
+  // Partial sums of a block of k stay in a scratch tile while chunks of B pass through the L1 cache.
+  void few_rows_packed(int64_t m, int64_t k, const T* a, int64_t a_row, const S* b, int64_t n, const Sums<T>& c) {
+    constexpr int64_t kMaxWidth = kVecs * HWY_MAX_BYTES / sizeof(T);
+    HWY_ALIGN T panel[kChunkK * kMaxWidth];
+    HWY_ALIGN T sums[kFewRows * kMaxWidth];
+    const int64_t lanes = hn::Lanes(Tag<T>());
+    const int vecs = static_cast<int>((n + lanes - 1) / lanes);
+    const int64_t width = vecs * lanes;
+    for (int64_t k0 = 0; k0 < k; k0 += kChunkK) {
+      const int64_t chunk = std::min(kChunkK, k - k0);
+      pack_padded(b + k0 * g_.b_row, g_.b_row, g_.b_col, chunk, n, panel, width, large_b() ? chunk : 0);
+      for (int64_t i = 0; i < m; i += kRows) {
+        T* s = sums + i * width;
+        kMicro<T>.fn[0][std::min<int64_t>(kRows, m - i) - 1][vecs - 1](chunk, a + i * a_row + k0, a_row, panel, width,
+                                                                       k0 ? s : nullptr, {s, width});
+      }
+    }
+    store_tile(sums, width, m, n, c);
+  }
+
+  const Gemm& g_;
+  int64_t columns_ = 0;  // that the packing kernels have to do
+  PackBuffer scratch_a_, scratch_b_;
+};
+
+// A row is a block of four lanes.
+HWY_INLINE void multiply_4x4(const float* a, const float* b, const Sums<float>& c) {
+  const Tag<float> d;
+  for (size_t at = 0; at < 16; at += hn::Lanes(d)) {
+    const auto rows = hn::LoadU(d, a + at);
+    auto sum = hn::MulAdd(hn::Broadcast<0>(rows), hn::LoadDup128(d, b), hn::Zero(d));
+    sum = hn::MulAdd(hn::Broadcast<1>(rows), hn::LoadDup128(d, b + 4), sum);
+    sum = hn::MulAdd(hn::Broadcast<2>(rows), hn::LoadDup128(d, b + 8), sum);
+    sum = hn::MulAdd(hn::Broadcast<3>(rows), hn::LoadDup128(d, b + 12), sum);
+    hn::StoreU(c.from ? hn::Add(hn::LoadU(d, c.from + at), sum) : sum, d, c.out + at);
+  }
+}
+
+template <class S, class T>
+void run_all(const Gemm& g, int64_t count, int64_t a_step, int64_t b_step, int64_t c_step) {
+  if constexpr (std::is_same_v<S, float>)
+    if (is_dense_4x4(g)) {
+      DS_COUNT_ROUTE(Matmul4x4);
+      for (int64_t i = 0; i < count; ++i)
+        multiply_4x4(static_cast<const float*>(g.a) + i * a_step, static_cast<const float*>(g.b) + i * b_step,
+                     g.sums<float>().at(0, i * c_step));
+      return;
+    }
+  Runner<S, T> runner(g);
+  for (int64_t i = 0; i < count; ++i)
+    runner.run(static_cast<const S*>(g.a) + i * a_step, static_cast<const S*>(g.b) + i * b_step,
+               g.sums<T>().at(0, i * c_step));
+}
+
+void GemmFloat(const Gemm& g, int64_t count, int64_t a_step, int64_t b_step, int64_t c_step) {
+  switch (g.dtype) {
+    case DType::kFloat32:
+      DS_COUNT_ROUTE(MatmulF32);
+      return run_all<float, float>(g, count, a_step, b_step, c_step);
+    case DType::kFloat64:
+      DS_COUNT_ROUTE(MatmulF64);
+      return run_all<double, double>(g, count, a_step, b_step, c_step);
+    case DType::kBFloat16:
+      DS_COUNT_ROUTE(MatmulBf16AsF32);
+      return run_all<BFloat16, float>(g, count, a_step, b_step, c_step);
+    case DType::kFloat16:
+      DS_COUNT_ROUTE(MatmulF16AsF32);
+      return run_all<Half, float>(g, count, a_step, b_step, c_step);
+    default:
+      fail<TypeError>("matmul: no kernel for ", g.dtype);
+  }
+}
+
+}  // namespace deepseek::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace deepseek::kernels {
+HWY_EXPORT(GemmFloat);
+
+namespace {
+
+// The product over no k at all.
+template <class T>
+void copy_c0(const Gemm& g, const Sums<T>& c) {
+  for (int64_t i = 0; i < g.m; ++i) {
+    T* to = c.out + i * c.out_row;
+    if (c.from)
+      std::copy_n(c.from + i * c.from_row, g.n, to);
+    else
+      std::fill_n(to, g.n, T(0));
+  }
+}
+
+}  // namespace
+
+void gemm_float(const Gemm& g, int64_t count, int64_t a_step, int64_t b_step, int64_t c_step) {
+  if (g.m <= 0 || g.n <= 0 || count <= 0) return;
+  if (g.k > 0) return HWY_DYNAMIC_DISPATCH(GemmFloat)(g, count, a_step, b_step, c_step);
+  for (int64_t i = 0; i < count && g.c0 != g.c; ++i)
+    g.dtype == DType::kFloat64 ? copy_c0(g, g.sums<double>().at(0, i * c_step))
+                               : copy_c0(g, g.sums<float>().at(0, i * c_step));
+}
+
+}  // namespace deepseek::kernels
+#endif  // HWY_ONCE

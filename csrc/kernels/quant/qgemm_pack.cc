@@ -1,0 +1,140 @@
+#include <algorithm>
+#include <bit>
+#include <cstring>
+
+#include "base/check.h"
+#include "kernels/quant/qgemm.h"
+#include "kernels/simd/routes.h"
+#include "runtime/parallel.h"
+
+namespace deepseek::kernels {
+namespace {
+
+constexpr int64_t kColumns = PackedQuant::kColumns, kStep = PackedQuant::kStep;
+
+bool fits_half(float x) { return std::bit_cast<uint32_t>(static_cast<float>(Half(x))) == std::bit_cast<uint32_t>(x); }
+
+// Where step s of a panel begins: blocks hold their scales first.
+int64_t step_offset(const PackedQuant& p, int64_t s) {
+  return (s / p.block_steps() + 1) * p.side_bytes() + s * p.step_bytes();
+}
+
+// Byte within a step of a column's code, and by how much it is shifted.
+struct Place {
+  int64_t byte;
+  int shift;
+};
+Place place_of(const PackedQuant& p, int64_t column, int64_t k) {
+  const int64_t group = k / 4, part = column * 4 + k % 4;
+  if (traits_of(p.format).per_byte == 1) return {group * kColumns * 4 + part, 0};
+  return {group / 2 * kColumns * 4 + part, group % 2 ? 4 : 0};
+}
+
+void put_scale(const PackedQuant& p, uint8_t* block, int64_t column, float scale) {
+  if (p.half_scales) {
+    const Half h(scale);
+    std::memcpy(block + 2 * column, &h, 2);
+  } else {
+    std::memcpy(block + 4 * column, &scale, 4);
+  }
+}
+float get_scale(const PackedQuant& p, const uint8_t* block, int64_t column) {
+  if (!p.half_scales) {
+    float scale;
+    std::memcpy(&scale, block + 4 * column, 4);
+    return scale;
+  }
+  Half h;
+  std::memcpy(&h, block + 2 * column, 2);
+  return h;
+}
+int64_t zeros_offset(const PackedQuant& p) { return (p.half_scales ? 2 : 4) * kColumns; }
+
+// Half bytes of the lower 16 bits, one a byte.
+uint32_t spread(uint32_t x) {
+  x = (x | x << 8) & 0x00ff00ffu;
+  return (x | x << 4) & 0x0f0f0f0fu;
+}
+
+// 32 k of a row's codes (padded with zeros) to the places of a column.
+void pack_step(const uint8_t* from, bool nibbles, int64_t column, uint8_t* codes) {
+  uint32_t words[8];
+  const int groups = nibbles ? 4 : 8;
+  std::memcpy(words, from, static_cast<size_t>(groups) * 4);
+  for (int j = 0; j < groups; ++j) {
+    const uint32_t x = words[j];
+    const uint32_t packed = nibbles ? spread(x & 0xffffu) | spread(x >> 16) << 4 : x ^ 0x80808080u;  // + 128
+    std::memcpy(codes + j * kColumns * 4 + column * 4, &packed, 4);
+  }
+}
+
+void pack_column(const QuantMatrix& q, const PackedQuant& p, int64_t i, int64_t column, uint8_t* panel) {
+  for (int64_t b = 0; b < p.blocks(); ++b) {
+    const int64_t at = i * q.blocks() + (q.block > 0 ? b : 0);
+    uint8_t* side = panel + b * p.block_bytes();
+    put_scale(p, side, column, q.scales[at]);
+    if (q.traits().has_zeros) side[zeros_offset(p) + column] = q.zeros[at];
+  }
+  const uint8_t* row = q.codes + i * q.row_bytes();
+  const bool nibbles = q.traits().per_byte == 2;
+  const int64_t step = kStep / q.traits().per_byte, whole = q.row_bytes() / step;
+  for (int64_t s = 0; s < whole; ++s) pack_step(row + s * step, nibbles, column, panel + step_offset(p, s));
+  if (whole == p.steps()) return;
+  uint8_t rest[kStep] = {};
+  std::memcpy(rest, row + whole * step, static_cast<size_t>(q.row_bytes() - whole * step));
+  pack_step(rest, nibbles, column, panel + step_offset(p, whole));
+}
+
+void unpack_column(const PackedQuant& p, const QuantMatrix& q, int64_t i, int64_t column, const uint8_t* panel) {
+  for (int64_t b = 0; b < p.blocks(); ++b) {
+    if (q.block == 0 && b > 0) break;
+    const uint8_t* side = panel + b * p.block_bytes();
+    q.scales[i * q.blocks() + b] = get_scale(p, side, column);
+    if (q.traits().has_zeros) q.zeros[i * q.blocks() + b] = side[zeros_offset(p) + column];
+  }
+  uint8_t* row = q.codes + i * q.row_bytes();
+  for (int64_t k = 0; k < q.k; ++k) {
+    const Place place = place_of(p, column, k % kStep);
+    const uint8_t byte = panel[step_offset(p, k / kStep) + place.byte];
+    if (q.traits().per_byte == 1)
+      row[k] = static_cast<uint8_t>(byte ^ 0x80);
+    else if (k % 2 == 0)
+      row[k / 2] = (byte >> place.shift) & 15;
+    else
+      row[k / 2] = static_cast<uint8_t>(row[k / 2] | ((byte >> place.shift) & 15) << 4);
+  }
+}
+
+}  // namespace
+
+PackedQuant packed_form(const QuantMatrix& q, int64_t count) {
+  DS_CHECK(q.format != QuantFormat::kFp8, "qgemm: fp8 weights have no packed form");
+  const bool half = std::all_of(q.scales, q.scales + count * q.n * q.blocks(), fits_half);
+  return {q.format, half, q.n, q.k, q.block > 0 ? q.block : kWholeRowBlock};
+}
+
+size_t packed_bytes(const PackedQuant& form, int64_t count) {
+  return static_cast<size_t>(PackedQuant::kHeaderBytes + count * form.panels() * form.panel_bytes());
+}
+
+void qgemm_pack(const QuantMatrix& q, const PackedQuant& form, void* to, int64_t count) {
+  count_route(Route::kQgemmPack);
+  std::memcpy(to, &form, sizeof(form));
+  auto* panels = static_cast<uint8_t*>(to) + PackedQuant::kHeaderBytes;
+  parallel_for(count * form.panels(), grain_for(kColumns * q.k * 4), [&](int64_t begin, int64_t end) {
+    for (int64_t at = begin; at < end; ++at) {
+      const int64_t p = at % form.panels();
+      const QuantMatrix one = q.of_stack(at / form.panels());
+      uint8_t* panel = panels + at * form.panel_bytes();
+      std::memset(panel, 0, static_cast<size_t>(form.panel_bytes()));
+      for (int64_t i = p * kColumns; i < std::min(q.n, (p + 1) * kColumns); ++i)
+        pack_column(one, form, i, i - p * kColumns, panel);
+    }
+  });
+}
+
+void qgemm_unpack(const PackedQuant& p, const QuantMatrix& q) {
+  for (int64_t i = 0; i < q.n; ++i) unpack_column(p, q, i, i % kColumns, p.panel(i / kColumns));
+}
+
+}  // namespace deepseek::kernels

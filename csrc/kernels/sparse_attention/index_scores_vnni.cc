@@ -1,0 +1,74 @@
+#include "kernels/sparse_attention/index_scores_vnni.h"
+
+#include <algorithm>
+
+#include "runtime/cpu.h"
+
+#if defined(__x86_64__)
+// Only functions below this line use AVX-512; they run behind index_tile_vnni().
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma")
+#include <immintrin.h>
+
+namespace deepseek::kernels {
+namespace {
+
+constexpr int kRows = 6, kVecs = 4;
+using Ints [[gnu::vector_size(64)]] = int;  // sums of __m512i, a vector of long long, would be kept in memory (GCC 12)
+
+// Adds R heads to sums, which lie in memory: the registers are full of products.
+template <int R>
+void rows(int64_t words, const uint32_t* q, const uint32_t* panel, const int32_t* start, const float* w, float* sums) {
+  Ints acc[R][kVecs];
+#pragma GCC unroll 8
+  for (int v = 0; v < kVecs; ++v) {
+    const auto first = reinterpret_cast<Ints>(_mm512_loadu_si512(start + 16 * v));
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) acc[r][v] = first;
+  }
+  for (int64_t i = 0; i < words; ++i) {
+    __m512i k[kVecs];
+#pragma GCC unroll 8
+    for (int v = 0; v < kVecs; ++v) k[v] = _mm512_loadu_si512(panel + i * 64 + 16 * v);
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+      const __m512i a = _mm512_set1_epi32(static_cast<int>(q[r * words + i]));
+#pragma GCC unroll 8
+      for (int v = 0; v < kVecs; ++v)
+        acc[r][v] = reinterpret_cast<Ints>(_mm512_dpbusd_epi32(reinterpret_cast<__m512i>(acc[r][v]), a, k[v]));
+    }
+  }
+#pragma GCC unroll 8
+  for (int v = 0; v < kVecs; ++v) {
+    __m512 sum = _mm512_loadu_ps(sums + 16 * v);
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+      const __m512i positive =
+          _mm512_maskz_max_epi32(0xffff, reinterpret_cast<__m512i>(acc[r][v]), _mm512_setzero_si512());
+      sum = _mm512_fmadd_ps(_mm512_set1_ps(w[r]), _mm512_maskz_cvtepi32_ps(0xffff, positive), sum);
+    }
+    _mm512_storeu_ps(sums + 16 * v, sum);
+  }
+}
+
+void tile(int64_t heads, int64_t words, const uint32_t* q, const uint32_t* panel, const int32_t* start, const float* w,
+          float* sums) {
+  std::fill_n(sums, 64, 0.0f);
+  int64_t j = 0;
+  for (; j + kRows <= heads; j += kRows) rows<kRows>(words, q + j * words, panel, start, w + j, sums);
+  for (; j + 2 <= heads; j += 2) rows<2>(words, q + j * words, panel, start, w + j, sums);
+  if (j < heads) rows<1>(words, q + j * words, panel, start, w + j, sums);
+}
+
+}  // namespace
+
+IndexTileFn index_tile_vnni() { return cpu_features().avx512_vnni ? &tile : nullptr; }
+
+}  // namespace deepseek::kernels
+#pragma GCC pop_options
+
+#else
+namespace deepseek::kernels {
+IndexTileFn index_tile_vnni() { return nullptr; }
+}  // namespace deepseek::kernels
+#endif
