@@ -12,7 +12,6 @@ import json
 from pathlib import Path
 from typing import ClassVar
 
-import cli_helpers
 import deepseek
 import numpy as np
 import pytest
@@ -46,7 +45,6 @@ from deepseek.train import (
 )
 
 PACKAGE = Path(deepseek.__file__).parent
-folder = cli_helpers.folder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,13 +106,19 @@ def tiny(monkeypatch):
     return register(TinyConfig)
 
 
+REST = '[data]\npath = "text"\neval_bytes = 300\n[run]\nsteps = 12\nbatch = 2\ncheckpoint_every = 3\n'
+
+
 @pytest.fixture
-def tiny_folder(tiny, folder):
-    (folder / "tiny.toml").write_text(
-        '[model]\nmodel_type = "tiny"\nwidth = 12\n[data]\npath = "text"\neval_bytes = 300\n'
-        "[run]\nsteps = 12\nbatch = 2\ncheckpoint_every = 3\n"
-    )
-    return folder
+def tiny_folder(tiny, tmp_path, monkeypatch):
+    """A working directory with some text, and a configuration of each family."""
+    (tmp_path / "text").mkdir()
+    for number in range(120):
+        (tmp_path / "text" / f"m{number}.py").write_text(f"def f{number}(x):\n    return x + {number}\n" * 4)
+    (tmp_path / "tiny.toml").write_text(f'[model]\nmodel_type = "tiny"\nwidth = 12\n{REST}')
+    (tmp_path / "small.toml").write_text(f"[model]\ndim = 16\ncontext = 16\nngram_rows = 32\n{REST}")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 def commands():

@@ -9,7 +9,9 @@ import sys
 
 from deepseek._missing import guard
 from deepseek.models.causal_lm import CausalLM, DecodeCache
-from deepseek.models.demo import DecodeState, LanguageModel, ModelConfig
+from deepseek.models.demo.config import ModelConfig
+from deepseek.models.demo.decoding import DecodeState
+from deepseek.models.demo.language_model import LanguageModel
 from deepseek.models.family import CausalLMConfig, ModelSize, config_class, config_from_dict, families, register
 from deepseek.models.generation import generate, stream
 
