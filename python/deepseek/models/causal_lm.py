@@ -45,18 +45,21 @@ class DecodeCache:
 class CausalLM(nn.Module):
     """A language model, tokens in, logits of the next ones out.
 
-    A family sets ``config``, and implements ``forward`` and :meth:`new_cache`::
-
-        def forward(self, tokens, cache=None):  # int64 [batch, time] -> [batch, time, vocab_size]
-
-    where with a ``cache`` tokens follow those it has seen, any number of them, and the results are the same as without.
-    Everything else has a default.
+    A family sets ``config``, and implements :meth:`forward` and :meth:`new_cache`. Everything else has a default.
 
     Attributes:
         config: What it was built from.
     """
 
     config: CausalLMConfig
+
+    def forward(self, tokens: Tensor, cache: Any = None) -> Tensor:
+        """Maps tokens [batch, time] (int64) to logits [batch, time, vocab_size].
+
+        With a ``cache``, one that :meth:`new_cache` made, tokens follow those it has seen: any number of them, the
+        results are the same.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not implement forward")
 
     def new_cache(self) -> DecodeCache:
         """What decoding with this model starts from."""
@@ -88,7 +91,8 @@ class CausalLM(nn.Module):
 
         First those that are decayed, then those that are not; a third group, of tables, has a learning rate of its own.
         """
-        decayed, others = [], []
+        decayed: list[str] = []
+        others: list[str] = []
         for name, parameter in named:
             (decayed if parameter.dim() > 1 and "embed" not in name else others).append(name)
         return [decayed, others]
@@ -99,7 +103,7 @@ class CausalLM(nn.Module):
         """A model's state with the names of today; one that has them already comes back as it is."""
         return state
 
-    def renamed_optimizer(self, optimizer: Mapping[str, Any], state: Mapping[str, Any]) -> Mapping[str, Any]:
+    def renamed_optimizer(self, optimizer: dict[str, Any], state: Mapping[str, Any]) -> dict[str, Any]:
         """The state of the trainer's optimizer, of one that was written beside the model's ``state``."""
         return optimizer
 

@@ -170,6 +170,6 @@ class LanguageModel(CausalLM):
         """With the names that mixtures of experts have in DeepSeek's models."""
         return renamed(state)
 
-    def renamed_optimizer(self, optimizer: Mapping[str, Any], state: Mapping[str, Any]) -> Mapping[str, Any]:
+    def renamed_optimizer(self, optimizer: dict[str, Any], state: Mapping[str, Any]) -> dict[str, Any]:
         """With the parameters in the order of today's names."""
         return renamed_optimizer(optimizer, state, list(self.named_parameters()), self.parameter_groups)
