@@ -65,7 +65,7 @@ test-avx2: build ## pytest as on a CPU without AVX-512
 
 PYTHONS ?=
 export PYTHONS
-wheel: .venv/ready ## a wheel in dist/ for each Python from 3.11 on that PATH and pyenv have, PYTHONS="3.12 3.13" for some
+wheel: .venv/ready ## a manylinux wheel in dist/ for each Python from 3.11 on that PATH and pyenv have, PYTHONS="3.12 3.13" for some
 	.ci/wheels
 
 interpreters: .venv/ready ## those wheels, and pytest on each of these Pythons
