@@ -12,7 +12,7 @@ export CCACHE_NOHASHDIR := 1
 PY := .venv/bin/python
 SOURCES = $(shell find csrc tests benchmarks -name '*.h' -o -name '*.cc')
 
-.PHONY: help build demo picture examples notebooks test test-avx2 interpreters wheel slow generators parity parity-sample asan tsan fuzz bench lint format types clean distclean
+.PHONY: help build build-tests demo picture examples notebooks test test-avx2 interpreters wheel slow generators parity parity-sample asan tsan fuzz bench lint format types clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -23,12 +23,19 @@ help: ## list the targets
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version)'
 	test -x $(PY) || "$$($(PYTHON) -c 'import sys; print(sys.executable)')" -m venv .venv
 	$(PY) .ci/requirements.py dev > .venv/requirements.txt
+	@echo "installing Python packages in .venv"
 	$(PY) -m pip install --disable-pip-version-check -q -r .venv/requirements.txt
 	touch $@
 
-build: .venv/ready ## build and install in .venv, editable; incremental
-	PATH="$(CURDIR)/.venv/bin:$$PATH" $(PY) -m pip install --disable-pip-version-check -v --no-deps --no-build-isolation \
-	  -Cbuild-dir=$(BUILD) -Ccmake.define.DEEPSEEK_TESTS=ON -e .
+# Both in one folder with the same configuration, so that going from one to the other compiles nothing again.
+install_editable = PATH="$(CURDIR)/.venv/bin:$$PATH" $(PY) .ci/progress.py $(BUILD).log $(PY) -m pip install \
+  --disable-pip-version-check -v --no-deps --no-build-isolation -Cbuild-dir=$(BUILD) -Ccmake.define.DEEPSEEK_TESTS=ON
+
+build: .venv/ready ## build and install in .venv, editable; incremental, without the GoogleTests
+	@$(install_editable) -Cbuild.targets=_C -e .
+
+build-tests: .venv/ready ## the same with the GoogleTests and the library for C++
+	@$(install_editable) -e .
 
 demo: build ## train a small language model, about two minutes
 	.venv/bin/deepseek demo
@@ -49,7 +56,7 @@ notebooks: build ## run the notebooks and store what they print
 	$(PY) -m pip install --disable-pip-version-check -q -r .venv/notebooks.txt
 	$(PY) .ci/notebooks.py --write
 
-test: build ## GoogleTest and pytest
+test: build-tests ## GoogleTest and pytest
 	ctest --test-dir $(BUILD) --output-on-failure -j $(JOBS) --no-tests=error
 	$(PY) -m pytest -q -m "not slow and not parity"
 
@@ -58,7 +65,7 @@ test-avx2: build ## pytest as on a CPU without AVX-512
 
 PYTHONS ?=
 export PYTHONS
-wheel: .venv/ready ## a wheel in dist/ for each Python from 3.11 on that PATH and pyenv have, PYTHONS="3.12 3.13" for some
+wheel: .venv/ready ## a manylinux wheel in dist/ for each Python from 3.11 on that PATH and pyenv have, PYTHONS="3.12 3.13" for some
 	.ci/wheels
 
 interpreters: .venv/ready ## those wheels, and pytest on each of these Pythons

@@ -90,13 +90,13 @@ def calibrate(timed: Callable[[], Any]) -> int:
 
 
 def load_library(name: str) -> Any:
-    """Imports deepseek, or torch; with torch, `deepseek.models.config` can be imported too, which needs no engine."""
+    """Imports deepseek, or torch; then `deepseek.models.demo.config` can be imported too, which needs no engine."""
     module = importlib.import_module(name)
     if name == "torch":
         sys.modules["deepseek"] = module
-        models = type(sys)("deepseek.models")
-        models.__path__ = [str(ROOT / "python" / "deepseek" / "models")]
-        sys.modules["deepseek.models"] = models
+        for package in ("deepseek.models", "deepseek.models.demo"):
+            sys.modules[package] = type(sys)(package)
+            sys.modules[package].__path__ = [str(ROOT.joinpath("python", *package.split(".")))]
         add_missing(module)
     return module
 

@@ -24,7 +24,7 @@ def language_model(T: Any, config: Any) -> Any:
 
 def step(T: Any, autocast: bool = False, **changes: Any) -> Callable[[], Any]:
     def setup() -> Any:
-        config = importlib.import_module("deepseek.models.config").ModelConfig(**changes)
+        config = importlib.import_module("deepseek.models.demo.config").ModelConfig(**changes)
         model = language_model(T, config)
         functional, utils = T.nn.functional, T.nn.utils
         T.manual_seed(0)

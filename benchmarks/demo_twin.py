@@ -1,7 +1,7 @@
 """The model of `deepseek demo` in the plain functions that deepseek and PyTorch share: PyTorch's side of comparisons.
 
 `deepseek.models.LanguageModel` of the defaults computes the same; it loads these parameter names, those it had itself
-once (`deepseek.models.former_names`). `pytests/parity/test_training_curve.py` compares every step's loss.
+once (`deepseek.models.demo.former_names`). `pytests/parity/test_training_curve.py` compares every step's loss.
 """
 
 from __future__ import annotations

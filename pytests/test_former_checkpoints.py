@@ -14,10 +14,9 @@ import deepseek
 import numpy as np
 import pytest
 from deepseek.io import safetensors
-from deepseek.models import LanguageModel
-from deepseek.models.former_names import renamed, renamed_optimizer
+from deepseek.models import LanguageModel, ModelConfig
+from deepseek.models.demo.former_names import renamed
 from deepseek.train import TrainConfig, Trainer, find_checkpoint, load_corpus, load_model, load_weights
-from deepseek.train.trainer import parameter_groups
 
 FORMER = Path(__file__).with_name("golden") / "former"
 each = pytest.mark.parametrize("kind", ["moe", "dense"])
@@ -77,17 +76,18 @@ def test_names_of_today_stay_as_they_are():
     assert renamed(once) is once
     assert not any(".router." in name for name in once)
     optimizer = found.load("training")["optimizer"]
-    assert renamed_optimizer(optimizer, once, [], parameter_groups) == optimizer
+    assert LanguageModel(ModelConfig()).renamed_optimizer(optimizer, once) == optimizer
 
 
 def test_moments_follow_their_parameters():
     found = find_checkpoint(FORMER / "moe")
     config, weights = TrainConfig.from_dict(found.info["config"]), found.load("model")
-    named = list(LanguageModel(config.model).named_parameters())
-    then = parameter_groups([(n, v) for n, v in weights.items() if not n.endswith("router.bias")])
-    today = parameter_groups(named)
+    model = LanguageModel(config.model)
+    named = list(model.named_parameters())
+    then = model.parameter_groups([(n, v) for n, v in weights.items() if not n.endswith("router.bias")])
+    today = model.parameter_groups(named)
     assert sorted(map(len, then)) == sorted(map(len, today))
-    made = renamed_optimizer(found.load("training")["optimizer"], weights, named, parameter_groups)
+    made = model.renamed_optimizer(found.load("training")["optimizer"], weights)
     shapes = {name: value.shape for name, value in named}
     for group, names in zip(made["param_groups"], today, strict=True):
         for place, name in zip(group["params"], names, strict=True):

@@ -9,7 +9,7 @@ import deepseek
 import numpy as np
 import pytest
 from deepseek.models import DecodeState, LanguageModel, ModelConfig, stream
-from deepseek.models.size import model_size
+from deepseek.models.demo.size import model_size
 from deepseek.train import TrainConfig, Trainer, find_checkpoint, load_config, load_corpus, load_model
 
 SMALL = {

@@ -6,9 +6,9 @@ import deepseek
 import numpy as np
 import pytest
 from deepseek.models import DecodeState, LanguageModel, ModelConfig, stream
+from deepseek.models.demo.layers import NgramMemory
+from deepseek.models.demo.size import model_size
 from deepseek.models.generation import choose
-from deepseek.models.layers import NgramMemory
-from deepseek.models.size import model_size
 from deepseek.moe import DeepseekMoE
 
 SMALL = {

@@ -32,7 +32,7 @@ def main(library: str, weights: Path, steps: int) -> None:
     harness = importlib.import_module("_harness")
     T = harness.load_library(library)
     T.set_num_threads(1)
-    config = importlib.import_module("deepseek.models.config").ModelConfig()
+    config = importlib.import_module("deepseek.models.demo.config").ModelConfig()
     T.manual_seed(0)
     if library == "torch":
         model = importlib.import_module("demo_twin").language_model(T, config)

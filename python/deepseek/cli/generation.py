@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deepseek.models import LanguageModel, stream
+from deepseek.models import CausalLM, stream
 from deepseek.models.generation import check_sampling
 from deepseek.train import ConfigError, find_checkpoint, load_model
 from deepseek.train.data import SEPARATOR
@@ -43,14 +43,14 @@ def _keep_out_of_loops(tokens: list[int], logits: np.ndarray[Any, Any]) -> None:
 
 
 def sample_bytes(
-    model: LanguageModel, prompt: bytes, count: int, temperature: float, top_k: int, top_p: float, seed: int
+    model: CausalLM, prompt: bytes, count: int, temperature: float, top_k: int, top_p: float, seed: int
 ) -> list[int]:
     """Returns ``count`` bytes that continue ``prompt``; an empty prompt starts a new file."""
     return list(_stream_bytes(model, prompt, count, temperature, top_k, top_p, seed))
 
 
 def _stream_bytes(
-    model: LanguageModel, prompt: bytes, count: int, temperature: float, top_k: int, top_p: float, seed: int
+    model: CausalLM, prompt: bytes, count: int, temperature: float, top_k: int, top_p: float, seed: int
 ) -> Iterator[int]:
     adjust = _keep_to_text if temperature > 0 else _keep_out_of_loops
     return stream(model, [SEPARATOR, *prompt], count, temperature, top_k, top_p, seed, adjust)

@@ -17,7 +17,7 @@ from typing import Any
 import deepseek
 from deepseek.cli.generation import decode, sample_bytes
 from deepseek.cli.report import TrainingDisplay, files_text, note, print_table, size_text
-from deepseek.models.size import ModelSize, model_size
+from deepseek.models import ModelSize
 from deepseek.train import (
     CheckpointError,
     ConfigError,
@@ -192,7 +192,7 @@ def _train(
     started = time.perf_counter()
     with run_lock(root):
         corpus = _check_start(config, found)
-        size = model_size(config.model, config.run.batch)
+        size = config.model.size(config.run.batch)
         note(f"model: {size.parameters:,} parameters, {size.active:,} of them active per byte")
         _note_memory(size)
         trainer = Trainer(config, corpus)
@@ -234,11 +234,8 @@ def _check_start(config: TrainConfig, found: Checkpoint | None) -> Corpus:
     )
     if corpus.remark:
         note(corpus.remark)
-    if unread := config.model.unread():
-        note(
-            f"model.{', model.'.join(unread)}: not read with model.attention = {config.model.attention} and "
-            f"model.ffn = {config.model.ffn}"
-        )
+    for remark in config.model.remarks():
+        note(remark)
     WindowSampler(corpus.train, config.model.context, config.run.seed)  # refuses a text that is too short
     if found is not None:
         check_same_run(config, corpus, found)
@@ -322,7 +319,7 @@ def _print_result(result: dict[str, Any], root: Path, config: TrainConfig, as_js
 def _dry_run(config: TrainConfig, found: Checkpoint | None, as_json: bool) -> int:
     """Checks what a run would start from and prints how large it is."""
     _check_start(config, found)
-    size = model_size(config.model, config.run.batch)
+    size = config.model.size(config.run.batch)
     _note_memory(size)
     if as_json:
         values = {

@@ -11,7 +11,7 @@ from deepseek import Tensor
 if TYPE_CHECKING:
     import numpy as np
 
-    from deepseek.models.language_model import LanguageModel
+    from deepseek.models.causal_lm import CausalLM
 
 
 def check_sampling(temperature: float, top_k: int, top_p: float) -> None:
@@ -45,7 +45,7 @@ def choose(logits: np.ndarray[Any, Any], rng: np.random.Generator, temperature: 
 
 
 def stream(
-    model: LanguageModel,
+    model: CausalLM,
     prompt: list[int],
     max_new_tokens: int,
     temperature: float = 0.8,
@@ -56,7 +56,7 @@ def stream(
 ) -> Iterator[int]:
     """Yields ``max_new_tokens`` tokens that continue ``prompt``; the same arguments give the same tokens.
 
-    Text may run on past ``model.config.context``: dense attention has a window of so many tokens, other kinds read the
+    Text may run on past ``model.config.context``: a model whose caches hold a window goes on with it, others read the
     last half of the context anew when it is full.
 
     Args:
@@ -74,23 +74,21 @@ def stream(
     """
     import numpy as np
 
-    from deepseek.models.decoding import DecodeState
-
     check_sampling(temperature, top_k, top_p)
     if not prompt or min(prompt) < 0 or max(prompt) >= model.config.vocab_size:
         raise ValueError(f"the prompt must be one or more token ids below {model.config.vocab_size}")
     model.eval()
     rng = np.random.Generator(np.random.Philox(key=seed))
     context = model.config.context
-    state = DecodeState(model)
+    cache = model.new_cache()
     pending = prompt[-context:]
     tokens = list(prompt)
     for _ in range(max_new_tokens):
-        if not state.runs_on and state.position + len(pending) > context:
-            state = DecodeState(model)
+        if not cache.runs_on and cache.position + len(pending) > context:
+            cache = model.new_cache()
             pending = tokens[-(context // 2 + 1) :]
         with deepseek.no_grad():
-            logits = model(deepseek.tensor([pending], dtype=deepseek.int64), state)
+            logits = model(deepseek.tensor([pending], dtype=deepseek.int64), cache)
         row = logits[0, -1].numpy()
         if adjust is not None:
             adjust(tokens, row)
@@ -100,7 +98,7 @@ def stream(
         yield token
 
 
-def generate(model: LanguageModel, tokens: Tensor, max_new_tokens: int, **sampling: Any) -> Tensor:
+def generate(model: CausalLM, tokens: Tensor, max_new_tokens: int, **sampling: Any) -> Tensor:
     """Returns tokens int64 [1, time] followed by the sampled continuation: [1, time + max_new_tokens]."""
     if tokens.dim() != 2 or tokens.shape[0] != 1:
         raise ValueError(f"generate needs tokens of shape [1, time], got {list(tokens.shape)}")

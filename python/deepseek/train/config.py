@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from deepseek.models import ModelConfig
+from deepseek.models.family import DEFAULT, CausalLMConfig, config_class
 from deepseek.models.ranges import check_ranges, setting
 
 
@@ -99,14 +99,20 @@ class RunConfig:
             raise ConfigError("one of run.steps and run.seconds must be above 0, got 0 for both")
 
 
-SECTIONS: dict[str, Any] = {"model": ModelConfig, "data": DataConfig, "optim": OptimConfig, "run": RunConfig}
+# The settings of the model are those of its family; here, of the one that is taken where none is named.
+SECTIONS: dict[str, Any] = {
+    "model": config_class(DEFAULT),
+    "data": DataConfig,
+    "optim": OptimConfig,
+    "run": RunConfig,
+}
 
 
 @dataclass(frozen=True)
 class TrainConfig:
     """All settings of a run."""
 
-    model: ModelConfig = field(default_factory=ModelConfig)
+    model: CausalLMConfig = field(default_factory=SECTIONS["model"])
     data: DataConfig = field(default_factory=DataConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     run: RunConfig = field(default_factory=RunConfig)
@@ -137,14 +143,20 @@ class TrainConfig:
             given = values.get(section, {})
             if not isinstance(given, Mapping):
                 raise ConfigError(f"{section} must be a table of settings, got {given!r}")
-            checked = {name: _typed(f"{section}.{name}", value, kind) for name, value in given.items()}
             try:
-                built[section] = kind(**checked)
+                built[section] = _section(section, given, kind)
             except ConfigError:
                 raise
             except ValueError as error:
                 raise ConfigError(str(error)) from None
         return cls(**built)
+
+
+def _section(section: str, given: Mapping[str, Any], kind: Any) -> Any:
+    if section == "model":
+        kind = config_class(given.get("model_type", DEFAULT))
+        given = {name: value for name, value in given.items() if name != "model_type"}
+    return kind(**{name: _typed(f"{section}.{name}", value, kind) for name, value in given.items()})
 
 
 def _typed(path: str, value: Any, kind: Any) -> Any:
@@ -180,15 +192,20 @@ def load_config(path: str | Path | None, overrides: Iterable[str] = (), base: Tr
     Raises:
         ConfigError: The file cannot be read or a setting is wrong.
     """
-    values = (base or TrainConfig()).to_dict()
+    given: dict[str, Any] = {}
     if path is not None:
-        _merge(values, _read(Path(path)))
+        _merge(given, _read(Path(path)))
     for override in overrides:
         name, sign, text = override.partition("=")
         section, dot, key = name.strip().partition(".")
         if not (sign and dot and section and key):
             raise ConfigError(f"--set needs section.name=value, got {override!r}")
-        _merge(values, {section: {key: _parse_value(text.strip())}})
+        _merge(given, {section: {key: _parse_value(text.strip())}})
+    values = (base or TrainConfig()).to_dict()
+    family, model = values["model"]["model_type"], given.get("model")
+    if isinstance(model, dict) and model.get("model_type", family) != family:
+        values["model"] = {}  # of another family: its settings mean nothing there
+    _merge(values, given)
     return TrainConfig.from_dict(values)
 
 

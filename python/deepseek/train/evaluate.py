@@ -8,7 +8,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import deepseek
-from deepseek.models import LanguageModel
+from deepseek.models import CausalLM
 from deepseek.nn import functional as F
 from deepseek.train.data import SEPARATOR
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-def bits_per_byte(model: LanguageModel, data: np.ndarray[Any, Any], batch_size: int = 32) -> float:
+def bits_per_byte(model: CausalLM, data: np.ndarray[Any, Any], batch_size: int = 32) -> float:
     """Returns the mean of -log2 p(byte | earlier bytes) over every byte of ``data`` (uint8 [n]).
 
     Windows of the model's context overlap by half and only the second half of a window is scored (all of the first

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any
 
+from deepseek.models.family import DEFAULT, families
 from deepseek.train.config import SECTIONS, TYPE_NAMES
 
 # Settings a continued run may have other values of: no number of what was trained so far depends on them.
@@ -27,6 +28,7 @@ _FIXED = {
     "run": "the order of the text, or the weights at the start, came from it",
 }
 
+_FAMILY = "Family of models; each has settings of its own, below are those of the default."
 
 _INTRODUCTION = """\
 # Configuration of a training run
@@ -80,6 +82,9 @@ class Setting:
 def all_settings() -> Iterator[Setting]:
     """Every setting there is, in the order of the configuration's classes."""
     for section, kind in SECTIONS.items():
+        if section == "model":
+            allowed = f"one of {', '.join(families())}"
+            yield Setting("model.model_type", DEFAULT, _FAMILY, _FIXED["model"], "", allowed)
         docs = attribute_docs(kind)
         for item in fields(kind):
             name = f"{section}.{item.name}"

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import deepseek
-from deepseek import Tensor, nn, optim
-from deepseek.models import LanguageModel
-from deepseek.models.former_names import renamed_optimizer
+from deepseek import nn, optim
+from deepseek.models import CausalLM
 from deepseek.moe import ExpertUtilisation
 from deepseek.train.checkpoint import Checkpoint, CheckpointError, newest, prune, save_checkpoint
 from deepseek.train.config import OptimConfig, RunConfig, TrainConfig
@@ -51,26 +50,13 @@ def learning_rate_scale(fraction: float, warmup: float) -> float:
     return max(0.0, min(rising, (1.0 - fraction) / (1.0 - warmup)))
 
 
-def parameter_groups(parameters: Iterable[tuple[str, Tensor]]) -> list[list[str]]:
-    """Names of matrices, of norms and embedding, and of n-gram tables, if there are any."""
-    matrices, others, tables = [], [], []
-    for name, parameter in parameters:
-        if ".tables." in name:
-            tables.append(name)
-        elif parameter.dim() > 1 and "embedding" not in name:
-            matrices.append(name)
-        else:
-            others.append(name)
-    return [matrices, others, tables] if tables else [matrices, others]
-
-
-def make_optimizer(model: LanguageModel, config: OptimConfig) -> optim.AdamW:
-    """AdamW in three groups: matrices (decayed), norms and embedding (not decayed), n-gram tables (own rate)."""
+def make_optimizer(model: CausalLM, config: OptimConfig) -> optim.AdamW:
+    """AdamW in up to three groups: what is decayed, what is not, and tables with a rate of their own."""
     named = dict(model.named_parameters())
     rates = ((config.lr, config.weight_decay), (config.lr, 0.0), (config.table_lr, 0.0))
     groups = [
         {"params": [named[name] for name in names], "peak_lr": rate, "weight_decay": decay}
-        for names, (rate, decay) in zip(parameter_groups(named.items()), rates, strict=False)
+        for names, (rate, decay) in zip(model.parameter_groups(named.items()), rates, strict=False)
     ]
     return optim.AdamW(groups, lr=config.lr, betas=(config.beta1, config.beta2))
 
@@ -89,7 +75,7 @@ class Trainer:
         self.config = config
         self.corpus = corpus
         deepseek.manual_seed(config.run.seed)
-        self.model = LanguageModel(config.model)
+        self.model = config.model.build()
         self.optimizer = make_optimizer(self.model, config.optim)
         self.sampler = WindowSampler(corpus.train, config.model.context, config.run.seed)
         self.utilisation = ExpertUtilisation(self.model, history=1000) if config.model.routed else None
@@ -127,7 +113,7 @@ class Trainer:
         (loss if extra is None else loss + extra).backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optim.clip)
         self.optimizer.step()
-        self.model.rebalance_experts()
+        self.model.end_step()
         self.step += 1
         if self.utilisation is not None and self.step % _WINDOW == 0:
             self.utilisation.update(self.step)
@@ -189,10 +175,7 @@ class Trainer:
         check_same_run(self.config, self.corpus, checkpoint)
         weights, training = checkpoint.load("model"), checkpoint.load("training")
         self.model.load_state_dict(weights)
-        named = list(self.model.named_parameters())
-        self.optimizer.load_state_dict(
-            renamed_optimizer(training["optimizer"], weights, named, parameter_groups)  # type: ignore[arg-type]
-        )
+        self.optimizer.load_state_dict(self.model.renamed_optimizer(training["optimizer"], weights))
         self.step = training["step"]
         self.model.begin_step(self.step)
         self.elapsed = training["elapsed"]
@@ -257,10 +240,10 @@ def check_same_run(config: TrainConfig, corpus: Corpus, checkpoint: Checkpoint) 
         )
 
 
-def load_model(checkpoint: Checkpoint) -> LanguageModel:
+def load_model(checkpoint: Checkpoint) -> CausalLM:
     """Returns the checkpoint's model, ready to generate (in eval mode)."""
     config = TrainConfig.from_dict(checkpoint.info["config"])
-    model = LanguageModel(config.model)
+    model = config.model.build()
     model.load_state_dict(checkpoint.load("model"))
     model.begin_step(checkpoint.step)
     model.eval()

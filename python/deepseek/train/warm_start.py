@@ -8,26 +8,25 @@ from typing import Any
 
 import deepseek
 from deepseek.io import safetensors
-from deepseek.models import LanguageModel, ModelConfig
-from deepseek.models.former_names import renamed
+from deepseek.models import CausalLM, CausalLMConfig, config_from_dict
 from deepseek.train.checkpoint import Checkpoint, CheckpointError, find_checkpoint
 
 
-def source_model(path: Path) -> ModelConfig | None:
+def source_model(path: Path) -> CausalLMConfig | None:
     """The model of the run that ``run.init_from`` names; None where it names a file of weights alone."""
     if not path.is_dir():
         return None
-    return ModelConfig.from_dict(_checkpoint(path).info["config"]["model"])
+    return config_from_dict(_checkpoint(path).info["config"]["model"])
 
 
-def load_weights(model: LanguageModel, path: Path) -> None:
+def load_weights(model: CausalLM, path: Path) -> None:
     """Fills the model from a run's folder, a step-N folder or a file.
 
     Raises:
         CheckpointError: There are no such weights, or they do not fit the model.
     """
     state = _checkpoint(path).load("model") if path.is_dir() else _from_file(path)
-    state = renamed(state) if isinstance(state, Mapping) else state
+    state = model.renamed(state) if isinstance(state, Mapping) else state
     misfits = _misfits(model, state)
     if misfits:
         more = f", and {len(misfits) - 1} more" if len(misfits) > 1 else ""
@@ -35,7 +34,7 @@ def load_weights(model: LanguageModel, path: Path) -> None:
     model.load_state_dict(state)
 
 
-def check_source(model: ModelConfig, path: Path) -> None:
+def check_source(model: CausalLMConfig, path: Path) -> None:
     """Checks, before any model is built, what ``run.init_from`` names.
 
     Raises:
@@ -53,7 +52,7 @@ def check_source(model: ModelConfig, path: Path) -> None:
         )
 
 
-def _misfits(model: LanguageModel, state: Any) -> list[str]:
+def _misfits(model: CausalLM, state: Any) -> list[str]:
     """What keeps ``state`` from being the weights of ``model``, one statement for each tensor."""
     if not isinstance(state, Mapping):
         return [f"it holds {type(state).__name__}, not a state_dict()"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from deepseek import Tensor, cat, nn, zeros
@@ -12,15 +12,14 @@ from deepseek.attention.caches import Cache
 from deepseek.attention.hyper_connections import HyperConnection, HyperHead
 from deepseek.attention.indexer import SparseIndexer
 from deepseek.attention.rotary import RotaryEmbedding
-from deepseek.models.blocks import attention_for, feed_forward_for
-from deepseek.models.config import ModelConfig
-from deepseek.models.decoding import DecodeState
-from deepseek.models.former_names import renamed
-from deepseek.models.generation import generate
-from deepseek.models.layers import NgramMemory
+from deepseek.models.causal_lm import CausalLM
+from deepseek.models.demo.blocks import attention_for, feed_forward_for
+from deepseek.models.demo.config import ModelConfig
+from deepseek.models.demo.decoding import DecodeState
+from deepseek.models.demo.former_names import renamed, renamed_optimizer
+from deepseek.models.demo.layers import NgramMemory
 from deepseek.moe import update_selection_bias
 from deepseek.nn import functional as F
-from deepseek.nn.modules._state import IncompatibleKeys
 
 _EVERY_KEY = 2**31 - 1
 _TABLE = 2**16  # positions whose rotation is computed once
@@ -72,8 +71,10 @@ class HyperBlock(Block):
         return self.feed_forward_hyper.write(self.feed_forward(self.feed_forward_norm(y)), x, weights)
 
 
-class LanguageModel(nn.Module):
+class LanguageModel(CausalLM):
     """RMSNorm, attention, mixture of experts, hashed n-gram memory, tied embedding."""
+
+    config: ModelConfig
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -120,20 +121,14 @@ class LanguageModel(nn.Module):
 
     def _recall(self, tokens: Tensor, state: DecodeState | None) -> Tensor:
         assert self.ngram is not None
-        history = self.ngram.history
-        if state is None or state.tail is None:
-            past = zeros(tokens.shape[0], history, dtype=tokens.dtype)
-        else:
-            past = state.tail
-        extended = cat([past, tokens], dim=1)  # [batch, history + time]
         if state is not None:
-            state.tail = extended[:, -history:]
-        return self.ngram(extended)
+            return self.ngram(state.extended(tokens))
+        past = zeros(tokens.shape[0], self.ngram.history, dtype=tokens.dtype)
+        return self.ngram(cat([past, tokens], dim=1))
 
-    def loss(self, tokens: Tensor, targets: Tensor) -> Tensor:
-        """Mean cross-entropy in nats of targets [batch, time] after tokens [batch, time]."""
-        logits = self(tokens)
-        return F.cross_entropy(logits.reshape(-1, self.config.vocab_size), targets.reshape(-1))
+    def new_cache(self) -> DecodeState:
+        """What decoding with this model starts from."""
+        return DecodeState(self)
 
     def auxiliary_loss(self) -> Tensor | None:
         """What parts of the model learn beside the text, from the last training forward; None where there is nothing.
@@ -155,18 +150,26 @@ class LanguageModel(nn.Module):
     def _indexers(self) -> list[LearnsSelection]:
         return [module for module in self.modules() if isinstance(module, LearnsSelection)]
 
-    def load_state_dict(
-        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
-    ) -> IncompatibleKeys:
-        """As of any module; also takes what was saved before mixtures of experts had the names of DeepSeek's."""
-        named = renamed(state_dict) if isinstance(state_dict, Mapping) else state_dict
-        return super().load_state_dict(named, strict, assign)
+    def end_step(self) -> None:
+        """Balances the experts."""
+        self.rebalance_experts()
 
     def rebalance_experts(self) -> None:
         """Moves the routers' balancing biases; call it once after every optimizer step."""
         if self.config.routed:
             update_selection_bias(self, self.config.bias_update_rate)
 
-    def generate(self, tokens: Tensor, max_new_tokens: int, **sampling: Any) -> Tensor:
-        """Continues tokens int64 [1, time]; see :func:`deepseek.models.generation.stream` for the settings."""
-        return generate(self, tokens, max_new_tokens, **sampling)
+    def parameter_groups(self, named: Iterable[tuple[str, Tensor]]) -> list[list[str]]:
+        """Names of matrices, of norms and embedding, and of n-gram tables, if there are any."""
+        named = list(named)
+        tables = [name for name, _ in named if ".tables." in name]
+        groups = super().parameter_groups((name, value) for name, value in named if ".tables." not in name)
+        return [*groups, tables] if tables else groups
+
+    def renamed(self, state: Mapping[str, Any]) -> Mapping[str, Any]:
+        """With the names that mixtures of experts have in DeepSeek's models."""
+        return renamed(state)
+
+    def renamed_optimizer(self, optimizer: dict[str, Any], state: Mapping[str, Any]) -> dict[str, Any]:
+        """With the parameters in the order of today's names."""
+        return renamed_optimizer(optimizer, state, list(self.named_parameters()), self.parameter_groups)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from deepseek import Tensor, cat, nn
-from deepseek.models.config import ModelConfig
+from deepseek.models.demo.config import ModelConfig
 from deepseek.nn import functional as F
 
 

@@ -6,7 +6,7 @@ from deepseek import Tensor, nn
 from deepseek.attention._sequence import Batch, SequenceModule
 from deepseek.attention.caches import Cache, SlidingCache
 from deepseek.attention.rotary import RotaryEmbedding
-from deepseek.models.config import ModelConfig
+from deepseek.models.demo.config import ModelConfig
 from deepseek.nn import functional as F
 
 

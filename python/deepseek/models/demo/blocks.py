@@ -13,9 +13,9 @@ from deepseek.attention import (
 )
 from deepseek.attention._sequence import SequenceModule
 from deepseek.attention.rotary import RotaryEmbedding
-from deepseek.models.config import ModelConfig
-from deepseek.models.dense_attention import DenseAttention
-from deepseek.models.layers import FeedForward
+from deepseek.models.demo.config import ModelConfig
+from deepseek.models.demo.dense_attention import DenseAttention
+from deepseek.models.demo.layers import FeedForward
 from deepseek.moe import DeepseekMoE
 
 

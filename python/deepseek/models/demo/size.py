@@ -5,34 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from deepseek.models.config import ModelConfig
-
-_FLOAT = 4  # bytes
-
-
-@dataclass(frozen=True)
-class ModelSize:
-    """Parameter counts and training memory.
-
-    Attributes:
-        parameters: All of them.
-        active: Those that take part in the arithmetic of one token (a table lookup reads one row).
-        weights_bytes: Memory of the weights, and also of their gradients.
-        optimizer_bytes: Memory of AdamW's two averages.
-        activation_bytes: Estimate of what one training step needs besides: what it keeps for the backward pass, and
-            working memory of one layer.
-    """
-
-    parameters: int
-    active: int
-    weights_bytes: int
-    optimizer_bytes: int
-    activation_bytes: int
-
-    @property
-    def total_bytes(self) -> int:
-        """Weights, gradients, optimizer state and activations."""
-        return 2 * self.weights_bytes + self.optimizer_bytes + self.activation_bytes
+from deepseek.models.demo.config import ModelConfig
+from deepseek.models.family import ModelSize
 
 
 def model_size(config: ModelConfig, batch: int) -> ModelSize:
@@ -44,12 +18,10 @@ def model_size(config: ModelConfig, batch: int) -> ModelSize:
     common = config.vocab_size * dim + dim + config.ngram_dim * orders * dim + attention + hyper
     common += layers * (2 * dim + shared)
     parameters = common + orders * config.ngram_rows * config.ngram_dim + layers * routed
-    return ModelSize(
-        parameters=parameters,
+    return ModelSize.of_floats(
+        parameters,
         active=common + orders * config.ngram_dim + layers * used,
-        weights_bytes=_FLOAT * parameters,
-        optimizer_bytes=2 * _FLOAT * parameters,
-        activation_bytes=_FLOAT * batch * config.context * _floats_per_token(config),
+        activations=batch * config.context * _floats_per_token(config),
     )
 
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import Field, asdict, dataclass, fields
-from typing import Any
+from dataclasses import Field, dataclass, fields
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from deepseek.models.family import CausalLMConfig, ModelSize
 from deepseek.models.ranges import check_ranges, choice, setting
+
+if TYPE_CHECKING:
+    from deepseek.models.demo.language_model import LanguageModel
 
 _LATENT = ("mla", "dsa")  # kinds of attention with latent keys and values
 _BLOCKS = ("nsa", "moba")
 
 
 @dataclass(frozen=True)
-class ModelConfig:
+class ModelConfig(CausalLMConfig):
     """Shape of a :class:`deepseek.models.LanguageModel`.
 
     The defaults are the model of ``deepseek demo``: bytes in, bytes out. A setting that names a kind of attention or
@@ -61,6 +64,8 @@ class ModelConfig:
         rope_theta: Base of the rotary frequencies.
         norm_eps: Epsilon of every RMSNorm.
     """
+
+    model_type: ClassVar[str] = "demo"
 
     vocab_size: int = setting(256, 1, 2**31 - 1)
     dim: int = setting(64, 2, 2**24)
@@ -175,27 +180,25 @@ class ModelConfig:
             item.name for item in fields(self) if not self._reads(item) and getattr(self, item.name) != item.default
         ]
 
-    def misfits(self, other: ModelConfig) -> list[str]:
-        """Names of the settings by which ``other`` has other weights than this model."""
-        return [
-            item.name
-            for item in fields(self)
-            if self._shapes(item) and self._reads(item) and getattr(self, item.name) != getattr(other, item.name)
-        ]
+    def remarks(self) -> list[str]:
+        """Names the settings that are not read."""
+        if unread := self.unread():
+            kind = f"model.attention = {self.attention} and model.ffn = {self.ffn}"
+            return [f"model.{', model.'.join(unread)}: not read with {kind}"]
+        return []
 
     def _shapes(self, item: Field[Any]) -> bool:
         where = item.metadata["shapes"]
-        return self.attention in where if isinstance(where, tuple) else where
+        return (self.attention in where if isinstance(where, tuple) else where) and self._reads(item)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Returns plain scalars and lists, as saved in checkpoints and TOML."""
-        return {**asdict(self), "ngram_orders": list(self.ngram_orders)}
+    def build(self) -> LanguageModel:
+        """A model of this configuration, with fresh weights."""
+        from deepseek.models.demo.language_model import LanguageModel
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> ModelConfig:
-        """Builds a config; an unknown name is a ValueError that lists the known ones."""
-        known = [field.name for field in fields(cls)]
-        unknown = sorted(set(values) - set(known))
-        if unknown:
-            raise ValueError(f"unknown model setting {unknown[0]!r}; known: {', '.join(known)}")
-        return cls(**values)
+        return LanguageModel(self)
+
+    def size(self, batch: int) -> ModelSize:
+        """Counts the parameters and estimates training memory for ``batch`` sequences of full context."""
+        from deepseek.models.demo.size import model_size
+
+        return model_size(self, batch)
