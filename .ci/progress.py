@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import deque
 from pathlib import Path
 
 # Ninja's "[57/140] Building CXX object CMakeFiles/deepseek_objects.dir/csrc/ops/sort.cc.o".
@@ -19,12 +20,13 @@ STEP = re.compile(r"\[(\d+)/(\d+)\] (.*)")
 OBJECT = re.compile(r"Building \w+ object (?:\S*\.dir/)?(\S+)\.o")
 CPU_SECONDS_A_FILE = 3.0  # what is expected before some files have been compiled, with an empty compiler cache
 AS_MANY_FILES = 10  # how many files that expectation counts as
+LATEST = 20  # files that are looked at: the compiler cache may have had the ones before
 
 
-def seconds_left(done: int, total: int, elapsed: float, cpus: int) -> float:
-    """An estimate that starts from experience and trusts what is seen more and more."""
+def seconds_left(files: int, seconds: float, left: int, cpus: int) -> float:
+    """An estimate for the files left, from experience and what the latest files took together."""
     expected = CPU_SECONDS_A_FILE / cpus
-    return (elapsed + AS_MANY_FILES * expected) / (done + AS_MANY_FILES) * (total - done)
+    return (seconds + AS_MANY_FILES * expected) / (files + AS_MANY_FILES) * left
 
 
 def in_words(seconds: float) -> str:
@@ -57,7 +59,7 @@ class Line:
 
 def run(command: list[str], log: Path) -> int:
     begin = time.monotonic()
-    compiling: float | None = None
+    times: deque[float] = deque(maxlen=LATEST + 1)
     cpus, line, failed = len(os.sched_getaffinity(0)), Line(), False
     line.show(f"preparing the build, which takes minutes where no compiler cache helps; its output: {log}", always=True)
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -81,10 +83,10 @@ def run(command: list[str], log: Path) -> int:
             done, total, what = int(step[1]), int(step[2]), step[3]
             if compiled := OBJECT.fullmatch(what):
                 files, what = files + 1, compiled[1]
-                compiling = compiling or time.monotonic()
+                times.append(time.monotonic())
             left = ""
-            if compiling is not None and done < total:
-                left = ", " + in_words(seconds_left(done, total, time.monotonic() - compiling, cpus))
+            if times and done < total:
+                left = ", " + in_words(seconds_left(len(times) - 1, times[-1] - times[0], total - done, cpus))
             line.show(f"[{done}/{total}] {what}{left}", always=files == 1)
     code = process.wait()
     line.clear()
