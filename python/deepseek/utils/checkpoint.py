@@ -182,7 +182,7 @@ class _Frame:
 
     def unpack(self, number: int) -> Tensor:
         again = self._again
-        found = again[number] if again else None
+        found = again[number] if number < len(again) else None
         if found is None:  # the first that is asked for, or for another backward pass
             self._again = again = self._call_again()
             found = again[number]
