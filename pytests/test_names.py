@@ -15,7 +15,8 @@ from typing import Any
 
 import deepseek
 import pytest
-from deepseek import _nearest, nn, optim
+from deepseek import nn, optim
+from deepseek._binding import nearest
 from public_api import modules, public_names
 
 F = nn.functional
@@ -159,7 +160,7 @@ def reference_distance(a: str, b: str) -> int:
 @pytest.mark.parametrize("b", ["", "b", "ab", "bca", "abcd", "badc"])
 def test_distance(a: str, b: str) -> None:
     exact = reference_distance(a, b)
-    assert [_nearest.distance(a, b, most) for most in range(5)] == [min(exact, most + 1) for most in range(5)]
+    assert [nearest.distance(a, b, most) for most in range(5)] == [min(exact, most + 1) for most in range(5)]
 
 
 def test_python_suggests_methods_of_tensors() -> None:
@@ -203,7 +204,7 @@ def test_asking_is_cheap_and_loads_no_table() -> None:
     code = (
         "import sys, deepseek\n"
         "hasattr(deepseek, 'vmap'), hasattr(deepseek.nn, 'Conv2d'), hasattr(deepseek.nn.Linear(1, 1), 'x')\n"
-        "assert 'deepseek._torch_names' not in sys.modules"
+        "assert 'deepseek._binding.torch_names' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
     begin = time.perf_counter()

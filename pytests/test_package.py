@@ -11,7 +11,8 @@ from typing import Any
 
 import deepseek
 import pytest
-from deepseek import _lazy, _stubgen
+from deepseek._binding import lazy
+from deepseek._tools import stubgen
 
 
 def loaded_by(code: str) -> set[str]:
@@ -41,7 +42,7 @@ def test_common_work_needs_no_numpy() -> None:
     assert "numpy" not in loaded_by(code)
 
 
-@pytest.mark.parametrize("name", _lazy.SUBMODULES)
+@pytest.mark.parametrize("name", lazy.SUBMODULES)
 def test_submodules_load_on_first_use(name: str) -> None:
     module = getattr(deepseek, name)
     assert module.__name__ == f"deepseek.{name}" and getattr(deepseek, name) is module and name in dir(deepseek)
@@ -180,13 +181,13 @@ def test_autocast() -> None:
 
 # --- types and signatures ---------------------------------------------------------------------------------------------
 def test_the_stub_is_up_to_date() -> None:
-    assert _stubgen.STUB.read_text(encoding="utf-8") == _stubgen.generate(), "run `python -m deepseek._stubgen`"
+    assert stubgen.STUB.read_text(encoding="utf-8") == stubgen.generate(), "run `python -m deepseek._tools.stubgen`"
 
 
 def test_stub_check_reports_differences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    monkeypatch.setattr(_stubgen, "STUB", tmp_path / "_C.pyi")
-    assert _stubgen.main(["--check"]) == 1 and "out of date" in capsys.readouterr().err
-    assert _stubgen.main([]) == 0 and _stubgen.main(["--check"]) == 0 and _stubgen.main(["--nonsense"]) == 2
+    monkeypatch.setattr(stubgen, "STUB", tmp_path / "_C.pyi")
+    assert stubgen.main(["--check"]) == 1 and "out of date" in capsys.readouterr().err
+    assert stubgen.main([]) == 0 and stubgen.main(["--check"]) == 0 and stubgen.main(["--nonsense"]) == 2
 
 
 def test_py_typed_is_there() -> None:

@@ -10,7 +10,8 @@ from typing import Any
 
 import deepseek
 import pytest
-from deepseek import _once, nn
+from deepseek import nn
+from deepseek._binding import once
 from deepseek.utils import data
 
 PREAMBLES = {
@@ -149,11 +150,11 @@ def test_a_script_runs_and_hears_once_what_does_nothing(name: str) -> None:
 
 @pytest.fixture(autouse=True)
 def _hear_again() -> Iterator[None]:
-    before = set(_once._given)
-    _once._given.clear()
+    before = set(once._given)
+    once._given.clear()
     yield
-    _once._given.clear()
-    _once._given.update(before)
+    once._given.clear()
+    once._given.update(before)
 
 
 def function(x: Any) -> Any:
@@ -260,7 +261,7 @@ def test_loading_without_workers_gives_the_same_batches() -> None:
     for source in (Squares(), Stream()):
         with pytest.warns(UserWarning, match="num_workers"):
             loader = data.DataLoader(source, batch_size=2, **options)
-        _once._given.clear()
+        once._given.clear()
         alone = data.DataLoader(source, batch_size=2)
         assert [b.tolist() for b in loader] == [b.tolist() for b in alone] and len(list(loader)) == len(list(alone))
         assert (loader.num_workers, loader.prefetch_factor, loader.timeout) == (2, 3, 1.0)

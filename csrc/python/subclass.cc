@@ -68,7 +68,7 @@ PyObject* call_hooks(PyObject* function, PyObject* const* args, Py_ssize_t nargs
   py::dict keywords;
   for (Py_ssize_t i = 0; kwnames && i < PyTuple_GET_SIZE(kwnames); ++i)
     keywords[py::handle(PyTuple_GET_ITEM(kwnames, i))] = py::reinterpret_borrow<py::object>(args[nargs + i]);
-  const py::object call = py::module_::import("deepseek._torch_function").attr("call_hooks");
+  const py::object call = py::module_::import("deepseek._tensor.torch_function").attr("call_hooks");
   return call(py::handle(function), positional, keywords).release().ptr();
 }
 

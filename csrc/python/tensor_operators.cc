@@ -38,7 +38,7 @@ class Operand {
     Py_RETURN_NOTIMPLEMENTED;
   }
   namespace py = pybind11;
-  return py::module_::import("deepseek._array_operators")
+  return py::module_::import("deepseek._tensor.array_operators")
       .attr("call")(method, py::handle(a), py::handle(b))
       .release()
       .ptr();

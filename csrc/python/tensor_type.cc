@@ -469,9 +469,9 @@ void bind_tensor(pybind11::module_& m) {
       slot("A multi-dimensional array on the CPU with automatic differentiation."),
   };
   add_operators(slots);
-  // What Python needs to say that a method of PyTorch's is not implemented yet (python/deepseek/_install.py): a base
-  // class that holds such names, so that Tensor's own members stay what they are, and a metatype whose __dir__ leaves
-  // them out.
+  // What Python needs to say that a method of PyTorch's is not implemented yet (python/deepseek/_binding/install.py): a
+  // base class that holds such names, so that Tensor's own members stay what they are, and a metatype whose __dir__
+  // leaves them out.
   constexpr unsigned kOpen = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE;
   const auto one = [](PyTypeObject* type) {
     return pybind11::make_tuple(pybind11::handle(reinterpret_cast<PyObject*>(type)));

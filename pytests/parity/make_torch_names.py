@@ -1,6 +1,6 @@
-"""Writes ``python/deepseek/_torch_names.py`` and ``_torch_tensor.py``: the public names of PyTorch, so that errors can
-tell a name that is not implemented yet from a mistyped one. Those of Tensor are by themselves because they are needed
-at import.
+"""Writes ``torch_names.py`` and ``torch_tensor.py`` of ``python/deepseek/_binding/``: the public names of PyTorch, so
+that errors can tell a name that is not implemented yet from a mistyped one. Those of Tensor are by themselves because
+they are needed at import.
 
 ``python pytests/parity/make_torch_names.py`` rewrites the files; a test compares them with the torch that is installed.
 """
@@ -15,7 +15,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-PACKAGE = Path(__file__).parents[2] / "python" / "deepseek"
+TABLES = Path(__file__).parents[2] / "python" / "deepseek" / "_binding"
 CLASSES = ("nn.Module", "optim.Optimizer")
 HEAD = """\"\"\"Public names of torch {version}{what}. Written by pytests/parity/make_torch_names.py.\"\"\"
 
@@ -87,13 +87,13 @@ def generate() -> dict[str, str]:
     version = torch.__version__.partition("+")[0]
     parts = [f'    "{path}": {_paragraph(public_names(owner))},\n' for path, owner in owners().items()]
     return {
-        "_torch_names.py": HEAD.format(version=version, what=", by module or class")
+        "torch_names.py": HEAD.format(version=version, what=", by module or class")
         + f"NAMES = {{\n{''.join(parts)}}}\n",
-        "_torch_tensor.py": HEAD.format(version=version, what="'s Tensor")
+        "torch_tensor.py": HEAD.format(version=version, what="'s Tensor")
         + f"TENSOR_NAMES = {_paragraph(public_names(torch.Tensor))}\n",
     }
 
 
 if __name__ == "__main__":
     for name, text in generate().items():
-        (PACKAGE / name).write_text(text, encoding="utf-8")
+        (TABLES / name).write_text(text, encoding="utf-8")

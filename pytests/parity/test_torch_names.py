@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import make_torch_names
 import pytest
-from deepseek import _nearest, _torch_names
+from deepseek._binding import nearest, torch_names
 
 
 def test_the_tables_are_up_to_date() -> None:
     for name, text in make_torch_names.generate().items():
-        written = (make_torch_names.PACKAGE / name).read_text(encoding="utf-8")
+        written = (make_torch_names.TABLES / name).read_text(encoding="utf-8")
         assert written == text, "run `python pytests/parity/make_torch_names.py`"
 
 
-@pytest.mark.parametrize("owner", _torch_names.NAMES)
+@pytest.mark.parametrize("owner", torch_names.NAMES)
 def test_every_name_is_torchs(owner: str) -> None:
     value = make_torch_names.owners()[owner]
-    for name in _torch_names.NAMES[owner].split():
-        assert _nearest.is_torchs(owner, name) and (not owner or not name.startswith("_"))  # torch._dynamo
+    for name in torch_names.NAMES[owner].split():
+        assert nearest.is_torchs(owner, name) and (not owner or not name.startswith("_"))  # torch._dynamo
         assert hasattr(value, name) or not isinstance(value, type)
 
 

@@ -1,4 +1,4 @@
-# Written by `python -m deepseek._stubgen`; do not edit.
+# Written by `python -m deepseek._tools.stubgen`; do not edit.
 # ruff: noqa
 from builtins import bool as _bool, float as _float, int as _int, str as _str, type as _type
 from collections.abc import Callable, Iterator, Sequence
@@ -6,9 +6,9 @@ from typing import Any, ClassVar, Literal, NamedTuple, NoReturn, TypeAlias, Type
 
 from typing_extensions import Self, disjoint_base
 
-from deepseek._device import device as _device
-from deepseek._storage import UntypedStorage
-from deepseek._tensor import RemovableHandle
+from deepseek._tensor.device import device as _device
+from deepseek._tensor.storage import UntypedStorage
+from deepseek._tensor.gradients import RemovableHandle
 
 _T = TypeVar("_T")
 

@@ -8,20 +8,38 @@ NumPy load on first use.
 
 from __future__ import annotations
 
-from deepseek import _C, _install
+from math import e as e
+from math import inf as inf
+from math import nan as nan
+from math import pi as pi
 
-_install.install()  # before the star imports: it says what _C shows
+from deepseek import _C, _functions
+from deepseek._binding.install import install as _install
+from deepseek._tensor.torch_function import usual as _torch_function
 
-from deepseek._aliases import *  # noqa: E402
-from deepseek._C import *  # noqa: E402  (the ops of _C.__all__, which install() sets)
-from deepseek._composites import *  # noqa: E402
-from deepseek._einsum import *  # noqa: E402
+_install(vars(_functions)["__all__"], _torch_function)  # before the star import of _C: it says what _C shows
+
+from deepseek._C import *  # noqa: E402  (the ops of _C.__all__)
+from deepseek._C import LoadError as LoadError  # noqa: E402
+from deepseek._C import Size as Size  # noqa: E402
+from deepseek._C import Tensor as Tensor  # noqa: E402
+from deepseek._C import dtype as dtype  # noqa: E402
 from deepseek._functions import *  # noqa: E402
-from deepseek._top import *  # noqa: E402
-from deepseek._unique import *  # noqa: E402
+from deepseek._tensor.device import *  # noqa: E402
+from deepseek._tensor.layout import *  # noqa: E402
+from deepseek._tensor.printing import *  # noqa: E402
+from deepseek._tensor.storage import *  # noqa: E402
+from deepseek.autograd.grad_mode import *  # noqa: E402
+from deepseek.random import Generator as Generator  # noqa: E402
+from deepseek.random import default_generator as default_generator  # noqa: E402
+from deepseek.random import get_rng_state as get_rng_state  # noqa: E402
+from deepseek.random import initial_seed as initial_seed  # noqa: E402
+from deepseek.random import manual_seed as manual_seed  # noqa: E402
+from deepseek.random import seed as seed  # noqa: E402
+from deepseek.random import set_rng_state as set_rng_state  # noqa: E402
 
 TYPE_CHECKING = False
-if TYPE_CHECKING:  # names that load on first use: see _lazy.py
+if TYPE_CHECKING:  # names that load on first use: see _binding/lazy.py
     from deepseek import accelerator as accelerator
     from deepseek import amp as amp
     from deepseek import attention as attention
@@ -44,10 +62,6 @@ if TYPE_CHECKING:  # names that load on first use: see _lazy.py
     from deepseek import utils as utils
     from deepseek import version as version
     from deepseek import xpu as xpu
-    from deepseek._serialization import load as load
-    from deepseek._serialization import save as save
-    from deepseek._settings import *
-    from deepseek._storage import UntypedStorage as UntypedStorage
     from deepseek.amp import GradScaler as GradScaler
     from deepseek.amp import autocast as autocast
     from deepseek.amp.autocast_state import clear_autocast_cache as clear_autocast_cache
@@ -56,6 +70,8 @@ if TYPE_CHECKING:  # names that load on first use: see _lazy.py
     from deepseek.amp.autocast_state import set_autocast_cache_enabled as set_autocast_cache_enabled
     from deepseek.amp.autocast_state import set_autocast_dtype as set_autocast_dtype
     from deepseek.amp.autocast_state import set_autocast_enabled as set_autocast_enabled
+    from deepseek.io._saving import load as load
+    from deepseek.io._saving import save as save
     from deepseek.jit import CallableModule as _CallableModule
     from deepseek.jit.capture import compile as compile
 
@@ -103,13 +119,13 @@ newaxis = None
 if not TYPE_CHECKING:  # for checkers a name that is not above is an error
 
     def __getattr__(name: str) -> object:
-        from deepseek._lazy import load  # `from deepseek import _lazy` would ask this function for it
+        from deepseek._binding.lazy import load
 
         value = globals()[name] = load(name, globals())
         return value
 
 
 def __dir__() -> list[str]:
-    from deepseek._lazy import names
+    from deepseek._binding.lazy import names
 
     return names(globals())

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from deepseek import _C
+from deepseek._binding.missing import guard
 from deepseek._C import Tensor
-from deepseek._missing import guard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from deepseek import _C
+from deepseek._binding.missing import guard
 from deepseek._C import Generator, default_generator
-from deepseek._missing import guard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ The types are made by the core on first use; ``type(deepseek.max(x, 0))`` is the
 
 from __future__ import annotations
 
-from deepseek._missing import guard
+from deepseek._binding.missing import guard
 
 __all__: list[str] = []
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from deepseek import _C
-from deepseek._missing import guard
+from deepseek._binding.missing import guard
 
 __all__ = ["__version__", "cuda", "hip"]
 

@@ -6,8 +6,8 @@ Besides PyTorch's names: :func:`best_dtype` measures which dtype is worth it on 
 
 from __future__ import annotations
 
-from deepseek._missing import guard
-from deepseek._top import is_autocast_enabled
+from deepseek._binding.missing import guard
+from deepseek._functions.settings import is_autocast_enabled
 from deepseek.amp.autocast_mode import autocast, custom_bwd, custom_fwd, is_autocast_available
 from deepseek.amp.autocast_state import get_autocast_dtype
 from deepseek.amp.dtype_choice import DtypeChoice, best_dtype

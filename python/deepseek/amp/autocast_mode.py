@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 
 from deepseek import _C
-from deepseek._missing import guard
+from deepseek._binding.missing import guard
 from deepseek.amp.autocast_state import LOWER, check_device
 
 TYPE_CHECKING = False

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from deepseek import _C
-from deepseek._device import DEVICE_TYPES
-from deepseek._missing import guard
+from deepseek._binding.missing import guard
+from deepseek._tensor.device import DEVICE_TYPES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

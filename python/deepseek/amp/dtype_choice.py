@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import deepseek
 from deepseek import _C
-from deepseek._missing import guard
+from deepseek._binding.missing import guard
 from deepseek.amp.autocast_mode import autocast
 
 if TYPE_CHECKING:

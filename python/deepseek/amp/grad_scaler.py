@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import deepseek
 from deepseek import _C
-from deepseek._missing import guard
+from deepseek._binding.missing import guard
 from deepseek.amp.autocast_state import check_device
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import deepseek
 from deepseek import _C, Tensor
-from deepseek._missing import guard
+from deepseek._binding.missing import guard
 from deepseek.amp.autocast_mode import autocast
 from deepseek.amp.grad_scaler import GradScaler
 

@@ -4,7 +4,7 @@ Functions are in :mod:`~deepseek.attention.functional`, caches in :mod:`~deepsee
 says which block to choose.
 """
 
-from deepseek._missing import guard
+from deepseek._binding.missing import guard
 from deepseek.attention._learning import set_indexer_stage, sum_of_indexer_losses
 from deepseek.attention.block_mixture import MixtureOfBlockAttention
 from deepseek.attention.caches import (

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, cast
 
 import deepseek
 from deepseek import Tensor
-from deepseek._missing import guard
+from deepseek._binding.missing import guard
 from deepseek.attention._heads import (
     check_whole,
     checked_head_dim,

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import deepseek
 from deepseek import _C, Tensor
-from deepseek._missing import guard
+from deepseek._binding.missing import guard
 from deepseek.attention._heads import check_whole
 from deepseek.attention.caches.blocks import block_means
 from deepseek.nn import functional as F

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import deepseek
 from deepseek import _C, Tensor
-from deepseek._autocast import runs_without_autocast
-from deepseek._missing import guard
+from deepseek._binding.autocast import runs_without_autocast
+from deepseek._binding.missing import guard
 from deepseek.attention._configuration import check_positive
 from deepseek.attention._wide import WideParameters
 from deepseek.nn import functional as F

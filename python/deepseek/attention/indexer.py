@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import deepseek
 from deepseek import Tensor
-from deepseek._missing import guard
+from deepseek._binding.missing import guard
 from deepseek.attention._configuration import check_positive
 from deepseek.attention._learning import LearnsSelection
 from deepseek.attention._wide import WideParameters

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import deepseek
 from deepseek import Tensor
-from deepseek._missing import guard
+from deepseek._binding.missing import guard
 from deepseek.autograd import Function
 from deepseek.autograd.function import once_differentiable
 from deepseek.nn import functional as F

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Self
 
 import deepseek
 from deepseek import Tensor
-from deepseek._missing import guard
+from deepseek._binding.missing import guard
 from deepseek.attention import _configuration
 from deepseek.attention._sequence import Batch, SequenceModule
 from deepseek.attention.caches import Cache, IndexedLatentCache, LatentCache

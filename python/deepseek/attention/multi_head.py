@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import deepseek
 from deepseek import Tensor
-from deepseek._missing import guard
+from deepseek._binding.missing import guard
 from deepseek.attention._heads import checked_head_dim, checked_heads, join_heads, rotary_for, split_heads, turned
 from deepseek.attention._pieces import Piece, in_pieces
 from deepseek.attention._sequence import Batch, SequenceModule, check_pairs

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, cast
 
 import deepseek
 from deepseek import Tensor
-from deepseek._missing import guard
+from deepseek._binding.missing import guard
 from deepseek.attention._compression import BlockCompressor, BlockSelector, attend_compressed
 from deepseek.attention._heads import (
     check_whole,

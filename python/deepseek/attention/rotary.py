@@ -8,7 +8,7 @@ from typing import Any
 
 import deepseek
 from deepseek import Tensor
-from deepseek._missing import guard
+from deepseek._binding.missing import guard
 from deepseek.nn import functional as F
 
 __all__ = ["RotaryEmbedding", "yarn_softmax_factor"]

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import deepseek
 from deepseek import _C, Tensor
-from deepseek._missing import guard
+from deepseek._binding.missing import guard
 from deepseek.attention.caches.index_keys import IndexRows
 from deepseek.attention.indexer import Indexed, SparseIndexer
 

@@ -6,7 +6,7 @@ import math
 
 import deepseek
 from deepseek import Tensor
-from deepseek._missing import guard
+from deepseek._binding.missing import guard
 from deepseek.nn.modules.module import Module
 from deepseek.nn.parameter import Parameter
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from deepseek import _C
+from deepseek._binding.missing import guard
 from deepseek._C import Tensor
-from deepseek._missing import guard
 from deepseek.autograd.function import Function
 from deepseek.autograd.grad_mode import enable_grad, inference_mode, no_grad, set_grad_enabled
 

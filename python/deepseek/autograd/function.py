@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 
 from deepseek import _C
+from deepseek._binding.missing import guard
 from deepseek._C import Tensor
-from deepseek._missing import guard
 from deepseek.autograd.grad_mode import no_grad
 
 TYPE_CHECKING = False

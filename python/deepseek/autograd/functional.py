@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from deepseek import _C
+from deepseek._binding.missing import guard
 from deepseek._C import Tensor
-from deepseek._missing import guard
 from deepseek.autograd import grad
 from deepseek.autograd.grad_mode import enable_grad
 

@@ -8,8 +8,8 @@ from contextvars import ContextVar
 from typing import Any
 
 from deepseek import _C
+from deepseek._binding.missing import guard
 from deepseek._C import Tensor
-from deepseek._missing import guard
 
 __all__ = ["disable_saved_tensors_hooks", "saved_tensors_hooks"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deepseek._missing import guard
+from deepseek._binding.missing import guard
 
 __all__ = ["is_available"]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from deepseek._missing import guard
+from deepseek._binding.missing import guard
 
 __all__ = ["main"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import deepseek.amp
-from deepseek._missing import guard
+from deepseek._binding.missing import guard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from deepseek._missing import guard
-from deepseek._once import warn_once
+from deepseek._binding.missing import guard
+from deepseek._binding.once import warn_once
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

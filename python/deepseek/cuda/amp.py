@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import deepseek.amp
-from deepseek._missing import guard
+from deepseek._binding.missing import guard
 from deepseek.cpu.amp import GradScaler, autocast
 
 TYPE_CHECKING = False

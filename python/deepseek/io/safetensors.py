@@ -18,8 +18,8 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from deepseek import _C
+from deepseek._binding.missing import guard
 from deepseek._C import LoadError, _io
-from deepseek._missing import guard
 from deepseek.io._foreign import describe
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ import types
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, overload
 
-from deepseek._missing import guard
+from deepseek._binding.missing import guard
 from deepseek.jit.capture import Compiled, P, R, compile, disable, is_recording
 
 __all__ = ["Compiled", "compile", "disable", "is_recording", "is_scripting", "is_tracing"]

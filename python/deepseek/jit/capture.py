@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from deepseek import _C
-from deepseek._missing import guard
-from deepseek._once import warn_once
+from deepseek._binding.missing import guard
+from deepseek._binding.once import warn_once
 
 __all__ = ["Compiled", "compile", "disable", "is_recording"]
 

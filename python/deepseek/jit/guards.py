@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from deepseek import _C
-from deepseek._missing import guard
+from deepseek._binding.missing import guard
 
 __all__ = ["PURE_TYPES", "STATELESS", "attribute_functions", "is_numpy_constant", "owner", "pure_functions"]
 

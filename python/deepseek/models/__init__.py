@@ -7,7 +7,7 @@ of :func:`register`. Trainer, evaluation, generation and the command line know n
 import importlib
 import sys
 
-from deepseek._missing import guard
+from deepseek._binding.missing import guard
 from deepseek.models.causal_lm import CausalLM, DecodeCache
 from deepseek.models.demo.config import ModelConfig
 from deepseek.models.demo.decoding import DecodeState

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deepseek._missing import guard
+from deepseek._binding.missing import guard
 from deepseek.moe.balance import (
     load_balancing_loss,
     moe_balance_loss,

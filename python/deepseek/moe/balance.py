@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import deepseek
 from deepseek import Tensor, nn
-from deepseek._autocast import runs_in_float32
-from deepseek._missing import guard
+from deepseek._binding.autocast import runs_in_float32
+from deepseek._binding.missing import guard
 from deepseek.moe._selection import all_within
 from deepseek.moe.router import DynamicRouter
 

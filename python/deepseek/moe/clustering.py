@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deepseek import Tensor, from_numpy
-from deepseek._missing import guard
+from deepseek._binding.missing import guard
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

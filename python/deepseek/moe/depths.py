@@ -7,8 +7,8 @@ from typing import Any
 
 from deepseek import Tensor, float32, float64, full, int64, nn, no_grad, tensor, where, zeros
 from deepseek import bool as bool_dtype
-from deepseek._autocast import runs_without_autocast
-from deepseek._missing import guard
+from deepseek._binding.autocast import runs_without_autocast
+from deepseek._binding.missing import guard
 from deepseek.moe.work import ComputeReport, flops_per_token
 from deepseek.nn import functional as F
 

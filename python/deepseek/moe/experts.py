@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import deepseek
 from deepseek import Tensor, nn
-from deepseek._missing import guard
+from deepseek._binding.missing import guard
 from deepseek.nn import functional as F
 
 if TYPE_CHECKING:

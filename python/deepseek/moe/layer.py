@@ -7,7 +7,7 @@ from typing import Any
 
 import deepseek
 from deepseek import Tensor, nn
-from deepseek._missing import guard
+from deepseek._binding.missing import guard
 from deepseek.moe._selection import without_padding
 from deepseek.moe.balance import load_balancing_loss, router_probabilities, sequence_balance_loss
 from deepseek.moe.experts import Experts, SwiGLU

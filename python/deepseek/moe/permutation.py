@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import deepseek
 from deepseek import Tensor, nn, no_grad
-from deepseek._missing import guard
+from deepseek._binding.missing import guard
 from deepseek.moe._routers import expert_count, expert_stacks, router_owners
 
 if TYPE_CHECKING:

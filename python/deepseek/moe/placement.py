@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from deepseek import Tensor, int64, tensor
-from deepseek._missing import guard
+from deepseek._binding.missing import guard
 
 __all__ = ["rebalance_experts"]
 

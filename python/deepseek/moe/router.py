@@ -24,8 +24,8 @@ from typing import Any, NamedTuple
 
 import deepseek
 from deepseek import Tensor, nn
-from deepseek._autocast import runs_without_autocast
-from deepseek._missing import guard
+from deepseek._binding.autocast import runs_without_autocast
+from deepseek._binding.missing import guard
 from deepseek.moe._selection import all_within, keep_best_groups, over_capacity, without_padding
 from deepseek.nn import functional as F
 

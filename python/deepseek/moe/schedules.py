@@ -15,8 +15,8 @@ from typing import Any
 
 from deepseek import Tensor, nn, no_grad, tensor
 from deepseek import bool as bool_dtype
-from deepseek._missing import guard
-from deepseek._state_dicts import check_state_dict
+from deepseek._binding.arguments import check_state_dict
+from deepseek._binding.missing import guard
 from deepseek.moe._routers import enabled_mask, expert_count, named_routers
 
 __all__ = ["ExpertStage", "ProgressiveExperts"]

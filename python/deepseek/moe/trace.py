@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from deepseek import Tensor, cat, nn
-from deepseek._missing import guard
+from deepseek._binding.missing import guard
 from deepseek.moe._routers import expert_count, named_routers
 
 __all__ = ["LayerTrace", "RoutingTrace"]

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import deepseek
 from deepseek import Tensor, nn, no_grad
-from deepseek._missing import guard
+from deepseek._binding.missing import guard
 from deepseek.moe._routers import expert_stacks, router_owners
 from deepseek.moe.trace import LayerTrace
 
 if TYPE_CHECKING:
-    from deepseek._tensor import RemovableHandle
+    from deepseek._tensor.gradients import RemovableHandle
 
 __all__ = ["ExpertTuning", "expert_scores", "select_experts"]
 

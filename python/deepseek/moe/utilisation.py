@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from deepseek import Tensor, nn, no_grad, zeros_like
-from deepseek._missing import guard
+from deepseek._binding.missing import guard
 from deepseek.moe._routers import enabled_mask, named_routers
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from deepseek import nn
-from deepseek._missing import guard
+from deepseek._binding.missing import guard
 from deepseek.moe._routers import expert_count, expert_stacks, is_router
 
 __all__ = ["ComputeReport", "flops_per_token"]

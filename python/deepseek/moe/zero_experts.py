@@ -7,7 +7,7 @@ from typing import Any
 
 import deepseek
 from deepseek import Tensor, int64, nn, no_grad, zeros
-from deepseek._missing import guard
+from deepseek._binding.missing import guard
 from deepseek.moe._selection import without_padding
 from deepseek.moe.experts import Experts
 from deepseek.moe.router import DynamicRouter, RouterOutput

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deepseek._missing import guard
+from deepseek._binding.missing import guard
 from deepseek.nn import functional, init, modules, parameter, utils
 from deepseek.nn.modules import *  # noqa: F403  (the list is modules.__all__)
 from deepseek.nn.parameter import Buffer, Parameter

@@ -9,7 +9,7 @@ from typing import Any
 
 import deepseek
 from deepseek import Tensor
-from deepseek._missing import guard
+from deepseek._binding.missing import guard
 
 __all__ = [
     "calculate_gain",

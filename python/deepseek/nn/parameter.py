@@ -6,7 +6,7 @@ from typing import Any
 
 import deepseek
 from deepseek import _C, Tensor
-from deepseek._missing import guard
+from deepseek._binding.missing import guard
 
 __all__ = ["Buffer", "Parameter"]
 

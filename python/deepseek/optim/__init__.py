@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deepseek._missing import guard
+from deepseek._binding.missing import guard
 from deepseek.optim import lr_scheduler
 from deepseek.optim.adam import Adam, AdamW
 from deepseek.optim.optimizer import Optimizer

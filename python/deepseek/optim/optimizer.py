@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import deepseek
 from deepseek import _C, Tensor
-from deepseek._missing import guard, missing_member
-from deepseek._once import warn_once
-from deepseek._state_dicts import check_state_dict
+from deepseek._binding.arguments import check_state_dict
+from deepseek._binding.missing import guard, missing_member
+from deepseek._binding.once import warn_once
 from deepseek.jit.capture import is_recording, run_on_replay
 from deepseek.nn.modules._hooks import Hook, RemovableHandle, _add
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import deepseek
 from deepseek import _C, Tensor
-from deepseek._missing import guard
+from deepseek._binding.missing import guard
 from deepseek.optim._masters import WithMasters
 from deepseek.optim.optimizer import ParamsT, check_one_number, check_options, grads_of, wants_loop
 

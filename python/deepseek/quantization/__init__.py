@@ -30,7 +30,7 @@ fp8 products are float products: the weight is dequantized to the input's dtype 
 
 from __future__ import annotations
 
-from deepseek._missing import guard
+from deepseek._binding.missing import guard
 from deepseek.quantization._modules import QuantizedLinear, QuantizedWeight, quantize_
 from deepseek.quantization._weight import FORMATS, QuantizedTensor, dequantize, int_mm, qlinear, qmoe, quantize
 

@@ -5,7 +5,7 @@ Derivatives are compared with central differences, so inputs should be float64.
 
 from __future__ import annotations
 
-from deepseek._missing import guard
+from deepseek._binding.missing import guard
 from deepseek.testing._close import assert_close
 from deepseek.testing._gradcheck import GradcheckError, gradcheck, gradgradcheck
 

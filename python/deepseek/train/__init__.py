@@ -1,6 +1,6 @@
 """Training of :mod:`deepseek.models` on bytes: data, loop, evaluation and checkpoints that resume exactly."""
 
-from deepseek._missing import guard
+from deepseek._binding.missing import guard
 from deepseek.train.checkpoint import Checkpoint, CheckpointError, find_checkpoint, newest, run_lock, save_checkpoint
 from deepseek.train.config import ConfigError, DataConfig, OptimConfig, RunConfig, TrainConfig, load_config
 from deepseek.train.data import Corpus, DataError, WindowSampler, load_corpus, standard_library

@@ -12,7 +12,7 @@ from typing import Any
 
 import deepseek
 from deepseek import _C, Tensor
-from deepseek._missing import guard
+from deepseek._binding.missing import guard
 from deepseek.amp import autocast
 from deepseek.autograd.graph import saved_tensors_hooks
 from deepseek.nn.parameter import Parameter

@@ -1,6 +1,6 @@
 """Caches: what attention remembers of a sequence between calls. Start a sequence with an empty one for each layer."""
 
-from deepseek._missing import guard
+from deepseek._binding.missing import guard
 from deepseek.attention.caches.base import Cache
 from deepseek.attention.caches.blocks import BlockMeansCache
 from deepseek.attention.caches.compressed import CompressedCache

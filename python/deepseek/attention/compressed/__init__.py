@@ -1,6 +1,6 @@
 """DeepSeek-V4's attention over a window and compressed entries."""
 
-from deepseek._missing import guard
+from deepseek._binding.missing import guard
 from deepseek.attention.compressed.hub_names import attention_state_from_hub
 from deepseek.attention.compressed.module import CompressedAttention
 

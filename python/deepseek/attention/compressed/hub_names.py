@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from deepseek import Tensor
-from deepseek._missing import guard
+from deepseek._binding.missing import guard
 
 __all__ = ["ATTENTION_NAMES", "HYPER_CONNECTION_NAMES", "attention_state_from_hub"]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import deepseek
 from deepseek import _C, Tensor
-from deepseek._arguments import check_tensor
+from deepseek._binding.arguments import check_tensor
 
 
 def _maybe_inplace(fn: Callable[[Tensor], Tensor], input: Tensor, inplace: bool) -> Tensor:

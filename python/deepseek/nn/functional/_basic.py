@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 
 import deepseek
 from deepseek import _C, Tensor
-from deepseek._arguments import check_tensor
-from deepseek._autocast import autocast_float32, runs_without_autocast
+from deepseek._binding.arguments import check_tensor
+from deepseek._binding.autocast import autocast_float32, runs_without_autocast
 from deepseek.nn.functional._activation import _maybe_inplace
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import deepseek
 from deepseek import _C, Tensor
-from deepseek._arguments import check_tensor
-from deepseek._autocast import runs_in_float32
+from deepseek._binding.arguments import check_tensor
+from deepseek._binding.autocast import runs_in_float32
 from deepseek.autograd import Function
 from deepseek.nn.functional._activation import log1p_exp
 

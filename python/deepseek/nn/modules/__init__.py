@@ -1,6 +1,6 @@
 """The layers of ``deepseek.nn``, one file per family."""
 
-from deepseek._missing import guard
+from deepseek._binding.missing import guard
 from deepseek.nn.modules._activation import (
     ELU,
     GELU,

@@ -7,8 +7,8 @@ from typing import Any, Self
 
 import deepseek
 from deepseek import Tensor
-from deepseek._device import no_device
-from deepseek._tensor import check_memory_format
+from deepseek._tensor.device import no_device
+from deepseek._tensor.layout import check_memory_format
 
 
 def check_device(device: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import deepseek
 from deepseek import Tensor
-from deepseek._state_dicts import check_state_dict
+from deepseek._binding.arguments import check_state_dict
 from deepseek.nn.modules._hooks import Hook, RemovableHandle, _add
 from deepseek.nn.parameter import Parameter
 

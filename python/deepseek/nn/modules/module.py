@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Self
 
 from deepseek import Tensor
-from deepseek._missing import guard, missing_member
+from deepseek._binding.missing import guard, missing_member
 from deepseek.nn.modules._convert import ConvertMixin
 from deepseek.nn.modules._hooks import HooksMixin
 from deepseek.nn.modules._state import StateMixin

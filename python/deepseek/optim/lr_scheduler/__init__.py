@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deepseek._missing import guard
+from deepseek._binding.missing import guard
 from deepseek.optim.lr_scheduler._base import LRScheduler
 from deepseek.optim.lr_scheduler._combined import ChainedScheduler, SequentialLR
 from deepseek.optim.lr_scheduler._cyclic import CyclicLR

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from deepseek import _C, Tensor
-from deepseek._state_dicts import check_state_dict
+from deepseek._binding.arguments import check_state_dict
 from deepseek.jit import disable
 from deepseek.optim.optimizer import Optimizer
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deepseek._missing import guard
+from deepseek._binding.missing import guard
 from deepseek.utils.data._collate import default_collate, default_convert
 from deepseek.utils.data.dataloader import DataLoader
 from deepseek.utils.data.dataset import (

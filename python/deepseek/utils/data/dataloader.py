@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
 import deepseek
-from deepseek._missing import guard
-from deepseek._once import warn_once
+from deepseek._binding.missing import guard
+from deepseek._binding.once import warn_once
 from deepseek.utils.data._collate import default_collate, default_convert
 from deepseek.utils.data.dataset import Dataset, IterableDataset, fetch
 from deepseek.utils.data.sampler import BatchSampler, RandomSampler, SequentialSampler

@@ -11,8 +11,8 @@ from typing import Any, Generic, TypeVar, cast
 
 import deepseek
 from deepseek import Tensor
-from deepseek._arguments import check_tensor
-from deepseek._missing import guard
+from deepseek._binding.arguments import check_tensor
+from deepseek._binding.missing import guard
 
 __all__ = [
     "ChainDataset",

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence, Sized
 from typing import Generic, TypeVar
 
 import deepseek
-from deepseek._missing import guard
+from deepseek._binding.missing import guard
 
 __all__ = [
     "BatchSampler",

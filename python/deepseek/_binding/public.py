@@ -1,0 +1,64 @@
+"""``@public`` and ``@method`` beside a function say where users find it. No list of names stands anywhere else."""
+
+from __future__ import annotations
+
+import sys
+
+from deepseek import _C
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, TypeVar
+
+    F = TypeVar("F", bound=Callable[..., Any])
+
+# What install() attaches to Tensor.
+METHODS: dict[str, Any] = {}
+PROPERTIES: dict[str, Callable[[_C.Tensor], Any]] = {}
+CONSTANTS: dict[str, Any] = {}
+# Second name of a method -> the method's own name.
+SECOND_NAMES: dict[str, str] = {}
+
+
+def public(thing: F) -> F:
+    """Put a function's or class's name into ``__all__`` of its module, and so into each package that imports all of it.
+
+    Type checkers see the module without an ``__all__``, where all that it defines without a ``_`` is public.
+    """
+    home = thing.__module__
+    vars(sys.modules[home]).setdefault("__all__", []).append(thing.__name__)
+    if home.startswith("deepseek._functions.") and not isinstance(thing, type):
+        thing.__module__ = "deepseek"  # pickles and help() name the place that stays
+    return thing
+
+
+def method(function: F) -> F:
+    """Attach a function to Tensor, under its own name."""
+    METHODS[function.__name__] = function
+    return function
+
+
+def gather(package: str) -> None:
+    """Make ``__all__`` of a package that imports all of its files: what is public in them."""
+    namespace = vars(sys.modules[package])
+    files = (value for value in namespace.values() if getattr(value, "__package__", None) == package)
+    names = {name for file in files for name in getattr(file, "__all__", ())}
+    namespace["__all__"] = sorted(name for name in names if name in namespace)
+
+
+def second_names(namespace: dict[str, Any]) -> None:
+    """Make ``__all__`` of a module of second names. Where the first one is a method, the second one is a method too."""
+    own = {name: thing for name, thing in namespace.items() if name[0] != "_" and thing is not second_names}
+    namespace["__all__"] = sorted(name for name, thing in own.items() if callable(thing))
+    for name in namespace["__all__"]:
+        first = own[name].__name__
+        if first in METHODS or hasattr(_C.Tensor, first):
+            SECOND_NAMES[name] = first
+
+
+def documented(function: F) -> F:
+    """Put an op's own documentation, which alternates with its overloads' signatures, before that of its wrapper."""
+    about = getattr(_C, function.__name__).__doc__.split("\n\n")[1::2]
+    function.__doc__ = "\n\n".join([*about, (function.__doc__ or "").lstrip("\n")])
+    return function
