@@ -94,7 +94,7 @@ def _imports_from(frame: FrameType) -> bool:
     return frame.f_lasti >= 0 and frame.f_code.co_code[frame.f_lasti] == opmap["IMPORT_FROM"]
 
 
-def guard(module: str, lazy: Collection[str] = (), elsewhere: Mapping[str, str] | None = None) -> None:
+def guard(module: str, *, lazy: Collection[str] = (), elsewhere: Mapping[str, str] | None = None) -> None:
     """Give a module that has an ``__all__`` its ``__getattr__`` and ``__dir__``.
 
     They are not written out in the module because type checkers would then take every name for granted.

@@ -152,10 +152,13 @@ def grad(
     return tuple(found)  # type: ignore[arg-type]  # None only with allow_unused; PyTorch's type is this one too
 
 
-_ELSEWHERE = {
-    "detect_anomaly": "anomaly_mode",
-    "set_detect_anomaly": "anomaly_mode",
-    "gradcheck": "deepseek.testing",
-    "gradgradcheck": "deepseek.testing",
-}
-guard(__name__, ("functional", "anomaly_mode", "graph"), _ELSEWHERE)
+guard(
+    __name__,
+    lazy=("functional", "anomaly_mode", "graph"),
+    elsewhere={
+        "detect_anomaly": "anomaly_mode",
+        "set_detect_anomaly": "anomaly_mode",
+        "gradcheck": "deepseek.testing",
+        "gradgradcheck": "deepseek.testing",
+    },
+)
