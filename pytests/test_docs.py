@@ -25,7 +25,7 @@ PAGES = [
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 HEAD = re.compile(r"(?://|#) ([\w./-]+\.\w+)( \(append\))?\n")
-OP_TESTS = "test_ops.py", "test_determinism.py"
+OP_TESTS = "ops/test_ops.py", "ops/test_determinism.py"
 NEW_OPS = ("softsign", "squared_relu", "l2_normalize")
 
 
@@ -54,8 +54,9 @@ class Example:
         assert append == (ROOT / name).exists(), f"{name}: append to what exists, create what does not"
         target = self.folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        if name.startswith("pytests/") and not (self.folder / "pytests").joinpath("test_ops.py").exists():
+        if name.startswith("pytests/") and not (self.folder / "pytests").joinpath(OP_TESTS[0]).exists():
             shutil.copytree(ROOT / "pytests" / "opinfo", self.folder / "pytests" / "opinfo", dirs_exist_ok=True)
+            (self.folder / "pytests" / "ops").mkdir()
             for file in (*OP_TESTS, "conftest.py"):
                 shutil.copy(ROOT / "pytests" / file, self.folder / "pytests" / file)
         if append and not target.exists():

@@ -16,7 +16,7 @@ import pytest
 from deepseek import _C
 from opinfo import OpInfo, Sample
 from opinfo.core import FLOATS, LOW, Call, Filled, Spec, fill, leaves, outputs, to_numpy, tree_map
-from test_ops import KNOWN, gradients, rows_of, run, stepped, transposed
+from opinfo.running import KNOWN, gradients, rows_of, run, stepped, transposed
 
 Tensor = deepseek.Tensor
 Layout = Callable[[Any], Any] | None

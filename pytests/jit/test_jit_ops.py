@@ -9,7 +9,7 @@ import deepseek
 from deepseek import _C
 from opinfo import OpInfo
 from opinfo.core import fill, leaves
-from test_ops import FUNCTIONS, OVERLOADS, grad_outputs, over, weight_like
+from opinfo.running import FUNCTIONS, OVERLOADS, grad_outputs, over, weight_like
 
 Tensor = deepseek.Tensor
 # These read values in C++ and act on them, so no recording can follow.

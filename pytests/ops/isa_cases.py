@@ -14,7 +14,7 @@ import numpy as np
 from deepseek import _C
 from opinfo import OpInfo, Sample
 from opinfo.core import A, I, S, T, fill, leaves, outputs, tree_map
-from test_ops import weight_like
+from opinfo.running import weight_like
 
 Tensor = deepseek.Tensor
 # Largest error allowed, as a share of the largest number of its tensor; a case may allow a multiple. The 16-bit floats

@@ -45,7 +45,8 @@ assert targets() == before, targets()
 def results(level: str) -> dict[str, Any]:
     if level == "avx512" and not NATIVE.startswith("avx512"):
         pytest.skip(f"this machine has {NATIVE}, not avx512")
-    env = {**os.environ, "DEEPSEEK_ISA": level, "DEEPSEEK_NUM_THREADS": "1"}
+    path = os.pathsep.join([str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])  # isa_cases needs opinfo
+    env = {**os.environ, "DEEPSEEK_ISA": level, "DEEPSEEK_NUM_THREADS": "1", "PYTHONPATH": path}
     done = subprocess.run(
         [sys.executable, str(HERE / "isa_cases.py")], env=env, capture_output=True, text=True, check=False
     )

@@ -194,7 +194,7 @@ def test_scripts_for_a_gpu_run_on_the_cpu() -> None:
 
 
 def test_the_page_runs(capsys: Any) -> None:
-    page = (Path(__file__).parents[1] / "docs" / "mixed_precision.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "mixed_precision.md").read_text(encoding="utf-8")
     code = re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
     names: dict[str, Any] = {}
     exec("\n".join(code), names)

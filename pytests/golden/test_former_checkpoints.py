@@ -18,7 +18,7 @@ from deepseek.models import LanguageModel, ModelConfig
 from deepseek.models.demo.former_names import renamed
 from deepseek.train import TrainConfig, Trainer, find_checkpoint, load_corpus, load_model, load_weights
 
-FORMER = Path(__file__).with_name("golden") / "former"
+FORMER = Path(__file__).with_name("former")
 each = pytest.mark.parametrize("kind", ["moe", "dense"])
 
 

@@ -56,7 +56,7 @@ def test_from_import_of_lazy_names() -> None:
 def test_version() -> None:
     line = next(
         text
-        for text in (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8").splitlines()
+        for text in (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8").splitlines()
         if text.startswith("version = ")
     )
     assert deepseek.__version__ == deepseek.version.__version__ == line.split('"')[1]

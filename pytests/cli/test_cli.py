@@ -362,7 +362,7 @@ def test_greedy_text_has_no_end_and_no_loop(folder, capsys, prompt):
 
 # --- settings ---------------------------------------------------------------------------------------------------------
 def test_every_setting_is_documented():
-    page = (Path(__file__).resolve().parents[1] / "docs" / "configuration.md").read_text(encoding="utf-8")
+    page = (Path(__file__).resolve().parents[2] / "docs" / "configuration.md").read_text(encoding="utf-8")
     assert page == settings.as_page(), "out of date: deepseek config --markdown > docs/configuration.md"
     names = {setting.name for setting in settings.all_settings()}
     config = TrainConfig().to_dict()

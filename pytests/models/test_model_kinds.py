@@ -283,7 +283,7 @@ def test_the_memory_estimate_is_near_the_measured_one(kind):
     assert 0.9 * kept < model_size(config, batch=4).activation_bytes < 2 * kept
 
 
-CONFIGS = sorted((Path(__file__).parents[1] / "examples" / "configs").glob("*.toml"))
+CONFIGS = sorted((Path(__file__).parents[2] / "examples" / "configs").glob("*.toml"))
 
 
 def test_there_is_a_configuration_of_each_kind():

@@ -9,7 +9,7 @@ import deepseek
 import pytest
 from opinfo import OpInfo
 from opinfo.core import fill, leaves, tree_map
-from test_ops import KNOWN, run
+from opinfo.running import KNOWN, run
 
 
 class Named(deepseek.Tensor):

@@ -243,5 +243,5 @@ def test_every_name_in_dir_of_an_object_exists(value: Any) -> None:
 
 
 def test_the_readme_has_what_errors_point_to() -> None:
-    readme = Path(__file__).parents[1] / "README.md"
+    readme = Path(__file__).parents[2] / "README.md"
     assert re.search("^#+ What works", readme.read_text(encoding="utf-8"), re.MULTILINE)
