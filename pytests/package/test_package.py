@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import inspect
+import pickle
+import pkgutil
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import deepseek
 import pytest
 from deepseek._binding import lazy
+from deepseek._binding.public import METHODS
 from deepseek._tools import stubgen
 
 
@@ -177,6 +184,60 @@ def test_autocast() -> None:
         deepseek.autocast("cuda")
     with pytest.warns(UserWarning, match="not supported"):
         assert not deepseek.autocast("cpu", dtype=deepseek.float64)._enabled
+
+
+# --- where names come from --------------------------------------------------------------------------------------------
+FILES = [
+    importlib.import_module(f"{package}.{entry.name}")
+    for package in ("deepseek._functions", "deepseek.nn.modules", "deepseek.nn.functional", "deepseek.nn.utils")
+    for entry in pkgutil.iter_modules(importlib.import_module(package).__path__)
+]
+
+
+@pytest.mark.parametrize("module", [m for m in FILES if hasattr(m, "__all__")], ids=lambda m: m.__name__)
+def test_what_looks_public_is_public(module: ModuleType) -> None:
+    """A function or class without a ``_`` has its ``@public``; type checkers go by the ``_``."""
+    tree = ast.parse(inspect.getsource(module))
+    defined = {n.name for n in tree.body if isinstance(n, (ast.FunctionDef, ast.ClassDef)) and n.name[0] != "_"}
+    methods_only = {name for name in defined if METHODS.get(name) is getattr(module, name)}
+    helpers = (
+        {"describe_tensor"} if module.__name__ == "deepseek.nn.modules.module" else set()
+    )  # it lists what it shows
+    assert defined - methods_only - helpers <= set(module.__all__)
+    shown = importlib.import_module(module.__name__.rpartition(".")[0])
+    assert set(module.__all__) <= set(shown.__all__)
+
+
+def test_in_place_twins_stand_beside_their_functions() -> None:
+    for name, method in METHODS.items():
+        twin = METHODS.get(name + "_")
+        if twin is not None and hasattr(method, "__code__"):
+            assert inspect.getsourcefile(inspect.unwrap(twin)) == inspect.getsourcefile(method), name
+
+
+@pytest.mark.parametrize(
+    ("pickled", "check"),
+    [
+        (
+            b"cdeepseek._tensor_copy\n_rebuild\n(cdeepseek\nTensor\nc_codecs\nencode\n(V\\u0000\\u0000\x80?\n"
+            b"Vlatin1\ntRcdeepseek\nfloat32\n(I1\ntI00\ntR.",
+            lambda x: x.tolist() == [1.0],
+        ),
+        (b"cdeepseek._device\ndevice\n(Vcpu\nNtR.", lambda x: x == deepseek.device("cpu")),
+        (b"cdeepseek._composites\nvstack\n.", lambda x: x is deepseek.vstack),
+        (b"cdeepseek._functions\nnorm\n.", lambda x: x is deepseek.norm),
+        (b"cdeepseek._unique\nunique\n.", lambda x: x is deepseek.unique),
+        (b"cdeepseek._info\nfinfo\n.", lambda x: x is deepseek.finfo),
+        (b"cdeepseek._serialization\nload\n.", lambda x: x is deepseek.load),
+    ],
+)
+def test_pickles_of_former_modules_load(pickled: bytes, check: Callable[[Any], bool]) -> None:
+    assert check(pickle.loads(pickled))
+
+
+def test_pickles_name_the_package() -> None:
+    assert deepseek.vstack.__module__ == deepseek.norm.__module__ == "deepseek"
+    assert b"_functions" not in pickle.dumps(deepseek.clamp_min)
 
 
 # --- types and signatures ---------------------------------------------------------------------------------------------

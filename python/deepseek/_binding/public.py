@@ -39,12 +39,13 @@ def method(function: F) -> F:
     return function
 
 
-def gather(package: str) -> None:
-    """Make ``__all__`` of a package that imports all of its files: what is public in them."""
+def gather(package: str, *modules: str) -> None:
+    """Make ``__all__`` of a package that imports all of its files: what is public in them, and ``modules``."""
     namespace = vars(sys.modules[package])
-    files = (value for value in namespace.values() if getattr(value, "__package__", None) == package)
+    files = [value for value in namespace.values() if getattr(value, "__package__", None) == package]
+    files += [namespace[name] for name in modules]
     names = {name for file in files for name in getattr(file, "__all__", ())}
-    namespace["__all__"] = sorted(name for name in names if name in namespace)
+    namespace["__all__"] = sorted({*modules, *(name for name in names if name in namespace)})
 
 
 def second_names(namespace: dict[str, Any]) -> None:

@@ -1,12 +1,19 @@
 """Neural networks: modules, functions, initialisers and parameter helpers, with torch's names and defaults."""
 
+# ruff: noqa: F403
+
 from __future__ import annotations
 
 from deepseek._binding.missing import guard
-from deepseek.nn import functional, init, modules, parameter, utils
-from deepseek.nn.modules import *  # noqa: F403  (the list is modules.__all__)
-from deepseek.nn.parameter import Buffer, Parameter
+from deepseek._binding.public import gather
+from deepseek.nn import functional as functional
+from deepseek.nn import init as init
+from deepseek.nn import modules as modules
+from deepseek.nn import parameter as parameter
+from deepseek.nn import utils as utils
+from deepseek.nn.modules import *
+from deepseek.nn.parameter import Buffer as Buffer
+from deepseek.nn.parameter import Parameter as Parameter
 
-__all__ = [*modules.__all__, "Buffer", "Parameter", "functional", "init", "modules", "parameter", "utils"]
-
+gather(__name__, "functional", "init", "modules", "parameter", "utils")
 guard(__name__)

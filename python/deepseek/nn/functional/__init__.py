@@ -1,120 +1,15 @@
 """Functions of neural networks: the stateless side of ``deepseek.nn``, with torch's names and signatures."""
 
+# ruff: noqa: F403  (@public makes __all__ of each file)
+
 from __future__ import annotations
 
 from deepseek._binding.missing import guard
-from deepseek.nn.functional._activation import (
-    elu,
-    gelu,
-    glu,
-    hardsigmoid,
-    hardswish,
-    hardtanh,
-    leaky_relu,
-    log_softmax,
-    logsigmoid,
-    mish,
-    relu,
-    relu6,
-    sigmoid,
-    silu,
-    softmax,
-    softmin,
-    softplus,
-    softsign,
-    swiglu,
-    tanh,
-)
-from deepseek.nn.functional._attention import (
-    attention,
-    block_sparse_attention,
-    index_scores,
-    quantize_rows,
-    rope,
-    scaled_dot_product_attention,
-    token_sparse_attention,
-    varlen_attention,
-)
-from deepseek.nn.functional._basic import (
-    add_rms_norm,
-    bilinear,
-    cosine_similarity,
-    dropout,
-    embedding,
-    layer_norm,
-    linear,
-    moe,
-    normalize,
-    one_hot,
-    pad,
-    pairwise_distance,
-    rms_norm,
-)
-from deepseek.nn.functional._loss import (
-    binary_cross_entropy,
-    binary_cross_entropy_with_logits,
-    cross_entropy,
-    huber_loss,
-    kl_div,
-    l1_loss,
-    linear_cross_entropy,
-    mse_loss,
-    nll_loss,
-    smooth_l1_loss,
-)
+from deepseek._binding.public import gather
+from deepseek.nn.functional._activation import *
+from deepseek.nn.functional._attention import *
+from deepseek.nn.functional._basic import *
+from deepseek.nn.functional._loss import *
 
-__all__ = [
-    "add_rms_norm",
-    "attention",
-    "bilinear",
-    "binary_cross_entropy",
-    "binary_cross_entropy_with_logits",
-    "block_sparse_attention",
-    "cosine_similarity",
-    "cross_entropy",
-    "dropout",
-    "elu",
-    "embedding",
-    "gelu",
-    "glu",
-    "hardsigmoid",
-    "hardswish",
-    "hardtanh",
-    "huber_loss",
-    "index_scores",
-    "kl_div",
-    "l1_loss",
-    "layer_norm",
-    "leaky_relu",
-    "linear",
-    "linear_cross_entropy",
-    "log_softmax",
-    "logsigmoid",
-    "mish",
-    "moe",
-    "mse_loss",
-    "nll_loss",
-    "normalize",
-    "one_hot",
-    "pad",
-    "pairwise_distance",
-    "quantize_rows",
-    "relu",
-    "relu6",
-    "rms_norm",
-    "rope",
-    "scaled_dot_product_attention",
-    "sigmoid",
-    "silu",
-    "smooth_l1_loss",
-    "softmax",
-    "softmin",
-    "softplus",
-    "softsign",
-    "swiglu",
-    "tanh",
-    "token_sparse_attention",
-    "varlen_attention",
-]
-
+gather(__name__)
 guard(__name__)

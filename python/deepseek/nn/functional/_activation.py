@@ -1,5 +1,7 @@
 """Activations. What the core has as one op is called there; the rest is composed of ops that differentiate twice."""
 
+# mypy: no-implicit-reexport
+
 from __future__ import annotations
 
 import warnings
@@ -8,6 +10,7 @@ from collections.abc import Callable
 import deepseek
 from deepseek import _C, Tensor
 from deepseek._binding.arguments import check_tensor
+from deepseek._binding.public import public
 
 
 def _maybe_inplace(fn: Callable[[Tensor], Tensor], input: Tensor, inplace: bool) -> Tensor:
@@ -25,6 +28,7 @@ def _implicit_dim(name: str, ndim: int) -> int:
     return 0 if ndim in (0, 1, 3) else 1
 
 
+@public
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
     """``max(input, 0)``, any shape."""
     if inplace and hasattr(input, "relu_"):
@@ -32,16 +36,19 @@ def relu(input: Tensor, inplace: bool = False) -> Tensor:
     return _maybe_inplace(_C.relu, input, inplace)
 
 
+@public
 def gelu(input: Tensor, approximate: str = "none") -> Tensor:
     """``input * Phi(input)``; ``approximate="tanh"`` uses the tanh formula. (Hendrycks and Gimpel, 2016)"""
     return _C.gelu(input, approximate)
 
 
+@public
 def silu(input: Tensor, inplace: bool = False) -> Tensor:
     """``input * sigmoid(input)``, any shape."""
     return _maybe_inplace(_C.silu, input, inplace)
 
 
+@public
 def swiglu(gate: Tensor, up: Tensor, limit: float | None = None) -> Tensor:
     """``silu(gate) * up``, both of the same shape: the gate of a SwiGLU feed-forward. (Shazeer, 2020)
 
@@ -59,16 +66,19 @@ def swiglu(gate: Tensor, up: Tensor, limit: float | None = None) -> Tensor:
     return _C.swiglu(_C.clamp(gate, None, limit), _C.clamp(up, -limit, limit))
 
 
+@public
 def sigmoid(input: Tensor) -> Tensor:
     """``1 / (1 + exp(-input))``, any shape."""
     return _C.sigmoid(input)
 
 
+@public
 def tanh(input: Tensor) -> Tensor:
     """Hyperbolic tangent, any shape."""
     return _C.tanh(input)
 
 
+@public
 def softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: deepseek.dtype | None = None) -> Tensor:
     """Softmax along ``dim``; ``dtype`` converts the input first. The shape stays."""
     if dim is None:
@@ -77,6 +87,7 @@ def softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: 
     return _C.softmax(input if dtype is None else input.to(dtype), dim)
 
 
+@public
 def softmin(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: deepseek.dtype | None = None) -> Tensor:
     """``softmax(-input)`` along ``dim``."""
     check_tensor("softmin", "input", input)
@@ -85,6 +96,7 @@ def softmin(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: 
     return softmax(-input, dim, dtype=dtype)
 
 
+@public
 def log_softmax(
     input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: deepseek.dtype | None = None
 ) -> Tensor:
@@ -95,16 +107,19 @@ def log_softmax(
     return _C.log_softmax(input if dtype is None else input.to(dtype), dim)
 
 
+@public
 def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
     """``input`` where positive, ``negative_slope * input`` elsewhere."""
     return _maybe_inplace(lambda x: _C.leaky_relu(x, negative_slope), input, inplace)
 
 
+@public
 def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """``input`` where positive, ``alpha * (exp(input) - 1)`` elsewhere. (Clevert et al., 2015)"""
     return _maybe_inplace(lambda x: _C.elu(x, alpha), input, inplace)
 
 
+@public
 def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:
     """``input`` limited to [min_val, max_val]; the gradient is 0 at and beyond both limits."""
     check_tensor("hardtanh", "input", input)
@@ -123,53 +138,61 @@ def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace
     return _maybe_inplace(limit, input, inplace)
 
 
+@public
 def relu6(input: Tensor, inplace: bool = False) -> Tensor:
     """``min(max(input, 0), 6)``."""
     check_tensor("relu6", "input", input)
     return hardtanh(input, 0.0, 6.0, inplace)
 
 
+@public
 def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
     """``input * relu6(input + 3) / 6``. (Howard et al., 2019)"""
     check_tensor("hardswish", "input", input)
     return _maybe_inplace(lambda x: x * relu6(x + 3) / 6, input, inplace)
 
 
+@public
 def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
     """``relu6(input + 3) / 6``."""
     check_tensor("hardsigmoid", "input", input)
     return _maybe_inplace(lambda x: relu6(x + 3) / 6, input, inplace)
 
 
-def log1p_exp(input: Tensor) -> Tensor:
+def _log1p_exp(input: Tensor) -> Tensor:
     """``log(1 + exp(input))`` without overflow at any size of ``input``, with exact derivatives also at 0."""
     positive = input.clamp(min=0)
     negative = input.clamp(max=0)
     return deepseek.where(input > 0, input + (-positive).exp().log1p(), negative.exp().log1p())
 
 
+@public
 def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """``log(1 + exp(beta * input)) / beta``; the identity where ``beta * input > threshold``."""
     return _C.softplus(input, beta, threshold)
 
 
+@public
 def logsigmoid(input: Tensor) -> Tensor:
     """``log(sigmoid(input))``, computed stably."""
     return _C.logsigmoid(input)
 
 
+@public
 def mish(input: Tensor, inplace: bool = False) -> Tensor:
     """``input * tanh(softplus(input))``. (Misra, 2019)"""
     check_tensor("mish", "input", input)
-    return _maybe_inplace(lambda x: x * _C.tanh(log1p_exp(x)), input, inplace)
+    return _maybe_inplace(lambda x: x * _C.tanh(_log1p_exp(x)), input, inplace)
 
 
+@public
 def softsign(input: Tensor) -> Tensor:
     """``input / (1 + |input|)``."""
     check_tensor("softsign", "input", input)
     return input / (1 + input.abs())
 
 
+@public
 def glu(input: Tensor, dim: int = -1) -> Tensor:
     """``a * sigmoid(b)`` with ``a`` and ``b`` the halves of ``input`` along ``dim``. (Dauphin et al., 2016)
 

@@ -1,14 +1,18 @@
 """Attention: the fused core op and the projections around it."""
 
+# mypy: no-implicit-reexport
+
 from __future__ import annotations
 
 import math
 
 import deepseek
 from deepseek import _C, Tensor
+from deepseek._binding.public import public
 from deepseek.nn.functional._basic import dropout, linear
 
 
+@public
 def rope(input: Tensor, cos: Tensor, sin: Tensor, interleaved: bool = False) -> Tensor:
     """Rotary position embedding: pairs of features turned by the angle of their position. (Su et al., 2021)
 
@@ -24,6 +28,7 @@ def rope(input: Tensor, cos: Tensor, sin: Tensor, interleaved: bool = False) -> 
     return _C.rope(input, cos, sin, interleaved)
 
 
+@public
 def scaled_dot_product_attention(
     query: Tensor,
     key: Tensor,
@@ -52,6 +57,7 @@ def scaled_dot_product_attention(
     return _C.scaled_dot_product_attention(query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa)
 
 
+@public
 def attention(
     query: Tensor,
     key: Tensor,
@@ -115,6 +121,7 @@ def attention(
     )
 
 
+@public
 def varlen_attention(
     query: Tensor,
     key: Tensor,
@@ -158,6 +165,7 @@ def varlen_attention(
     )
 
 
+@public
 def block_sparse_attention(
     query: Tensor,
     key: Tensor,
@@ -207,6 +215,7 @@ def block_sparse_attention(
     )
 
 
+@public
 def token_sparse_attention(
     query: Tensor,
     key: Tensor,
@@ -250,6 +259,7 @@ def token_sparse_attention(
     )
 
 
+@public
 def index_scores(
     query: Tensor,
     key: Tensor,
@@ -282,13 +292,14 @@ def index_scores(
     return _C._index_scores_int8(query, query_scale, key, key_scale, weights, is_causal, query_start)
 
 
+@public
 def quantize_rows(input: Tensor) -> tuple[Tensor, Tensor]:
     """int8 codes and one scale for each row of the last dim: ``input`` is about ``codes * scales[..., None]``."""
     codes, scales = _C._quantize_rows(input)
     return codes, scales
 
 
-def canonical_mask(mask: Tensor | None, name: str, dtype: deepseek.dtype) -> Tensor | None:
+def _canonical_mask(mask: Tensor | None, name: str, dtype: deepseek.dtype) -> Tensor | None:
     """A mask as numbers to add to the scores: True of a bool mask becomes -inf (means: leave out)."""
     if mask is None:
         return None
@@ -299,7 +310,7 @@ def canonical_mask(mask: Tensor | None, name: str, dtype: deepseek.dtype) -> Ten
     return mask.to(dtype)
 
 
-def multi_head_attention(
+def _multi_head_attention(
     query: Tensor,
     key: Tensor,
     value: Tensor,

@@ -1,5 +1,7 @@
 """Linear, embedding, normalisation, dropout, padding and distances."""
 
+# mypy: no-implicit-reexport
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
@@ -8,14 +10,17 @@ import deepseek
 from deepseek import _C, Tensor
 from deepseek._binding.arguments import check_tensor
 from deepseek._binding.autocast import autocast_float32, runs_without_autocast
+from deepseek._binding.public import public
 from deepseek.nn.functional._activation import _maybe_inplace
 
 
+@public
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``input @ weight.T + bias``: input (..., in), weight (out, in), bias (out), result (..., out)."""
     return _C.linear(input, weight, bias)
 
 
+@public
 def moe(
     input: Tensor,
     gate_weight: Tensor,
@@ -53,6 +58,7 @@ def moe(
     return _C.moe(input, gate_weight, up_weight, down_weight, topk_indices, topk_weights, swiglu_limit, wide)
 
 
+@public
 @runs_without_autocast
 def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``x1^T W_k x2 + b_k``: input1 (..., i), input2 (..., j), weight (out, i, j), result (..., out)."""
@@ -72,6 +78,7 @@ def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None
     return result if bias is None else result + bias
 
 
+@public
 def embedding(
     input: Tensor,
     weight: Tensor,
@@ -93,7 +100,7 @@ def embedding(
         NotImplementedError: sparse gradients.
     """
     check_tensor("embedding", "weight", weight)
-    refuse_sparse(sparse)
+    _refuse_sparse(sparse)
     if weight.dim() != 2:
         raise RuntimeError(f"'weight' must be 2-D, got {weight.dim()}-D")
     rows = weight.shape[0]
@@ -121,12 +128,13 @@ def _limit_rows(input: Tensor, weight: Tensor, max_norm: float, norm_type: float
         weight[used] = deepseek.where(length > max_norm, found * (max_norm / (length + 1e-7)), found)
 
 
-def refuse_sparse(sparse: bool) -> None:
+def _refuse_sparse(sparse: bool) -> None:
     """Sparse gradients do not exist here."""
     if sparse:
         raise NotImplementedError("embedding: sparse gradients are not supported; leave sparse False")
 
 
+@public
 def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     """int64 one-hot vectors: tensor (...) of class indices, result (..., num_classes).
 
@@ -146,6 +154,7 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     return _C._one_hot(tensor, num_classes)
 
 
+@public
 def layer_norm(
     input: Tensor,
     normalized_shape: Sequence[int],
@@ -157,6 +166,7 @@ def layer_norm(
     return _C.layer_norm(input, normalized_shape, weight, bias, eps)
 
 
+@public
 def rms_norm(
     input: Tensor, normalized_shape: Sequence[int], weight: Tensor | None = None, eps: float | None = None
 ) -> Tensor:
@@ -172,6 +182,7 @@ def rms_norm(
     return _C.rms_norm(input, normalized_shape, weight, eps)
 
 
+@public
 def add_rms_norm(
     input: Tensor, residual: Tensor, weight: Tensor | None = None, eps: float | None = None
 ) -> tuple[Tensor, Tensor]:
@@ -193,6 +204,7 @@ def add_rms_norm(
     return output, total
 
 
+@public
 def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
     """Zero each element with probability ``p`` and scale the rest by ``1 / (1 - p)``; the identity when not training.
 
@@ -204,6 +216,7 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
     return _maybe_inplace(lambda x: _C.dropout(x, p, training), input, inplace)
 
 
+@public
 def normalize(
     input: Tensor, p: float = 2.0, dim: int | tuple[int, ...] = 1, eps: float = 1e-12, out: None = None
 ) -> Tensor:
@@ -214,6 +227,7 @@ def normalize(
     return input / input.norm(p, dim, keepdim=True).clamp(min=eps)
 
 
+@public
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
     """``x1 . x2 / (max(|x1|, eps) * max(|x2|, eps))`` along ``dim``, which disappears; the inputs broadcast."""
     check_tensor("cosine_similarity", "x1", x1)
@@ -226,6 +240,7 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -
     return (unit1 * unit2).sum(dim)
 
 
+@public
 def pairwise_distance(x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> Tensor:
     """``norm_p(x1 - x2 + eps)`` along the last dimension."""
     check_tensor("pairwise_distance", "x1", x1)
@@ -233,6 +248,7 @@ def pairwise_distance(x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6,
     return (x1 - x2 + eps).norm(p, -1, keepdim=keepdim)
 
 
+@public
 def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
     """Make dimensions longer (or shorter, with negative amounts), starting from the last.
 

@@ -3,6 +3,8 @@
 Under autocast they take 16-bit inputs as float32 and return float32.
 """
 
+# mypy: no-implicit-reexport
+
 from __future__ import annotations
 
 import warnings
@@ -12,13 +14,14 @@ import deepseek
 from deepseek import _C, Tensor
 from deepseek._binding.arguments import check_tensor
 from deepseek._binding.autocast import runs_in_float32
+from deepseek._binding.public import public
 from deepseek.autograd import Function
-from deepseek.nn.functional._activation import log1p_exp
+from deepseek.nn.functional._activation import _log1p_exp
 
 _REDUCTIONS = ("none", "mean", "sum")
 
 
-def check_reduction(reduction: str) -> str:
+def _check_reduction(reduction: str) -> str:
     """The reduction itself; ValueError names the ones that exist."""
     if reduction not in _REDUCTIONS:
         raise ValueError(f"{reduction} is not a valid value for reduction; choose one of {', '.join(_REDUCTIONS)}")
@@ -26,7 +29,7 @@ def check_reduction(reduction: str) -> str:
 
 
 def _reduce(loss: Tensor, reduction: str) -> Tensor:
-    check_reduction(reduction)
+    _check_reduction(reduction)
     if reduction == "mean":
         return loss.mean()
     return loss.sum() if reduction == "sum" else loss
@@ -57,6 +60,7 @@ def _weighted(name: str, loss: Tensor, weight: Tensor | None) -> Tensor:
     return loss * weight.expand(loss.shape)
 
 
+@public
 def cross_entropy(
     input: Tensor,
     target: Tensor,
@@ -76,10 +80,11 @@ def cross_entropy(
         ignore_index: targets of this index count nothing. Not with probabilities.
         label_smoothing: share of the target spread evenly over all classes, in [0, 1].
     """
-    refuse_legacy(size_average, reduce)
-    return _C.cross_entropy(input, target, weight, check_reduction(reduction), ignore_index, label_smoothing)
+    _refuse_legacy(size_average, reduce)
+    return _C.cross_entropy(input, target, weight, _check_reduction(reduction), ignore_index, label_smoothing)
 
 
+@public
 def linear_cross_entropy(
     input: Tensor,
     linear_weight: Tensor,
@@ -113,12 +118,13 @@ def linear_cross_entropy(
         target,
         linear_bias=linear_bias,
         weight=weight,
-        reduction=check_reduction(reduction),
+        reduction=_check_reduction(reduction),
         ignore_index=ignore_index,
         label_smoothing=label_smoothing,
     )
 
 
+@public
 def nll_loss(
     input: Tensor,
     target: Tensor,
@@ -129,10 +135,11 @@ def nll_loss(
     reduction: str = "mean",
 ) -> Tensor:
     """Negative log likelihood of log-probabilities: ``input`` (C), (N, C) or (N, C, d1, ...), ``target`` indices."""
-    refuse_legacy(size_average, reduce)
-    return _C.nll_loss(input, target, weight, check_reduction(reduction), ignore_index)
+    _refuse_legacy(size_average, reduce)
+    return _C.nll_loss(input, target, weight, _check_reduction(reduction), ignore_index)
 
 
+@public
 def mse_loss(
     input: Tensor,
     target: Tensor,
@@ -142,10 +149,10 @@ def mse_loss(
     weight: Tensor | None = None,
 ) -> Tensor:
     """Squared difference of two tensors of one shape; ``weight`` has that shape too and turns mean into weighted."""
-    refuse_legacy(size_average, reduce)
+    _refuse_legacy(size_average, reduce)
     input, target = _broadcast("mse_loss", input, target, stacklevel=3)
     if weight is None:
-        return _C.mse_loss(input, target, check_reduction(reduction))
+        return _C.mse_loss(input, target, _check_reduction(reduction))
     return _weighted_mse(input, target, weight, reduction)
 
 
@@ -155,6 +162,7 @@ def _weighted_mse(input: Tensor, target: Tensor, weight: Tensor, reduction: str)
     return _reduce_weighted("mse_loss", difference * difference, weight, reduction)
 
 
+@public
 @runs_in_float32
 def l1_loss(
     input: Tensor,
@@ -165,12 +173,13 @@ def l1_loss(
     weight: Tensor | None = None,
 ) -> Tensor:
     """Absolute difference of two tensors of one shape."""
-    refuse_legacy(size_average, reduce)
+    _refuse_legacy(size_average, reduce)
     input, target = _broadcast("l1_loss", input, target)
     loss = (input - target).abs()
     return _reduce(loss, reduction) if weight is None else _reduce_weighted("l1_loss", loss, weight, reduction)
 
 
+@public
 @runs_in_float32
 def smooth_l1_loss(
     input: Tensor,
@@ -181,7 +190,7 @@ def smooth_l1_loss(
     beta: float = 1.0,
 ) -> Tensor:
     """``d^2 / (2 beta)`` where the difference ``|d| < beta``, ``|d| - beta / 2`` elsewhere. (Girshick, 2015)"""
-    refuse_legacy(size_average, reduce)
+    _refuse_legacy(size_average, reduce)
     if not beta >= 0:
         raise RuntimeError(f"smooth_l1_loss does not support negative values for beta, got {beta}")
     if beta == 0:
@@ -193,6 +202,7 @@ def smooth_l1_loss(
     return _reduce(deepseek.where(size < beta, d * d * (0.5 / beta), size - 0.5 * beta), reduction)
 
 
+@public
 @runs_in_float32
 def huber_loss(
     input: Tensor,
@@ -222,13 +232,14 @@ def _reduce_weighted(name: str, loss: Tensor, weight: Tensor, reduction: str) ->
     check_tensor(name, "weight", weight)
     if tuple(weight.shape) != tuple(loss.shape):
         raise ValueError(f"weight of shape {tuple(weight.shape)} must have the input's shape {tuple(loss.shape)}")
-    check_reduction(reduction)
+    _check_reduction(reduction)
     loss = loss * weight
     if reduction == "mean":
         return loss.sum() / weight.sum()
     return _reduce(loss, reduction)
 
 
+@public
 @runs_in_float32
 def binary_cross_entropy(
     input: Tensor,
@@ -244,7 +255,7 @@ def binary_cross_entropy(
         ValueError: the shapes differ.
         RuntimeError: an input or target is outside [0, 1].
     """
-    refuse_legacy(size_average, reduce)
+    _refuse_legacy(size_average, reduce)
     check_tensor("binary_cross_entropy", "input", input)
     check_tensor("binary_cross_entropy", "target", target)
     if tuple(target.shape) != tuple(input.shape):
@@ -281,6 +292,7 @@ class _ProbabilityCrossEntropy(Function):
         return grad_p, grad * (log_not_p - log_p)
 
 
+@public
 @runs_in_float32
 def binary_cross_entropy_with_logits(
     input: Tensor,
@@ -292,12 +304,12 @@ def binary_cross_entropy_with_logits(
     pos_weight: Tensor | None = None,
 ) -> Tensor:
     """Binary cross entropy of logits, computed stably; ``pos_weight`` multiplies the loss of positive targets."""
-    refuse_legacy(size_average, reduce)
+    _refuse_legacy(size_average, reduce)
     check_tensor("binary_cross_entropy_with_logits", "input", input)
     check_tensor("binary_cross_entropy_with_logits", "target", target)
     if tuple(target.shape) != tuple(input.shape):
         raise ValueError(f"Target size {tuple(target.shape)} must be the same as input size {tuple(input.shape)}")
-    softplus_minus = log1p_exp(-input)  # -log(sigmoid(input))
+    softplus_minus = _log1p_exp(-input)  # -log(sigmoid(input))
     if pos_weight is None:
         loss = (1 - target) * input + softplus_minus
     else:
@@ -306,6 +318,7 @@ def binary_cross_entropy_with_logits(
     return _reduce(_weighted("binary_cross_entropy_with_logits", loss, weight), reduction)
 
 
+@public
 @runs_in_float32
 def kl_div(
     input: Tensor,
@@ -320,7 +333,7 @@ def kl_div(
     ``reduction="batchmean"`` divides the sum by the first size: the mathematical definition. "mean" divides by the
     number of elements.
     """
-    refuse_legacy(size_average, reduce)
+    _refuse_legacy(size_average, reduce)
     check_tensor("kl_div", "input", input)
     check_tensor("kl_div", "target", target)
     if not (input.is_floating_point() and target.is_floating_point()):
@@ -345,6 +358,6 @@ def kl_div(
     return _reduce(loss, reduction)
 
 
-def refuse_legacy(size_average: Any, reduce: Any) -> None:
+def _refuse_legacy(size_average: Any, reduce: Any) -> None:
     if size_average is not None or reduce is not None:
         raise ValueError("size_average and reduce were replaced by reduction='mean', 'sum' or 'none'")

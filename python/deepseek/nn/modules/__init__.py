@@ -1,104 +1,18 @@
 """The layers of ``deepseek.nn``, one file per family."""
 
+# ruff: noqa: F403  (@public makes __all__ of each file)
+
+from __future__ import annotations
+
 from deepseek._binding.missing import guard
-from deepseek.nn.modules._activation import (
-    ELU,
-    GELU,
-    GLU,
-    Hardsigmoid,
-    Hardswish,
-    Hardtanh,
-    LeakyReLU,
-    LogSigmoid,
-    LogSoftmax,
-    Mish,
-    ReLU,
-    ReLU6,
-    Sigmoid,
-    SiLU,
-    Softmax,
-    Softmin,
-    Softplus,
-    Softsign,
-    Tanh,
-)
-from deepseek.nn.modules._attention import MultiheadAttention
-from deepseek.nn.modules._container import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
-from deepseek.nn.modules._layers import (
-    Bilinear,
-    Dropout,
-    Embedding,
-    Flatten,
-    Identity,
-    LayerNorm,
-    Linear,
-    RMSNorm,
-    Unflatten,
-)
-from deepseek.nn.modules._loss import (
-    BCELoss,
-    BCEWithLogitsLoss,
-    CosineSimilarity,
-    CrossEntropyLoss,
-    HuberLoss,
-    KLDivLoss,
-    L1Loss,
-    LinearCrossEntropyLoss,
-    MSELoss,
-    NLLLoss,
-    SmoothL1Loss,
-)
-from deepseek.nn.modules._transformer import TransformerEncoderLayer
-from deepseek.nn.modules.module import Module
+from deepseek._binding.public import gather
+from deepseek.nn.modules._activation import *
+from deepseek.nn.modules._attention import *
+from deepseek.nn.modules._container import *
+from deepseek.nn.modules._layers import *
+from deepseek.nn.modules._loss import *
+from deepseek.nn.modules._transformer import *
+from deepseek.nn.modules.module import Module as Module
 
-__all__ = [
-    "ELU",
-    "GELU",
-    "GLU",
-    "BCELoss",
-    "BCEWithLogitsLoss",
-    "Bilinear",
-    "CosineSimilarity",
-    "CrossEntropyLoss",
-    "Dropout",
-    "Embedding",
-    "Flatten",
-    "Hardsigmoid",
-    "Hardswish",
-    "Hardtanh",
-    "HuberLoss",
-    "Identity",
-    "KLDivLoss",
-    "L1Loss",
-    "LayerNorm",
-    "LeakyReLU",
-    "Linear",
-    "LinearCrossEntropyLoss",
-    "LogSigmoid",
-    "LogSoftmax",
-    "MSELoss",
-    "Mish",
-    "Module",
-    "ModuleDict",
-    "ModuleList",
-    "MultiheadAttention",
-    "NLLLoss",
-    "ParameterDict",
-    "ParameterList",
-    "RMSNorm",
-    "ReLU",
-    "ReLU6",
-    "Sequential",
-    "SiLU",
-    "Sigmoid",
-    "SmoothL1Loss",
-    "Softmax",
-    "Softmin",
-    "Softplus",
-    "Softsign",
-    "Tanh",
-    "TransformerEncoderLayer",
-    "Unflatten",
-]
-
+gather(__name__)
 guard(__name__)

@@ -1,8 +1,11 @@
 """Activations as modules: each holds the options of the function of the same name."""
 
+# mypy: no-implicit-reexport
+
 from __future__ import annotations
 
 from deepseek import Tensor
+from deepseek._binding.public import public
 from deepseek.nn import functional as F
 from deepseek.nn.modules.module import Module
 
@@ -20,6 +23,7 @@ class _Inplace(Module):
         return "inplace=True" if self.inplace else ""
 
 
+@public
 class ReLU(_Inplace):
     """``max(x, 0)``, element by element."""
 
@@ -27,6 +31,7 @@ class ReLU(_Inplace):
         return F.relu(input, self.inplace)
 
 
+@public
 class SiLU(_Inplace):
     """``x * sigmoid(x)``."""
 
@@ -34,6 +39,7 @@ class SiLU(_Inplace):
         return F.silu(input, self.inplace)
 
 
+@public
 class Mish(_Inplace):
     """``x * tanh(softplus(x))``."""
 
@@ -41,6 +47,7 @@ class Mish(_Inplace):
         return F.mish(input, self.inplace)
 
 
+@public
 class Hardswish(_Inplace):
     """``x * relu6(x + 3) / 6``."""
 
@@ -51,6 +58,7 @@ class Hardswish(_Inplace):
         return ""
 
 
+@public
 class Hardsigmoid(_Inplace):
     """``relu6(x + 3) / 6``."""
 
@@ -61,6 +69,7 @@ class Hardsigmoid(_Inplace):
         return ""
 
 
+@public
 class Hardtanh(Module):
     """``x`` limited to [min_val, max_val]."""
 
@@ -79,6 +88,7 @@ class Hardtanh(Module):
         return f"min_val={self.min_val}, max_val={self.max_val}" + (", inplace=True" if self.inplace else "")
 
 
+@public
 class ReLU6(Hardtanh):
     """``min(max(x, 0), 6)``."""
 
@@ -89,6 +99,7 @@ class ReLU6(Hardtanh):
         return "inplace=True" if self.inplace else ""
 
 
+@public
 class GELU(Module):
     """``x * Phi(x)``; ``approximate="tanh"`` uses the tanh formula."""
 
@@ -103,6 +114,7 @@ class GELU(Module):
         return f"approximate={self.approximate!r}"
 
 
+@public
 class Sigmoid(Module):
     """``1 / (1 + exp(-x))``."""
 
@@ -110,6 +122,7 @@ class Sigmoid(Module):
         return F.sigmoid(input)
 
 
+@public
 class LogSigmoid(Module):
     """``log(sigmoid(x))``, computed stably, element by element."""
 
@@ -117,6 +130,7 @@ class LogSigmoid(Module):
         return F.logsigmoid(input)
 
 
+@public
 class Tanh(Module):
     """Hyperbolic tangent, element by element."""
 
@@ -124,6 +138,7 @@ class Tanh(Module):
         return F.tanh(input)
 
 
+@public
 class Softsign(Module):
     """``x / (1 + |x|)``."""
 
@@ -144,6 +159,7 @@ class _AlongDim(Module):
         return f"dim={self.dim}"
 
 
+@public
 class Softmax(_AlongDim):
     """Softmax along ``dim``."""
 
@@ -151,6 +167,7 @@ class Softmax(_AlongDim):
         return F.softmax(input, self.dim)
 
 
+@public
 class Softmin(_AlongDim):
     """Softmax of ``-x`` along ``dim``."""
 
@@ -158,6 +175,7 @@ class Softmin(_AlongDim):
         return F.softmin(input, self.dim)
 
 
+@public
 class LogSoftmax(_AlongDim):
     """Logarithm of the softmax along ``dim``."""
 
@@ -165,6 +183,7 @@ class LogSoftmax(_AlongDim):
         return F.log_softmax(input, self.dim)
 
 
+@public
 class GLU(Module):
     """``a * sigmoid(b)`` of the two halves along ``dim``."""
 
@@ -179,6 +198,7 @@ class GLU(Module):
         return f"dim={self.dim}"
 
 
+@public
 class LeakyReLU(Module):
     """``x`` where positive, ``negative_slope * x`` elsewhere."""
 
@@ -194,6 +214,7 @@ class LeakyReLU(Module):
         return f"negative_slope={self.negative_slope}" + (", inplace=True" if self.inplace else "")
 
 
+@public
 class ELU(Module):
     """``x`` where positive, ``alpha * (exp(x) - 1)`` elsewhere."""
 
@@ -209,6 +230,7 @@ class ELU(Module):
         return f"alpha={self.alpha}" + (", inplace=True" if self.inplace else "")
 
 
+@public
 class Softplus(Module):
     """``log(1 + exp(beta * x)) / beta``, the identity above ``threshold``."""
 

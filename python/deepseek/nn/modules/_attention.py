@@ -1,17 +1,21 @@
 """Multi-head attention with torch's parameters, masks and results."""
 
+# mypy: no-implicit-reexport
+
 from __future__ import annotations
 
 from typing import Any
 
 from deepseek import Tensor
+from deepseek._binding.public import public
 from deepseek.nn import init
-from deepseek.nn.functional._attention import canonical_mask, multi_head_attention
+from deepseek.nn.functional._attention import _canonical_mask, _multi_head_attention
 from deepseek.nn.modules._layers import Linear, _empty
 from deepseek.nn.modules.module import Module
 from deepseek.nn.parameter import Parameter
 
 
+@public
 class MultiheadAttention(Module):
     """Attention of several heads between projected queries, keys and values. (Vaswani et al., 2017)
 
@@ -128,7 +132,7 @@ class MultiheadAttention(Module):
             query, key, value = (t.transpose(0, 1) for t in (query, key, value))
         self._check_sizes(query, key, value)
         mask = self._merged_mask(query, key, key_padding_mask, attn_mask)
-        output, weights = multi_head_attention(
+        output, weights = _multi_head_attention(
             query,
             key,
             value,
@@ -173,13 +177,13 @@ class MultiheadAttention(Module):
     ) -> Tensor | None:
         """Both masks as one, to be added to scores (N, heads, L, S)."""
         batch, length, source = query.shape[0], query.shape[1], key.shape[1]
-        attn = canonical_mask(attn_mask, "attn_mask", query.dtype)
+        attn = _canonical_mask(attn_mask, "attn_mask", query.dtype)
         if attn is not None:
             wanted = (length, source) if attn.dim() == 2 else (batch * self.num_heads, length, source)
             if tuple(attn.shape) != wanted:
                 raise RuntimeError(f"The shape of the attn_mask is {tuple(attn.shape)}, but should be {wanted}.")
             attn = attn.view(1 if attn.dim() == 2 else batch, -1 if attn.dim() == 3 else 1, length, source)
-        padding = canonical_mask(key_padding_mask, "key_padding_mask", query.dtype)
+        padding = _canonical_mask(key_padding_mask, "key_padding_mask", query.dtype)
         if padding is None:
             return attn
         if tuple(padding.shape) != (batch, source):

@@ -1,5 +1,7 @@
 """Containers of modules and of parameters."""
 
+# mypy: no-implicit-reexport
+
 from __future__ import annotations
 
 import operator
@@ -7,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from deepseek import _C, Tensor
+from deepseek._binding.public import public
 from deepseek.nn.modules.module import Module, describe_tensor
 from deepseek.nn.parameter import Parameter
 
@@ -84,6 +87,7 @@ class _ModuleSequence(Module):
         return module
 
 
+@public
 class Sequential(_ModuleSequence):
     """Modules applied one after the other, given as arguments or as one ordered dict of names."""
 
@@ -133,6 +137,7 @@ class Sequential(_ModuleSequence):
     __rmul__ = __mul__
 
 
+@public
 class ModuleList(_ModuleSequence):
     """A list of modules that the parent sees; it has no forward of its own."""
 
@@ -236,6 +241,7 @@ class _DictModule(Module):
             self[pair[0]] = pair[1]
 
 
+@public
 class ModuleDict(_DictModule):
     """A dict of modules that the parent sees."""
 
@@ -275,6 +281,7 @@ class _ValueContainer(Module):
         return "\n".join(self._line(key) for key in self._keys if key not in self._modules)  # these are shown anyway
 
 
+@public
 class ParameterDict(_ValueContainer, _DictModule):
     """A dict of parameters that the parent sees; plain tensors become parameters, other values stay what they are."""
 
@@ -341,6 +348,7 @@ class ParameterDict(_ValueContainer, _DictModule):
         return ParameterDict(self._entries())
 
 
+@public
 class ParameterList(_ValueContainer):
     """A list of parameters that the parent sees; plain tensors become parameters, other values stay what they are."""
 

@@ -1,5 +1,7 @@
 """Linear, embedding, normalisation, dropout and reshaping layers, with torch's default initialisations."""
 
+# mypy: no-implicit-reexport
+
 from __future__ import annotations
 
 import math
@@ -9,9 +11,10 @@ from typing import Any
 
 import deepseek
 from deepseek import _C, Tensor
+from deepseek._binding.public import public
 from deepseek.nn import functional as F
 from deepseek.nn import init
-from deepseek.nn.functional._basic import refuse_sparse
+from deepseek.nn.functional._basic import _refuse_sparse
 from deepseek.nn.modules._convert import check_device
 from deepseek.nn.modules.module import Module
 from deepseek.nn.parameter import Parameter
@@ -22,6 +25,7 @@ def _empty(*shape: int, dtype: Any, device: Any) -> Parameter:
     return Parameter(deepseek.empty(shape, dtype=dtype))
 
 
+@public
 class Identity(Module):
     """Returns its input; takes and ignores any arguments at construction."""
 
@@ -32,6 +36,7 @@ class Identity(Module):
         return input
 
 
+@public
 class Linear(Module):
     """``x @ weight.T + bias``: (..., in_features) -> (..., out_features).
 
@@ -69,6 +74,7 @@ class Linear(Module):
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
 
 
+@public
 class Bilinear(Module):
     """``x1^T W_k x2 + b_k``: (..., in1_features), (..., in2_features) -> (..., out_features)."""
 
@@ -110,6 +116,7 @@ class Bilinear(Module):
         )
 
 
+@public
 class Embedding(Module):
     """Rows of a learned table: indices (...) -> (..., embedding_dim).
 
@@ -133,7 +140,7 @@ class Embedding(Module):
         dtype: deepseek.dtype | None = None,
     ) -> None:
         super().__init__()
-        refuse_sparse(sparse)
+        _refuse_sparse(sparse)
         if padding_idx is not None:
             if not -num_embeddings <= padding_idx < num_embeddings:
                 raise AssertionError(f"Padding_idx must be within num_embeddings, got {padding_idx}")
@@ -202,6 +209,7 @@ def _as_shape(normalized_shape: int | Sequence[int]) -> tuple[int, ...]:
     return tuple(normalized_shape)  # type: ignore[arg-type]
 
 
+@public
 class LayerNorm(Module):
     """Normalise the last dimensions to mean 0 and variance 1, then scale and shift. (Ba et al., 2016)
 
@@ -242,6 +250,7 @@ class LayerNorm(Module):
         return f"{self.normalized_shape}, eps={self.eps}, {affine}, bias={self.bias is not None}"
 
 
+@public
 class RMSNorm(Module):
     """Divide by the root mean square of the last dimensions, then scale. (Zhang and Sennrich, 2019)
 
@@ -276,6 +285,7 @@ class RMSNorm(Module):
         return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"
 
 
+@public
 class Dropout(Module):
     """Zero elements with probability ``p`` while training and scale the rest by ``1 / (1 - p)``."""
 
@@ -293,6 +303,7 @@ class Dropout(Module):
         return f"p={self.p}, inplace={self.inplace}"
 
 
+@public
 class Flatten(Module):
     """Merge the dimensions start_dim..end_dim into one (all but the first by default)."""
 
@@ -308,6 +319,7 @@ class Flatten(Module):
         return f"start_dim={self.start_dim}, end_dim={self.end_dim}"
 
 
+@public
 class Unflatten(Module):
     """Split dimension ``dim`` into ``unflattened_size``."""
 

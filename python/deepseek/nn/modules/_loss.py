@@ -1,13 +1,16 @@
 """Losses as modules: each holds the options of the function of the same name."""
 
+# mypy: no-implicit-reexport
+
 from __future__ import annotations
 
 import math
 
 import deepseek
 from deepseek import Tensor
+from deepseek._binding.public import public
 from deepseek.nn import functional as F
-from deepseek.nn.functional._loss import refuse_legacy
+from deepseek.nn.functional._loss import _refuse_legacy
 from deepseek.nn.modules._layers import Linear
 from deepseek.nn.modules.module import Module
 
@@ -17,7 +20,7 @@ class _Loss(Module):
 
     def __init__(self, size_average: None = None, reduce: None = None, reduction: str = "mean") -> None:
         super().__init__()
-        refuse_legacy(size_average, reduce)
+        _refuse_legacy(size_average, reduce)
         self.reduction = reduction
 
 
@@ -35,6 +38,7 @@ class _WeightedLoss(_Loss):
         self.register_buffer("weight", weight)
 
 
+@public
 class CrossEntropyLoss(_WeightedLoss):
     """Cross entropy of logits (N, C, ...) against class indices (N, ...) or probabilities (N, C, ...)."""
 
@@ -62,6 +66,7 @@ class CrossEntropyLoss(_WeightedLoss):
         )
 
 
+@public
 class LinearCrossEntropyLoss(_WeightedLoss):
     """A linear layer without activation, and the cross entropy of its outputs, whose logits are never stored.
 
@@ -103,6 +108,7 @@ class LinearCrossEntropyLoss(_WeightedLoss):
         )
 
 
+@public
 class NLLLoss(_WeightedLoss):
     """Negative log likelihood of log-probabilities (N, C, ...) against class indices (N, ...)."""
 
@@ -121,6 +127,7 @@ class NLLLoss(_WeightedLoss):
         return F.nll_loss(input, target, weight=self.weight, ignore_index=self.ignore_index, reduction=self.reduction)
 
 
+@public
 class MSELoss(_Loss):
     """Squared difference of two tensors: its mean, sum or each element, as ``reduction`` says."""
 
@@ -128,6 +135,7 @@ class MSELoss(_Loss):
         return F.mse_loss(input, target, reduction=self.reduction)
 
 
+@public
 class L1Loss(_Loss):
     """Absolute difference of two tensors: its mean, sum or each element, as ``reduction`` says."""
 
@@ -135,6 +143,7 @@ class L1Loss(_Loss):
         return F.l1_loss(input, target, reduction=self.reduction)
 
 
+@public
 class SmoothL1Loss(_Loss):
     """Squared below ``beta``, absolute above."""
 
@@ -148,6 +157,7 @@ class SmoothL1Loss(_Loss):
         return F.smooth_l1_loss(input, target, reduction=self.reduction, beta=self.beta)
 
 
+@public
 class HuberLoss(_Loss):
     """Squared below ``delta``, ``delta`` times absolute above."""
 
@@ -159,6 +169,7 @@ class HuberLoss(_Loss):
         return F.huber_loss(input, target, reduction=self.reduction, delta=self.delta)
 
 
+@public
 class BCELoss(_WeightedLoss):
     """Binary cross entropy of probabilities."""
 
@@ -166,6 +177,7 @@ class BCELoss(_WeightedLoss):
         return F.binary_cross_entropy(input, target, weight=self.weight, reduction=self.reduction)
 
 
+@public
 class BCEWithLogitsLoss(_WeightedLoss):
     """Binary cross entropy of logits."""
 
@@ -186,6 +198,7 @@ class BCEWithLogitsLoss(_WeightedLoss):
         )
 
 
+@public
 class KLDivLoss(_Loss):
     """Kullback-Leibler divergence of log-probabilities from a target distribution."""
 
@@ -203,6 +216,7 @@ class KLDivLoss(_Loss):
         return F.kl_div(input, target, reduction=self.reduction, log_target=self.log_target)
 
 
+@public
 class CosineSimilarity(Module):
     """Cosine of the angle between two tensors along ``dim``."""
 

@@ -1,11 +1,14 @@
 """One encoder layer of a transformer."""
 
+# mypy: no-implicit-reexport
+
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
 from deepseek import Tensor
+from deepseek._binding.public import public
 from deepseek.nn import functional as F
 from deepseek.nn.modules._attention import MultiheadAttention
 from deepseek.nn.modules._layers import Dropout, LayerNorm, Linear
@@ -14,6 +17,7 @@ from deepseek.nn.modules.module import Module
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu}
 
 
+@public
 class TransformerEncoderLayer(Module):
     """Self-attention and a feed-forward network, each with dropout, residual and layer norm. (Vaswani et al., 2017)
 

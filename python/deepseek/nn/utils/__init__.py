@@ -1,18 +1,13 @@
 """Helpers on parameters and gradients."""
 
+# ruff: noqa: F403  (@public makes __all__ of each file)
+
 from __future__ import annotations
 
 from deepseek._binding.missing import guard
-from deepseek.nn.utils._clip import clip_grad_norm_, clip_grad_value_, clip_grads_with_norm_, get_total_norm
-from deepseek.nn.utils._vector import parameters_to_vector, vector_to_parameters
+from deepseek._binding.public import gather
+from deepseek.nn.utils._clip import *
+from deepseek.nn.utils._vector import *
 
-__all__ = [
-    "clip_grad_norm_",
-    "clip_grad_value_",
-    "clip_grads_with_norm_",
-    "get_total_norm",
-    "parameters_to_vector",
-    "vector_to_parameters",
-]
-
+gather(__name__)
 guard(__name__)

@@ -1,5 +1,7 @@
 """Gradient clipping."""
 
+# mypy: no-implicit-reexport
+
 from __future__ import annotations
 
 import functools
@@ -8,6 +10,7 @@ from collections.abc import Iterable
 
 import deepseek
 from deepseek import _C, Tensor
+from deepseek._binding.public import public
 from deepseek.jit import disable
 
 
@@ -15,6 +18,7 @@ def _as_list(tensors: Tensor | Iterable[Tensor]) -> list[Tensor]:
     return [tensors] if isinstance(tensors, Tensor) else list(tensors)
 
 
+@public
 def get_total_norm(
     tensors: Tensor | Iterable[Tensor],
     norm_type: float = 2.0,
@@ -62,6 +66,7 @@ def _widened(value: Tensor) -> Tensor:
     return value.float() if value.dtype in (deepseek.float16, deepseek.bfloat16) else value
 
 
+@public
 def clip_grads_with_norm_(
     parameters: Tensor | Iterable[Tensor], max_norm: float, total_norm: Tensor, foreach: bool | None = None
 ) -> None:
@@ -73,6 +78,7 @@ def clip_grads_with_norm_(
                 parameter.grad.mul_(scale)
 
 
+@public
 def clip_grad_norm_(
     parameters: Tensor | Iterable[Tensor],
     max_norm: float,
@@ -99,6 +105,7 @@ def clip_grad_norm_(
     return total
 
 
+@public
 def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float, foreach: bool | None = None) -> None:
     """Limit every element of the gradients to ``[-clip_value, clip_value]``, in place."""
     limit = float(clip_value)

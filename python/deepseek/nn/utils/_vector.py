@@ -1,18 +1,23 @@
 """All parameters as one vector, and back."""
 
+# mypy: no-implicit-reexport
+
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 import deepseek
 from deepseek import _C, Tensor
+from deepseek._binding.public import public
 
 
+@public
 def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:
     """The parameters, flattened one after the other: a tensor of shape (total,) through which gradients flow."""
     return deepseek.cat([parameter.reshape(-1) for parameter in parameters])
 
 
+@public
 def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:
     """Set the parameters to consecutive slices of ``vec``, a tensor of shape (total,), with which they share memory.
 
