@@ -200,9 +200,7 @@ def test_what_looks_public_is_public(module: ModuleType) -> None:
     tree = ast.parse(inspect.getsource(module))
     defined = {n.name for n in tree.body if isinstance(n, (ast.FunctionDef, ast.ClassDef)) and n.name[0] != "_"}
     methods_only = {name for name in defined if METHODS.get(name) is getattr(module, name)}
-    helpers = (
-        {"describe_tensor"} if module.__name__ == "deepseek.nn.modules.module" else set()
-    )  # it lists what it shows
+    helpers = {"describe_tensor"} if module.__name__ == "deepseek.nn.modules.module" else set()  # has its own list
     assert defined - methods_only - helpers <= set(module.__all__)
     shown = importlib.import_module(module.__name__.rpartition(".")[0])
     assert set(module.__all__) <= set(shown.__all__)

@@ -39,6 +39,16 @@ def method(function: F) -> F:
     return function
 
 
+def method_named(name: str) -> Callable[[F], F]:
+    """The same under a name that the function cannot have in its file: a builtin's, or one that is not public there."""
+
+    def attach(function: F) -> F:
+        function.__name__ = function.__qualname__ = name
+        return method(function)
+
+    return attach
+
+
 def gather(package: str, *modules: str) -> None:
     """Make ``__all__`` of a package that imports all of its files: what is public in them, and ``modules``."""
     namespace = vars(sys.modules[package])

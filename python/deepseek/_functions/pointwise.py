@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from deepseek import _C
 from deepseek._binding.arguments import check_tensor
-from deepseek._binding.public import method, public
+from deepseek._binding.public import method, method_named, public
 from deepseek._C import Tensor
 
 TYPE_CHECKING = False
@@ -58,8 +58,8 @@ def float_power(input: Tensor | float, exponent: Tensor | float) -> Tensor:
     return _C.pow(*wide)  # type: ignore[arg-type]  # one of the two is a tensor
 
 
-@method
-def float_power_(self: Tensor, exponent: Any) -> Tensor:
+@method_named("float_power_")
+def _float_power_(self: Tensor, exponent: Any) -> Tensor:
     """:func:`float_power` into this tensor, which has to be float64.
 
     Raises:

@@ -72,7 +72,7 @@ def inner(input: Tensor, other: Tensor) -> Tensor:
 
 
 # One label a dim: a letter, or "..0", "..1", … counted from the right for the dims of an ellipsis.
-Labels = list[str]
+_Labels = list[str]
 
 
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"  # in the order of an implied output
@@ -165,7 +165,7 @@ def _letters(text: str, what: str) -> tuple[str, str | None]:
     return before, after if dots else None
 
 
-def _input_labels(parts: Sequence[str], tensors: Sequence[Tensor]) -> list[Labels]:
+def _input_labels(parts: Sequence[str], tensors: Sequence[Tensor]) -> list[_Labels]:
     if len(parts) != len(tensors):
         word = "fewer" if len(tensors) < len(parts) else "more"
         raise RuntimeError(
@@ -185,12 +185,12 @@ def _input_labels(parts: Sequence[str], tensors: Sequence[Tensor]) -> list[Label
     return result
 
 
-def _ellipsis(inputs: Iterable[Labels]) -> Labels:
+def _ellipsis(inputs: Iterable[_Labels]) -> _Labels:
     found = {x for labels in inputs for x in labels if x.startswith("..")}
     return sorted(found, key=lambda x: -int(x[2:]))
 
 
-def _output_labels(text: str, inputs: list[Labels]) -> Labels:
+def _output_labels(text: str, inputs: list[_Labels]) -> _Labels:
     before, after = _letters(text, "the output")
     known = {x for labels in inputs for x in labels}
     for letter in before + (after or ""):
@@ -203,12 +203,12 @@ def _output_labels(text: str, inputs: list[Labels]) -> Labels:
     return [*before, *(() if after is None else _ellipsis(inputs)), *(after or "")]
 
 
-def _implied_output(left: str, inputs: list[Labels]) -> Labels:
+def _implied_output(left: str, inputs: list[_Labels]) -> _Labels:
     letters = left.replace("...", "").replace(",", "")
     return [*_ellipsis(inputs), *(x for x in sorted(set(letters)) if letters.count(x) == 1)]
 
 
-def _sizes(inputs: list[Labels], tensors: Sequence[Tensor]) -> dict[str, int]:
+def _sizes(inputs: list[_Labels], tensors: Sequence[Tensor]) -> dict[str, int]:
     """Size of each label; dims of size 1 broadcast."""
     sizes: dict[str, int] = {}
     for i, (labels, t) in enumerate(zip(inputs, tensors, strict=True)):
@@ -224,7 +224,7 @@ def _sizes(inputs: list[Labels], tensors: Sequence[Tensor]) -> dict[str, int]:
     return sizes
 
 
-def _without_repeats(t: Tensor, labels: Labels, sizes: dict[str, int]) -> tuple[Tensor, Labels]:
+def _without_repeats(t: Tensor, labels: _Labels, sizes: dict[str, int]) -> tuple[Tensor, _Labels]:
     """Diagonals taken of repeated labels, broadcast dims of size 1 dropped."""
     labels = list(labels)
     for label in dict.fromkeys(labels):
@@ -244,12 +244,12 @@ def _without_repeats(t: Tensor, labels: Labels, sizes: dict[str, int]) -> tuple[
     return t, labels
 
 
-def _sum_out(t: Tensor, labels: Labels, wanted: set[str]) -> tuple[Tensor, Labels]:
+def _sum_out(t: Tensor, labels: _Labels, wanted: set[str]) -> tuple[Tensor, _Labels]:
     gone = [i for i, x in enumerate(labels) if x not in wanted]
     return (t.sum(gone), [x for x in labels if x in wanted]) if gone else (t, labels)
 
 
-def _product(a: Tensor, la: Labels, b: Tensor, lb: Labels, later: set[str]) -> tuple[Tensor, Labels]:
+def _product(a: Tensor, la: _Labels, b: Tensor, lb: _Labels, later: set[str]) -> tuple[Tensor, _Labels]:
     """The product of two terms, summed over what neither the output nor a later term needs."""
     a, la = _sum_out(a, la, later.union(lb))
     b, lb = _sum_out(b, lb, later.union(la))
@@ -258,7 +258,7 @@ def _product(a: Tensor, la: Labels, b: Tensor, lb: Labels, later: set[str]) -> t
     rows = [x for x in la if x not in lb]
     columns = [x for x in lb if x not in la]
 
-    def arranged(t: Tensor, labels: Labels, groups: list[Labels]) -> Tensor:
+    def arranged(t: Tensor, labels: _Labels, groups: list[_Labels]) -> Tensor:
         """[product of the sizes of each group]"""
         moved = t.permute([labels.index(x) for group in groups for x in group])
         return moved.reshape([math.prod(t.size(labels.index(x)) for x in group) for group in groups])

@@ -157,8 +157,8 @@ def swapdims(input: Tensor, dim0: int, dim1: int) -> Tensor:
     return input.transpose(dim0, dim1)
 
 
-swapaxes_ = in_place(swapaxes)
-swapdims_ = in_place(swapdims)
+in_place(swapaxes)
+in_place(swapdims)
 
 
 @public

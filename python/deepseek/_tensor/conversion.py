@@ -5,7 +5,7 @@ from __future__ import annotations
 from deepseek import _C
 from deepseek._binding.once import warn_once
 from deepseek._binding.overload import overload
-from deepseek._binding.public import CONSTANTS, METHODS, PROPERTIES, method
+from deepseek._binding.public import CONSTANTS, METHODS, PROPERTIES, method, method_named
 from deepseek._C import Tensor
 from deepseek._tensor.device import CPU, device
 from deepseek._tensor.layout import check_memory_format
@@ -116,6 +116,7 @@ for _name, _target in {
 def type_(self: Tensor, dtype: None = None, non_blocking: bool = False) -> str: ...
 @overload
 def type_(self: Tensor, dtype: dtype | str | type, non_blocking: bool = False) -> Tensor: ...
+@method_named("type")
 def type_(self: Tensor, dtype: Any = None, non_blocking: bool = False) -> Any:
     """The name of the tensor's type, such as ``"deepseek.FloatTensor"``; or the tensor converted to a dtype or name.
 
@@ -130,9 +131,6 @@ def type_(self: Tensor, dtype: Any = None, non_blocking: bool = False) -> Any:
     if found is None:
         raise ValueError(f"invalid type: {dtype!r}")
     return _converted(self, found, False)
-
-
-METHODS["type"] = type_
 
 
 # --- device and layout ------------------------------------------------------------------------------------------------

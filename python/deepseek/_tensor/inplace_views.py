@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-def in_place(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """The method ``<name>_`` of a function or method that gives a view."""
+def in_place(function: Callable[..., Tensor]) -> None:
+    """Attach the method ``<name>_`` of a function or method that gives a view."""
     name = function.__name__
 
     def twin(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -30,7 +30,6 @@ def in_place(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     twin.__wrapped__ = function  # type: ignore[attr-defined]  # inspect shows the signature of what is wrapped
     twin.__doc__ = f":meth:`{name}` of this very tensor: other tensors on its memory stay as they are."
     METHODS[twin.__name__] = twin
-    return twin
 
 
 for _name in ("as_strided", "squeeze", "t", "transpose", "unsqueeze"):

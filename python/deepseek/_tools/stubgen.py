@@ -83,7 +83,7 @@ def _python_method(name: str, function: Any) -> list[str]:
             re.sub(r"^def \w+", f"def {name}", line)
             for line in _definitions(shown.__name__, overloads_of(shown.__name__), True, {})
         ]
-    overloads = OVERLOADS.get((function.__globals__["__name__"], function.__qualname__), [])
+    overloads = OVERLOADS.get((function.__globals__["__name__"], function.__code__.co_name), [])
     if not overloads:
         return [_python_signature(name, function)]
     return [line for f in overloads for line in ("@overload", _python_signature(name, f))]
