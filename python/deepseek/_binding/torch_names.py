@@ -135,6 +135,12 @@ fwAD hessian hvp jacobian jvp torch vhp vjp
     "autograd.grad_mode": """
 enable_grad enforce_grad_layout_policy inference_mode no_grad set_grad_enabled set_multithreading_enabled torch
 """,
+    "autograd.graph": """
+GradientEdge Node RemovableHandle TYPE_CHECKING TorchDispatchMode Variable allow_mutation_on_saved_tensors
+disable_saved_tensors_hooks get_gradient_edge increment_version region_activation_memory_budget
+register_multi_grad_hook save_on_cpu saved_tensors_hooks set_override_stale_capture_stream
+set_warn_on_accumulate_grad_stream_mismatch torch
+""",
     "backends": """
 ContextProp GenericModule PropModule cpu cuda cudnn cusparselt disable_global_flags flags flags_frozen kleidiai mha
 miopen mkl mkldnn mps nnpack openmp opt_einsum python_native quantized set_flags torch xeon xnnpack
@@ -377,6 +383,12 @@ cpp_extension data debug_log deterministic dlpack file_baton flop_counter genera
 get_cpp_backtrace hipify hooks jit mkldnn mobile_optimizer model_dump model_zoo module_tracker
 rename_privateuse1_backend serialization set_module show_pickle swap_tensors tensorboard throughput_benchmark torch
 viz weak
+""",
+    "utils.checkpoint": """
+CheckpointError CheckpointFunction CheckpointPolicy DefaultDeviceType GraphExecGroup LoggingTensorMode
+SelectiveCheckpointContext TYPE_CHECKING TorchDispatchMode capture_logs check_backward_validity checkpoint
+checkpoint_sequential create_selective_checkpoint_contexts detach_variable fx_traceback get_device_states
+noop_context_fn set_checkpoint_debug_enabled set_checkpoint_early_stop set_device_states torch tree_map
 """,
     "utils.data": """
 BatchSampler ChainDataset ConcatDataset DFIterDataPipe DataChunk DataLoader Dataset DistributedSampler IterDataPipe
