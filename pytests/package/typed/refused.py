@@ -9,6 +9,9 @@ t = deepseek.ones(2)
 nn.Linaer(1, 2)  # attr-defined
 nn.Conv2d(1, 2, 3)  # attr-defined
 deepseek.tenosr([1])  # attr-defined
+deepseek.float_power_(t, 2)  # attr-defined
+deepseek.math  # attr-defined
+nn.F  # attr-defined
 deepseek.fft.fft(t)  # attr-defined
 F.reluu(t)  # attr-defined
 optim.Adamw(nn.Linear(1, 1).parameters())  # attr-defined
