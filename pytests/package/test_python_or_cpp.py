@@ -9,9 +9,9 @@ from deepseek import _functions
 
 # Types that a schema of the op table can say. PyTorch's `layout` and `pin_memory` are accepted and do nothing.
 ARGUMENTS = {
-    "Tensor", "Tensor | None", "Tensor | float", "Sequence[Tensor]", "tuple[Tensor, Tensor] | None", "int", "int | None",
-    "float", "float | None", "bool", "bool | None", "str", "str | None", "dtype", "dtype | None", "device | str | None",
-    "Sequence[int]", "int | Sequence[int]", "int | Sequence[int] | None",
+    "Tensor", "Tensor | None", "Tensor | float", "Sequence[Tensor]", "tuple[Tensor, Tensor] | None",
+    "int", "int | None", "Sequence[int]", "int | Sequence[int]", "int | Sequence[int] | None", "float", "float | None",
+    "bool", "bool | None", "str", "str | None", "dtype", "dtype | None", "device | str | None",
 }  # fmt: skip
 RESULTS = {"Tensor", "tuple[Tensor, ...]", "tuple[Tensor, Tensor]"}
 IGNORED = {"layout", "pin_memory"}
