@@ -11,17 +11,18 @@ using testing::tensor;
 
 class Region {
  public:
-  Region() : before_(mode().autocast) {
-    mode().autocast = true;
+  Region() : before_(mode_.autocast) {
+    mode_.autocast = true;
     enter_autocast_region();
   }
   ~Region() {
-    mode().autocast = before_;
+    mode_.autocast = before_;
     leave_autocast_region();
   }
   Region(const Region&) = delete;
 
  private:
+  Mode& mode_ = mode();
   bool before_;
 };
 
