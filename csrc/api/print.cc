@@ -7,6 +7,7 @@
 
 #include "core/mode.h"
 #include "core/node.h"
+#include "core/recorder.h"
 
 namespace deepseek {
 namespace {

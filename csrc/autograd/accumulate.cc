@@ -4,6 +4,7 @@
 
 #include "autograd/engine.h"
 #include "core/op_node.h"
+#include "core/recorder.h"
 #include "kernels/pointwise/pointwise.h"
 #include "ops/ops.h"
 

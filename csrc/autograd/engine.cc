@@ -6,6 +6,8 @@
 #include <unordered_map>
 
 #include "core/mode.h"
+#include "core/promotion.h"
+#include "core/recorder.h"
 #include "kernels/pointwise/add_zero.h"
 #include "ops/ops.h"
 

@@ -6,6 +6,7 @@
 #include "base/reach.h"
 #include "core/mode.h"
 #include "core/node.h"
+#include "core/recorder.h"
 
 namespace deepseek {
 
@@ -94,6 +95,12 @@ Scalar Tensor::item() const {
     else
       return Scalar(value);
   });
+}
+
+bool any_requires_grad(Inputs in) {
+  for (const Tensor& t : in)
+    if (t.defined() && t.requires_grad()) return true;
+  return false;
 }
 
 bool same_geometry(const Tensor& a, const Tensor& b) {

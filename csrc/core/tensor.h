@@ -139,6 +139,7 @@ class BorrowedInputs {
   Tensor tensors_[N > 0 ? N : 1];
 };
 
+bool any_requires_grad(Inputs in);
 bool same_geometry(const Tensor& a, const Tensor& b);
 // True when two different indices of the tensor may be the same memory (a stride of 0, overlapping windows).
 bool may_overlap_itself(const Dims& sizes, const Dims& strides);

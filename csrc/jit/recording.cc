@@ -2,6 +2,8 @@
 
 #include <cstring>
 
+#include "core/recorder.h"
+
 namespace deepseek::jit {
 
 Recording::Recording(Inputs arguments) : Recorder(Node::newest_sequence()), before_(mode().recorder) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "core/autocast.h"
+#include "core/recorder.h"
 #include "jit/graph.h"
 #include "jit/pointer_map.h"
 

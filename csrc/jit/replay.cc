@@ -1,5 +1,7 @@
 #include <new>
 
+#include "core/inplace.h"
+#include "core/recorder.h"
 #include "jit/graph.h"
 #include "jit/recording.h"
 #include "kernels/loops/copy.h"

@@ -1,6 +1,8 @@
 // x[i0, :, i1]: advanced indexing and its inverse. Index tensors broadcast together; their dims go where the first one
 // stood, or to the front when they are not adjacent (NumPy's rule).
+#include "core/inplace.h"
 #include "core/lock_release.h"
+#include "core/promotion.h"
 #include "kernels/index/embedding.h"
 #include "kernels/index/index.h"
 #include "kernels/loops/copy.h"

@@ -1,6 +1,8 @@
 // add and sub (with alpha), and composites of pointwise ops.
 #include <cmath>
 
+#include "core/inplace.h"
+#include "core/promotion.h"
 #include "ops/composite.h"
 #include "ops/pointwise.h"
 

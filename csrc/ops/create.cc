@@ -2,6 +2,7 @@
 #include <cmath>
 #include <limits>
 
+#include "core/recorder.h"
 #include "kernels/loops/copy.h"
 #include "ops/ops.h"
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "core/promotion.h"
 #include "kernels/index/embedding.h"
 #include "kernels/index/masked.h"
 #include "kernels/loops/copy.h"

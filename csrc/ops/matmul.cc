@@ -2,6 +2,7 @@
 #include "kernels/gemm/matmul.h"
 
 #include "core/autocast_off.h"
+#include "core/promotion.h"
 #include "ops/composite.h"
 #include "ops/operands.h"
 

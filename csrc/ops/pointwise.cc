@@ -1,5 +1,6 @@
 #include "ops/pointwise.h"
 
+#include "core/promotion.h"
 #include "core/schema.h"
 
 namespace deepseek {

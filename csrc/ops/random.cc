@@ -1,6 +1,9 @@
 // Random numbers. The last input of every kernel here is the generator state {seed, offset}, which dispatch fills in.
 #include "kernels/random/random.h"
 
+#include "core/inplace.h"
+#include "core/promotion.h"
+#include "core/recorder.h"
 #include "kernels/loops/copy.h"
 #include "kernels/reduce/reduce.h"
 #include "ops/composite.h"

@@ -1,6 +1,7 @@
 // Reductions. `dim` None or () means all dims; gradients go back through unreduce().
 #include "kernels/reduce/reduce.h"
 
+#include "core/promotion.h"
 #include "kernels/loops/copy.h"
 #include "kernels/reduce/arg_reduce.h"
 #include "ops/composite.h"

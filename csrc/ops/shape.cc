@@ -1,4 +1,5 @@
 // Joining and rearranging, and the composites built from views.
+#include "core/promotion.h"
 #include "kernels/loops/copy.h"
 #include "ops/composite.h"
 

@@ -1,6 +1,7 @@
 // Order and selection along one dim: sort, topk, kthvalue, median, searchsorted. NaN is the largest value.
 #include "kernels/index/sort.h"
 
+#include "core/promotion.h"
 #include "kernels/loops/copy.h"
 #include "ops/composite.h"
 #include "ops/reduce.h"

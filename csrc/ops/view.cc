@@ -1,6 +1,7 @@
 // Views: results that share the input's memory. `view` is the only shape rule; gradients go back by shape or by
 // scatter.
 #include "base/reach.h"
+#include "core/promotion.h"
 #include "kernels/loops/copy.h"
 #include "ops/composite.h"
 

@@ -3,6 +3,8 @@
 #include <map>
 
 #include "core/autocast_off.h"
+#include "core/inplace.h"
+#include "core/recorder.h"
 #include "core/schema_types.h"
 #include "python/call_arguments.h"
 #include "python/slots.h"

@@ -1,6 +1,8 @@
 // Data in and out: nested Python sequences, NumPy arrays (shared memory), DLPack both ways, the buffer protocol.
 #include <cstring>
 
+#include "core/promotion.h"
+#include "core/recorder.h"
 #include "kernels/loops/copy.h"
 #include "python/dlpack.h"
 #include "python/python.h"

@@ -1,4 +1,5 @@
 // deepseek.jit for Python: recording a call, and replaying the recorded one that fits.
+#include "core/recorder.h"
 #include "jit/recording.h"
 #include "python/jit_entry.h"
 #include "python/jit_host.h"

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/autocast.h"
+#include "core/recorder.h"
 #include "jit/recording.h"
 #include "python/jit_observe.h"
 

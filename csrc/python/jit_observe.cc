@@ -3,6 +3,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "core/recorder.h"
 #include "python/slots.h"
 
 namespace deepseek::python {

@@ -5,6 +5,7 @@
 #include <Python.h>
 #include <pybind11/pybind11.h>
 
+#include "core/recorder.h"
 #include "ops/ops.h"
 
 namespace deepseek::python {

@@ -1,5 +1,6 @@
 #include "python/tensor_operators.h"
 
+#include "core/inplace.h"
 #include "python/subclass.h"
 
 namespace deepseek::python {

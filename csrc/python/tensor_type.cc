@@ -6,6 +6,7 @@
 
 #include "autograd/engine.h"
 #include "core/autocast.h"
+#include "core/recorder.h"
 #include "python/collect.h"
 #include "python/slots.h"
 #include "python/subclass.h"

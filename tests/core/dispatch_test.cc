@@ -1,4 +1,6 @@
 #include "core/op.h"
+#include "core/promotion.h"
+#include "core/recorder.h"
 #include "tests/core_testing.h"
 
 namespace deepseek {
