@@ -1,4 +1,4 @@
-// What the forward and backward of attention share: register tiles, exp2, transposed panels, masks. Scores are held
+// What the forward and backward of attention share: the products of tiles, exp2, transposed panels, masks. Scores are held
 // transposed, [keys][rows of queries]: keys and values are read in place, the softmax of 16 rows runs in the lanes of
 // one vector, and few rows need no other code. Included once per SIMD target.
 #if defined(DEEPSEEK_KERNELS_ATTENTION_ATTENTION_INL_H_) == defined(HWY_TARGET_TOGGLE)
@@ -12,7 +12,7 @@
 
 #include "kernels/attention/attention.h"
 #include "kernels/attention/attention_shape.h"
-#include "kernels/gemm/gemm_tile-inl.h"
+#include "kernels/gemm/tile/float_tile-inl.h"
 #include "kernels/random/random_blocks.h"
 #include "kernels/simd/float_io-inl.h"
 #include "kernels/simd/vecmath-inl.h"
@@ -97,113 +97,25 @@ void StoreRow(const float* from, int64_t n, E* to) {
   for (; i < n; ++i) to[i] = static_cast<E>(from[i]);
 }
 
-// out[MR, NV vectors] = out * keep (0 when `fresh`) + A B over k. A is transposed: element (r, i) at
-// a[i * a_col + r]. B is of floats or int8.
-template <int MR, int NV, class B>
-void MicroTransposed(int64_t k, const float* HWY_RESTRICT a, int64_t a_col, const B* HWY_RESTRICT b, int64_t b_row,
-                     const float* keep, float* out, int64_t out_row, bool fresh) {
-  const F32 d;
-  VF acc[MR][NV];
-#pragma GCC unroll 8
-  for (int r = 0; r < MR; ++r)
-#pragma GCC unroll 8
-    for (int v = 0; v < NV; ++v)
-      acc[r][v] = fresh  ? hn::Zero(d)
-                  : keep ? hn::Mul(hn::LoadU(d, out + r * out_row + v * lanes()), hn::Set(d, keep[r]))
-                         : hn::LoadU(d, out + r * out_row + v * lanes());
-  for (int64_t i = 0; i < k; ++i) {
-    VF vb[NV];
-#pragma GCC unroll 8
-    for (int v = 0; v < NV; ++v) vb[v] = load_as(d, b + i * b_row + v * lanes());
-#pragma GCC unroll 8
-    for (int r = 0; r < MR; ++r) {
-      const VF va = hn::Set(d, a[i * a_col + r]);
-#pragma GCC unroll 8
-      for (int v = 0; v < NV; ++v) acc[r][v] = hn::MulAdd(va, vb[v], acc[r][v]);
-    }
-  }
-#pragma GCC unroll 8
-  for (int r = 0; r < MR; ++r)
-#pragma GCC unroll 8
-    for (int v = 0; v < NV; ++v) hn::StoreU(acc[r][v], d, out + r * out_row + v * lanes());
-}
-
-template <class B>
-using MicroTransposedFn = void (*)(int64_t, const float*, int64_t, const B*, int64_t, const float*, float*, int64_t,
-                                   bool);
-template <class B, int... I>
-constexpr auto MakeTransposedTable(std::integer_sequence<int, I...>) {
-  struct {
-    MicroTransposedFn<B> fn[kRows * kVecs];
-  } t{{&MicroTransposed<I / kVecs + 1, I % kVecs + 1, B>...}};
-  return t;
-}
-template <class B>
-constexpr auto kMicroTransposed = MakeTransposedTable<B>(std::make_integer_sequence<int, kRows * kVecs>());
-
-// out[r][MR rows, NV vectors from `column` on] += A B over k; A is row-major in a panel, each row of the result lies
-// elsewhere.
-template <int MR, int NV>
-void MicroRows(int64_t k, const float* HWY_RESTRICT a, const float* HWY_RESTRICT b, int64_t b_row, float* const* out,
-               int64_t column) {
-  const F32 d;
-  VF acc[MR][NV];
-#pragma GCC unroll 8
-  for (int r = 0; r < MR; ++r)
-#pragma GCC unroll 8
-    for (int v = 0; v < NV; ++v) acc[r][v] = hn::LoadU(d, out[r] + column + v * lanes());
-  for (int64_t i = 0; i < k; ++i) {
-    VF vb[NV];
-#pragma GCC unroll 8
-    for (int v = 0; v < NV; ++v) vb[v] = hn::LoadU(d, b + i * b_row + v * lanes());
-#pragma GCC unroll 8
-    for (int r = 0; r < MR; ++r) {
-      const VF va = hn::Set(d, a[r * panel_rows() + i]);
-#pragma GCC unroll 8
-      for (int v = 0; v < NV; ++v) acc[r][v] = hn::MulAdd(va, vb[v], acc[r][v]);
-    }
-  }
-#pragma GCC unroll 8
-  for (int r = 0; r < MR; ++r)
-#pragma GCC unroll 8
-    for (int v = 0; v < NV; ++v) hn::StoreU(acc[r][v], d, out[r] + column + v * lanes());
-}
-
-using MicroRowsFn = void (*)(int64_t, const float*, const float*, int64_t, float* const*, int64_t);
-template <int... I>
-constexpr auto MakeRowsTable(std::integer_sequence<int, I...>) {
-  struct {
-    MicroRowsFn fn[kRows * kVecs];
-  } t{{&MicroRows<I / kVecs + 1, I % kVecs + 1>...}};
-  return t;
-}
-template <class>  // so that only who uses it makes it
-constexpr auto kMicroRows = MakeRowsTable(std::make_integer_sequence<int, kRows * kVecs>());
-
-// The products of tiles, on floats. `Word` is what an operand is made of: a float here, a pair of bf16 in
+// The products of tiles, on floats (attention_float.cc). `Word` is what an operand is made of: a float here, a pair of bf16 in
 // attention_bf16.h.
 struct FloatMath {
   using Word = float;
   static int64_t words(int64_t n) { return n; }  // along the dim that a product sums over
 
   // out[k][rows] = A[k, n] B[n, rows]: A row-major, B [n][panel].
-  static void scores(int64_t keys, int64_t vecs, int64_t n, const float* a, int64_t a_row, const float* b, float* out) {
-    const int64_t w = panel_rows();
-    for (int64_t j = 0; j < keys; j += kRows)
-      kMicro<float>.fn[0][std::min<int64_t>(kRows, keys - j) - 1][vecs - 1](n, a + j * a_row, a_row, b, w, nullptr,
-                                                                            {out + j * w, w});
-  }
-  // out[rows, columns] = out * keep + A^T B: A [n][panel], B [n][b_row], columns a whole number of vectors.
-  template <class B>
-  static void values(int64_t rows, int64_t columns, int64_t n, const float* a, const B* b, int64_t b_row,
-                     const float* keep, float* out, int64_t out_row, bool fresh) {
-    for (int64_t c = 0; c < columns; c += kVecs * lanes()) {
-      const int64_t vecs = std::min<int64_t>(kVecs, (columns - c) / lanes());
-      for (int64_t r = 0; r < rows; r += kRows)
-        kMicroTransposed<B>.fn[(std::min<int64_t>(kRows, rows - r) - 1) * kVecs + vecs - 1](
-            n, a + r, panel_rows(), b + c, b_row, keep ? keep + r : nullptr, out + r * out_row + c, out_row, fresh);
-    }
-  }
+  static void scores(int64_t keys, int64_t vecs, int64_t n, const float* a, int64_t a_row, const float* b, float* out);
+  // out[rows, columns] = out * keep (0 when `fresh`) + A^T B: A [n][panel], B [n][b_row], columns a whole number of
+  // vectors.
+  static void values(int64_t rows, int64_t columns, int64_t n, const float* a, const float* b, int64_t b_row,
+                     const float* keep, float* out, int64_t out_row, bool fresh);
+  static void values(int64_t rows, int64_t columns, int64_t n, const float* a, const int8_t* b, int64_t b_row,
+                     const float* keep, float* out, int64_t out_row, bool fresh);
+  // out[keys, columns] += A B, A [keys][panel] over n rows, B [n][columns].
+  static void add(int64_t keys, int64_t n, int64_t columns, const float* a, const float* b, float*, float* out);
+  // The same to rows out[0..keys-1] that lie apart.
+  static void add_rows(int64_t keys, int64_t n, int64_t columns, const float* a, const float* b, float*,
+                       float* const* out);
 };
 
 }  // namespace deepseek::kernels::HWY_NAMESPACE

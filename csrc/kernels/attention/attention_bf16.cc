@@ -1,10 +1,9 @@
 #include "kernels/attention/attention_bf16.h"
 
 #include <algorithm>
-#include <utility>
 
 #include "base/check.h"
-#include "kernels/gemm/gemm_tile_bf16.h"
+#include "kernels/gemm/tile/pack_bf16.h"
 
 #if defined(__x86_64__)
 #pragma GCC push_options
@@ -15,101 +14,25 @@ namespace {
 
 using namespace bf16_dot;
 
-// out[MR, NV vectors] = out * keep (0 when `fresh`) + A^T B; element (r, i) of A at a[i * kWidth + r].
-template <int MR, int NV>
-void micro_transposed(int64_t pairs, const uint32_t* a, const uint32_t* b, int64_t b_row, const float* keep, float* out,
-                      int64_t out_row, bool fresh) {
-  __m512 acc[MR][NV];
-#pragma GCC unroll 8
-  for (int r = 0; r < MR; ++r)
-#pragma GCC unroll 8
-    for (int v = 0; v < NV; ++v) {
-      const float* p = out + r * out_row + v * kLanes;
-      acc[r][v] = fresh  ? _mm512_setzero_ps()
-                  : keep ? _mm512_mul_ps(_mm512_loadu_ps(p), _mm512_set1_ps(keep[r]))
-                         : _mm512_loadu_ps(p);
-    }
-  add_products<MR, NV>(pairs, a, 1, kWidth, b, b_row, acc);
-#pragma GCC unroll 8
-  for (int r = 0; r < MR; ++r)
-#pragma GCC unroll 8
-    for (int v = 0; v < NV; ++v) _mm512_storeu_ps(out + r * out_row + v * kLanes, acc[r][v]);
-}
-
-// out[r][NV vectors from `column` on] += A B for MR rows that lie apart.
-template <int MR, int NV>
-void micro_rows(int64_t pairs, const uint32_t* a, int64_t a_row, const uint32_t* b, int64_t b_row, float* const* out,
-                int64_t column) {
-  __m512 acc[MR][NV];
-#pragma GCC unroll 8
-  for (int r = 0; r < MR; ++r)
-#pragma GCC unroll 8
-    for (int v = 0; v < NV; ++v) acc[r][v] = _mm512_loadu_ps(out[r] + column + v * kLanes);
-  add_products<MR, NV>(pairs, a, a_row, 1, b, b_row, acc);
-#pragma GCC unroll 8
-  for (int r = 0; r < MR; ++r)
-#pragma GCC unroll 8
-    for (int v = 0; v < NV; ++v) _mm512_storeu_ps(out[r] + column + v * kLanes, acc[r][v]);
-}
-
-using RowsFn = void (*)(int64_t, const uint32_t*, int64_t, const uint32_t*, int64_t, float* const*, int64_t);
-template <int... I>
-constexpr auto make_rows_table(std::integer_sequence<int, I...>) {
-  struct {
-    RowsFn fn[kRows * kVecs];
-  } t{{&micro_rows<I / kVecs + 1, I % kVecs + 1>...}};
-  return t;
-}
-constexpr auto kRowsApart = make_rows_table(std::make_integer_sequence<int, kRows * kVecs>());
-
-using TransposedFn = void (*)(int64_t, const uint32_t*, const uint32_t*, int64_t, const float*, float*, int64_t, bool);
-template <int... I>
-constexpr auto make_transposed_table(std::integer_sequence<int, I...>) {
-  struct {
-    TransposedFn fn[kRows * kVecs];
-  } t{{&micro_transposed<I / kVecs + 1, I % kVecs + 1>...}};
-  return t;
-}
-constexpr auto kTransposed = make_transposed_table(std::make_integer_sequence<int, kRows * kVecs>());
+#include "kernels/attention/attention_tiles.inc"
 
 }  // namespace
 
 void scores(int64_t keys, int64_t vecs, int64_t pairs, const uint32_t* a, int64_t a_row, const uint32_t* b,
             float* out) {
-  for (int64_t j = 0; j < keys; j += kRows)
-    micro_for(std::min<int64_t>(kRows, keys - j), vecs)(pairs, a + j * a_row, a_row, b, kWidth, nullptr,
-                                                        {out + j * kWidth, kWidth});
+  score_tiles<PairDot>(keys, vecs, pairs, a, a_row, b, out);
 }
-
 void values(int64_t rows, int64_t columns, int64_t pairs, const uint32_t* a, const uint32_t* b, int64_t b_row,
             const float* keep, float* out, int64_t out_row, bool fresh) {
-  for (int64_t c = 0; c < columns; c += kWidth) {
-    const int64_t vecs = std::min<int64_t>(kVecs, (columns - c) / kLanes);
-    for (int64_t r = 0; r < rows; r += kRows)
-      kTransposed.fn[(std::min<int64_t>(kRows, rows - r) - 1) * kVecs + vecs - 1](
-          pairs, a + r, b + c, b_row, keep ? keep + r : nullptr, out + r * out_row + c, out_row, fresh);
-  }
+  value_tiles<PairDot>(rows, columns, pairs, a, b, b_row, keep, out, out_row, fresh);
 }
-
 void add_product(int64_t m, int64_t columns, int64_t pairs, const uint32_t* a, int64_t a_row, const uint32_t* b,
                  int64_t b_row, float* out, int64_t out_row) {
-  for (int64_t c = 0; c < columns; c += kWidth) {
-    const int64_t vecs = std::min<int64_t>(kVecs, (columns - c) / kLanes);
-    for (int64_t r = 0; r < m; r += kRows) {
-      float* to = out + r * out_row + c;
-      micro_for(std::min<int64_t>(kRows, m - r), vecs)(pairs, a + r * a_row, a_row, b + c, b_row, to, {to, out_row});
-    }
-  }
+  add_tiles<PairDot>(m, columns, pairs, a, a_row, b, b_row, out, out_row);
 }
-
 void add_to_rows(int64_t m, int64_t columns, int64_t pairs, const uint32_t* a, int64_t a_row, const uint32_t* b,
                  int64_t b_row, float* const* out) {
-  for (int64_t c = 0; c < columns; c += kWidth) {
-    const int64_t vecs = std::min<int64_t>(kVecs, (columns - c) / kLanes);
-    for (int64_t r = 0; r < m; r += kRows)
-      kRowsApart.fn[(std::min<int64_t>(kRows, m - r) - 1) * kVecs + vecs - 1](pairs, a + r * a_row, a_row, b + c, b_row,
-                                                                              out + r, c);
-  }
+  add_tiles_apart<PairDot>(m, columns, pairs, a, a_row, b, b_row, out);
 }
 
 void pair_rows(const float* from, int64_t n, int64_t vecs, uint32_t* to) {

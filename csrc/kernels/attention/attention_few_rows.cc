@@ -31,7 +31,7 @@ __attribute__((always_inline)) inline __m512 multiply_add(__m512 keys, const Wor
 
 // 16 B keys. The blocks are independent chains, so that one is turned while the other waits for its sums.
 template <int R, int B, class Word>
-void run(int64_t n, const Word* a, int64_t a_row, const Word* b, float* out, Ahead& ahead) {
+void run(int64_t n, const Word* a, int64_t a_row, const Word* b, float* out, RowsPrefetch& ahead) {
   __m512 sum[B][R];
 #pragma GCC unroll 2
   for (int k = 0; k < B; ++k)
@@ -47,7 +47,7 @@ void run(int64_t n, const Word* a, int64_t a_row, const Word* b, float* out, Ahe
 #pragma GCC unroll 16
       for (int j = 0; j < 16; ++j) t[j] = _mm512_maskz_loadu_ps(mask, from + j * a_row);
       transpose_lanes(t);
-      ahead.take(some);
+      ahead.advance(some);
       const Word* query = b + i * kPanel;
       if (some == 16) {
 #pragma GCC unroll 16
@@ -67,25 +67,25 @@ void run(int64_t n, const Word* a, int64_t a_row, const Word* b, float* out, Ahe
     for (int r = 0; r < R; ++r) _mm512_storeu_ps(out + r * kKeys + k * 16, sum[k][r]);
 }
 template <int R, class Word>
-void all_keys(int64_t n, const Word* a, int64_t a_row, const Word* b, float* out, Ahead& ahead) {
+void all_keys(int64_t n, const Word* a, int64_t a_row, const Word* b, float* out, RowsPrefetch& ahead) {
   constexpr int kBlocks = R <= 4 ? 2 : 1;
   for (int64_t j = 0; j < kKeys; j += 16 * kBlocks) run<R, kBlocks>(n, a + j * a_row, a_row, b, out + j, ahead);
 }
 
 template <class Word, int... R>
-void choose(int64_t rows, int64_t n, const Word* a, int64_t a_row, const Word* b, float* out, Ahead& ahead,
+void choose(int64_t rows, int64_t n, const Word* a, int64_t a_row, const Word* b, float* out, RowsPrefetch& ahead,
             std::integer_sequence<int, R...>) {
-  using Fn = void (*)(int64_t, const Word*, int64_t, const Word*, float*, Ahead&);
+  using Fn = void (*)(int64_t, const Word*, int64_t, const Word*, float*, RowsPrefetch&);
   static constexpr Fn kTable[] = {&all_keys<R + 1, Word>...};
   kTable[rows - 1](n, a, a_row, b, out, ahead);
 }
 
 }  // namespace
 
-void scores(int64_t rows, int64_t n, const float* a, int64_t a_row, const float* b, float* out, Ahead& ahead) {
+void scores(int64_t rows, int64_t n, const float* a, int64_t a_row, const float* b, float* out, RowsPrefetch& ahead) {
   choose(rows, n, a, a_row, b, out, ahead, std::make_integer_sequence<int, kMaxRows>());
 }
-void scores(int64_t rows, int64_t n, const uint32_t* a, int64_t a_row, const uint32_t* b, float* out, Ahead& ahead) {
+void scores(int64_t rows, int64_t n, const uint32_t* a, int64_t a_row, const uint32_t* b, float* out, RowsPrefetch& ahead) {
   choose(rows, n, a, a_row, b, out, ahead, std::make_integer_sequence<int, kMaxRows>());
 }
 
@@ -96,8 +96,8 @@ void scores(int64_t rows, int64_t n, const uint32_t* a, int64_t a_row, const uin
 #else
 
 namespace deepseek::kernels::few_rows {
-void scores(int64_t, int64_t, const float*, int64_t, const float*, float*, Ahead&) { fail("attention: needs AVX-512"); }
-void scores(int64_t, int64_t, const uint32_t*, int64_t, const uint32_t*, float*, Ahead&) {
+void scores(int64_t, int64_t, const float*, int64_t, const float*, float*, RowsPrefetch&) { fail("attention: needs AVX-512"); }
+void scores(int64_t, int64_t, const uint32_t*, int64_t, const uint32_t*, float*, RowsPrefetch&) {
   fail("attention: needs AVX-512");
 }
 }  // namespace deepseek::kernels::few_rows

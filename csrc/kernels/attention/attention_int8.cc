@@ -16,6 +16,7 @@
 #include "hwy/foreach_target.h"
 // after foreach_target.h
 #include "kernels/attention/attention_block-inl.h"
+#include "kernels/gemm/tile/int16_tile-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace deepseek::kernels::HWY_NAMESPACE {
@@ -83,23 +84,23 @@ class Int8Products {
                           .scale = scales_.as<float>() + p * panel_rows(),
                           .vecs = vecs(p),
                           .count = words_};
-    few_rows::Ahead ahead = RowsAhead(v_ + key_ * a_.v.strides[2], few() ? n : 0, s_.dv, a_.v.strides[2]);
+    RowsPrefetch ahead = RowsAhead(v_ + key_ * a_.v.strides[2], few() ? n : 0, s_.dv, a_.v.strides[2]);
     for (int64_t j = 0; j < n; j += kStep) {
       const int64_t some = std::min(kStep, n - j);
       if constexpr (kVnni)
         vnni_(some, keys_ + j * key_row_, key_row_, k_scale_ + key_ + j, panel, to + j * panel_rows());
       else
         PairScores(some, keys_ + j * key_row_, k_scale_ + key_ + j, panel, to + j * panel_rows());
-      ahead.take(kStep * s_.dv / 64 + 1);
+      ahead.advance(kStep * s_.dv / 64 + 1);
     }
   }
   void values(int64_t p, int64_t n, const float* weights, const float* keep, float* to, bool fresh) {
     const int64_t next = few() ? std::min(kKeyTile, s_.keys - key_ - kKeyTile) : 0;
-    few_rows::Ahead ahead = RowsAhead(k_ + (key_ + kKeyTile) * a_.k.strides[2], next, s_.d, a_.k.strides[2]);
+    RowsPrefetch ahead = RowsAhead(k_ + (key_ + kKeyTile) * a_.k.strides[2], next, s_.d, a_.k.strides[2]);
     for (int64_t j = 0; j < n; j += kStep) {
       FloatMath::values(rows_of(p), width_, std::min(kStep, n - j), weights + j * panel_rows(),
                         values_ + j * value_row_, value_row_, j == 0 ? keep : nullptr, to, width_, fresh && j == 0);
-      ahead.take(kStep * s_.d / 64 + 1);
+      ahead.advance(kStep * s_.d / 64 + 1);
     }
   }
 
@@ -136,37 +137,21 @@ class Int8Products {
       for (; j < n; ++j) PairTile<1>(keys + j * row, k_scale + j, panel, v, out + j * panel_rows());
     }
   }
-  static HWY_INLINE int32_t WordAt(const int8_t* p) {
-    int32_t word;
-    std::memcpy(&word, p, 4);
-    return word;
-  }
   template <int R>
   static void PairTile(const int8_t* keys, const float* k_scale, const Int8Panel& panel, int64_t v, float* out) {
     const F32 d;
-    const I32 di;
     const hn::Half<F32> dh;
-    const hn::Repartition<int16_t, I32> d16;
-    const auto* words = reinterpret_cast<const int32_t*>(panel.words) + v * lanes();
-    hn::Vec<I32> acc[R], unused = hn::Zero(di);
-#pragma GCC unroll 4
-    for (int r = 0; r < R; ++r) acc[r] = hn::Zero(di);
-    for (int64_t i = 0; i < panel.count; ++i) {
-      const auto b = hn::BitCast(d16, hn::LoadU(di, words + i * panel.vecs * lanes()));
-#pragma GCC unroll 4
-      for (int r = 0; r < R; ++r)
-        acc[r] = hn::ReorderWidenMulAccumulate(
-            di, hn::BitCast(d16, hn::Set(di, WordAt(keys + (r * panel.count + i) * 4))), b, acc[r],
-            unused);  // sums of neighbours
-    }
     const int64_t at = v * lanes() / 2;
-#pragma GCC unroll 4
-    for (int r = 0; r < R; ++r) {
-      const auto x = hn::ConvertTo(d, acc[r]);
-      const auto whole = hn::MulAdd(hn::LowerHalf(dh, x), hn::Set(dh, 256.0f), hn::UpperHalf(dh, x));
-      hn::StoreU(hn::Mul(hn::Mul(whole, hn::LoadU(dh, panel.scale + at)), hn::Set(dh, k_scale[r])), dh,
-                 out + r * panel_rows() + at);
-    }
+    const TileOperands<Int16Dot> x{panel.count, reinterpret_cast<const uint32_t*>(keys), panel.count,
+                                   panel.words + v * lanes(), panel.vecs * lanes()};
+    run_tile<Int16Dot, R, 1>(
+        x, [](int, int) __attribute__((always_inline)) { return Int16Dot::zero(); },
+        [&](int r, int, hn::Vec<I32> dot) __attribute__((always_inline)) {
+          const auto sums = hn::ConvertTo(d, dot);
+          const auto whole = hn::MulAdd(hn::LowerHalf(dh, sums), hn::Set(dh, 256.0f), hn::UpperHalf(dh, sums));
+          hn::StoreU(hn::Mul(hn::Mul(whole, hn::LoadU(dh, panel.scale + at)), hn::Set(dh, k_scale[r])), dh,
+                     out + r * panel_rows() + at);
+        });
   }
 
   const Attention& a_;

@@ -62,27 +62,6 @@ struct FloatOperands : FloatMath {
   static void gathered_columns(const float* gathered, int64_t n, int64_t d, int64_t width, float* to) {
     for (int64_t r = 0; r < n; ++r) ConvertRow(gathered + r * round_up(d, 4), d, width, to + r * width);
   }
-  // out[keys, columns] += A B, A [keys][panel] over n rows, B [n][columns].
-  static void add(int64_t keys, int64_t n, int64_t columns, const float* a, const float* b, float*, float* out) {
-    for (int64_t c = 0; c < columns; c += kVecs * lanes()) {
-      const int64_t vecs = std::min<int64_t>(kVecs, (columns - c) / lanes());
-      for (int64_t j = 0; j < keys; j += kRows) {
-        float* to = out + j * columns + c;
-        kMicro<float>.fn[0][std::min<int64_t>(kRows, keys - j) - 1][vecs - 1](n, a + j * panel_rows(), panel_rows(),
-                                                                              b + c, columns, to, {to, columns});
-      }
-    }
-  }
-  // The same to rows out[0..keys-1] that lie apart.
-  static void add_rows(int64_t keys, int64_t n, int64_t columns, const float* a, const float* b, float*,
-                       float* const* out) {
-    for (int64_t c = 0; c < columns; c += kVecs * lanes()) {
-      const int64_t vecs = std::min<int64_t>(kVecs, (columns - c) / lanes());
-      for (int64_t j = 0; j < keys; j += kRows)
-        kMicroRows<FloatOperands>.fn[(std::min<int64_t>(kRows, keys - j) - 1) * kVecs + vecs - 1](
-            n, a + j * panel_rows(), b + c, columns, out + j, c);
-    }
-  }
 };
 
 #if HWY_TARGET <= HWY_AVX3

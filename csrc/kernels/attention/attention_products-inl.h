@@ -90,7 +90,7 @@ class FloatProducts {
     for (; j < n; j += kRows) {
       M::scores(std::min<int64_t>(kRows, n - j), vecs(0), words, keys_.data + j * keys_.row, keys_.row, panel(0),
                 scores + j * panel_rows());
-      ask_values_.take(kRows * s_.dv * static_cast<int64_t>(sizeof(Element)) / 64 + 1);
+      ask_values_.advance(kRows * s_.dv * static_cast<int64_t>(sizeof(Element)) / 64 + 1);
     }
   }
   void few_values(int64_t n, const Word* weights, const float* keep, float* to, bool fresh) {
@@ -99,7 +99,7 @@ class FloatProducts {
       const int64_t at = M::words(j), some = M::words(std::min(kStep, n - j));
       M::values(count_, width_, some, weights + at * panel_rows(), values_.data + at * values_.row, values_.row,
                 j == 0 ? keep : nullptr, to, width_, fresh && j == 0);
-      ask_keys_.take(kStep * s_.d * static_cast<int64_t>(sizeof(Element)) / 64 + 1);
+      ask_keys_.advance(kStep * s_.d * static_cast<int64_t>(sizeof(Element)) / 64 + 1);
     }
   }
 
@@ -108,7 +108,7 @@ class FloatProducts {
   const int64_t panel_words_;
   Buffer queries_, gathered_, weights_, key_words_, value_words_;
   Operand<Word> keys_{}, values_{};
-  few_rows::Ahead ask_values_{nullptr, 0, 0, 0}, ask_keys_{nullptr, 0, 0, 0};
+  RowsPrefetch ask_values_, ask_keys_;
   int64_t count_ = 0;
   bool few_ = false;
 };

@@ -14,86 +14,14 @@
 #define HWY_TARGET_INCLUDE "kernels/gemm/grouped_gemm.cc"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
-#include "kernels/gemm/gemm_tile-inl.h"
-#include "kernels/gemm/pack-inl.h"
+#include "kernels/gemm/tile/float_tile-inl.h"
+#include "kernels/gemm/tile/pack-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace deepseek::kernels::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-// --- the register tile: both operands prepared, one line of what comes next prefetched a step
-template <int MR, TileStart kStart, bool kPrefetch, class T>
-void panel_tile(const TileProduct& p, const T* HWY_RESTRICT a, T* out, const char* ahead) {
-  const Tag<T> d;
-  using V = hn::Vec<Tag<T>>;
-  const int64_t lanes = hn::Lanes(d), k = p.k, a_row = p.a_row, a_col = p.a_col, out_row = p.out_row;
-  const T* HWY_RESTRICT b = static_cast<const T*>(p.b);
-  V acc[MR][kVecs];
-#pragma GCC unroll 8
-  for (int r = 0; r < MR; ++r)
-#pragma GCC unroll 8
-    for (int v = 0; v < kVecs; ++v)
-      acc[r][v] = kStart == TileStart::kContinue ? hn::LoadU(d, out + r * out_row + v * lanes) : hn::Zero(d);
-  for (int64_t i = 0; i < k; ++i) {
-    V vb[kVecs];
-#pragma GCC unroll 8
-    for (int v = 0; v < kVecs; ++v) vb[v] = hn::LoadU(d, b + v * lanes);
-    b += kVecs * lanes;
-    if (kPrefetch) {
-      __builtin_prefetch(ahead, 0, 2);
-      ahead += p.ahead.step;
-    }
-#pragma GCC unroll 8
-    for (int r = 0; r < MR; ++r) {
-      const V va = hn::Set(d, a[r * a_row]);
-#pragma GCC unroll 8
-      for (int v = 0; v < kVecs; ++v) acc[r][v] = hn::MulAdd(va, vb[v], acc[r][v]);
-    }
-    a += a_col;
-  }
-#pragma GCC unroll 8
-  for (int r = 0; r < MR; ++r)
-#pragma GCC unroll 8
-    for (int v = 0; v < kVecs; ++v) {
-      T* to = out + r * out_row + v * lanes;
-      if (kStart == TileStart::kZeroStream)
-        hn::Stream(acc[r][v], d, to);
-      else
-        hn::StoreU(kStart == TileStart::kAdd ? hn::Add(hn::LoadU(d, to), acc[r][v]) : acc[r][v], d, to);
-    }
-}
-
-template <class T>
-using PanelTileFn = void (*)(const TileProduct&, const T*, T*, const char*);
-
-template <class T>
-struct PanelTiles {
-  PanelTileFn<T> fn[4][2][kRows];
-  constexpr PanelTiles() : fn() { fill(std::make_integer_sequence<int, kRows>()); }
-  template <int... I>
-  constexpr void fill(std::integer_sequence<int, I...>) {
-    ((fn[0][0][I] = &panel_tile<I + 1, TileStart::kZero, false, T>), ...);
-    ((fn[0][1][I] = &panel_tile<I + 1, TileStart::kZero, true, T>), ...);
-    ((fn[1][0][I] = &panel_tile<I + 1, TileStart::kAdd, false, T>), ...);
-    ((fn[1][1][I] = &panel_tile<I + 1, TileStart::kAdd, true, T>), ...);
-    ((fn[2][0][I] = &panel_tile<I + 1, TileStart::kContinue, false, T>), ...);
-    ((fn[2][1][I] = &panel_tile<I + 1, TileStart::kContinue, true, T>), ...);
-    ((fn[3][0][I] = &panel_tile<I + 1, TileStart::kZeroStream, false, T>), ...);
-    ((fn[3][1][I] = &panel_tile<I + 1, TileStart::kZeroStream, true, T>), ...);
-  }
-};
-template <class T>
-constexpr PanelTiles<T> kPanelTiles;
-
-template <class T>
-void multiply(const TileProduct& p) {
-  static_assert(kRows == kTileRows);
-  for_each_tile(p, [&](int64_t row, int64_t rows, const char* ahead) {
-    kPanelTiles<T>.fn[static_cast<int>(p.start)][ahead != nullptr][rows - 1](
-        p, static_cast<const T*>(p.a) + row * p.a_row, static_cast<T*>(p.out) + row * p.out_row, ahead);
-  });
-  if (p.start == TileStart::kZeroStream) hwy::FlushStream();
-}
+#include "kernels/gemm/tile/panel_tile.inc"
 
 // --- operands whose elements are single values
 
@@ -320,7 +248,7 @@ void pack_pairs(const GroupMatrix& m, int64_t r0, int64_t k, int64_t c0, int64_t
 
 template <class S, class T>
 GroupKernel kernel_of() {
-  return {panel_width<T>(), 1, sizeof(T), std::is_same_v<T, double>, &load_rows<S, T>, &pack_panel<S, T>, &multiply<T>,
+  return {panel_width<T>(), 1, sizeof(T), std::is_same_v<T, double>, &load_rows<S, T>, &pack_panel<S, T>, &multiply_panels<FusedDot<T>>,
           &store_rows<S, T>};
 }
 

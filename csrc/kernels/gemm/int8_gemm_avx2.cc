@@ -1,44 +1,35 @@
-#include <cstring>
-
 #include "base/check.h"
 #include "kernels/gemm/int8_gemm.h"
+#include "kernels/gemm/tile/avx2_byte_tile.h"
 
 #if defined(__AVX2__)
-#include <immintrin.h>
 
 namespace deepseek::kernels::detail {
 namespace {
 
-__m256i load(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
+using avx2_bytes::ByteDot;
 
-// R rows times one panel, in two halves of 8 columns. vpmaddubsw saturates: bytes are multiplied as 16-bit numbers.
+struct Operands {
+  const int64_t k;
+  const int8_t* rows;
+  const int64_t row;
+  const uint8_t* panel;
+  ByteDot::Bytes a(int r, int64_t i) const { return ByteDot::all_lanes(rows + r * row + kInt8Group * i); }
+  ByteDot::Bytes b(int64_t i, int v) const { return ByteDot::load(panel + 64 * i + 32 * v); }
+  void step(int64_t) const {}
+};
+
+// R rows times one panel, in two halves of 8 columns.
 template <int R>
 void rows_times_panel(const Int8Tile& t, int64_t r0, int64_t panel) {
-  __m256i acc[R][2];
-  for (int r = 0; r < R; ++r) acc[r][0] = acc[r][1] = _mm256_setzero_si256();
-  for (int64_t g = 0; g < t.groups; ++g) {
-    __m256i even[2], odd[2];
-    for (int h = 0; h < 2; ++h) {
-      const __m256i bytes = load(t.b[panel] + 64 * g + 32 * h);
-      even[h] = _mm256_and_si256(bytes, _mm256_set1_epi16(255));
-      odd[h] = _mm256_srli_epi16(bytes, 8);
-    }
-    for (int r = 0; r < R; ++r) {
-      int32_t four;
-      std::memcpy(&four, t.a + (r0 + r) * t.a_row + kInt8Group * g, 4);
-      const __m256i word = _mm256_set1_epi32(four);
-      const __m256i x_even = _mm256_srai_epi16(_mm256_slli_epi16(word, 8), 8), x_odd = _mm256_srai_epi16(word, 8);
-      for (int h = 0; h < 2; ++h)
-        acc[r][h] = _mm256_add_epi32(
-            acc[r][h], _mm256_add_epi32(_mm256_madd_epi16(even[h], x_even), _mm256_madd_epi16(odd[h], x_odd)));
-    }
-  }
+  uint32_t sums[R][kInt8Columns];
+  avx2_bytes::run_tile<ByteDot, R, 2>(
+      Operands{t.groups, t.a + r0 * t.a_row, t.a_row, t.b[panel]}, [](int, int) { return _mm256_setzero_si256(); },
+      [&](int r, int v, __m256i sum) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(sums[r] + 8 * v), sum); });
   for (int r = 0; r < R; ++r) {
-    uint32_t sums[kInt8Columns];
-    for (int h = 0; h < 2; ++h) _mm256_storeu_si256(reinterpret_cast<__m256i*>(sums + 8 * h), acc[r][h]);
     int32_t* c = t.c + (r0 + r) * t.c_row + panel * kInt8Columns;
     for (int64_t j = 0; j < kInt8Columns && panel * kInt8Columns + j < t.columns; ++j)
-      c[j] = static_cast<int32_t>(sums[j] + static_cast<uint32_t>(t.add ? c[j] : t.start[r0 + r]));
+      c[j] = static_cast<int32_t>(sums[r][j] + static_cast<uint32_t>(t.add ? c[j] : t.start[r0 + r]));
   }
 }
 

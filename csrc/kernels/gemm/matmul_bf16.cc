@@ -5,8 +5,8 @@
 #include <utility>
 
 #include "base/check.h"
-#include "kernels/gemm/gemm_tile_bf16.h"
-#include "kernels/gemm/prefetch.h"
+#include "kernels/gemm/tile/pack_bf16.h"
+#include "kernels/gemm/tile/prefetch.h"
 #include "kernels/simd/routes.h"
 #include "runtime/allocator.h"
 #include "runtime/cpu.h"
@@ -25,6 +25,25 @@ constexpr int64_t kBlockColumns = 512;  // 512 columns x 512 rows of bf16 in the
 constexpr int64_t kBlockM = 960;
 constexpr int64_t kFewRows = 30, kChunkPairs = 64;
 constexpr int64_t kMaxDotRows = kBf16FewRows;  // more rows pay for packing
+constexpr int kDotRows = 8;                    // rows whose sums stay in registers beside a transposed block
+
+struct ColumnDot : PairDot {
+  static constexpr int64_t kLanes = 16, kPair = 2;
+  static constexpr int kPrefetchRows = kDotRows;
+  [[gnu::always_inline]] static inline Sum dot(Sum sum, Vec a, __m512 b) {
+    return PairDot::dot(sum, a, reinterpret_cast<Vec>(b));
+  }
+  [[gnu::always_inline]] static inline void load_block(const uint16_t* b, int64_t b_col, __m512 (&v)[16]) {
+    load_pairs_transposed(b, b_col, v);
+  }
+  [[gnu::always_inline]] static inline __m512 load_column(const uint16_t* b, int64_t b_col, bool whole) {
+    alignas(64) uint32_t words[16];
+    for (int64_t j = 0; j < 16; ++j) words[j] = pair_of(b + j * b_col, 1, whole);
+    return _mm512_load_ps(words);
+  }
+};
+
+#include "kernels/gemm/tile/column_tile.inc"
 
 // A result in bf16, or none.
 struct Rounded {
@@ -72,8 +91,8 @@ void few_rows(const Gemm& g, const Block& x, const uint16_t* b, const Sums<float
       pack_b(b + k0 * g.b_row + j * g.b_col, g.b_row, g.b_col, k, n, panel, width, large ? k : 0);
       for (int64_t i = 0; i < x.m; i += kRows) {
         float* s = sums + i * width;
-        micro_for(std::min<int64_t>(kRows, x.m - i), vecs)((k + 1) / 2, x.a + i * x.a_row + k0 / 2, x.a_row, panel,
-                                                           width, k0 ? s : nullptr, {s, width});
+        product_tile<PairDot>(std::min<int64_t>(kRows, x.m - i), vecs)(
+            {(k + 1) / 2, x.a + i * x.a_row + k0 / 2, x.a_row, panel, width}, k0 ? s : nullptr, {s, width});
       }
     }
     store_tile(sums, width, x.m, n, c.at(0, j));
@@ -102,8 +121,8 @@ void many_rows(const Gemm& g, const Block& x, const uint16_t* b, const Sums<floa
         const uint32_t* a = x.a + i * x.a_row;
         const Sums<float> to = c.at(i, j0 + j);
         const bool direct = n == vecs * kLanes && !rounded.out;
-        micro_for(m, vecs)(pairs, a, x.a_row, packed + j * pairs, kWidth, nullptr,
-                           direct ? to : Sums<float>{sums, kWidth});
+        product_tile<PairDot>(m, vecs)({pairs, a, x.a_row, packed + j * pairs, kWidth}, nullptr,
+                              direct ? to : Sums<float>{sums, kWidth});
         if (rounded.out)
           store_rounded(sums, m, n, to, rounded.at(i, j0 + j));
         else if (!direct)
@@ -122,7 +141,7 @@ bool reads_in_place(const Gemm& g, const uint16_t* a) {
 int64_t dot_rows(const Gemm& g, const uint16_t* a, const uint16_t* b, const Sums<float>& c) {
   if (g.m > kMaxDotRows || g.b_row != 1 || g.k < kLanes || g.n < kLanes) return 0;
   count_route(Route::kMatmulBf16DotRows);
-  const int64_t groups = (g.m - 1) / kDotRows, last = g.m - groups * kDotRows - 1, pairs = (g.k + 1) / 2;
+  const int64_t pairs = (g.k + 1) / 2;
   const bool direct = g.m == 1 && reads_in_place(g, a);
   const uint32_t* words = reinterpret_cast<const uint32_t*>(a);
   Buffer buffer(direct ? 64 : static_cast<size_t>(g.m * (pairs + kLanes)) * 4);
@@ -132,20 +151,7 @@ int64_t dot_rows(const Gemm& g, const uint16_t* a, const uint16_t* b, const Sums
       pack_a(a + 2 * p * g.a_col, g.a_row, g.a_col, g.m, std::min(2 * kLanes, g.k - 2 * p),
              buffer.as<uint32_t>() + p * g.m, kLanes);
   }
-  alignas(64) float sums[kMaxDotRows * kLanes];
-  int64_t j = 0;
-  for (; j + kLanes <= g.n; j += kLanes)
-    for (int64_t k0 = 0; k0 < g.k; k0 += kGemmBlockK) {
-      const int64_t k = std::min(kGemmBlockK, g.k - k0);
-      const uint16_t* from = b + j * g.b_col + k0;
-      const Sums<float> to = (k0 == 0 ? c : c.added_to()).at(0, j);
-      const uint16_t* next = k0 + kGemmBlockK < g.k ? from + kGemmBlockK : b + (j + kLanes) * g.b_col;
-      if (groups == 0)
-        kDot.few[last](k, words + k0 / 2 * g.m, from, next, g.b_col, to);
-      else
-        kDot.groups[last](groups, k, words + k0 / 2 * g.m, from, g.b_col, to, sums);
-    }
-  return j;
+  return column_products<ColumnDot>(g, words, b, c);
 }
 
 void run(const Gemm& whole, const uint16_t* a, const uint16_t* b, Sums<float> c, const Rounded& rounded = {}) {

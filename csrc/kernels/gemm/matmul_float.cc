@@ -5,7 +5,7 @@
 #include <cstring>
 
 #include "base/check.h"
-#include "kernels/gemm/prefetch.h"
+#include "kernels/gemm/tile/prefetch.h"
 #include "kernels/simd/routes.h"
 #include "runtime/allocator.h"
 
@@ -13,8 +13,9 @@
 #define HWY_TARGET_INCLUDE "kernels/gemm/matmul_float.cc"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
-#include "kernels/gemm/gemm_tile-inl.h"
-#include "kernels/gemm/pack-inl.h"
+#include "kernels/gemm/matmul_columns-inl.h"
+#include "kernels/gemm/tile/float_tile-inl.h"
+#include "kernels/gemm/tile/pack-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace deepseek::kernels::HWY_NAMESPACE {
@@ -26,106 +27,6 @@ constexpr int64_t kBlockBytesB =
 constexpr int64_t kBlockM = 960;                       // packed A stays in the L3 cache
 constexpr int64_t kChunkK = 64;  // few rows: pack and use this many rows of B while they are in the L1 cache
 constexpr int64_t kFewRows = 30;
-constexpr int64_t kMaxDotRows = HWY_TARGET <= HWY_AVX3 ? 48 : 36;  // more rows pay for packing
-constexpr int kDotRows = HWY_TARGET <= HWY_AVX3 ? 8 : 6;  // rows whose sums stay in registers beside a transposed block
-
-#if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX2
-// Products with B's columns contiguous, `b_col` apart: a vector of them is transposed a block at a time in registers
-// and meets all rows of A there, so B is read once, as one stream, and packed nowhere. kDotRows rows have their sums in
-// registers; of more rows they pass through the L1 cache.
-using DotV = hn::Vec<Tag<float>>;
-
-// acc[MR] += kCount columns of a, one row after the other, times the vectors v.
-template <int MR, int kCount>
-HWY_INLINE void dot_block(const float* a, int64_t a_row, const RawFloats* v, DotV (&acc)[MR]) {
-#pragma GCC unroll 16
-  for (int j = 0; j < kCount; ++j)
-#pragma GCC unroll 8
-    for (int r = 0; r < MR; ++r) acc[r] = hn::MulAdd(hn::Set(Tag<float>(), a[r * a_row + j]), DotV{v[j]}, acc[r]);
-}
-template <int MR, int kCount>
-HWY_INLINE void dot_block(const float* a, int64_t a_row, const RawFloats* v, float* sums) {
-  const Tag<float> d;
-  const int64_t lanes = hn::Lanes(d);
-  DotV acc[MR];
-#pragma GCC unroll 8
-  for (int r = 0; r < MR; ++r) acc[r] = hn::Load(d, sums + r * lanes);
-  dot_block<MR, kCount>(a, a_row, v, acc);
-#pragma GCC unroll 8
-  for (int r = 0; r < MR; ++r) hn::Store(acc[r], d, sums + r * lanes);
-}
-
-// One value of k in all columns, where no whole block is left.
-template <class S>
-HWY_INLINE RawFloats column_values(const S* b, int64_t b_col) {
-  const Tag<float> d;
-  HWY_ALIGN float row[block_side<float>()];
-  for (int64_t j = 0; j < block_side<float>(); ++j) row[j] = static_cast<float>(b[j * b_col]);
-  return hn::Load(d, row).raw;
-}
-
-HWY_INLINE void store_sums(DotV sums, const Sums<float>& c, int64_t row) {
-  const Tag<float> d;
-  hn::StoreU(c.from ? hn::Add(hn::LoadU(d, c.from + row * c.from_row), sums) : sums, d, c.out + row * c.out_row);
-}
-
-// c[MR, one vector] = A B. a: for every block of k its part of all rows, one after the other,
-// so that rows far apart in memory do not share cache sets. next: what of B comes after this block.
-template <int MR, class S>
-void dot_columns(int64_t k, const float* a, const S* b, const S* next, int64_t b_col, const Sums<float>& c) {
-  constexpr int64_t kSide = block_side<float>();
-  DotV acc[MR];
-#pragma GCC unroll 8
-  for (int r = 0; r < MR; ++r) acc[r] = hn::Zero(Tag<float>());
-  int64_t i = 0;
-  for (; i + kSide <= k; i += kSide, a += MR * kSide) {
-    RawFloats v[kSide];
-    if (MR <= 4) prefetch_columns<kSide * kSide>(next, b_col, i / kSide);  // more rows hide the way themselves
-    load_transposed(b + i, b_col, v);
-    dot_block<MR, kSide>(a, kSide, v, acc);
-  }
-  for (; i < k; ++i, ++a) {
-    const RawFloats v = column_values(b + i, b_col);
-    dot_block<MR, 1>(a, kSide, &v, acc);
-  }
-#pragma GCC unroll 8
-  for (int r = 0; r < MR; ++r) store_sums(acc[r], c, r);
-}
-
-// The same for `groups` times kDotRows rows and MR more.
-template <int MR, class S>
-void dot_columns_of_groups(int64_t groups, int64_t k, const float* a, const S* b, int64_t b_col, const Sums<float>& c,
-                           float* sums) {
-  const Tag<float> d;
-  constexpr int64_t kSide = block_side<float>();
-  const int64_t rows = groups * kDotRows;
-  for (int64_t r = 0; r < rows + MR; ++r) hn::Store(hn::Zero(d), d, sums + r * kSide);
-  int64_t i = 0;
-  for (; i + kSide <= k; i += kSide, a += (rows + MR) * kSide) {
-    RawFloats v[kSide];
-    load_transposed(b + i, b_col, v);
-    for (int64_t r = 0; r < rows; r += kDotRows) dot_block<kDotRows, kSide>(a + r * kSide, kSide, v, sums + r * kSide);
-    dot_block<MR, kSide>(a + rows * kSide, kSide, v, sums + rows * kSide);
-  }
-  for (; i < k; ++i, ++a) {
-    const RawFloats v = column_values(b + i, b_col);
-    for (int64_t r = 0; r < rows; r += kDotRows) dot_block<kDotRows, 1>(a + r * kSide, kSide, &v, sums + r * kSide);
-    dot_block<MR, 1>(a + rows * kSide, kSide, &v, sums + rows * kSide);
-  }
-  for (int64_t r = 0; r < rows + MR; ++r) store_sums(hn::Load(d, sums + r * kSide), c, r);
-}
-
-template <class S, int... I>
-constexpr auto make_dot_table(std::integer_sequence<int, I...>) {
-  struct {
-    void (*few[kDotRows])(int64_t, const float*, const S*, const S*, int64_t, const Sums<float>&);
-    void (*groups[kDotRows])(int64_t, int64_t, const float*, const S*, int64_t, const Sums<float>&, float*);
-  } t{{&dot_columns<I + 1, S>...}, {&dot_columns_of_groups<I + 1, S>...}};
-  return t;
-}
-template <class S>
-constexpr auto kDot = make_dot_table<S>(std::make_integer_sequence<int, kDotRows>());
-#endif
 
 // Scratch memory, taken from the allocator when first needed and kept for a batch of problems.
 class PackBuffer {
@@ -193,22 +94,7 @@ class Runner {
       constexpr int64_t kSide = block_side<float>();
       if (g_.m > kMaxDotRows || g_.b_row != 1 || g_.k < kSide || g_.n < kSide) return 0;
       DS_COUNT_ROUTE(MatmulDotRows);
-      const int64_t groups = (g_.m - 1) / kDotRows, last = g_.m - groups * kDotRows - 1;
-      const T* blocks = blocks_of_a(a);
-      int64_t j = 0;
-      HWY_ALIGN float sums[kMaxDotRows * kSide];
-      for (; j + kSide <= g_.n; j += kSide)
-        for (int64_t k0 = 0; k0 < g_.k; k0 += kBlockK) {
-          const int64_t k = std::min(kBlockK, g_.k - k0);
-          const S* from = b + j * g_.b_col + k0;
-          const Sums<T> to = (k0 == 0 ? c : c.added_to()).at(0, j);
-          const S* next = k0 + kBlockK < g_.k ? from + kBlockK : b + (j + kSide) * g_.b_col;
-          if (groups == 0)
-            kDot<S>.few[last](k, blocks + k0 * g_.m, from, next, g_.b_col, to);
-          else
-            kDot<S>.groups[last](groups, k, blocks + k0 * g_.m, from, g_.b_col, to, sums);
-        }
-      return j;
+      return multiply_columns(g_, blocks_of_a(a), b, c);
     }
 #endif
     return 0;
@@ -260,8 +146,8 @@ class Runner {
       for (int64_t i = 0; i < m; i += kRows)
         for (int64_t j = 0; j < n; j += w) {
           next.advance(lines);
-          tile(std::min<int64_t>(kRows, m - i), std::min(w, n - j), k, a + i * a_row, a_row, packed + j * k, w,
-               c.at(i, j0 + j), false);
+          multiply_tile<T>(std::min<int64_t>(kRows, m - i), std::min(w, n - j),
+                           {k, a + i * a_row, a_row, packed + j * k, w}, c.at(i, j0 + j), false);
         }
     }
   }
@@ -274,7 +160,8 @@ class Runner {
         if (direct_b()) {
           DS_COUNT_ROUTE(MatmulFewRows);
           for (int64_t i = 0; i < m; i += kRows)
-            tile(std::min<int64_t>(kRows, m - i), n, k, a + i * a_row, a_row, b + j, g_.b_row, c.at(i, j), large_b());
+            multiply_tile<T>(std::min<int64_t>(kRows, m - i), n, {k, a + i * a_row, a_row, b + j, g_.b_row}, c.at(i, j),
+                             large_b());
           continue;
         }
       }
@@ -296,8 +183,8 @@ class Runner {
       pack_padded(b + k0 * g_.b_row, g_.b_row, g_.b_col, chunk, n, panel, width, large_b() ? chunk : 0);
       for (int64_t i = 0; i < m; i += kRows) {
         T* s = sums + i * width;
-        kMicro<T>.fn[0][std::min<int64_t>(kRows, m - i) - 1][vecs - 1](chunk, a + i * a_row + k0, a_row, panel, width,
-                                                                       k0 ? s : nullptr, {s, width});
+        product_tile<FusedDot<T>>(std::min<int64_t>(kRows, m - i), vecs)({chunk, a + i * a_row + k0, a_row, panel, width},
+                                                               k0 ? s : nullptr, {s, width});
       }
     }
     store_tile(sums, width, m, n, c);

@@ -9,6 +9,7 @@
 #include "kernels/attention/attention_mask-inl.h"
 #include "kernels/attention/attention_operands-inl.h"
 #include "kernels/attention/attention_softmax-inl.h"
+#include "kernels/gemm/tile/prefetch.h"
 #include "kernels/sparse_attention/block_sparse.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -59,33 +60,29 @@ void ForPanels(const BlockSelection& sel, const AttentionShape& s, const Selecte
   f(rows);
 }
 
-// Pieces of memory that are asked for a few lines at a time, beside the arithmetic. Changes no result.
-class Pieces {
+// Pieces of memory anywhere, neighbours joined.
+class MemoryPieces {
  public:
-  void clear() { count_ = at_ = lines_ = 0, done_ = 0; }
   void add(const void* from, int64_t bytes) {
     if (count_ == kMost || bytes <= 0) return;
-    if (count_ > 0 && from_[count_ - 1] + bytes_[count_ - 1] == from)
-      bytes_[count_ - 1] += bytes;
+    if (count_ > 0 && pieces_[count_ - 1].data + pieces_[count_ - 1].bytes == from)
+      pieces_[count_ - 1].bytes += bytes;
     else
-      from_[count_] = static_cast<const char*>(from), bytes_[count_++] = bytes;
+      pieces_[count_++] = {static_cast<const char*>(from), bytes};
     lines_ += (bytes + 63) / 64;
   }
   int64_t lines() const { return lines_; }
-  void take(int64_t lines) {
-    while (lines > 0 && at_ < count_) {
-      const int64_t end = std::min(done_ + lines * 64, bytes_[at_]);
-      for (; done_ < end; done_ += 64, --lines) __builtin_prefetch(from_[at_] + done_, 0, 2);  // into the second level
-      if (done_ >= bytes_[at_]) ++at_, done_ = 0;
-    }
-  }
+
+ protected:
+  void clear() { count_ = next_ = lines_ = 0; }
+  MemoryPiece next() { return next_ < count_ ? pieces_[next_++] : MemoryPiece{}; }
 
  private:
   static constexpr int64_t kMost = 2 * kMaxPanel + kKeyTile;
-  const char* from_[kMost];
-  int64_t bytes_[kMost];
-  int64_t count_ = 0, at_ = 0, lines_ = 0, done_ = 0;
+  MemoryPiece pieces_[kMost];
+  int64_t count_ = 0, next_ = 0, lines_ = 0;
 };
+using PiecesPrefetch = Prefetch<MemoryPieces>;
 
 // The rows of a block of queries, turned once: of rows that always come together (heads of a query) strips
 // [words][rows], from which panels are put together by plain copies.

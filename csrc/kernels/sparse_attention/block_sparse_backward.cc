@@ -91,11 +91,11 @@ class SparseBackwardTile {
     for (int64_t i = 0; i < next->n; ++i) rows_ahead_.add(panel_.grad_at(b_, head_, next->row[i]), s_.dv * size);
   }
   // out[k][rows] = A B in small steps.
-  void multiply(int64_t n, int64_t vecs, int64_t words, const Operand<Word>& a, const Word* b, Pieces& ahead,
+  void multiply(int64_t n, int64_t vecs, int64_t words, const Operand<Word>& a, const Word* b, PiecesPrefetch& ahead,
                 int64_t lines, float* out) {
     for (int64_t j = 0; j < n; j += kRows) {
       M::scores(std::min<int64_t>(kRows, n - j), vecs, words, a.data + j * a.row, a.row, b, out + j * panel_rows());
-      ahead.take(lines / (n / kRows + 1) + 1);
+      ahead.advance(lines / (n / kRows + 1) + 1);
     }
   }
 
@@ -146,7 +146,7 @@ class SparseBackwardTile {
       turned_, by_rows_;
   Operand<Word> key_rows_{}, value_rows_{}, key_columns_{};
   GatheredRows gather_, waiting_;
-  Pieces rows_ahead_, sums_ahead_;
+  PiecesPrefetch rows_ahead_, sums_ahead_;
   int64_t b_ = 0, head_ = 0;
 };
 

@@ -118,29 +118,29 @@ class SparseForwardBlock {
     for (int64_t r = 0; r < rows.n; r += kRows) {
       M::values(std::min<int64_t>(kRows, rows.n - r), width_, M::words(n), weights + r, values_.data, values_.row,
                 keep + r, panel_.values + r * width_, width_, fresh);
-      next_ahead_.take(next_ahead_.lines() / (rows.n / kRows + 1) + 1);
+      next_ahead_.advance(next_ahead_.lines() / (rows.n / kRows + 1) + 1);
     }
     return_sums(rows);
   }
 
   // Scores of the panel, in small steps, for the sake of what is asked for between them. A few rows, as when decoding,
   // leave no lanes idle.
-  void multiply(int64_t rows, int64_t n, int64_t vecs, float* scores) {
+  void multiply([[maybe_unused]] int64_t rows, int64_t n, int64_t vecs, float* scores) {
     const int64_t words = M::words(s_.d), lines = sums_ahead_.lines();
     int64_t j = 0;
 #if HWY_TARGET <= HWY_AVX3
     if (rows <= few_rows::kMaxRows)
-      for (few_rows::Ahead none(nullptr, 0, 0, 0); j + few_rows::kKeys <= n; j += few_rows::kKeys) {
+      for (RowsPrefetch none; j + few_rows::kKeys <= n; j += few_rows::kKeys) {
         HWY_ALIGN float sums[few_rows::kMaxRows * few_rows::kKeys];
         few_rows::scores(rows, words, keys_.data + j * keys_.row, keys_.row, queries_.as<Word>(), sums, none);
         Transpose(sums, few_rows::kKeys, rows, few_rows::kKeys, scores + j * panel_rows(), panel_rows());
-        sums_ahead_.take(lines / (n / few_rows::kKeys) + 1);
+        sums_ahead_.advance(lines / (n / few_rows::kKeys) + 1);
       }
 #endif
     for (; j < n; j += kRows) {
       M::scores(std::min<int64_t>(kRows, n - j), vecs, words, keys_.data + j * keys_.row, keys_.row,
                 queries_.as<Word>(), scores + j * panel_rows());
-      sums_ahead_.take(lines / (n / kRows + 1) + 1);
+      sums_ahead_.advance(lines / (n / kRows + 1) + 1);
     }
   }
 
@@ -228,7 +228,7 @@ class SparseForwardBlock {
   float merged_top_[kMaxPanel], merged_sum_[kMaxPanel], keep_[kMaxPanel], take_[kMaxPanel];
   Operand<Word> keys_{}, values_{};
   GatheredRows gather_, waiting_;
-  Pieces sums_ahead_, next_ahead_;
+  PiecesPrefetch sums_ahead_, next_ahead_;
   int64_t b_ = 0, head_ = 0, first_ = 0, count_ = 0, tile_ = -1, waiting_tile_ = -1;
 };
 

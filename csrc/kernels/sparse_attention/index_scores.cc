@@ -14,6 +14,7 @@
 #include "hwy/foreach_target.h"
 // after foreach_target.h
 #include "kernels/attention/attention_operands-inl.h"
+#include "kernels/gemm/tile/int16_tile-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace deepseek::kernels::HWY_NAMESPACE {
@@ -143,29 +144,12 @@ class IntIndex {
   template <int R>
   HWY_INLINE void pair_rows(const uint32_t* q, const float* w, VF (&sum)[kVecs]) const {
     const F32 d;
-    const I32 di;
-    const hn::Repartition<int16_t, I32> d16;
-    hn::Vec<I32> acc[R][kVecs], unused = hn::Zero(di);
-#pragma GCC unroll 8
-    for (int r = 0; r < R; ++r)
-#pragma GCC unroll 8
-      for (int v = 0; v < kVecs; ++v) acc[r][v] = hn::Zero(di);
-    for (int64_t i = 0; i < words_; ++i)
-#pragma GCC unroll 8
-      for (int v = 0; v < kVecs; ++v) {
-        const auto k = hn::BitCast(d16, hn::LoadU(di, reinterpret_cast<const int32_t*>(panel_.as<uint32_t>()) +
-                                                          i * panel_rows() + v * lanes()));
-#pragma GCC unroll 8
-        for (int r = 0; r < R; ++r) {
-          const auto a = hn::BitCast(d16, hn::Set(di, static_cast<int32_t>(q[r * words_ + i])));
-          acc[r][v] = hn::ReorderWidenMulAccumulate(di, a, k, acc[r][v], unused);  // sums of neighbours
-        }
-      }
-#pragma GCC unroll 8
-    for (int r = 0; r < R; ++r)
-#pragma GCC unroll 8
-      for (int v = 0; v < kVecs; ++v)
-        sum[v] = hn::MulAdd(hn::Set(d, w[r]), hn::ConvertTo(d, hn::Max(acc[r][v], hn::Zero(di))), sum[v]);
+    run_tile<Int16Dot, R, kVecs>(
+        TileOperands<Int16Dot>{words_, q, words_, panel_.as<uint32_t>(), panel_rows()},
+        [](int, int) __attribute__((always_inline)) { return Int16Dot::zero(); },
+        [&](int r, int v, hn::Vec<I32> dot) __attribute__((always_inline)) {
+          sum[v] = hn::MulAdd(hn::Set(d, w[r]), hn::ConvertTo(d, hn::Max(dot, hn::Zero(I32()))), sum[v]);
+        });
   }
   void by_pairs(const uint32_t* q, const float* w, float* sums) const {
     const F32 d;

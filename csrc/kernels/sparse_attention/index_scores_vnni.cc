@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "kernels/gemm/tile/vnni_tile.h"
 #include "runtime/cpu.h"
 
 #if defined(__x86_64__)
@@ -14,41 +15,22 @@ namespace deepseek::kernels {
 namespace {
 
 constexpr int kRows = 6, kVecs = 4;
-using Ints [[gnu::vector_size(64)]] = int;  // sums of __m512i, a vector of long long, would be kept in memory (GCC 12)
+using Dot = vnni::ByteDot<vnni::Wide, vnni::Unsigned::kA>;
 
 // Adds R heads to sums, which lie in memory: the registers are full of products.
 template <int R>
 void rows(int64_t words, const uint32_t* q, const uint32_t* panel, const int32_t* start, const float* w, float* sums) {
-  Ints acc[R][kVecs];
+  __m512 sum[kVecs];
+  vnni::run_tile<Dot, R, kVecs>(
+      vnni::TileOperands<Dot>{words, q, words, panel, 64},
+      [&](int, int v) __attribute__((always_inline)) { return Dot::load(start + 16 * v); },
+      [&](int r, int v, Dot::Sum dot) __attribute__((always_inline)) {
+        const __m512i positive = _mm512_maskz_max_epi32(0xffff, reinterpret_cast<__m512i>(dot), _mm512_setzero_si512());
+        sum[v] = _mm512_fmadd_ps(_mm512_set1_ps(w[r]), _mm512_maskz_cvtepi32_ps(0xffff, positive),
+                                 r == 0 ? _mm512_loadu_ps(sums + 16 * v) : sum[v]);
+      });
 #pragma GCC unroll 8
-  for (int v = 0; v < kVecs; ++v) {
-    const auto first = reinterpret_cast<Ints>(_mm512_loadu_si512(start + 16 * v));
-#pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) acc[r][v] = first;
-  }
-  for (int64_t i = 0; i < words; ++i) {
-    __m512i k[kVecs];
-#pragma GCC unroll 8
-    for (int v = 0; v < kVecs; ++v) k[v] = _mm512_loadu_si512(panel + i * 64 + 16 * v);
-#pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) {
-      const __m512i a = _mm512_set1_epi32(static_cast<int>(q[r * words + i]));
-#pragma GCC unroll 8
-      for (int v = 0; v < kVecs; ++v)
-        acc[r][v] = reinterpret_cast<Ints>(_mm512_dpbusd_epi32(reinterpret_cast<__m512i>(acc[r][v]), a, k[v]));
-    }
-  }
-#pragma GCC unroll 8
-  for (int v = 0; v < kVecs; ++v) {
-    __m512 sum = _mm512_loadu_ps(sums + 16 * v);
-#pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) {
-      const __m512i positive =
-          _mm512_maskz_max_epi32(0xffff, reinterpret_cast<__m512i>(acc[r][v]), _mm512_setzero_si512());
-      sum = _mm512_fmadd_ps(_mm512_set1_ps(w[r]), _mm512_maskz_cvtepi32_ps(0xffff, positive), sum);
-    }
-    _mm512_storeu_ps(sums + 16 * v, sum);
-  }
+  for (int v = 0; v < kVecs; ++v) _mm512_storeu_ps(sums + 16 * v, sum[v]);
 }
 
 void tile(int64_t heads, int64_t words, const uint32_t* q, const uint32_t* panel, const int32_t* start, const float* w,

@@ -122,7 +122,7 @@ class BlockSelector {
       int64_t done = 0;
 #if HWY_TARGET <= HWY_AVX3
       if (n <= few_rows::kMaxRows) {  // as when decoding: no lanes are idle
-        few_rows::Ahead none(nullptr, 0, 0, 0);
+        RowsPrefetch none;
         for (; done + few_rows::kKeys <= count; done += few_rows::kKeys) {
           HWY_ALIGN float sums[few_rows::kMaxRows * few_rows::kKeys];
           few_rows::scores(n, M::words(d_), rows.data + done * rows.row, rows.row, panel_.as<Word>(), sums, none);

@@ -1,9 +1,9 @@
 // Copies a strided block into row-major order, reading small floats as float. Included once per SIMD target.
-#if defined(DEEPSEEK_KERNELS_GEMM_PACK_INL_H_) == defined(HWY_TARGET_TOGGLE)
-#ifdef DEEPSEEK_KERNELS_GEMM_PACK_INL_H_
-#undef DEEPSEEK_KERNELS_GEMM_PACK_INL_H_
+#if defined(DEEPSEEK_KERNELS_GEMM_TILE_PACK_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef DEEPSEEK_KERNELS_GEMM_TILE_PACK_INL_H_
+#undef DEEPSEEK_KERNELS_GEMM_TILE_PACK_INL_H_
 #else
-#define DEEPSEEK_KERNELS_GEMM_PACK_INL_H_
+#define DEEPSEEK_KERNELS_GEMM_TILE_PACK_INL_H_
 #endif
 
 #include <cstdint>

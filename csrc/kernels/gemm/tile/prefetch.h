@@ -9,32 +9,61 @@
 
 namespace deepseek::kernels {
 
-// Brings a block of rows of memory to the L2 cache a few lines at a time: a product hides the way of its next operand
-// behind the tiles of this one. Changes no result.
-class RowsPrefetch {
+// Brings pieces of memory to the L2 cache a few lines at a time: a product hides the way of its next operand behind the
+// tiles of this one. Changes no result. Pieces::next() is the next one, of no bytes where there is none.
+struct MemoryPiece {
+  const char* data = nullptr;
+  int64_t bytes = 0;
+};
+template <class Pieces>
+class Prefetch : public Pieces {
  public:
-  RowsPrefetch() = default;
-  RowsPrefetch(const void* block, int64_t rows, int64_t row_bytes, int64_t step_bytes)
-      : row_(static_cast<const char*>(block)), rows_(rows), row_bytes_(row_bytes), step_bytes_(step_bytes) {}
-
-  int64_t lines() const { return rows_ * ((row_bytes_ + kLine - 1) / kLine); }
-
+  using Pieces::Pieces;
   void advance(int64_t lines) {
-    for (; lines > 0 && rows_ > 0; --lines) {
-      __builtin_prefetch(row_ + at_, 0, 2);
-      at_ += kLine;
-      if (at_ < row_bytes_) continue;
-      at_ = 0;
-      row_ += step_bytes_;
-      --rows_;
+    while (lines > 0) {
+      if (at_ >= piece_.bytes) {
+        piece_ = this->next(), at_ = 0;
+        if (piece_.bytes <= 0) return;
+      }
+      const int64_t end = std::min(at_ + lines * kLine, piece_.bytes);
+      for (; at_ < end; at_ += kLine, --lines) __builtin_prefetch(piece_.data + at_, 0, 2);
     }
+  }
+  void clear() {
+    Pieces::clear();
+    piece_ = {}, at_ = 0;
   }
 
  private:
   static constexpr int64_t kLine = 64;
-  const char* row_ = nullptr;
-  int64_t rows_ = 0, row_bytes_ = 0, step_bytes_ = 0, at_ = 0;
+  MemoryPiece piece_ = {};
+  int64_t at_ = 0;
 };
+
+// Rows of memory, a step of step_bytes between them.
+class MemoryRows {
+ public:
+  MemoryRows() = default;
+  MemoryRows(const void* first, int64_t rows, int64_t row_bytes, int64_t step_bytes)
+      : row_(static_cast<const char*>(first)), rows_(rows), row_bytes_(row_bytes), step_bytes_(step_bytes) {
+    if (step_bytes == row_bytes && rows > 0) row_bytes_ *= rows_, rows_ = 1;  // no gaps between rows
+  }
+  int64_t lines() const { return rows_ * ((row_bytes_ + 63) / 64); }
+
+ protected:
+  void clear() { rows_ = 0; }
+  MemoryPiece next() {
+    if (rows_ <= 0) return {};
+    const MemoryPiece piece{row_, row_bytes_};
+    row_ += step_bytes_, --rows_;
+    return piece;
+  }
+
+ private:
+  const char* row_ = nullptr;
+  int64_t rows_ = 0, row_bytes_ = 0, step_bytes_ = 0;
+};
+using RowsPrefetch = Prefetch<MemoryRows>;
 
 // What of B a product that goes through it in blocks, columns innermost, reads after one of k values ends: its next
 // columns, from j on, or the first ones of the next block of k, of which k_after values are left.
