@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/copy_ops.h"
 #include "core/packed.h"
 #include "kernels/loops/copy.h"
 
@@ -50,16 +51,6 @@ thread_local constinit KeptCasts* t_casts = nullptr;
 thread_local constinit int t_depth = 0;  // regions around us
 thread_local constinit bool t_enabled = true;
 
-Tensor cast_by(const char* op, const Tensor& t, DType target) {
-  const OpDef& def = *find_op(op);
-  alignas(16) char attributes[kMaxOpBytes];
-  def.init(attributes);
-  *reinterpret_cast<Opt<DType>*>(attributes + def.fields[0].offset) = target;
-  TensorList out;
-  dispatch_op(def, attributes, {&t, 1}, out);
-  return out[0];
-}
-
 // Writes to memory that is known outside go unseen (see Storage::expose): such a weight is cast every time.
 bool may_keep(const Tensor& t) { return t_enabled && t_depth > 0 && !t.storage()->exposed(); }
 
@@ -90,16 +81,15 @@ Tensor packed_weight(const Tensor& t, DType target) {
   return Tensor::from_storage(memory, t.sizes(), strides, 0, target);
 }
 
-Tensor cast_weight(const char* op, const Tensor& t, DType target) {
+Tensor cast_weight(const Tensor& t, DType target) {
   if (!mode().records() && !mode().recorder && t.numel() > 0) return packed_weight(t, target);
   drop_outdated_packed(t);  // of an evaluation between two steps
-  return cast_by(op, t, target);
+  return apply(AutocastLower{target}, t);
 }
 
 // A float32 tensor in a lower dtype.
 Tensor lowered(const Tensor& t, DType target) {
-  const char* const op = "_autocast_lower";
-  if (!may_keep(t)) return cast_by(op, t, target);
+  if (!may_keep(t)) return apply(AutocastLower{target}, t);
   if (!t_casts) t_casts = new KeptCasts;
   const bool is_weight = t.is_leaf() && t.cell()->requires_grad;
   if (is_weight) {
@@ -107,7 +97,7 @@ Tensor lowered(const Tensor& t, DType target) {
   } else if (t_casts->last && t_casts->last->is_of(t, target)) {
     return t_casts->last->cast;
   }
-  Tensor cast = is_weight ? cast_weight(op, t, target) : cast_by(op, t, target);
+  Tensor cast = is_weight ? cast_weight(t, target) : apply(AutocastLower{target}, t);
   if (!t_casts) return cast;  // memory was short, and what was run then has cleared it
   if (is_weight) {
     t_casts->weights.emplace(t.cell(), KeptCast(t, cast));
@@ -117,39 +107,38 @@ Tensor lowered(const Tensor& t, DType target) {
   return cast;
 }
 
-DType autocast_target(Autocast rule, Inputs in) {
-  if (rule == Autocast::kFloat32) return DType::kFloat32;
-  if (rule == Autocast::kLower) return mode().autocast_dtype;
+bool converts(const Tensor& t) {  // float64 stays what it is, as in PyTorch
+  return t.defined() && is_floating(t.dtype()) && t.dtype() != DType::kFloat64;
+}
+
+DType target_of(const OpInfo& info, Inputs in) {
+  if (info.autocast == Autocast::kFloat32) return DType::kFloat32;
+  if (info.autocast == Autocast::kLower) return mode().autocast_dtype;
   const Tensor* first = nullptr;
   DType target = DType::kFloat32;
-  for (const Tensor& t : in) {
-    if (!autocast_converts(t)) continue;
-    target = first ? promote_types(target, t.dtype()) : t.dtype();
-    first = &t;
+  for (size_t i = 0; i < in.size(); ++i) {
+    if (!has_slot(info.cast_inputs, i) || !converts(in[i])) continue;
+    target = first ? promote_types(target, in[i].dtype()) : in[i].dtype();
+    first = &in[i];
   }
   return target;
 }
 
-}  // namespace
-
-bool autocast_converts(const Tensor& t) {
-  return t.defined() && is_floating(t.dtype()) && t.dtype() != DType::kFloat64;
-}
-
+// `t` in `target`.
 Tensor autocast_to(const Tensor& t, DType target) {
   if (t.dtype() == target) return t;
   const bool lowers = t.dtype() == DType::kFloat32 && is_reduced_float(target);
-  return lowers ? lowered(t, target) : cast_by("_to_dtype", t, target);
+  return lowers ? lowered(t, target) : apply(ToDtype{target}, t);
 }
 
-Tensor autocast_lower(const Tensor& t) {
-  return mode().autocast && autocast_converts(t) ? autocast_to(t, mode().autocast_dtype) : t;
-}
+}  // namespace
 
 TensorList autocast_inputs(const OpDef& def, Inputs in) {
-  TensorList cast;
-  const DType target = autocast_target(def.info->autocast, in);
-  for (const Tensor& t : in) cast.push_back(autocast_converts(t) ? autocast_to(t, target) : t);
+  TensorList cast(in);
+  if (def.info->autocast == Autocast::kOff) return cast;
+  const DType target = target_of(*def.info, in);
+  for (size_t i = 0; i < in.size(); ++i)
+    if (has_slot(def.info->cast_inputs, i) && converts(in[i])) cast[i] = autocast_to(in[i], target);
   return cast;
 }
 

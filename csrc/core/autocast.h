@@ -5,14 +5,8 @@
 
 namespace deepseek {
 
-// Whether autocast would cast a tensor at all. float64 stays what it is, as in PyTorch.
-bool autocast_converts(const Tensor& t);
-// `t` in `target`. A weight (a float32 leaf that requires gradients) is cast once a region and dtype, another float32
-// tensor once where ops that cast no other one in between read it.
-Tensor autocast_to(const Tensor& t, DType target);
-// `t` in the lower dtype where autocast is on and converts it: for bodies that cast some of their inputs only.
-Tensor autocast_lower(const Tensor& t);
-// The inputs of an op by its rule.
+// The inputs of an op by its rule. A weight (a float32 leaf that requires gradients) is cast once a region and dtype,
+// another float32 tensor once where ops that cast no other one in between read it.
 TensorList autocast_inputs(const OpDef& def, Inputs in);
 
 // --- regions and their cache, of this thread

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/autocast_off.h"
+#include "core/copy_ops.h"
 #include "core/lock_release.h"
 #include "core/node.h"
 #include "core/promotion.h"
@@ -12,22 +13,20 @@
 namespace deepseek {
 namespace {
 
-// One value everywhere may be written to overlapping windows; memory that is broadcast (stride 0) is refused all the
-// same.
-bool fills_any_overlap(const Tensor& self, std::string_view op) {
-  if (op != "fill" && op != "zero") return false;
+// One value everywhere may be written to overlapping windows, but not to memory that is broadcast.
+bool repeats_no_memory(const Tensor& self) {
   for (int i = 0; i < self.dim(); ++i)
     if (self.strides()[i] == 0 && self.sizes()[i] > 1) return false;
   return true;
 }
 
-// True when in-place writing could not be undone for the graph: the rules for leaves.
-void check_writable(const Tensor& self, const char* op, bool recording) {
+// `fills`: with one value.
+void check_writable(const Tensor& self, const char* op, bool recording, bool fills) {
   const GradMeta* m = self.cell()->grad_meta.get();
   DS_CHECK(!self.storage()->read_only(), op,
            ": this tensor's memory is read-only (it came from a read-only array); "
            "write to a clone() of it");
-  DS_CHECK(!may_overlap_itself(self.sizes(), self.strides()) || (!recording && fills_any_overlap(self, op)),
+  DS_CHECK(!may_overlap_itself(self.sizes(), self.strides()) || (fills && !recording && repeats_no_memory(self)),
            "unsupported operation: more than one element of the "
            "written-to tensor refers to a single memory location. Please clone() the tensor before performing the "
            "operation. (",
@@ -95,18 +94,10 @@ void check_no_partial_overlap(const Tensor& t, const Tensor& target, const char*
            op, ")");
 }
 
-// Tells the recorder of a copy that autograd keeps.
-void record_clone(Recorder& recorder, const Tensor& from, const Tensor& copy) {
-  const OpDef* clone = find_op("clone");
-  alignas(16) char attributes[kMaxOpBytes];
-  clone->init(attributes);
-  recorder.record(*clone, attributes, {&from, 1}, {&copy, 1});
-}
-
 void write_now(const Tensor& target, const Tensor& value, const char* op, bool fresh) {
   const bool recording =
       mode().records() && is_floating(target.dtype()) && (target.requires_grad() || value.requires_grad());
-  check_writable(target, op, recording);
+  check_writable(target, op, recording, false);
   DS_CHECK(broadcast_sizes(op, target.sizes(), value.sizes()) == target.sizes(), op, ": output with shape ",
            target.sizes(), " doesn't match the broadcast shape ", broadcast_sizes(op, target.sizes(), value.sizes()));
   check_no_partial_overlap(value, target, op);
@@ -127,12 +118,10 @@ void write_now(const Tensor& target, const Tensor& value, const char* op, bool f
 void dispatch_inplace_now(const OpDef& def, const void* op, Inputs in, Recorder* recorder) {
   const Tensor& self = in[0];
   const bool recording = mode().records() && any_requires_grad(in) && is_floating(self.dtype());
-  check_writable(self, def.name(), recording);
-  if (def.info->kind == Kind::kPointwise)
+  check_writable(self, def.name(), recording, def.info->fills);
+  if (def.info->elementwise)
     for (const Tensor& t : in.subspan(1)) check_no_partial_overlap(t, self, def.name());
-  // Pointwise kernels and indexed writes (which start by copying input to output, here the same memory) may run in
-  // place.
-  const bool runs_in_place = def.info->kind == Kind::kPointwise || def.info->kind == Kind::kIndex;
+  const bool runs_in_place = def.info->elementwise || def.info->writes_part;
   if (!recording && def.infer && !def.info->random && runs_in_place) {
     Metas metas;
     def.infer(op, in, metas);
@@ -162,11 +151,12 @@ void dispatch_inplace_now(const OpDef& def, const void* op, Inputs in, Recorder*
       if (in[i].defined() && in[i].requires_grad()) needs |= uint64_t{1} << i;
     for (size_t i = 0; i < inputs.size(); ++i) {
       Tensor& t = inputs[i];
-      if (!shares_memory(t, self) || !(def.body || saves_input(def.info->saves, i, needs))) continue;
+      if (!shares_memory(t, self) || !(def.body || def.info->saves.input(i, needs))) continue;
       Tensor old = Tensor::empty(t.sizes(), t.dtype());
       kernels::copy(old.view(), t.view());
       if (t.requires_grad()) set_edge(old, t.edge());
-      if (recorder) record_clone(*recorder, t, old);
+      const Clone clone;
+      if (recorder) recorder->record(op_def<Clone>(), &clone, {&t, 1}, {&old, 1});
       t = old;
     }
   }

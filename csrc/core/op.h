@@ -21,56 +21,54 @@
 
 namespace deepseek {
 
-enum class Kind : uint8_t {
-  kPointwise,
-  kReduce,
-  kRow,
-  kView,
-  kShape,
-  kIndex,
-  kMatmul,
-  kCreate,
-  kRandom,
-  kComposite,
-  kFused,
-  kOther
-};
-enum class Autocast : uint8_t { kNone, kLower, kFloat32, kPromote };
-// Which values the vjp reads. kOthers: input i only for the gradients of other inputs (products). kRest: all but the
-// first. kFirst: the first alone (a condition). kInputsState: inputs, and outputs but the first, which are kept for it.
-// kFirstState: the first input and those outputs.
-enum class Saves : uint8_t {
-  kNone = 0,
-  kInputs = 1,
-  kOutput = 2,
-  kInputsOutput = 3,
-  kOthers = 4,
-  kRest = 8,
-  kFirst = 16,
-  kInputsState = 33,
-  kFirstState = 48
-};
-constexpr bool saves_input(Saves s, size_t i, uint64_t needs) {
-  const auto bits = static_cast<uint8_t>(s);
-  if (bits & static_cast<uint8_t>(Saves::kOthers)) return (needs & ~(uint64_t{1} << i)) != 0;
-  if (bits & static_cast<uint8_t>(Saves::kRest)) return i > 0;
-  if (bits & static_cast<uint8_t>(Saves::kFirst)) return i == 0;
-  return bits & static_cast<uint8_t>(Saves::kInputs);
+// A set of inputs or outputs: bit i stands for number i, the highest bit for all that follow too.
+using SlotMask = uint32_t;
+inline constexpr SlotMask kAllSlots = ~SlotMask{0}, kFirstSlot = 1, kLaterSlots = kAllSlots ^ kFirstSlot;
+template <class... Number>
+constexpr SlotMask slots(Number... number) {
+  return ((SlotMask{1} << number) | ...);
 }
-constexpr bool saves_output(Saves s, size_t i) {
-  if (s == Saves::kInputsState || s == Saves::kFirstState) return i > 0;
-  return static_cast<uint8_t>(s) & static_cast<uint8_t>(Saves::kOutput);
-}
+constexpr bool has_slot(SlotMask mask, size_t i) { return mask >> (i < 31 ? i : 31) & 1; }
+
+// The dtype that autocast casts the inputs of an op to. kNone: those of the ops that a body calls are cast instead.
+// kOff: those neither.
+enum class Autocast : uint8_t { kNone, kLower, kFloat32, kPromote, kOff };
+
+// Which values the vjp reads.
+struct Saves {
+  SlotMask inputs = 0, outputs = 0;
+  bool for_others = false;  // an input only for the gradients of other inputs (products)
+
+  // Bit i of `needs`: input i wants a gradient.
+  constexpr bool input(size_t i, uint64_t needs) const {
+    const uint64_t itself = i < 64 ? uint64_t{1} << i : 0;
+    return has_slot(inputs, i) && (!for_others || (needs & ~itself) != 0);
+  }
+  constexpr bool output(size_t i) const { return has_slot(outputs, i); }
+
+  static const Saves kNone, kInputs, kOutput, kInputsOutput, kOthers, kRest, kFirst;
+};
+inline constexpr Saves Saves::kNone = {};
+inline constexpr Saves Saves::kInputs = {.inputs = kAllSlots};
+inline constexpr Saves Saves::kOutput = {.outputs = kAllSlots};
+inline constexpr Saves Saves::kInputsOutput = {.inputs = kAllSlots, .outputs = kAllSlots};
+inline constexpr Saves Saves::kOthers = {.inputs = kAllSlots, .for_others = true};
+inline constexpr Saves Saves::kRest = {.inputs = kLaterSlots};  // all but the first
+inline constexpr Saves Saves::kFirst = {.inputs = kFirstSlot};  // a condition
+
 enum class Shown : uint8_t { kBoth, kFunction, kMethod, kFunctional, kHidden };  // where Python shows it
 
 struct OpInfo {
   const char* schema;
   const char* doc;
-  Kind kind = Kind::kOther;
   Autocast autocast = Autocast::kNone;
+  SlotMask cast_inputs = kAllSlots;  // those that autocast casts
   Saves saves = Saves::kInputs;
   bool differentiable = true;
   bool inplace = false;        // has a name_() form that writes into the first input
+  bool elementwise = false;    // an element of the result is made of those at its place: name_() may run in place
+  bool writes_part = false;    // eval writes a part of a copy of the first input: name_() may run in place
+  bool fills = false;          // one value everywhere: elements of name_()'s target may be the same memory
   bool reads_data = false;     // the result's size depends on values
   bool random = false;         // the last input is the generator state int64[2] {seed, offset}
   bool wide_gradient = false;  // gradients come to its node, and are summed there, in the first input's dtype

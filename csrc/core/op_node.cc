@@ -13,7 +13,7 @@ OpNode::OpNode(const OpDef& def, const void* op, Inputs in, Inputs out) : def_(d
     if (next[i].node && i < 64) needs |= uint64_t{1} << i;
   }
   for (size_t i = 0; i < in.size(); ++i) {
-    const bool saved = in[i].defined() && in[i].has_data() && saves_input(def.info->saves, i, needs);
+    const bool saved = in[i].defined() && in[i].has_data() && def.info->saves.input(i, needs);
     DS_CHECK(!saved || !in[i].cell()->inference, def.name(),
              ": Inference tensors cannot be saved for backward. To work around "
              "you can make a clone to get a normal tensor and use it in autograd. (input ",
@@ -21,7 +21,7 @@ OpNode::OpNode(const OpDef& def, const void* op, Inputs in, Inputs out) : def_(d
     in_.emplace_back(in[i], saved);
   }
   for (size_t i = 0; i < out.size(); ++i) {
-    out_.emplace_back(out[i], saves_output(def.info->saves, i));
+    out_.emplace_back(out[i], def.info->saves.output(i));
     outputs.push_back({def.info->wide_gradient ? in[0].dtype() : out[i].dtype(), out[i].sizes()});
   }
   sequence = next_sequence();

@@ -4,6 +4,8 @@
 #include <string>
 
 #include "jit/graph.h"
+#include "ops/matmul.h"
+#include "ops/pointwise_table.h"
 
 namespace deepseek::jit {
 namespace {
@@ -34,12 +36,13 @@ std::string_view activation_of(const GraphNode& n) {
   return "none";
 }
 
+// The name of a sum or product, as `combine` has it.
 std::string_view combination_of(const GraphNode& n) {
-  const std::string& name = n.def->schema.name;
-  if ((name != "add" && name != "mul") ||
+  using kernels::Pointwise;
+  if ((n.def != &pointwise_op(Pointwise::kAdd) && n.def != &pointwise_op(Pointwise::kMul)) ||
       (n.def->size > 0 && !n.def->equal(n.attributes.data(), n.def->defaults.data())))
     return "none";
-  return name;
+  return n.def->schema.name;
 }
 
 // A linear layer and the nodes after it that only they themselves see.
@@ -61,7 +64,7 @@ class Fusion {
     for (size_t i = 0; i < g_.nodes.size(); ++i) {
       const GraphNode& n = g_.nodes[i];
       if (n.step == Step::kHost || (n.def && n.def->info->reads_data)) break;  // other sizes may follow on a replay
-      if (gone[i] || !plain(n) || n.def->schema.name != "linear") continue;
+      if (gone[i] || !plain(n) || n.def != &linear_op()) continue;
       const Chain c = chain_from(i);
       if (c.last == c.linear || !may_move(c)) continue;
       for (size_t j = i; j < c.last; ++j) gone[j] = gone[j] || on_chain(c, j);
@@ -126,15 +129,15 @@ class Fusion {
   }
 
   GraphNode fused(const Chain& c) const {
-    const OpDef* def = find_op("_linear_fused");
+    const OpDef& def = linear_fused_op();
     const GraphNode &linear = g_.nodes[c.linear], &last = g_.nodes[c.last];
     GraphNode n;
     n.inference = last.inference;
-    n.def = def;
-    n.attributes.resize(static_cast<int>(attribute_bytes(*def)));
-    def->init(n.attributes.data());
+    n.def = &def;
+    n.attributes.resize(static_cast<int>(attribute_bytes(def)));
+    def.init(n.attributes.data());
     const std::string_view values[] = {c.activation, c.combine};
-    for (int i = 0; i < 2; ++i) *reinterpret_cast<Str*>(n.attributes.data() + def->fields[i].offset) = Str(values[i]);
+    for (int i = 0; i < 2; ++i) *reinterpret_cast<Str*>(n.attributes.data() + def.fields[i].offset) = Str(values[i]);
     n.in = linear.in;
     if (n.in.size() < 3) n.in.push_back(-1);
     n.in.push_back(c.other);

@@ -86,7 +86,6 @@ kernels::IndexPlan plan_of(const Tensor& x, Inputs indices, const Layout& l, Ten
 struct Index {
   static constexpr OpInfo info{.schema = "_index(Tensor input, Tensor[] indices) -> Tensor",
                                .doc = "Advanced indexing; a missing index keeps its dim.",
-                               .kind = Kind::kIndex,
                                .saves = Saves::kRest,
                                .shown = Shown::kHidden};
   bool operator==(const Index&) const = default;
@@ -108,9 +107,9 @@ struct IndexPut {
   static constexpr OpInfo info{
       .schema = "_index_put(Tensor input, Tensor values, Tensor[] indices, *, bool accumulate=False) -> Tensor",
       .doc = "input with values written (or added, in index order) at advanced indices.",
-      .kind = Kind::kIndex,
       .saves = Saves::kRest,
       .inplace = true,
+      .writes_part = true,
       .shown = Shown::kHidden};
   bool operator==(const IndexPut&) const = default;
   Meta infer(Inputs in) const {
@@ -205,7 +204,6 @@ struct EmbeddingBackward {
   static constexpr OpInfo info{
       .schema = "_embedding_backward(Tensor grad, Tensor input, int rows, int padding_idx) -> Tensor",
       .doc = "Gradients summed into the rows they were read from, in index order.",
-      .kind = Kind::kIndex,
       .saves = Saves::kRest,
       .shown = Shown::kHidden};
   bool operator==(const EmbeddingBackward&) const = default;
@@ -240,7 +238,6 @@ struct Embedding {
   static constexpr OpInfo info{
       .schema = "embedding(Tensor input, Tensor weight, int padding_idx=-1) -> Tensor",
       .doc = "Rows of weight [V, D] for integer ids of any shape; row padding_idx gets no gradient.",
-      .kind = Kind::kIndex,
       .saves = Saves::kOthers,
       .shown = Shown::kFunctional};
   bool operator==(const Embedding&) const = default;

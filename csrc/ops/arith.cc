@@ -5,6 +5,7 @@
 #include "core/promotion.h"
 #include "ops/composite.h"
 #include "ops/pointwise.h"
+#include "ops/pointwise_table.h"
 
 namespace deepseek {
 
@@ -39,9 +40,9 @@ struct Add {
   Scalar alpha = 1;
   static constexpr OpInfo info{.schema = "add(Tensor input, Tensor other, *, Scalar alpha=1) -> Tensor",
                                .doc = "input + alpha * other, with broadcasting.",
-                               .kind = Kind::kPointwise,
                                .saves = Saves::kNone,
-                               .inplace = true};
+                               .inplace = true,
+                               .elementwise = true};
   bool operator==(const Add&) const = default;
   Meta infer(Inputs in) const {
     const Meta m = pointwise_meta(info, Rule::kArith, in);
@@ -61,9 +62,9 @@ struct Sub {
   Scalar alpha = 1;
   static constexpr OpInfo info{.schema = "sub(Tensor input, Tensor other, *, Scalar alpha=1) -> Tensor",
                                .doc = "input - alpha * other, with broadcasting.",
-                               .kind = Kind::kPointwise,
                                .saves = Saves::kNone,
-                               .inplace = true};
+                               .inplace = true,
+                               .elementwise = true};
   bool operator==(const Sub&) const = default;
   Meta infer(Inputs in) const {
     DS_CHECK(!(in[0].dtype() == DType::kBool && in[1].dtype() == DType::kBool),
@@ -94,10 +95,9 @@ Tensor add_(const Tensor& self, const Tensor& other) {
 }
 
 Tensor mul_(const Tensor& self, const Tensor& other) {
-  static const OpDef& def = *find_op("mul");  // a row of pointwise.def
   const char no_attributes = 0;
   const Tensor in[] = {self, other};
-  dispatch_inplace(def, &no_attributes, in);
+  dispatch_inplace(pointwise_op(kernels::Pointwise::kMul), &no_attributes, in);
   return self;
 }
 

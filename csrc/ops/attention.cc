@@ -132,7 +132,6 @@ struct AttentionBackward {
           "mask, Tensor? sinks, Tensor? state, Tensor output, Tensor lse, Tensor lse_low, " DS_ATTENTION_ATTRIBUTES
           ") -> (Tensor dq, Tensor dk, Tensor dv, Tensor dsinks)",
       .doc = "Gradients of attention with respect to query, key, value and sinks.",
-      .kind = Kind::kFused,
       .shown = Shown::kHidden};
   bool operator==(const AttentionBackward&) const = default;
   std::array<Meta, 4> infer(Inputs in) const {
@@ -155,7 +154,6 @@ struct AttentionForward {
       .doc =
           "softmax(query @ key^T * scale) @ value of [B, H, L, E], [B, K, S, E] and [B, K, S, V], and the logarithm "
           "of the denominators, with what its rounding cut off (empty unless a mask adds numbers).",
-      .kind = Kind::kFused,
       .autocast = Autocast::kLower,
       .saves = Saves::kInputsOutput,
       .shown = Shown::kHidden};

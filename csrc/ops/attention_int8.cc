@@ -19,7 +19,6 @@ struct AttentionInt8 {
       .doc =
           "_attention of [B, H, L, E] over int8 codes [B, K, S, E] and [B, K, S, V] with a scale a row, [B, K, S] "
           "each.",
-      .kind = Kind::kFused,
       .differentiable = false,
       .shown = Shown::kHidden};
   bool operator==(const AttentionInt8&) const = default;

@@ -2,6 +2,7 @@
 #include <cmath>
 #include <limits>
 
+#include "core/copy_ops.h"
 #include "core/recorder.h"
 #include "kernels/loops/copy.h"
 #include "ops/ops.h"
@@ -15,7 +16,6 @@ struct Empty {
   Opt<DType> dtype;
   static constexpr OpInfo info{.schema = "empty(int[]* size, " DS_OPTIONS ") -> Tensor",
                                .doc = "Uninitialised memory.",
-                               .kind = Kind::kCreate,
                                .differentiable = false,
                                .shown = Shown::kFunction};
   bool operator==(const Empty&) const = default;
@@ -37,7 +37,6 @@ void fill_with(const Scalar& value, const Tensor& out) {
     Opt<DType> dtype;                                                                       \
     static constexpr OpInfo info{.schema = #name "(int[]* size, " DS_OPTIONS ") -> Tensor", \
                                  .doc = "Filled with " #value ".",                          \
-                                 .kind = Kind::kCreate,                                     \
                                  .differentiable = false,                                   \
                                  .shown = Shown::kFunction};                                \
     bool operator==(const S&) const = default;                                              \
@@ -55,7 +54,6 @@ struct Full {
   Opt<DType> dtype;
   static constexpr OpInfo info{.schema = "full(int[] size, Scalar fill_value, " DS_OPTIONS ") -> Tensor",
                                .doc = "Filled with `fill_value`, whose kind decides the dtype when none is given.",
-                               .kind = Kind::kCreate,
                                .differentiable = false,
                                .shown = Shown::kFunction};
   bool operator==(const Full&) const = default;
@@ -72,7 +70,6 @@ Tensor full(const Dims& size, Scalar value, DType dtype) { return apply(Full{siz
     Opt<DType> dtype;                                                                         \
     static constexpr OpInfo info{.schema = #name "(Tensor input, " DS_OPTIONS ") -> Tensor",  \
                                  .doc = "Of input's size and dtype, filled with " #value ".", \
-                                 .kind = Kind::kCreate,                                       \
                                  .saves = Saves::kNone,                                       \
                                  .differentiable = false,                                     \
                                  .shown = Shown::kFunction};                                  \
@@ -91,7 +88,6 @@ struct EmptyLike {
   Opt<DType> dtype;
   static constexpr OpInfo info{.schema = "empty_like(Tensor input, " DS_OPTIONS ") -> Tensor",
                                .doc = "Uninitialised memory of input's size and dtype.",
-                               .kind = Kind::kCreate,
                                .differentiable = false,
                                .shown = Shown::kFunction};
   bool operator==(const EmptyLike&) const = default;
@@ -105,7 +101,6 @@ struct FullLike {
   Opt<DType> dtype;
   static constexpr OpInfo info{.schema = "full_like(Tensor input, Scalar fill_value, " DS_OPTIONS ") -> Tensor",
                                .doc = "Of input's size and dtype, filled with `fill_value`.",
-                               .kind = Kind::kCreate,
                                .differentiable = false,
                                .shown = Shown::kFunction};
   bool operator==(const FullLike&) const = default;
@@ -179,7 +174,6 @@ struct Arange {
   Opt<DType> dtype;
   static constexpr OpInfo info{.schema = "arange(Scalar end, " DS_OPTIONS ") -> Tensor",
                                .doc = "0, 1, … below `end`.",
-                               .kind = Kind::kCreate,
                                .differentiable = false,
                                .shown = Shown::kFunction};
   bool operator==(const Arange&) const = default;
@@ -195,7 +189,6 @@ struct ArangeStart {
   static constexpr OpInfo info{
       .schema = "arange.start(Scalar start, Scalar end, Scalar step=1, " DS_OPTIONS ") -> Tensor",
       .doc = "start, start + step, … below `end`.",
-      .kind = Kind::kCreate,
       .differentiable = false,
       .shown = Shown::kFunction};
   bool operator==(const ArangeStart&) const = default;
@@ -210,7 +203,6 @@ struct Linspace {
   Opt<DType> dtype;
   static constexpr OpInfo info{.schema = "linspace(Scalar start, Scalar end, int steps, " DS_OPTIONS ") -> Tensor",
                                .doc = "`steps` evenly spaced values from start to end, both included.",
-                               .kind = Kind::kCreate,
                                .differentiable = false,
                                .shown = Shown::kFunction};
   bool operator==(const Linspace&) const = default;
@@ -256,7 +248,6 @@ struct Eye {
   Opt<DType> dtype;
   static constexpr OpInfo info{.schema = "eye(int n, int? m=None, " DS_OPTIONS ") -> Tensor",
                                .doc = "Ones on the diagonal, zeros elsewhere.",
-                               .kind = Kind::kCreate,
                                .differentiable = false,
                                .shown = Shown::kFunction};
   bool operator==(const Eye&) const = default;
@@ -279,9 +270,10 @@ DS_OP(Eye);
 struct Fill {
   static constexpr OpInfo info{.schema = "fill(Tensor input, Tensor value) -> Tensor",
                                .doc = "Of input's size and dtype, every element `value` (a number or 0-d tensor).",
-                               .kind = Kind::kPointwise,
                                .saves = Saves::kNone,
-                               .inplace = true};
+                               .inplace = true,
+                               .elementwise = true,
+                               .fills = true};
   bool operator==(const Fill&) const = default;
   Meta infer(Inputs in) const {
     DS_CHECK(in[1].dim() == 0, "fill_ only supports 0-dimension value tensor but got tensor with ", in[1].dim(),
@@ -297,9 +289,10 @@ DS_OP(Fill);
 struct Zero {
   static constexpr OpInfo info{.schema = "zero(Tensor input) -> Tensor",
                                .doc = "Zeros of input's size and dtype.",
-                               .kind = Kind::kPointwise,
                                .saves = Saves::kNone,
                                .inplace = true,
+                               .elementwise = true,
+                               .fills = true,
                                .shown = Shown::kHidden};
   bool operator==(const Zero&) const = default;
   Meta infer(Inputs in) const { return {in[0].dtype(), in[0].sizes()}; }
@@ -310,26 +303,12 @@ DS_OP(Zero);
 
 // --- copies
 
-struct Clone {
-  static constexpr OpInfo info{.schema = "clone(Tensor input) -> Tensor",
-                               .doc = "A copy with its own memory.",
-                               .kind = Kind::kPointwise,
-                               .saves = Saves::kNone};
-  bool operator==(const Clone&) const = default;
-  Meta infer(Inputs in) const {
-    return {in[0].dtype(), in[0].sizes(), preserved_strides(in[0].sizes(), in[0].strides())};
-  }
-  void eval(Inputs in, Tensor& out) const { kernels::copy(out.view(), in[0].view()); }
-  Grads vjp(const Vjp& c) const { return {c.grad[0]}; }
-};
-DS_OP(Clone);
 Tensor clone(const Tensor& input) { return apply(Clone{}, input); }
 
 struct Restride {  // the same values laid out with the given strides
   Dims strides;
   static constexpr OpInfo info{.schema = "_restride(Tensor input, int[] strides) -> Tensor",
                                .doc = "The same values in memory with the given strides.",
-                               .kind = Kind::kOther,
                                .saves = Saves::kNone,
                                .shown = Shown::kHidden};
   bool operator==(const Restride&) const = default;
@@ -345,7 +324,6 @@ Tensor restride(const Tensor& input, const Dims& strides) {
 struct Contiguous {
   static constexpr OpInfo info{.schema = "contiguous(Tensor input) -> Tensor",
                                .doc = "input itself when its memory is in row-major order, else such a copy.",
-                               .kind = Kind::kComposite,
                                .shown = Shown::kMethod};
   bool operator==(const Contiguous&) const = default;
   Tensor body(Inputs in) const {
@@ -355,39 +333,6 @@ struct Contiguous {
 DS_OP(Contiguous);
 Tensor contiguous(const Tensor& input) { return Contiguous{}.body({&input, 1}); }
 
-struct ToDtype {
-  Opt<DType> dtype;
-  static constexpr OpInfo info{.schema = "_to_dtype(Tensor input, dtype? dtype) -> Tensor",
-                               .doc = "Converted to `dtype`, always a copy; float to int truncates.",
-                               .kind = Kind::kPointwise,
-                               .saves = Saves::kNone,
-                               .shown = Shown::kHidden,
-                               .node = "ToCopy"};
-  bool operator==(const ToDtype&) const = default;
-  Meta infer(Inputs in) const {
-    return {dtype.value_or(in[0].dtype()), in[0].sizes(), preserved_strides(in[0].sizes(), in[0].strides())};
-  }
-  void eval(Inputs in, Tensor& out) const { kernels::copy(out.view(), in[0].view()); }
-  Grads vjp(const Vjp& c) const { return {c.grad[0]}; }  // the engine casts to the input's dtype
-};
-DS_OP(ToDtype);
-
-// Of its own, because of its gradient: what several uses send back is summed in the input's dtype.
-struct AutocastLower {
-  Opt<DType> dtype;
-  static constexpr OpInfo info{.schema = "_autocast_lower(Tensor input, dtype? dtype) -> Tensor",
-                               .doc = "_to_dtype under autocast, whose gradients are not rounded to dtype.",
-                               .kind = Kind::kPointwise,
-                               .saves = Saves::kNone,
-                               .wide_gradient = true,
-                               .shown = Shown::kHidden,
-                               .node = "ToCopy"};
-  bool operator==(const AutocastLower&) const = default;
-  Meta infer(Inputs in) const { return ToDtype{dtype}.infer(in); }
-  void eval(Inputs in, Tensor& out) const { kernels::copy(out.view(), in[0].view()); }
-  Grads vjp(const Vjp& c) const { return {c.grad[0]}; }
-};
-DS_OP(AutocastLower);
 void check_number_fits(const Tensor& value, DType dtype) {
   if (value.defined() && value.cell()->wrapped_number) check_fits(value.item(), dtype);
 }
@@ -399,7 +344,6 @@ Tensor to_dtype(const Tensor& input, DType dtype) {
 struct Detach {
   static constexpr OpInfo info{.schema = "detach(Tensor input) -> Tensor",
                                .doc = "The same memory, outside the graph.",
-                               .kind = Kind::kView,
                                .differentiable = false};
   bool operator==(const Detach&) const = default;
   ViewSpec view(const Tensor& t) const { return {t.sizes(), t.strides(), 0}; }

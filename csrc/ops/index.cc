@@ -16,10 +16,10 @@ constexpr OpInfo index_info(const char* schema, const char* doc, Saves saves, bo
                             Shown shown = Shown::kBoth, Autocast autocast = Autocast::kNone) {
   return {.schema = schema,
           .doc = doc,
-          .kind = Kind::kIndex,
           .autocast = autocast,
           .saves = saves,
           .inplace = inplace,
+          .writes_part = inplace,
           .shown = shown};
 }
 
@@ -175,7 +175,6 @@ struct ScatterMultiply {
   int64_t dim;
   static constexpr OpInfo info{.schema = "_scatter_multiply(Tensor input, int dim, Tensor index, Tensor src) -> Tensor",
                                .doc = "input multiplied by src at index along dim.",
-                               .kind = Kind::kIndex,
                                .differentiable = false,
                                .shown = Shown::kHidden};
   bool operator==(const ScatterMultiply&) const = default;
@@ -339,7 +338,6 @@ struct OneHot {
   int64_t num_classes;
   static constexpr OpInfo info{.schema = "_one_hot(Tensor input, int num_classes) -> Tensor",
                                .doc = "Ones at the classes, zeros elsewhere.",
-                               .kind = Kind::kIndex,
                                .differentiable = false,
                                .shown = Shown::kHidden};
   bool operator==(const OneHot&) const = default;
@@ -370,7 +368,6 @@ DS_OP(OneHot);
 struct Nonzero {
   static constexpr OpInfo info{.schema = "nonzero(Tensor input) -> Tensor",
                                .doc = "Indices of the non-zero elements, int64 [n, ndim].",
-                               .kind = Kind::kIndex,
                                .differentiable = false,
                                .reads_data = true};
   bool operator==(const Nonzero&) const = default;

@@ -45,7 +45,6 @@ struct IndexScoresOp {
   static constexpr OpInfo info{
       .schema = "_index_scores(Tensor query, Tensor key, Tensor weights, bool is_causal, int query_start) -> Tensor",
       .doc = "sum over heads of weights * max(0, query . key): [B, L, H, D], [B, S, D], [B, L, H] -> [B, L, S].",
-      .kind = Kind::kFused,
       .autocast = Autocast::kLower,
       .saves = Saves::kInputs,
       .shown = Shown::kHidden};
@@ -81,7 +80,6 @@ struct IndexScoresInt8 {
           "_index_scores_int8(Tensor query, Tensor query_scale, Tensor key, Tensor key_scale, Tensor weights, bool "
           "is_causal, int query_start) -> Tensor",
       .doc = "_index_scores of int8 rows and what each is multiplied by; products are exact integers.",
-      .kind = Kind::kFused,
       .differentiable = false,
       .shown = Shown::kHidden};
   bool operator==(const IndexScoresInt8&) const = default;
@@ -113,7 +111,6 @@ struct QuantizeRows {
   static constexpr OpInfo info{
       .schema = "_quantize_rows(Tensor input) -> (Tensor codes, Tensor scales)",
       .doc = "int8 codes and one scale a row of the last dim: scale = max |x| / 127, ties round to even.",
-      .kind = Kind::kRow,
       .differentiable = false,
       .shown = Shown::kHidden};
   bool operator==(const QuantizeRows&) const = default;

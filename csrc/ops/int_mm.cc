@@ -7,7 +7,6 @@ namespace deepseek {
 struct IntMm {
   static constexpr OpInfo info{.schema = "_int_mm(Tensor input, Tensor mat2) -> Tensor",
                                .doc = "[M, K] int8 or uint8 times [K, N] int8: [M, N] int32, exact modulo 2^32.",
-                               .kind = Kind::kMatmul,
                                .differentiable = false,
                                .shown = Shown::kHidden};
   bool operator==(const IntMm&) const = default;

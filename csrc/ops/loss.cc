@@ -82,7 +82,6 @@ struct CrossEntropyBackward {
                                    "_cross_entropy_backward(Tensor grad, Tensor input, Tensor target, Tensor? weight, "
                                    "Tensor lse, int ignore_index, float label_smoothing) -> Tensor",
                                .doc = "Gradient of the rows' cross-entropy with respect to the logits.",
-                               .kind = Kind::kFused,
                                .shown = Shown::kHidden};
   bool operator==(const CrossEntropyBackward&) const = default;
   CrossEntropyRows rows() const { return {ignore_index, label_smoothing}; }
@@ -125,7 +124,6 @@ struct CrossEntropy {
           "_cross_entropy(Tensor input, Tensor target, Tensor? weight, int ignore_index, float label_smoothing) -> "
           "(Tensor loss, Tensor lse)",
       .doc = "Cross-entropy of each row of logits [N, C] with class indices [N]; 0 for ignored rows.",
-      .kind = Kind::kFused,
       .saves = Saves::kInputsOutput,
       .shown = Shown::kHidden};
   bool operator==(const CrossEntropy&) const = default;
@@ -236,7 +234,6 @@ struct LinearCrossEntropy {
           "ignore_index, float label_smoothing, bool mean, int needs) -> (Tensor loss, Tensor grad_input, Tensor "
           "grad_weight, Tensor grad_bias)",
       .doc = "Cross-entropy of input [N, D] @ linear_weight [C, D]^T against class indices [N], with its gradients.",
-      .kind = Kind::kFused,
       .autocast = Autocast::kLower,
       .saves = Saves::kInputsOutput,
       .shown = Shown::kHidden};

@@ -1,8 +1,8 @@
 // Matrix products. One kernel op over batches; everything else is shapes around it.
-#include "kernels/gemm/matmul.h"
+#include "ops/matmul.h"
 
-#include "core/autocast_off.h"
 #include "core/promotion.h"
+#include "kernels/gemm/matmul.h"
 #include "ops/composite.h"
 #include "ops/operands.h"
 
@@ -27,7 +27,6 @@ View broadcast_batch(const Tensor& t, const Dims& batch) {
 struct BatchMatmul {
   static constexpr OpInfo info{.schema = "_batch_matmul(Tensor input, Tensor mat2) -> Tensor",
                                .doc = "[..., M, K] @ [..., K, N] for inputs of equal rank; batch dims broadcast.",
-                               .kind = Kind::kMatmul,
                                .autocast = Autocast::kLower,
                                .saves = Saves::kOthers,
                                .shown = Shown::kHidden};
@@ -83,7 +82,6 @@ Tensor lead_ones(const Tensor& t, int ndim) {
 struct Dot {
   static constexpr OpInfo info{.schema = "dot(Tensor input, Tensor tensor) -> Tensor",
                                .doc = "Inner product of two vectors.",
-                               .kind = Kind::kMatmul,
                                .saves = Saves::kOthers};
   bool operator==(const Dot&) const = default;
   Meta infer(Inputs in) const {
@@ -154,8 +152,7 @@ DS_BODY(Bmm, "bmm(Tensor input, Tensor mat2) -> Tensor", "Batched product [B, M,
 }
 Tensor bmm(const Tensor& input, const Tensor& mat2) { return Bmm{}.body(std::array{input, mat2}); }
 // autocast leaves mv, addmv and dot alone, as PyTorch does.
-DS_BODY(Mv, "mv(Tensor input, Tensor vec) -> Tensor", "Matrix times vector.", false, kBoth, ) {
-  const AutocastOff off;
+DS_BODY_CAST(kOff, Mv, "mv(Tensor input, Tensor vec) -> Tensor", "Matrix times vector.", false, kBoth, ) {
   check_matrix_and_vector(in[0], in[1]);
   return matmul(in[0], in[1]);
 }
@@ -197,10 +194,9 @@ DS_BODY_CAST(kLower, Baddbmm,
   check_batches(in[1], in[2]);
   return scaled_sum("baddbmm", in[0], in[1], in[2], beta, alpha);
 }
-DS_BODY(Addmv, "addmv(Tensor input, Tensor mat, Tensor vec, *, Scalar beta=1, Scalar alpha=1) -> Tensor",
-        "beta * input + alpha * mat @ vec.", true, kBoth, Scalar beta;
-        Scalar alpha;) {
-  const AutocastOff off;
+DS_BODY_CAST(kOff, Addmv, "addmv(Tensor input, Tensor mat, Tensor vec, *, Scalar beta=1, Scalar alpha=1) -> Tensor",
+             "beta * input + alpha * mat @ vec.", true, kBoth, Scalar beta;
+             Scalar alpha;) {
   check_matrix_and_vector(in[1], in[2]);
   return scaled_sum("addmv", in[0], in[1], in[2], beta, alpha);
 }
@@ -232,7 +228,6 @@ Tensor shaped(const Tensor& t, const Dims& sizes) { return t.sizes() == sizes ? 
 struct MmFloat32 {
   static constexpr OpInfo info{.schema = "_mm_float32(Tensor input, Tensor mat2) -> Tensor",
                                .doc = "Product of two matrices of one 16-bit float dtype, in float32.",
-                               .kind = Kind::kMatmul,
                                .saves = Saves::kOthers,
                                .shown = Shown::kHidden};
   bool operator==(const MmFloat32&) const = default;
@@ -266,7 +261,6 @@ Tensor gradient_product(const Vjp& c, size_t i, const Tensor& a, const Tensor& b
 struct Linear {
   static constexpr OpInfo info{.schema = "linear(Tensor input, Tensor weight, Tensor? bias=None) -> Tensor",
                                .doc = "input [..., K] @ weight [N, K] transposed + bias [N].",
-                               .kind = Kind::kMatmul,
                                .autocast = Autocast::kLower,
                                .saves = Saves::kOthers,
                                .shown = Shown::kFunctional};
@@ -361,7 +355,6 @@ struct LinearFused {
           "activation(linear(input, weight, bias)), then combined with other: 'add', 'mul', or with other first "
           "'radd', "
           "'rmul'.",
-      .kind = Kind::kFused,
       .autocast = Autocast::kLower,
       .shown = Shown::kHidden};
   bool operator==(const LinearFused&) const = default;
@@ -403,5 +396,8 @@ struct LinearFused {
   Grads vjp(const Vjp& c) const { return vjp_by_composite(*this, c); }
 };
 DS_OP(LinearFused);
+
+const OpDef& linear_op() { return op_def<Linear>(); }
+const OpDef& linear_fused_op() { return op_def<LinearFused>(); }
 
 }  // namespace deepseek

@@ -5,7 +5,6 @@
 
 #include <limits>
 
-#include "core/autocast.h"
 #include "kernels/loops/copy.h"
 #include "ops/composite.h"
 #include "ops/moe.h"
@@ -126,7 +125,6 @@ struct MoeBackward {
           "-> (Tensor "
           "input, Tensor gate_weight, Tensor up_weight, Tensor down_weight, Tensor topk_weights)",
       .doc = "Gradients of _moe. Bits of `needs`: input 1, gate and up 2, down 4, topk_weights 8; others are empty.",
-      .kind = Kind::kFused,
       .shown = Shown::kHidden};
   bool operator==(const MoeBackward&) const = default;
   bool need(int64_t bit) const { return (needs & bit) != 0; }
@@ -200,8 +198,7 @@ struct Moe {
           "moe, with what its backward uses if `save`: the gate and up projections of all pairs, sorted by expert; "
           "after "
           "them a row of zeros for each slot without an expert.",
-      .kind = Kind::kFused,
-      .saves = Saves::kInputsState,
+      .saves = {.inputs = kAllSlots, .outputs = kLaterSlots},
       .shown = Shown::kHidden};
   bool operator==(const Moe&) const = default;
   DType out_dtype(Inputs in) const { return wide ? computing_type(in[kX].dtype()) : in[kX].dtype(); }
@@ -262,21 +259,18 @@ Grads moe_gradients(const MoeOperands& in, const Tensor& grad, bool input, bool 
   return {input ? g[0] : Tensor(), weights ? g[4] : Tensor()};
 }
 
-DS_BODY(MoePublic,
-        "moe(Tensor input, Tensor gate_weight, Tensor up_weight, Tensor down_weight, Tensor topk_indices, Tensor "
-        "topk_weights, float? swiglu_limit=None, bool wide=False) -> Tensor",
-        "sum over k of topk_weights[t, k] * expert[topk_indices[t, k]](input[t]), expert(x) = (silu(x Wg^T) * x Wu^T) "
-        "Wd^T. "
-        "input [T, D]; gate and up [E, F, D]; down [E, D, F]; indices and weights [T, K], index -1 for no expert. "
-        "swiglu_limit: gate projections are at most that, up projections within it. wide: float32 for 16-bit input.",
-        false, kFunctional, Opt<double> limit;
-        bool wide;) {
-  TensorList inputs(in);
-  for (const size_t i : {kX, kGate, kUp, kDown}) inputs[i] = autocast_lower(in[i]);  // not the routing weights
-  bool save = false;
-  for (const Tensor& t : in) save |= mode().records() && t.requires_grad();
-  return apply_n<3>(Moe{save, limit, wide}, inputs[kX], inputs[kGate], inputs[kUp], inputs[kDown], inputs[kIds],
-                    inputs[kWeights])[0];
+DS_BODY_CAST_OF(
+    kLower, slots(kX, kGate, kUp, kDown), MoePublic,  // not the routing weights
+    "moe(Tensor input, Tensor gate_weight, Tensor up_weight, Tensor down_weight, Tensor topk_indices, Tensor "
+    "topk_weights, float? swiglu_limit=None, bool wide=False) -> Tensor",
+    "sum over k of topk_weights[t, k] * expert[topk_indices[t, k]](input[t]), expert(x) = (silu(x Wg^T) * x Wu^T) "
+    "Wd^T. "
+    "input [T, D]; gate and up [E, F, D]; down [E, D, F]; indices and weights [T, K], index -1 for no expert. "
+    "swiglu_limit: gate projections are at most that, up projections within it. wide: float32 for 16-bit input.",
+    false, kFunctional, Opt<double> limit;
+    bool wide;) {
+  const bool save = mode().records() && any_requires_grad(in);
+  return apply_n<3>(Moe{save, limit, wide}, in[kX], in[kGate], in[kUp], in[kDown], in[kIds], in[kWeights])[0];
 }
 
 }  // namespace deepseek

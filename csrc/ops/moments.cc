@@ -23,8 +23,7 @@ struct Var {
   bool keepdim = false;
   static constexpr OpInfo info{
       .schema = "var(Tensor input, int[]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> Tensor",
-      .doc = "Variance over dims, divided by n - correction (1).",
-      .kind = Kind::kReduce};
+      .doc = "Variance over dims, divided by n - correction (1)."};
   bool operator==(const Var&) const = default;
   Meta infer(Inputs in) const {
     DS_CHECK(is_floating(in[0].dtype()), "std and var only support floating point and complex dtypes, got ",
@@ -49,7 +48,6 @@ struct Std {
   static constexpr OpInfo info{
       .schema = "std(Tensor input, int[]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> Tensor",
       .doc = "Standard deviation over dims, divided by n - correction (1).",
-      .kind = Kind::kReduce,
       .saves = Saves::kInputsOutput};
   bool operator==(const Std&) const = default;
   Meta infer(Inputs in) const { return Var{dim, correction, keepdim}.infer(in); }
@@ -90,7 +88,6 @@ struct VectorNorm {
   static constexpr OpInfo info{
       .schema = "_vector_norm(Tensor input, float ord=2, int[]? dim=None, bool keepdim=False) -> Tensor",
       .doc = "(sum |x|^ord)^(1/ord); ord 0 counts, inf and -inf take the extreme of |x|.",
-      .kind = Kind::kReduce,
       .saves = Saves::kInputsOutput,
       .shown = Shown::kHidden};
   bool operator==(const VectorNorm&) const = default;
@@ -134,7 +131,6 @@ struct LogSumExp {
   bool keepdim = false;
   static constexpr OpInfo info{.schema = "logsumexp(Tensor input, int[] dim, bool keepdim=False) -> Tensor",
                                .doc = "log(sum(exp(x))) over dims, without overflow.",
-                               .kind = Kind::kReduce,
                                .saves = Saves::kInputsOutput};
   bool operator==(const LogSumExp&) const = default;
   Meta infer(Inputs in) const {

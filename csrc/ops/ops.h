@@ -110,6 +110,7 @@ Tensor narrow(const Tensor& input, int64_t dim, int64_t start, int64_t length);
 Tensor flatten(const Tensor& input, int64_t start_dim, int64_t end_dim);
 Tensor flip(const Tensor& input, const Dims& dims);
 TensorList unbind(const Tensor& input, int64_t dim);
+TensorList split(const Tensor& input, int64_t split_size, int64_t dim);
 TensorList split(const Tensor& input, const Dims& sizes, int64_t dim);
 Tensor cat(Inputs tensors, int64_t dim);
 Tensor stack(Inputs tensors, int64_t dim);

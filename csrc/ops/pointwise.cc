@@ -123,10 +123,10 @@ constexpr Shown shown_as(std::string_view name) { return name.starts_with('_') ?
 #define DS_POINTWISE_INFO(name, args, doc_, saves_, vjp)              \
   static constexpr OpInfo info{.schema = #name args " -> Tensor",     \
                                .doc = doc_,                           \
-                               .kind = Kind::kPointwise,              \
                                .saves = Saves::saves_,                \
                                .differentiable = differentiable(vjp), \
                                .inplace = true,                       \
+                               .elementwise = true,                   \
                                .shown = shown_as(#name)};
 
 #define DS_UNARY(S, name, rule, kernels_, fexpr, iexpr, saves_, vjp_a, doc_)     \

@@ -19,7 +19,6 @@ struct Quantize {
           "Codes, scales and zero points of a matrix [N, K], or of each of a stack [E, N, K]; zeros are empty where "
           "the "
           "format has none.",
-      .kind = Kind::kRow,
       .differentiable = false,
       .shown = Shown::kHidden};
   bool operator==(const Quantize&) const = default;
@@ -59,7 +58,6 @@ struct Dequantize {
           "The matrix [N, columns], or the stack [E, N, columns], that codes, scales and zero points stand for; "
           "float32 "
           "unless dtype is given.",
-      .kind = Kind::kRow,
       .differentiable = false,
       .shown = Shown::kHidden};
   bool operator==(const Dequantize&) const = default;

@@ -1,5 +1,4 @@
 // Linear layers with quantized weights, also with what follows them in one pass over the result.
-#include "core/autocast.h"
 #include "ops/composite.h"
 #include "ops/operands.h"
 #include "ops/quant_parts.h"
@@ -98,7 +97,6 @@ struct QLinear {
           "input [..., K] @ weight [N, K] transposed + bias [N], for a quantized weight. int8 and int4: each row of "
           "input is quantized to int8 on the way. fp8: the weight is dequantized to the input's dtype in tiles. "
           "Gradients reach input and bias, as if the weight were dequantized and input not quantized.",
-      .kind = Kind::kMatmul,
       .saves = Saves::kRest,
       .shown = Shown::kHidden};
   bool operator==(const QLinear&) const = default;
@@ -130,7 +128,6 @@ struct QLinearFused {
       .doc =
           "activation(_quantized_linear(...)) + residual where a tile's rows are stored: 'none', 'relu', 'gelu', "
           "'gelu_tanh' or 'silu'. float32 and bfloat16; the bits of the ops one by one.",
-      .kind = Kind::kFused,
       .shown = Shown::kHidden};
   bool operator==(const QLinearFused&) const = default;
   Meta infer(Inputs in) const {
@@ -157,23 +154,21 @@ struct QLinearFused {
 };
 DS_OP(QLinearFused);
 
-DS_BODY(QLinearPublic,
-        "_qlinear(Tensor input, Tensor codes, Tensor scales, Tensor? zeros, Tensor? bias, str format, int block, "
-        "str activation='none', Tensor? residual=None) -> Tensor",
-        "_quantized_linear, or the fused form where no gradient is wanted; under autocast input, bias and residual are "
-        "in the lower dtype.",
-        false, kHidden, Str format;
-        int64_t block; Str activation;) {
-  TensorList inputs(in);
-  for (const size_t i : {kX, kBias, kResidual}) inputs[i] = autocast_lower(in[i]);
+DS_BODY_CAST_OF(
+    kLower, slots(kX, kBias, kResidual), QLinearPublic,
+    "_qlinear(Tensor input, Tensor codes, Tensor scales, Tensor? zeros, Tensor? bias, str format, int block, "
+    "str activation='none', Tensor? residual=None) -> Tensor",
+    "_quantized_linear, or the fused form where no gradient is wanted; under autocast input, bias and residual are "
+    "in the lower dtype.",
+    false, kHidden, Str format;
+    int64_t block; Str activation;) {
   const QLinearFused fused{format, block, activation};
-  if (activation == "none" && !inputs[kResidual].defined())
-    return apply(QLinear{format, block}, inputs[kX], in[1], in[2], in[3], inputs[kBias]);
-  bool separate = !fuses(inputs[kX].dtype());
-  for (const Tensor& t : inputs) separate |= mode().records() && t.defined() && t.requires_grad();
-  if (!separate) return apply(fused, inputs[kX], in[1], in[2], in[3], inputs[kBias], inputs[kResidual]);
-  fused.check(inputs);
-  return fused.composite(inputs)[0];
+  if (activation == "none" && !in[kResidual].defined())
+    return apply(QLinear{format, block}, in[kX], in[1], in[2], in[3], in[kBias]);
+  const bool separate = !fuses(in[kX].dtype()) || (mode().records() && any_requires_grad(in));
+  if (!separate) return apply(fused, in[kX], in[1], in[2], in[3], in[kBias], in[kResidual]);
+  fused.check(in);
+  return fused.composite(in)[0];
 }
 
 }  // namespace deepseek

@@ -1,5 +1,4 @@
 // The mixture of experts of moe.cc with quantized weights.
-#include "core/autocast.h"
 #include "kernels/moe/moe.h"
 #include "kernels/moe/moe_quant.h"
 #include "ops/composite.h"
@@ -47,7 +46,6 @@ struct QMoe {
           "moe with quantized weights: a loop over experts with _quantized_linear, but what a token's experts give is "
           "added before it is rounded. Gradients reach input and topk_weights, as if the weights were dequantized and "
           "rows not quantized.",
-      .kind = Kind::kFused,
       .shown = Shown::kHidden};
   bool operator==(const QMoe&) const = default;
 
@@ -114,15 +112,15 @@ struct QMoe {
 };
 DS_OP(QMoe);
 
-DS_BODY(QMoePublic,
-        "_qmoe(Tensor input, Tensor gate_codes, Tensor gate_scales, Tensor? gate_zeros, Tensor up_codes, "
-        "Tensor up_scales, Tensor? up_zeros, Tensor down_codes, Tensor down_scales, Tensor? down_zeros, Tensor "
-        "topk_indices, Tensor topk_weights, str format, int block, str down_format, int down_block, float? "
-        "swiglu_limit=None, bool wide=False) -> Tensor",
-        "_quantized_moe; under autocast the input is in the lower dtype.", false, kHidden, Str format;
-        int64_t block; Str down_format; int64_t down_block; Opt<double> limit; bool wide;) {
-  return apply(QMoe{format, block, down_format, down_block, limit, wide}, autocast_lower(in[kX]), in[1], in[2], in[3],
-               in[4], in[5], in[6], in[7], in[8], in[9], in[kIds], in[kWeights]);
+DS_BODY_CAST_OF(kLower, slots(kX), QMoePublic,
+                "_qmoe(Tensor input, Tensor gate_codes, Tensor gate_scales, Tensor? gate_zeros, Tensor up_codes, "
+                "Tensor up_scales, Tensor? up_zeros, Tensor down_codes, Tensor down_scales, Tensor? down_zeros, Tensor "
+                "topk_indices, Tensor topk_weights, str format, int block, str down_format, int down_block, float? "
+                "swiglu_limit=None, bool wide=False) -> Tensor",
+                "_quantized_moe; under autocast the input is in the lower dtype.", false, kHidden, Str format;
+                int64_t block; Str down_format; int64_t down_block; Opt<double> limit; bool wide;) {
+  return apply(QMoe{format, block, down_format, down_block, limit, wide}, in[kX], in[1], in[2], in[3], in[4], in[5],
+               in[6], in[7], in[8], in[9], in[kIds], in[kWeights]);
 }
 
 }  // namespace deepseek

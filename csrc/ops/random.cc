@@ -20,7 +20,6 @@ RngState state_of(Inputs in) {
 constexpr OpInfo create_info(const char* schema, const char* doc) {
   return {.schema = schema,
           .doc = doc,
-          .kind = Kind::kRandom,
           .saves = Saves::kNone,
           .differentiable = false,
           .random = true,
@@ -28,13 +27,8 @@ constexpr OpInfo create_info(const char* schema, const char* doc) {
 }
 // The value of an in-place fill: the tensor's size and dtype, nothing of its values, so its gradient is zero.
 constexpr OpInfo fill_info(const char* schema, const char* doc, bool inplace = true) {
-  return {.schema = schema,
-          .doc = doc,
-          .kind = Kind::kRandom,
-          .saves = Saves::kNone,
-          .inplace = inplace,
-          .random = true,
-          .shown = Shown::kHidden};
+  return {
+      .schema = schema, .doc = doc, .saves = Saves::kNone, .inplace = inplace, .random = true, .shown = Shown::kHidden};
 }
 
 // Bits that hold every integer up to 2^bits (floating) or 2^bits - 1 exactly.
@@ -299,7 +293,6 @@ struct Multinomial {
       .schema =
           "multinomial(Tensor input, int num_samples, bool replacement=False, *, Generator? generator=None) -> Tensor",
       .doc = "Indices drawn with the weights of each row, int64.",
-      .kind = Kind::kRandom,
       .saves = Saves::kNone,
       .differentiable = false,
       .random = true};
@@ -336,7 +329,6 @@ struct DropoutMask {
   double p;
   static constexpr OpInfo info{.schema = "_dropout_mask(Tensor input, float p, *, Generator? generator=None) -> Tensor",
                                .doc = "0 with probability p, else 1 / (1 - p), of input's size and dtype.",
-                               .kind = Kind::kRandom,
                                .saves = Saves::kNone,
                                .differentiable = false,
                                .random = true,

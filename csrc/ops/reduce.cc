@@ -73,7 +73,6 @@ struct Sum {
   static constexpr OpInfo info{
       .schema = "sum(Tensor input, int[]? dim=None, bool keepdim=False, *, dtype? dtype=None) -> Tensor",
       .doc = "Sum over dims; integers and bool add up in int64, 16-bit floats in float32.",
-      .kind = Kind::kReduce,
       .saves = Saves::kNone};
   bool operator==(const Sum&) const = default;
   Meta infer(Inputs in) const {
@@ -114,7 +113,6 @@ struct Mean {
   static constexpr OpInfo info{
       .schema = "mean(Tensor input, int[]? dim=None, bool keepdim=False, *, dtype? dtype=None) -> Tensor",
       .doc = "Arithmetic mean over dims (floating dtypes); NaN for no elements.",
-      .kind = Kind::kReduce,
       .saves = Saves::kNone};
   bool operator==(const Mean&) const = default;
   Meta infer(Inputs in) const {
@@ -167,7 +165,6 @@ struct ProdDim {
   static constexpr OpInfo info{
       .schema = "prod.dim(Tensor input, int dim, bool keepdim=False, *, dtype? dtype=None) -> Tensor",
       .doc = "Product along a dim.",
-      .kind = Kind::kReduce,
       .autocast = Autocast::kFloat32};
   bool operator==(const ProdDim&) const = default;
   Meta infer(Inputs in) const {
@@ -214,7 +211,6 @@ struct Extreme {
     bool keepdim = false;                                                                                              \
     static constexpr OpInfo info{.schema = #name "(Tensor input, int[] dim=[], bool keepdim=False) -> Tensor",         \
                                  .doc = what " over dims; NaN wins. Ties share the gradient.",                         \
-                                 .kind = Kind::kReduce,                                                                \
                                  .saves = Saves::kInputsOutput};                                                       \
     bool operator==(const S&) const = default;                                                                         \
     Meta infer(Inputs in) const { return Extreme<kernels::ReduceOp::kop>{}.extreme_meta(#name, in, dim, keepdim); }    \
@@ -241,7 +237,6 @@ struct Extreme {
     static constexpr OpInfo info{                                                                                      \
         .schema = #Name ".dim(Tensor input, int dim, bool keepdim=False) -> (Tensor values, Tensor indices)",          \
         .doc = what " along a dim and its first position.",                                                            \
-        .kind = Kind::kReduce,                                                                                         \
         .saves = Saves::kOutput};                                                                                      \
     bool operator==(const Name##Dim&) const = default;                                                                 \
     std::array<Meta, 2> infer(Inputs in) const {                                                                       \
@@ -295,7 +290,6 @@ DS_BODY(MinOther, "min.binary(Tensor input, Tensor other) -> Tensor",
     bool keepdim = false;                                                                                              \
     static constexpr OpInfo info{.schema = #name "(Tensor input, int? dim=None, bool keepdim=False) -> Tensor",        \
                                  .doc = "First position of the " what " (of the flattened input without dim), int64.", \
-                                 .kind = Kind::kReduce,                                                                \
                                  .differentiable = false};                                                             \
     bool operator==(const S&) const = default;                                                                         \
     Meta infer(Inputs in) const {                                                                                      \
@@ -334,7 +328,6 @@ Tensor argmax(const Tensor& input, Opt<int64_t> dim, bool keepdim) { return appl
     bool keepdim = false;                                                                                         \
     static constexpr OpInfo info{.schema = #name "(Tensor input, int[]? dim=None, bool keepdim=False) -> Tensor", \
                                  .doc = what,                                                                     \
-                                 .kind = Kind::kReduce,                                                           \
                                  .differentiable = false};                                                        \
     bool operator==(const S&) const = default;                                                                    \
     Meta infer(Inputs in) const {                                                                                 \

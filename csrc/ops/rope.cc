@@ -68,7 +68,6 @@ struct Rope {
       .doc =
           "Pairs of input [..., T, D] rotated by the angles of cos and sin [T, D / 2]: elements i and i + D / 2, or "
           "2 i and 2 i + 1 when interleaved. 16-bit inputs are rotated in float32.",
-      .kind = Kind::kFused,
       .saves = Saves::kOthers,
       .shown = Shown::kFunctional};
   bool operator==(const Rope&) const = default;

@@ -82,8 +82,7 @@ struct LogSoftmaxFormulas {
 template <class F>
 struct SoftmaxBackwardOf {
   int64_t dim;
-  static constexpr OpInfo info{
-      .schema = F::kBackward, .doc = "Gradient of the rows.", .kind = Kind::kRow, .shown = Shown::kHidden};
+  static constexpr OpInfo info{.schema = F::kBackward, .doc = "Gradient of the rows.", .shown = Shown::kHidden};
   bool operator==(const SoftmaxBackwardOf&) const = default;
   Meta infer(Inputs in) const { return {in[1].dtype(), in[1].sizes()}; }
   void eval(Inputs in, Tensor& out) const {
@@ -103,7 +102,7 @@ template <class F>
 struct SoftmaxOf {
   int64_t dim;
   Opt<DType> dtype;
-  static constexpr OpInfo info{.schema = F::kForward, .doc = F::kDoc, .kind = Kind::kRow, .saves = Saves::kOutput};
+  static constexpr OpInfo info{.schema = F::kForward, .doc = F::kDoc, .saves = Saves::kOutput};
   bool operator==(const SoftmaxOf&) const = default;
   Meta infer(Inputs in) const {
     wrap_dim("softmax", dim, in[0].dim());
@@ -194,7 +193,6 @@ struct LayerNormBackward {
                                    "_layer_norm_backward(Tensor grad, Tensor input, Tensor mean, Tensor rstd, Tensor? "
                                    "weight, Tensor? bias, float eps) -> (Tensor input, Tensor weight, Tensor bias)",
                                .doc = "Gradients of layer norm; empty where there is no weight or bias.",
-                               .kind = Kind::kFused,
                                .shown = Shown::kHidden};
   bool operator==(const LayerNormBackward&) const = default;
   std::array<Meta, 3> infer(Inputs in) const {
@@ -234,7 +232,6 @@ struct LayerNorm {
                                    "_layer_norm(Tensor input, Tensor? weight, Tensor? bias, float eps) -> (Tensor "
                                    "output, Tensor mean, Tensor rstd)",
                                .doc = "Layer norm over the last dim, with the statistics its backward uses.",
-                               .kind = Kind::kFused,
                                .saves = Saves::kInputsOutput,
                                .shown = Shown::kHidden};
   bool operator==(const LayerNorm&) const = default;
@@ -316,7 +313,6 @@ struct RmsNormBackward {
                                .doc =
                                    "Gradients of RMS norm, the first plus `add`; the second is empty without a "
                                    "weight.",
-                               .kind = Kind::kFused,
                                .shown = Shown::kHidden};
   bool operator==(const RmsNormBackward&) const = default;
   std::array<Meta, 2> infer(Inputs in) const {
@@ -349,7 +345,6 @@ struct RmsNorm {
   static constexpr OpInfo info{
       .schema = "_rms_norm(Tensor input, Tensor? weight, float eps) -> (Tensor output, Tensor rstd)",
       .doc = "RMS norm over the last dim, with the statistic its backward uses.",
-      .kind = Kind::kFused,
       .saves = Saves::kInputsOutput,
       .shown = Shown::kHidden};
   bool operator==(const RmsNorm&) const = default;
@@ -393,8 +388,7 @@ struct AddRmsNorm {
                                    "_add_rms_norm(Tensor? weight, Tensor input, Tensor residual, float eps) -> (Tensor "
                                    "output, Tensor sum, Tensor rstd)",
                                .doc = "input + residual and its RMS norm, with the statistic its backward uses.",
-                               .kind = Kind::kFused,
-                               .saves = Saves::kFirstState,
+                               .saves = {.inputs = kFirstSlot, .outputs = kLaterSlots},
                                .shown = Shown::kHidden};
   bool operator==(const AddRmsNorm&) const = default;
   std::array<Meta, 3> infer(Inputs in) const {

@@ -18,7 +18,6 @@ struct SelectBlocksOp {
       .doc =
           "Blocks that queries [B, H, L, E] read of keys [B, K, S, E] with the means [B, K, N, E] of blocks: int64 "
           "[B, K, L, min(most, N)], ascending, then -1. The own and the first always, others by score or by mass.",
-      .kind = Kind::kFused,
       .autocast = Autocast::kLower,
       .differentiable = false,
       .shown = Shown::kHidden};

@@ -9,7 +9,6 @@ struct Cat {
   int64_t dim;
   static constexpr OpInfo info{.schema = "cat(Tensor[] tensors, int dim=0) -> Tensor",
                                .doc = "Tensors joined along a dim.",
-                               .kind = Kind::kShape,
                                .saves = Saves::kNone,
                                .shown = Shown::kFunction};
   bool operator==(const Cat&) const = default;
@@ -74,7 +73,6 @@ struct Flip {
   Dims dims;
   static constexpr OpInfo info{.schema = "flip(Tensor input, int[]* dims) -> Tensor",
                                .doc = "The listed dims reversed (a copy).",
-                               .kind = Kind::kShape,
                                .saves = Saves::kNone};
   bool operator==(const Flip&) const = default;
   Meta infer(Inputs in) const {
@@ -122,17 +120,12 @@ DS_BODY_LIST(Chunk, "chunk(Tensor input, int chunks, int dim=0) -> Tensor[]",
   DS_CHECK(chunks > 0, "chunk expects `chunks` to be greater than 0, got: ", chunks);
   const int64_t n = in[0].size(dim);
   const int64_t each = (n + chunks - 1) / chunks;
-  TensorList out;
-  const OpDef* split_op = find_op("split");
-  struct {
-    int64_t size, dim;
-  } attributes{std::max<int64_t>(each, n == 0 ? 0 : 1), dim};
   if (n == 0) {
+    TensorList out;
     for (int64_t i = 0; i < chunks; ++i) out.push_back(slice(in[0], dim, 0, 0));
     return out;
   }
-  dispatch_op(*split_op, &attributes, in, out);
-  return out;
+  return split(in[0], each, dim);
 }
 
 DS_BODY(Narrow, "narrow(Tensor input, int dim, int start, int length) -> Tensor",
@@ -341,24 +334,24 @@ DS_BODY(RepeatInterleaveTensor,
 
 namespace {
 // Where column - row compares with `diagonal`, for the last two dims.
-Tensor band(const Tensor& x, int64_t diagonal, bool lower) {
-  DS_CHECK(x.dim() >= 2, lower ? "tril" : "triu", ": input tensor must have at least 2 dimensions");
+Tensor band(const char* op, const Tensor& x, int64_t diagonal, bool lower) {
+  DS_CHECK(x.dim() >= 2, op, ": input tensor must have at least 2 dimensions");
   const Tensor rows = unsqueeze(arange(x.size(-2)), 1), cols = arange(x.size(-1));
   return lower ? le(cols - rows, diagonal) : ge(cols - rows, diagonal);
 }
-Tensor keep_band(const Tensor& x, int64_t diagonal, bool lower) {
-  const Tensor keep = band(x, diagonal, lower);
+Tensor keep_band(const char* op, const Tensor& x, int64_t diagonal, bool lower) {
+  const Tensor keep = band(op, x, diagonal, lower);
   return x.dtype() == DType::kBool ? logical_and(x, keep) : where(keep, x, full({}, 0, x.dtype()));
 }
 }  // namespace
 
 DS_BODY(Tril, "tril(Tensor input, int diagonal=0) -> Tensor", "The lower triangle; zeros above `diagonal`.", true,
         kBoth, int64_t diagonal;) {
-  return keep_band(in[0], diagonal, true);
+  return keep_band("tril", in[0], diagonal, true);
 }
 DS_BODY(Triu, "triu(Tensor input, int diagonal=0) -> Tensor", "The upper triangle; zeros below `diagonal`.", true,
         kBoth, int64_t diagonal;) {
-  return keep_band(in[0], diagonal, false);
+  return keep_band("triu", in[0], diagonal, false);
 }
 
 DS_BODY(AsStridedPublic, "as_strided(Tensor input, int[] size, int[] stride, int? storage_offset=None) -> Tensor",

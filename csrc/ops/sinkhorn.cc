@@ -29,7 +29,6 @@ struct SinkhornBackward {
   static constexpr OpInfo info{
       .schema = "_sinkhorn_backward(Tensor grad, Tensor input, int rounds, float eps) -> Tensor",
       .doc = "Gradient of _sinkhorn.",
-      .kind = Kind::kRow,
       .shown = Shown::kHidden};
   bool operator==(const SinkhornBackward&) const = default;
   Meta infer(Inputs in) const {
@@ -57,7 +56,6 @@ struct Sinkhorn {
                                    "softmax(input [..., n, n]) + eps with columns and rows divided by their sum + eps "
                                    "in turn, columns first and "
                                    "last: rounds times columns, rounds - 1 times rows.",
-                               .kind = Kind::kRow,
                                .saves = Saves::kInputs,
                                .shown = Shown::kHidden};
   bool operator==(const Sinkhorn&) const = default;

@@ -11,7 +11,7 @@ namespace {
 
 // The values keep the gradient; the indices that the vjp needs are an output.
 constexpr OpInfo select_info(const char* schema, const char* doc) {
-  return {.schema = schema, .doc = doc, .kind = Kind::kOther, .saves = Saves::kOutput};
+  return {.schema = schema, .doc = doc, .saves = Saves::kOutput};
 }
 
 std::array<Meta, 2> values_and_indices(DType t, const Dims& sizes) {
@@ -137,7 +137,6 @@ DS_OP(MedianDim);
 struct Median {
   static constexpr OpInfo info{.schema = "median(Tensor input) -> Tensor",
                                .doc = "The lower median of all elements; NaN wins. Equal elements share the gradient.",
-                               .kind = Kind::kOther,
                                .saves = Saves::kInputsOutput};
   bool operator==(const Median&) const = default;
   Meta infer(Inputs in) const { return {in[0].dtype(), {}}; }
@@ -169,7 +168,6 @@ struct SearchSortedKernel {
   static constexpr OpInfo info{
       .schema = "_searchsorted(Tensor sorted_sequence, Tensor input, bool right=False, bool out_int32=False) -> Tensor",
       .doc = "searchsorted for one dtype and valid shapes.",
-      .kind = Kind::kOther,
       .saves = Saves::kNone,
       .differentiable = false,
       .shown = Shown::kHidden};

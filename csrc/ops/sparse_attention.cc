@@ -99,7 +99,6 @@ struct BlockSparseBackward {
           "Tensor block_indices, Tensor output, Tensor lse, " DS_BLOCK_SPARSE_ATTRIBUTES
           ") -> (Tensor dq, Tensor dk, Tensor dv)",
       .doc = "Gradients of block-sparse attention with respect to query, key and value.",
-      .kind = Kind::kFused,
       .shown = Shown::kHidden};
   bool operator==(const BlockSparseBackward&) const = default;
   std::array<Meta, 3> infer(Inputs in) const {
@@ -152,7 +151,6 @@ struct BlockSparseForward {
       .doc =
           "Attention of [B, H, L, E] to the blocks of [B, K, S, E] and [B, K, S, V] that block_indices [B, K, ceil(L / "
           "group), n] names (-1: none), and the logarithm of the denominators.",
-      .kind = Kind::kFused,
       .autocast = Autocast::kLower,
       .saves = Saves::kInputsOutput,
       .shown = Shown::kHidden};
@@ -247,7 +245,6 @@ struct TokenSparseBackward {
           "Tensor token_indices, Tensor output, Tensor lse, " DS_TOKEN_SPARSE_ATTRIBUTES
           ") -> (Tensor dq, Tensor dk, Tensor dv)",
       .doc = "Gradients of token-sparse attention with respect to query, key and value.",
-      .kind = Kind::kFused,
       .shown = Shown::kHidden};
   bool operator==(const TokenSparseBackward&) const = default;
   std::array<Meta, 3> infer(Inputs in) const {
@@ -278,7 +275,6 @@ struct TokenSparseForward {
       .doc =
           "Attention of [B, H, L, E] to the keys of [B, K, S, E] and [B, K, S, V] that token_indices [B, L, n] names "
           "(-1: none), and the logarithm of the denominators.",
-      .kind = Kind::kFused,
       .autocast = Autocast::kLower,
       .saves = Saves::kInputsOutput,
       .shown = Shown::kHidden};

@@ -7,7 +7,6 @@ struct Unbind {
   int64_t dim;
   static constexpr OpInfo info{.schema = "unbind(Tensor input, int dim=0) -> Tensor[]",
                                .doc = "Every index of a dim, as separate tensors.",
-                               .kind = Kind::kView,
                                .saves = Saves::kNone};
   bool operator==(const Unbind&) const = default;
   ViewSpecs views(const Tensor& in) const {
@@ -58,7 +57,6 @@ struct Split {
   int64_t dim;
   static constexpr OpInfo info{.schema = "split(Tensor input, int split_size, int dim=0) -> Tensor[]",
                                .doc = "Pieces of `split_size` along a dim; the last may be smaller.",
-                               .kind = Kind::kView,
                                .saves = Saves::kNone};
   bool operator==(const Split&) const = default;
   ViewSpecs views(const Tensor& in) const {
@@ -79,13 +77,15 @@ struct Split {
   Grads vjp(const Vjp& c) const { return split_vjp(c, dim); }
 };
 DS_OP(Split);
+TensorList split(const Tensor& input, int64_t split_size, int64_t dim) {
+  return apply_list(Split{split_size, dim}, {&input, 1});
+}
 
 struct SplitList {
   Dims split_size;
   int64_t dim;
   static constexpr OpInfo info{.schema = "split.sizes(Tensor input, int[] split_size, int dim=0) -> Tensor[]",
                                .doc = "Pieces of the listed sizes along a dim.",
-                               .kind = Kind::kView,
                                .saves = Saves::kNone};
   bool operator==(const SplitList&) const = default;
   ViewSpecs views(const Tensor& in) const {

@@ -162,7 +162,6 @@ struct VarlenBackward {
           "cu_seq_q, Tensor cu_seq_k, Tensor? sinks, Tensor output, Tensor lse, " DS_VARLEN_ATTRIBUTES
           ") -> (Tensor dq, Tensor dk, Tensor dv, Tensor dsinks)",
       .doc = "Gradients of packed attention with respect to query, key, value and sinks.",
-      .kind = Kind::kFused,
       .shown = Shown::kHidden};
   bool operator==(const VarlenBackward&) const = default;
   std::array<Meta, 4> infer(Inputs in) const {
@@ -184,7 +183,6 @@ struct VarlenForward {
       .doc =
           "Attention within packed sequences: [T, H, E], [S, K, E] and [S, K, V] give [T, H, V] and the logarithm of "
           "the denominators, [H, T].",
-      .kind = Kind::kFused,
       .autocast = Autocast::kLower,
       .saves = Saves::kInputsOutput,
       .shown = Shown::kHidden};

@@ -45,7 +45,7 @@ Grads contiguous_vjp(const Op& op, const Vjp& c) {
 }
 
 constexpr OpInfo view_info(const char* schema, const char* doc, Shown shown = Shown::kBoth) {
-  return {.schema = schema, .doc = doc, .kind = Kind::kView, .saves = Saves::kNone, .shown = shown};
+  return {.schema = schema, .doc = doc, .saves = Saves::kNone, .shown = shown};
 }
 
 // Replaces one -1 by what the element count asks for.
@@ -127,7 +127,6 @@ Tensor as_strided_rel(const Tensor& input, const ViewSpec& s) {
 constexpr OpInfo AsStridedScatter_info{
     .schema = "_as_strided_scatter(Tensor input, Tensor src, int[] size, int[] stride, int offset) -> Tensor",
     .doc = "input (kept in its own memory order) with the strided part replaced by src.",
-    .kind = Kind::kOther,
     .saves = Saves::kNone,
     .shown = Shown::kHidden};
 const OpInfo AsStridedScatter::info = AsStridedScatter_info;
@@ -178,7 +177,6 @@ struct ViewDType {
   Opt<DType> dtype;
   static constexpr OpInfo info{.schema = "_view_dtype(Tensor input, dtype? dtype) -> Tensor",
                                .doc = "The same memory read as another dtype; no gradient flows through it.",
-                               .kind = Kind::kView,
                                .saves = Saves::kNone,
                                .differentiable = false,
                                .shown = Shown::kHidden};
@@ -222,9 +220,9 @@ DS_BODY(ViewAsDType, "view.dtype(Tensor input, dtype? dtype) -> Tensor",
 
 struct Reshape {
   Dims shape;
-  static constexpr OpInfo info{.schema = "reshape(Tensor input, int[]* shape) -> Tensor",
-                               .doc = "A view with another shape, or a copy where the memory order does not allow one.",
-                               .kind = Kind::kComposite};
+  static constexpr OpInfo info{
+      .schema = "reshape(Tensor input, int[]* shape) -> Tensor",
+      .doc = "A view with another shape, or a copy where the memory order does not allow one."};
   bool operator==(const Reshape&) const = default;
   Tensor body(Inputs in) const {
     const Dims target = inferred_size("reshape", shape, in[0].numel());

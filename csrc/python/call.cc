@@ -235,10 +235,20 @@ PyObject* call_by_name(const std::string& name, const py::args& args, const py::
   return finish(call, out);
 }
 
-const char* kind_name(const OpDef& d) {
-  constexpr const char* names[] = {"pointwise", "reduce", "row",    "view",      "shape", "index",
-                                   "matmul",    "create", "random", "composite", "fused", "other"};
-  return names[static_cast<int>(d.info->kind)];
+const char* autocast_rule(const OpDef& d) {
+  switch (d.info->autocast) {
+    case Autocast::kNone:
+      return "none";
+    case Autocast::kLower:
+      return "lower";
+    case Autocast::kFloat32:
+      return "float32";
+    case Autocast::kPromote:
+      return "promote";
+    case Autocast::kOff:
+      return "off";
+  }
+  return "";
 }
 
 }  // namespace
@@ -283,7 +293,8 @@ void bind_ops(py::module_& m) {
       .def_property_readonly("name", [](const OpDef& d) { return d.schema.name; })
       .def_property_readonly("schema", [](const OpDef& d) { return d.info->schema; })
       .def_property_readonly("doc", [](const OpDef& d) { return d.info->doc; })
-      .def_property_readonly("kind", kind_name)
+      .def_property_readonly("autocast", autocast_rule)
+      .def_property_readonly("view", [](const OpDef& d) { return d.view != nullptr; })
       .def_property_readonly("differentiable", [](const OpDef& d) { return d.info->differentiable; })
       .def_property_readonly("random", [](const OpDef& d) { return d.info->random; })
       .def_property_readonly("inplace", [](const OpDef& d) { return d.info->inplace; })

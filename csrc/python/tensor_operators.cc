@@ -1,6 +1,7 @@
 #include "python/tensor_operators.h"
 
 #include "core/inplace.h"
+#include "ops/pointwise_table.h"
 #include "python/subclass.h"
 
 namespace deepseek::python {
@@ -87,10 +88,9 @@ PyObject* inplace(const char* method, PyObject* self, PyObject* b, const OpDef& 
   PyObject* nb_##slot(PyObject* a, PyObject* b) {                                                    \
     return binary("__" #slot "__", a, b, [](const Tensor& x, const Tensor& y) { return fn(x, y); }); \
   }
-#define DS_NB_INPLACE(slot, name)                  \
-  PyObject* nb_i##slot(PyObject* a, PyObject* b) { \
-    static const OpDef& def = *find_op(name);      \
-    return inplace("__i" #slot "__", a, b, def);   \
+#define DS_NB_INPLACE(slot, op)                                                      \
+  PyObject* nb_i##slot(PyObject* a, PyObject* b) {                                   \
+    return inplace("__i" #slot "__", a, b, pointwise_op(kernels::Pointwise::k##op)); \
   }
 #define DS_NB_UNARY(slot, fn)                                                \
   PyObject* nb_##slot(PyObject* a) {                                         \
@@ -108,17 +108,17 @@ DS_NB(or, bitwise_or)
 DS_NB(xor, bitwise_xor)
 DS_NB(lshift, bitwise_left_shift)
 DS_NB(rshift, bitwise_right_shift)
-DS_NB_INPLACE(add, "add")
-DS_NB_INPLACE(sub, "sub")
-DS_NB_INPLACE(mul, "mul")
-DS_NB_INPLACE(truediv, "div")
-DS_NB_INPLACE(floordiv, "floor_divide")
-DS_NB_INPLACE(mod, "remainder")
-DS_NB_INPLACE(and, "bitwise_and")
-DS_NB_INPLACE(or, "bitwise_or")
-DS_NB_INPLACE(xor, "bitwise_xor")
-DS_NB_INPLACE(lshift, "bitwise_left_shift")
-DS_NB_INPLACE(rshift, "bitwise_right_shift")
+DS_NB_INPLACE(add, Add)
+DS_NB_INPLACE(sub, Sub)
+DS_NB_INPLACE(mul, Mul)
+DS_NB_INPLACE(truediv, Div)
+DS_NB_INPLACE(floordiv, FloorDivide)
+DS_NB_INPLACE(mod, Remainder)
+DS_NB_INPLACE(and, BitwiseAnd)
+DS_NB_INPLACE(or, BitwiseOr)
+DS_NB_INPLACE(xor, BitwiseXor)
+DS_NB_INPLACE(lshift, ShiftLeft)
+DS_NB_INPLACE(rshift, ShiftRight)
 DS_NB_UNARY(neg, neg)
 DS_NB_UNARY(abs, abs)
 DS_NB_UNARY(invert, bitwise_not)
@@ -132,8 +132,7 @@ PyObject* nb_pow(PyObject* a, PyObject* b, PyObject*) {
   return binary("__pow__", a, b, [](const Tensor& x, const Tensor& y) { return pow(x, y); });
 }
 PyObject* nb_ipow(PyObject* a, PyObject* b, PyObject*) {
-  static const OpDef& def = *find_op("pow");
-  return inplace("__ipow__", a, b, def);
+  return inplace("__ipow__", a, b, pointwise_op(kernels::Pointwise::kPow));
 }
 PyObject* nb_divmod(PyObject* a, PyObject* b) {
   const auto made = [](PyObject* o) { return pybind11::reinterpret_steal<pybind11::object>(checked(o)); };

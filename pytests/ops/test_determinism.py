@@ -114,7 +114,7 @@ def test_a_hundred_runs(info: OpInfo) -> None:
 
 # --- rows -----------------------------------------------------------------------------------------------------------
 def is_view(info: OpInfo) -> bool:
-    return all(row.kind in ("view", "create") for row in rows_of(info)) and bool(rows_of(info))
+    return all(row.view for row in rows_of(info)) and bool(rows_of(info))
 
 
 def row_samples(info: OpInfo) -> list[Sample]:

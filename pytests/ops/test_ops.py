@@ -290,7 +290,7 @@ def test_not_differentiable_results_do_not_require_grad(info: OpInfo) -> None:
 
 # --- infer, composites, errors, seeds ---------------------------------------------------------------------------
 def has_infer(row: Any) -> bool:
-    return not row.composite and row.kind != "view"
+    return not row.composite and not row.view
 
 
 @over(lambda info: any(has_infer(row) for row in rows_of(info)))
@@ -342,6 +342,70 @@ def test_errors(info: OpInfo, case: Any) -> None:
     assert len(str(caught.value)) > 10
     again = fill(info, 0, (info.floats or info.ints)[0]).tensors()
     run(info, *again)
+
+
+@each(lambda info: () if info.random else info.errors, "case")
+def test_no_values_of_floats_are_refused(info: OpInfo, case: Any) -> None:
+    """The jit leaves out an unused call of floating inputs (csrc/jit/passes.cc), so its kernel may refuse none."""
+    args, kwargs = fill(info, 0, "float32", case.sample).tensors()
+    if not all(t.dtype.is_floating_point or t.dtype is deepseek.bool for t in leaves((args, kwargs), Tensor)):
+        return
+    for row in rows_of(info):
+        if has_infer(row):
+            try:
+                _C.infer(row.name, *args, **kwargs)
+            except Exception:
+                continue
+            _C.op_call(row.name, *args, **kwargs)
+
+
+# --- autocast -------------------------------------------------------------------------------------------------------
+def dtypes_under_autocast(info: OpInfo, call: Any, dtypes: list[Any], enabled: bool = True) -> Any:
+    """Of the results and gradients, for floating inputs of these dtypes; or the error's class."""
+    order = iter(dtypes)
+    args, kwargs = call.tensors()
+    args, kwargs = tree_map(
+        lambda t: t.to(next(order)).requires_grad_(info.grad) if t.dtype is deepseek.float32 else t,
+        (args, kwargs),
+        Tensor,
+    )
+    inputs = [t for t in leaves((args, kwargs), Tensor) if t.requires_grad]
+    try:
+        with deepseek.autocast("cpu", dtype=deepseek.bfloat16, enabled=enabled):
+            result = outputs(run(info, args, kwargs))
+        outs = [t for t in grad_outputs(result) if t.requires_grad]
+        grads = deepseek.autograd.grad(outs, inputs, [weight_like(t) for t in outs], allow_unused=True) if outs else []
+    except Exception as error:
+        return type(error)
+    assert all(g is None or g.dtype is t.dtype for g, t in zip(grads, inputs, strict=False))
+    return [getattr(t, "dtype", None) for t in result]
+
+
+def floats_of(call: Any) -> int:
+    return sum(t.dtype is deepseek.float32 for t in leaves(call.tensors(), Tensor))
+
+
+MIXED = [info for info in KNOWN if "float32" in info.floats and not info.writes and floats_of(fill(info, 0, "float32"))]
+
+
+@pytest.mark.parametrize("info", MIXED, ids=lambda info: info.name)
+def test_autocast_takes_mixed_dtypes(info: OpInfo) -> None:
+    """An op with a rule refuses no dtypes, nor does one made of those; others do what they do without autocast."""
+    call = fill(info, 0, "float32")
+    n = floats_of(call)
+    single, low = deepseek.float32, deepseek.bfloat16
+    rules = {row.autocast for row in rows_of(info)} & {"lower", "float32", "promote"}
+    uniform = dtypes_under_autocast(info, call, [single] * n)
+    for rule in rules:
+        assert uniform[0] is (low if rule == "lower" else single), f"rule {rule}: {uniform}"
+    lowers = uniform != dtypes_under_autocast(info, call, [single] * n, enabled=False)
+    for i, (mine, others) in itertools.product(range(n), [(low, single), (single, low)]):
+        dtypes = [mine if k == i else others for k in range(n)]
+        if n == 1 and mine is low and "promote" in rules:
+            continue
+        found = dtypes_under_autocast(info, call, dtypes)
+        plain = None if rules or lowers else dtypes_under_autocast(info, call, dtypes, enabled=False)
+        assert found in (uniform, plain), f"{dtypes} gave {found}, expected {uniform} or {plain}"
 
 
 def bits(tensor: Any) -> bytes:

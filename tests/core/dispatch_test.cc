@@ -15,10 +15,10 @@ struct Traced {
   double factor;
   static constexpr OpInfo info{.schema = "_test_traced(Tensor input, float factor) -> Tensor",
                                .doc = "",
-                               .kind = Kind::kPointwise,
                                .autocast = Autocast::kFloat32,
                                .saves = Saves::kNone,
                                .inplace = true,
+                               .elementwise = true,
                                .shown = Shown::kHidden};
   bool operator==(const Traced&) const = default;
   Meta infer(Inputs in) const {

@@ -22,7 +22,6 @@ struct AllFields {
           "_test_fields(Tensor input, int i=-4, float f=1e-05, bool b=True, Scalar s=2, int[] d=[3, -1], "
           "str t='mean', int? oi=None, int[]? od=[7]) -> Tensor",
       .doc = "",
-      .kind = Kind::kComposite,
       .shown = Shown::kHidden};
   bool operator==(const AllFields&) const = default;
   Tensor body(Inputs in) const { return in[0]; }
@@ -104,7 +103,7 @@ TEST(OpTable, SchemaAndStructMustAgree) {
   EXPECT_THAT(registration_error("_test_text(Tensor input", {}), HasSubstr("expected ','"));
   EXPECT_EQ(op_table().size(), before);
   EXPECT_EQ(find_op("_test_few"), nullptr);
-  EXPECT_EQ(find_op("exp")->info->kind, Kind::kPointwise);
+  EXPECT_TRUE(find_op("exp")->info->elementwise);
 }
 
 TEST(OpTable, EveryEntryIsWhole) {

@@ -37,7 +37,7 @@ const std::map<std::string, std::pair<double, double>> kDomains = {
 TEST(PointwiseOps, EveryDerivativeTwice) {
   int checked = 0;
   for (const OpDef* def : op_table()) {
-    const bool pointwise = def->info->kind == Kind::kPointwise && def->fields.empty() && !def->info->random;
+    const bool pointwise = def->info->elementwise && def->fields.empty() && !def->info->random;
     if (!pointwise || !def->info->differentiable || def->schema.base.starts_with("_test")) continue;
     const std::string name = def->schema.name;
     if (name == "where" || name == "fill") continue;  // below and in create_ops_test
