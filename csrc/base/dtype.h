@@ -4,6 +4,7 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
+#include <iterator>
 #include <limits>
 #include <ostream>
 #include <type_traits>
@@ -103,31 +104,48 @@ struct BFloat16 {
   }
 };
 
-// X(C++ type, enumerator, name). The order is the promotion order inside each category.
-#define DS_FOR_EACH_DTYPE(X)                  \
-  X(bool, kBool, "bool")                      \
-  X(uint8_t, kUInt8, "uint8")                 \
-  X(int8_t, kInt8, "int8")                    \
-  X(int16_t, kInt16, "int16")                 \
-  X(int32_t, kInt32, "int32")                 \
-  X(int64_t, kInt64, "int64")                 \
-  X(Float8E4M3, kFloat8E4M3, "float8_e4m3fn") \
-  X(Float8E5M2, kFloat8E5M2, "float8_e5m2")   \
-  X(Half, kFloat16, "float16")                \
-  X(BFloat16, kBFloat16, "bfloat16")          \
-  X(float, kFloat32, "float32")               \
-  X(double, kFloat64, "float64")
+// What kind of number a dtype holds. The order is that of promotion: the higher category decides, and a scalar changes
+// a tensor's dtype only where its category is higher.
+enum class Category : uint8_t { kBool, kInteger, kFloat, kComplex };
+
+// X(C++ type, enumerator, name, category): all that is said about a dtype. Categories ascend, and the order is the
+// promotion order inside each of them.
+#define DS_FOR_EACH_DTYPE(X)                          \
+  X(bool, kBool, "bool", kBool)                       \
+  X(uint8_t, kUInt8, "uint8", kInteger)               \
+  X(int8_t, kInt8, "int8", kInteger)                  \
+  X(int16_t, kInt16, "int16", kInteger)               \
+  X(int32_t, kInt32, "int32", kInteger)               \
+  X(int64_t, kInt64, "int64", kInteger)               \
+  X(Float8E4M3, kFloat8E4M3, "float8_e4m3fn", kFloat) \
+  X(Float8E5M2, kFloat8E5M2, "float8_e5m2", kFloat)   \
+  X(Half, kFloat16, "float16", kFloat)                \
+  X(BFloat16, kBFloat16, "bfloat16", kFloat)          \
+  X(float, kFloat32, "float32", kFloat)               \
+  X(double, kFloat64, "float64", kFloat)
 
 enum class DType : uint8_t {
-#define X(T, e, name) e,
+#define X(T, e, ...) e,
   DS_FOR_EACH_DTYPE(X)
 #undef X
 };
-inline constexpr int kNumDTypes = 12;
+
+struct DTypeTraits {
+  const char* name;
+  int64_t size;
+  Category category;
+};
+inline constexpr DTypeTraits kDTypeTraits[] = {
+#define X(T, e, name, category) {name, sizeof(T), Category::category},
+    DS_FOR_EACH_DTYPE(X)
+#undef X
+};
+inline constexpr int kNumDTypes = static_cast<int>(std::size(kDTypeTraits));
+constexpr const DTypeTraits& traits_of(DType t) { return kDTypeTraits[static_cast<int>(t)]; }
 
 template <class T>
 struct DTypeOf;
-#define X(T, e, name)                        \
+#define X(T, e, ...)                         \
   template <>                                \
   struct DTypeOf<T> {                        \
     static constexpr DType value = DType::e; \
@@ -137,29 +155,21 @@ DS_FOR_EACH_DTYPE(X)
 template <class T>
 inline constexpr DType dtype_of = DTypeOf<T>::value;
 
-constexpr const char* name_of(DType t) {
-  constexpr const char* names[] = {
-#define X(T, e, name) name,
-      DS_FOR_EACH_DTYPE(X)
-#undef X
-  };
-  return names[static_cast<int>(t)];
-}
-
-constexpr int64_t size_of(DType t) {
-  constexpr int64_t sizes[] = {
-#define X(T, e, name) sizeof(T),
-      DS_FOR_EACH_DTYPE(X)
-#undef X
-  };
-  return sizes[static_cast<int>(t)];
-}
+constexpr const char* name_of(DType t) { return traits_of(t).name; }
+constexpr int64_t size_of(DType t) { return traits_of(t).size; }
+constexpr Category category(DType t) { return traits_of(t).category; }
 
 inline std::ostream& operator<<(std::ostream& os, DType t) { return os << "deepseek." << name_of(t); }
 
+constexpr bool is_exact(DType t) { return category(t) < Category::kFloat; }  // bools and integers
+constexpr bool is_integral(DType t) { return category(t) == Category::kInteger; }
+// A real float, as torch's is_floating_point. Whether gradients flow is another question: is_differentiable.
+constexpr bool is_floating(DType t) { return category(t) == Category::kFloat; }
+constexpr bool is_complex(DType t) { return category(t) == Category::kComplex; }
+// Whether a tensor of this dtype may have a gradient: what the tape, nodes and requires_grad ask.
+constexpr bool is_differentiable(DType t) { return is_floating(t) || is_complex(t); }
+
 constexpr bool is_float8(DType t) { return t == DType::kFloat8E4M3 || t == DType::kFloat8E5M2; }
-constexpr bool is_floating(DType t) { return t >= DType::kFloat8E4M3; }
-constexpr bool is_integral(DType t) { return t >= DType::kUInt8 && t <= DType::kInt64; }
 // The largest finite value of a floating dtype.
 constexpr double largest_finite(DType t) {
   switch (t) {
@@ -173,9 +183,17 @@ constexpr double largest_finite(DType t) {
       return 0x1.fep127;
     case DType::kFloat32:
       return std::numeric_limits<float>::max();
-    default:
+    case DType::kFloat64:
       return std::numeric_limits<double>::max();
+    case DType::kBool:
+    case DType::kUInt8:
+    case DType::kInt8:
+    case DType::kInt16:
+    case DType::kInt32:
+    case DType::kInt64:
+      break;
   }
+  fail("internal: largest_finite of ", name_of(t));
 }
 constexpr bool is_reduced_float(DType t) { return t == DType::kFloat16 || t == DType::kBFloat16; }
 
@@ -191,13 +209,46 @@ using ComputeType = std::conditional_t<is_small_float<T>, float, T>;
 template <class F>
 decltype(auto) dispatch(DType t, F&& f) {
   switch (t) {
-#define X(T, e, name) \
-  case DType::e:      \
+#define X(T, e, ...) \
+  case DType::e:     \
     return f.template operator()<T>();
     DS_FOR_EACH_DTYPE(X)
 #undef X
   }
   __builtin_unreachable();
+}
+
+// The same for the one of the types that `t` is, where others have no kernel: refuses them in the name of `op`.
+template <class T, class... Others, class F>
+decltype(auto) dispatch_among(const char* op, DType t, F&& f) {
+  if constexpr (sizeof...(Others) == 0) {
+    if (t != dtype_of<T>) fail<NotImplementedError>(op, "(): not implemented for dtype ", t);
+    return f.template operator()<T>();
+  } else {
+    if (t == dtype_of<T>) return f.template operator()<T>();
+    return dispatch_among<Others...>(op, t, std::forward<F>(f));
+  }
+}
+// The floats that kernels compute with; float8 is stored and converted only.
+template <class F>
+decltype(auto) dispatch_float(const char* op, DType t, F&& f) {
+  return dispatch_among<float, double, BFloat16, Half>(op, t, std::forward<F>(f));
+}
+
+// The same for the type that numbers of dtype `t` are added up and compared in: integers and bools exactly, small
+// floats in float.
+template <class F>
+decltype(auto) dispatch_sum(const char* op, DType t, F&& f) {
+  switch (category(t)) {
+    case Category::kBool:
+    case Category::kInteger:
+      return f.template operator()<int64_t>();
+    case Category::kFloat:
+      return t == DType::kFloat64 ? f.template operator()<double>() : f.template operator()<float>();
+    case Category::kComplex:
+      break;
+  }
+  fail<NotImplementedError>(op, "(): not implemented for dtype ", t);
 }
 
 // Result type of two tensors of equal category priority (PyTorch's promote_types).
@@ -206,16 +257,18 @@ constexpr DType promote_types(DType a, DType b) {
   if (a > b) std::swap(a, b);
   if (is_float8(b) || is_float8(a))
     fail("Promotion for Float8 Types is not supported, attempted to promote ", name_of(a), " and ", name_of(b));
-  if (is_floating(b)) {
-    if (is_reduced_float(a) && is_reduced_float(b)) return DType::kFloat32;
-    return b;
+  switch (category(b)) {
+    case Category::kBool:
+      return b;
+    case Category::kInteger:
+      return a == DType::kUInt8 && b == DType::kInt8 ? DType::kInt16 : b;
+    case Category::kFloat:
+      return is_reduced_float(a) && is_reduced_float(b) ? DType::kFloat32 : b;
+    case Category::kComplex:  // its parts must hold the other one's values: float64 and complex64 are complex128
+      fail<NotImplementedError>("promotion to complex dtypes is not implemented");
   }
-  if (a == DType::kUInt8 && b == DType::kInt8) return DType::kInt16;
-  return b;
+  __builtin_unreachable();
 }
-
-// 0 bool, 1 integral, 2 floating: the category that decides whether a scalar changes a tensor's dtype.
-constexpr int category(DType t) { return t == DType::kBool ? 0 : is_floating(t) ? 2 : 1; }
 
 // PyTorch's can_cast: may a result of type `from` be written into `to`?
 constexpr bool can_cast(DType from, DType to) { return category(from) <= category(to); }

@@ -1,6 +1,7 @@
-// A Python number: bool, int64 or double, remembering which.
+// A Python number: bool, int64, double or complex double, remembering which.
 #pragma once
 
+#include <complex>
 #include <concepts>
 #include <ostream>
 
@@ -11,25 +12,49 @@ namespace deepseek {
 class Scalar {
  public:
   constexpr Scalar() : Scalar(int64_t{0}) {}
-  constexpr Scalar(bool v) : dtype_(DType::kBool), i_(v) {}
+  constexpr Scalar(bool v) : category_(Category::kBool), i_(v) {}
   template <std::integral T>
-  constexpr Scalar(T v) : dtype_(DType::kInt64), i_(static_cast<int64_t>(v)) {}
+  constexpr Scalar(T v) : category_(Category::kInteger), i_(static_cast<int64_t>(v)) {}
   template <std::floating_point T>
-  constexpr Scalar(T v) : dtype_(DType::kFloat64), d_(v) {}
+  constexpr Scalar(T v) : category_(Category::kFloat), d_(v) {}
+  constexpr Scalar(std::complex<double> v) : category_(Category::kComplex), d_(v.real()), imaginary_(v.imag()) {}
 
-  DType dtype() const { return dtype_; }
-  bool is_float() const { return dtype_ == DType::kFloat64; }
-  double to_double() const { return is_float() ? d_ : static_cast<double>(i_); }
-  int64_t to_int() const { return is_float() ? static_cast<int64_t>(d_) : i_; }
-  bool to_bool() const { return is_float() ? d_ != 0 : i_ != 0; }
+  Category category() const { return category_; }
+  bool is_bool() const { return category_ == Category::kBool; }
+  bool is_float() const { return category_ == Category::kFloat; }
+  bool is_complex() const { return category_ == Category::kComplex; }
+  // What a tensor of this number has. No dtype holds a complex one yet, so asking is where it is refused.
+  DType dtype() const {
+    check_real();
+    return is_bool() ? DType::kBool : is_float() ? DType::kFloat64 : DType::kInt64;
+  }
+  // An imaginary part is never dropped in silence: whoever wants a real number refuses a complex one.
+  void check_real() const {
+    if (is_complex()) [[unlikely]]
+      fail<TypeError>("complex numbers are not supported yet: no dtype holds ", *this);
+  }
+  double to_double() const {
+    check_real();
+    return is_float() ? d_ : static_cast<double>(i_);
+  }
+  std::complex<double> to_complex() const {
+    return is_complex() ? std::complex<double>(d_, imaginary_) : std::complex<double>(to_double());
+  }
+  int64_t to_int() const {
+    check_real();
+    return is_float() ? static_cast<int64_t>(d_) : i_;
+  }
+  bool to_bool() const { return is_complex() ? d_ != 0 || imaginary_ != 0 : is_float() ? d_ != 0 : i_ != 0; }
   template <class T>
   T to() const {
     if constexpr (std::is_same_v<T, bool>) return to_bool();
+    check_real();
     return is_float() ? static_cast<T>(d_) : static_cast<T>(i_);
   }
   // Pointer to the value stored as dtype().
   void store(void* p) const {
-    if (dtype_ == DType::kBool)
+    check_real();
+    if (is_bool())
       *static_cast<bool*>(p) = i_ != 0;
     else if (is_float())
       *static_cast<double*>(p) = d_;
@@ -37,24 +62,34 @@ class Scalar {
       *static_cast<int64_t*>(p) = i_;
   }
   bool operator==(const Scalar& o) const {
-    return dtype_ == o.dtype_ && (is_float() ? std::bit_cast<int64_t>(d_) == std::bit_cast<int64_t>(o.d_) : i_ == o.i_);
+    if (category_ != o.category_) return false;
+    if (!is_float() && !is_complex()) return i_ == o.i_;
+    return std::bit_cast<int64_t>(d_) == std::bit_cast<int64_t>(o.d_) &&
+           std::bit_cast<int64_t>(imaginary_) == std::bit_cast<int64_t>(o.imaginary_);
   }
+  // As Python writes it.
   friend std::ostream& operator<<(std::ostream& os, const Scalar& s) {
-    if (s.dtype_ == DType::kBool) return os << (s.i_ ? "True" : "False");
-    return s.is_float() ? os << s.d_ : os << s.i_;
+    if (s.is_bool()) return os << (s.i_ ? "True" : "False");
+    if (!s.is_complex()) return s.is_float() ? os << s.d_ : os << s.i_;
+    if (s.d_ == 0 && !std::signbit(s.d_)) return os << s.imaginary_ << 'j';
+    return os << '(' << s.d_ << (std::signbit(s.imaginary_) ? "" : "+") << s.imaginary_ << "j)";
   }
 
  private:
-  DType dtype_;
+  Category category_;
   union {
     int64_t i_;
-    double d_;
+    double d_;  // the real part of a complex number
   };
+  double imaginary_ = 0;
 };
+
+inline Scalar conj(const Scalar& s) { return s.is_complex() ? Scalar(std::conj(s.to_complex())) : s; }
 
 // PyTorch's rule for storing a number: it must fit, untruncated. An unsigned dtype also takes (and wraps) a negative
 // integer whose magnitude fits, a floating one infinities and NaN.
 inline void check_fits(const Scalar& v, DType t) {
+  v.check_real();
   if (t == DType::kBool || is_float8(t)) return;
   const double magnitude = std::abs(v.to_double());
   bool fits = !is_floating(t) || !(magnitude > largest_finite(t)) || std::isinf(magnitude);

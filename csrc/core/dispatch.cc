@@ -83,7 +83,7 @@ void dispatch_view(const OpDef& def, const void* op, Inputs in, TensorList& out)
   }
   const Mode& m = mode();
   // Remember the base so that writes through either side are seen by both.
-  if (!in[0].cell()->inference && def.info->differentiable && is_floating(in[0].dtype())) {
+  if (!in[0].cell()->inference && def.info->differentiable && is_differentiable(in[0].dtype())) {
     const GradMeta* source = in[0].cell()->grad_meta.get();
     const Tensor base = source && source->base.defined() ? source->base : in[0];
     ViewOrigin origin = source && source->base.defined() ? source->origin : ViewOrigin::kGrad;  // of a view's view
@@ -118,7 +118,7 @@ void run_kernel(const OpDef& def, const void* op, Inputs in, const Metas& metas,
   if (m.records() && def.info->differentiable && any_requires_grad(in)) {
     Ref<Node> node = record_on_tape(def, op, in, out);
     for (uint32_t i = 0; i < out.size(); ++i)
-      if (is_floating(out[i].dtype())) set_edge(out[i], {node, i});
+      if (is_differentiable(out[i].dtype())) set_edge(out[i], {node, i});
   }
   if (m.recorder) m.recorder->record(def, op, in, out);
 }

@@ -59,7 +59,11 @@ void set_default(ArgType kind, void* field, const std::string& text) {
     case ArgType::kOptDType:
       DS_CHECK(none, "schema: a dtype can only default to None");
       return put<Opt<DType>>(field, Opt<DType>());
-    default:
+    case ArgType::kTensor:
+    case ArgType::kTensorList:
+    case ArgType::kGenerator:
+    case ArgType::kDevice:
+    case ArgType::kDType:
       fail("schema: this argument cannot have a default");
   }
 }

@@ -96,7 +96,7 @@ void check_no_partial_overlap(const Tensor& t, const Tensor& target, const char*
 
 void write_now(const Tensor& target, const Tensor& value, const char* op, bool fresh) {
   const bool recording =
-      mode().records() && is_floating(target.dtype()) && (target.requires_grad() || value.requires_grad());
+      mode().records() && is_differentiable(target.dtype()) && (target.requires_grad() || value.requires_grad());
   check_writable(target, op, recording, false);
   DS_CHECK(broadcast_sizes(op, target.sizes(), value.sizes()) == target.sizes(), op, ": output with shape ",
            target.sizes(), " doesn't match the broadcast shape ", broadcast_sizes(op, target.sizes(), value.sizes()));
@@ -117,7 +117,7 @@ void write_now(const Tensor& target, const Tensor& value, const char* op, bool f
 
 void dispatch_inplace_now(const OpDef& def, const void* op, Inputs in, Recorder* recorder) {
   const Tensor& self = in[0];
-  const bool recording = mode().records() && any_requires_grad(in) && is_floating(self.dtype());
+  const bool recording = mode().records() && any_requires_grad(in) && is_differentiable(self.dtype());
   check_writable(self, def.name(), recording, def.info->fills);
   if (def.info->elementwise)
     for (const Tensor& t : in.subspan(1)) check_no_partial_overlap(t, self, def.name());

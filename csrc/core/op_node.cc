@@ -9,7 +9,7 @@ OpNode::OpNode(const OpDef& def, const void* op, Inputs in, Inputs out) : def_(d
   std::memcpy(attributes(), op, def.size);
   uint64_t needs = 0;
   for (size_t i = 0; i < in.size(); ++i) {
-    add_next(in[i].defined() && is_floating(in[i].dtype()) ? in[i].edge() : Edge{});
+    add_next(in[i].defined() && is_differentiable(in[i].dtype()) ? in[i].edge() : Edge{});
     if (next[i].node && i < 64) needs |= uint64_t{1} << i;
   }
   for (size_t i = 0; i < in.size(); ++i) {
@@ -57,7 +57,7 @@ TensorList OpNode::backward(Inputs grads, BackwardPass pass) {
   for (size_t i = 0; i < out_.size(); ++i) {
     out.push_back(out_[i].unpack(def_.name()));
     // A saved output does not own its node; for second derivatives it gets it back here.
-    if (pass.create_graph && out[i].has_data() && is_floating(out[i].dtype()))
+    if (pass.create_graph && out[i].has_data() && is_differentiable(out[i].dtype()))
       set_edge(out[i], {Ref<Node>(this), static_cast<uint32_t>(i)});
   }
   DS_CHECK(def_.vjp, def_.name(), " is not differentiable");

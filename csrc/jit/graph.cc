@@ -110,8 +110,12 @@ void print_attribute(std::ostream& os, ArgType kind, const char* p) {
     DS_OPTIONAL(kOptDType, DType)
 #undef DS_CASE
 #undef DS_OPTIONAL
-    default:
-      os << "?";
+    case ArgType::kTensor:
+    case ArgType::kTensorList:
+    case ArgType::kGenerator:
+    case ArgType::kDevice:
+    case ArgType::kDType:
+      os << "?";  // no field of an op
   }
 }
 

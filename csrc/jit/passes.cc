@@ -139,7 +139,7 @@ std::vector<bool> fails_on_values(const Graph& g) {
       for (const int32_t s : n.in) {
         if (s < 0 || number[s]) continue;
         const DType t = g.slots[s].meta.dtype;
-        any |= !is_floating(t) && t != DType::kBool;
+        any |= is_integral(t);
       }
     fails.push_back(any);
   }

@@ -19,14 +19,13 @@ Scalar scaled_alpha(const Scalar& alpha, double sign, DType t) {
 }
 
 void check_alpha(const char* op, DType t, const Scalar& alpha, double sign) {
-  DS_CHECK(!(alpha.is_float() && !is_floating(t)), op,
+  DS_CHECK(!(alpha.is_float() && is_exact(t)), op,
            ": For integral input tensors, argument alpha must not be a floating point number.");
-  DS_CHECK(!(alpha.dtype() == DType::kBool && t != DType::kBool), op,
-           ": Boolean alpha only supported for Boolean results.");
+  DS_CHECK(!(alpha.is_bool() && t != DType::kBool), op, ": Boolean alpha only supported for Boolean results.");
   check_fits(scaled_alpha(alpha, sign, t), t);
 }
 
-bool is_one(const Scalar& s) { return s.dtype() != DType::kBool && s.to_double() == 1.0; }
+bool is_one(const Scalar& s) { return !s.is_bool() && s.to_double() == 1.0; }
 
 void add_scaled_eval(kernels::Pointwise plain, Inputs in, const Scalar& alpha, double sign, Tensor& out) {
   if (is_one(alpha)) return pointwise_eval(plain, Rule::kArith, in, out);
@@ -52,7 +51,7 @@ struct Add {
   void eval(Inputs in, Tensor& out) const { add_scaled_eval(kernels::Pointwise::kAdd, in, alpha, 1, out); }
   Grads vjp(const Vjp& c) const {
     const Tensor& g = c.grad[0];
-    return {g, !c.need(1) ? Tensor() : is_one(alpha) ? g : g * scalar(alpha)};
+    return {g, !c.need(1) ? Tensor() : is_one(alpha) ? g : g * scalar(conj(alpha))};
   }
 };
 DS_OP(Add);
@@ -81,7 +80,7 @@ struct Sub {
   void eval(Inputs in, Tensor& out) const { add_scaled_eval(kernels::Pointwise::kSub, in, alpha, -1, out); }
   Grads vjp(const Vjp& c) const {
     const Tensor& g = c.grad[0];
-    return {g, !c.need(1) ? Tensor() : neg(is_one(alpha) ? g : g * scalar(alpha))};
+    return {g, !c.need(1) ? Tensor() : neg(is_one(alpha) ? g : g * scalar(conj(alpha)))};
   }
 };
 DS_OP(Sub);
@@ -179,7 +178,7 @@ DS_BODY(AddcmulOp, "addcmul(Tensor input, Tensor tensor1, Tensor tensor2, *, Sca
 
 DS_BODY(Addcdiv, "addcdiv(Tensor input, Tensor tensor1, Tensor tensor2, *, Scalar value=1) -> Tensor",
         "input + value * tensor1 / tensor2.", true, kBoth, Scalar value;) {
-  DS_CHECK(is_floating(result_type(in.subspan(1))), "Integer division with addcdiv is no longer supported");
+  DS_CHECK(!is_exact(result_type(in.subspan(1))), "Integer division with addcdiv is no longer supported");
   return in_float32(in, [&](Inputs x) { return add(x[0], x[1] / x[2], value.to_double()); });
 }
 
@@ -187,7 +186,7 @@ DS_BODY(NanToNum, "nan_to_num(Tensor input, float? nan=None, float? posinf=None,
         "NaN and infinities replaced (by 0 and the dtype's limits unless given).", true, kBoth, Opt<double> nan;
         Opt<double> posinf; Opt<double> neginf;) {
   const Tensor& x = in[0];
-  if (!is_floating(x.dtype())) return clone(x);
+  if (is_exact(x.dtype())) return clone(x);
   const double limit = largest_finite(x.dtype());
   // Bounds are cast to x's dtype first so that they stay representable.
   const auto constant = [&](double v) { return to_dtype(scalar(v), x.dtype()); };
@@ -229,7 +228,7 @@ DS_BODY(IsClose,
   DS_CHECK(atol >= 0, "atol must be greater than or equal to zero, but got ", atol);
   DS_CHECK(a.dtype() == b.dtype(), name_of(a.dtype()), " did not match ", name_of(b.dtype()));
   Tensor close = eq(a, b);
-  if (equal_nan && is_floating(a.dtype())) close = logical_or(close, logical_and(isnan(a), isnan(b)));
+  if (equal_nan && !is_exact(a.dtype())) close = logical_or(close, logical_and(isnan(a), isnan(b)));
   if (a.dtype() == DType::kBool) return close;
   const Tensor bound = abs(b) * rtol + atol;
   const Tensor near = logical_and(le(abs(to_dtype(a, bound.dtype()) - b), bound), isfinite(bound));

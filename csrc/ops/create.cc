@@ -117,7 +117,7 @@ struct ArangeRange {
     DS_CHECK(step.to_double() != 0 && !std::isnan(step.to_double()), "arange: step must be nonzero, got ", step);
     DS_CHECK(std::isfinite(start.to_double()) && std::isfinite(end.to_double()), "arange: unsupported range: ", start,
              " -> ", end);
-    if (is_float() && dtype && !is_floating(*dtype)) {
+    if (is_float() && dtype && is_exact(*dtype)) {
       for (const Scalar& s : {start, end, step}) check_fits(s, DType::kInt64);
       if (*dtype == DType::kInt64) return ArangeRange{start.to_int(), end.to_int(), step.to_int()}.meta(dtype);
     }
@@ -214,8 +214,8 @@ struct Linspace {
     return {t, {steps}};
   }
   void eval(Inputs, Tensor& out) const {
-    if (!is_floating(out.dtype()) && (beyond_doubles(start) || beyond_doubles(end))) return fill_exactly(out);
-    const bool floats = is_floating(out.dtype());
+    if (is_exact(out.dtype()) && (beyond_doubles(start) || beyond_doubles(end))) return fill_exactly(out);
+    const bool floats = !is_exact(out.dtype());
     const double a = floats ? start.to_double() : static_cast<double>(start.to_int());
     const double b = floats ? end.to_double() : static_cast<double>(end.to_int());
     const auto parts = static_cast<double>(std::max<int64_t>(steps - 1, 1));
@@ -354,7 +354,7 @@ Tensor detach(const Tensor& input) { return apply(Detach{}, input); }
 Tensor set_requires_grad(Tensor t, bool on) {
   if (mode().recorder && on != t.requires_grad())
     mode().recorder->refuse("requires_grad is changed, or set on a tensor made in it");
-  DS_CHECK(!on || (is_floating(t.dtype()) && !is_float8(t.dtype())),
+  DS_CHECK(!on || (is_differentiable(t.dtype()) && !is_float8(t.dtype())),
            "only Tensors of floating point dtype can require gradients, got ", name_of(t.dtype()));
   if (!t.is_leaf()) {
     DS_CHECK(on,

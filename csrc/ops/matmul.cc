@@ -55,8 +55,8 @@ struct BatchMatmul {
   }
   Grads vjp(const Vjp& c) const {
     const Tensor& g = c.grad[0];
-    return {c.need(0) ? apply(*this, g, transpose(c.in[1], -2, -1)) : Tensor(),
-            c.need(1) ? apply(*this, transpose(c.in[0], -2, -1), g) : Tensor()};
+    return {c.need(0) ? apply(*this, g, transpose(conj(c.in[1]), -2, -1)) : Tensor(),
+            c.need(1) ? apply(*this, transpose(conj(c.in[0]), -2, -1), g) : Tensor()};
   }
 };
 DS_OP(BatchMatmul);
@@ -100,7 +100,7 @@ struct Dot {
     kernels::matmul({out.data_ptr(), out.dtype(), {1, 1}, {1, 1}}, a, b);
   }
   Grads vjp(const Vjp& c) const {
-    return {c.need(0) ? c.grad[0] * c.in[1] : Tensor(), c.need(1) ? c.grad[0] * c.in[0] : Tensor()};
+    return {c.need(0) ? c.grad[0] * conj(c.in[1]) : Tensor(), c.need(1) ? c.grad[0] * conj(c.in[0]) : Tensor()};
   }
 };
 DS_OP(Dot);
@@ -171,7 +171,7 @@ Tensor scaled_sum(const char* op, const Tensor& input, const Tensor& a, const Te
     const auto wide = [](const Tensor& x) { return to_dtype(x, DType::kFloat32); };
     return to_dtype(scaled_sum(op, wide(input), wide(a), wide(b), beta, alpha), t);
   }
-  if (!is_floating(t)) {
+  if (is_exact(t)) {
     beta = beta.to_int();
     alpha = alpha.to_int();
   }
@@ -286,7 +286,7 @@ struct Linear {
   }
   void eval(Inputs in, Tensor& out) const { run_linear(in, out); }
   Grads vjp(const Vjp& c) const {
-    const Tensor &g = c.grad[0], &x = c.in[0], &w = c.in[1];
+    const Tensor &g = c.grad[0], x = conj(c.in[0]), w = conj(c.in[1]);
     Grads out(3);
     const int64_t k = x.sizes().back(), n = w.dim() == 2 ? w.sizes()[0] : 1;
     int64_t rows = 1;  // not -1: k or n may be 0

@@ -135,7 +135,7 @@ struct LogSumExp {
   bool operator==(const LogSumExp&) const = default;
   Meta infer(Inputs in) const {
     check_reducible("logsumexp", in[0].dtype());
-    const DType t = is_floating(in[0].dtype()) ? in[0].dtype() : default_dtype();
+    const DType t = is_exact(in[0].dtype()) ? default_dtype() : in[0].dtype();
     return {t, reduced_sizes(in[0].sizes(), reduced_mask("logsumexp", dim, in[0].dim()), keepdim)};
   }
   void eval(Inputs in, Tensor& out) const {
@@ -149,7 +149,7 @@ struct LogSumExp {
   Grads vjp(const Vjp& c) const {
     // NaN at an infinite result: no share of it is right.
     const Tensor y = kept(c.out[0], c.in[0].sizes(), dim, keepdim);
-    return {unreduce(c.grad[0], c.in[0].sizes(), dim, keepdim) * exp(c.in[0] - y)};
+    return {unreduce(c.grad[0], c.in[0].sizes(), dim, keepdim) * conj(exp(c.in[0] - y))};
   }
 };
 DS_OP(LogSumExp);

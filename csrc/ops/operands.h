@@ -7,7 +7,10 @@
 namespace deepseek {
 
 // Sums and statistics of 16-bit floats are float32.
-inline DType computing_type(DType t) { return t == DType::kFloat64 ? t : DType::kFloat32; }
+inline DType computing_type(DType t) {
+  if (is_complex(t)) fail<NotImplementedError>("internal: no float computes with ", t);
+  return t == DType::kFloat64 ? t : DType::kFloat32;
+}
 
 inline Tensor copy_as(const Tensor& t, DType dtype) {
   Tensor out = Tensor::empty(t.sizes(), dtype);

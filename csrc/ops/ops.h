@@ -21,6 +21,14 @@ Tensor copy_(const Tensor& self, const Tensor& source);
 Tensor clamp(const Tensor& input, const Tensor& min, const Tensor& max);
 Tensor masked_fill(const Tensor& input, const Tensor& mask, const Tensor& value);
 
+// Complex conjugate. A vjp of a holomorphic function multiplies by the conjugate of the derivative, as PyTorch: of a
+// real tensor this is the tensor itself, without an op or a node.
+inline Tensor conj(Tensor t) {
+  if (t.defined() && is_complex(t.dtype())) [[unlikely]]
+    fail<NotImplementedError>("conj(): not implemented for dtype ", t.dtype());
+  return t;
+}
+
 template <class T>
 concept Number = std::is_arithmetic_v<T>;
 inline Tensor scalar(Scalar v) { return Tensor::wrapped(v); }

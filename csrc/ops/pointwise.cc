@@ -14,7 +14,7 @@ std::string op_name(const OpInfo& info) {
 DType compute_type(Rule rule, Inputs in) {
   if (rule == Rule::kWhere) return result_type(in.subspan(1));
   const DType t = result_type(in);
-  if (rule == Rule::kFloat && !is_floating(t)) return default_dtype();
+  if (rule == Rule::kFloat && is_exact(t)) return default_dtype();
   if (rule == Rule::kBoolToInt && t == DType::kBool) return DType::kInt64;
   return t;
 }
@@ -38,7 +38,7 @@ void check_rule(const OpInfo& info, Rule rule, DType t, Inputs in) {
       break;
     case Rule::kBits:
     case Rule::kShift:
-      if (is_floating(t) || (rule == Rule::kShift && t == DType::kBool))
+      if (!is_exact(t) || (rule == Rule::kShift && t == DType::kBool))
         fail<NotImplementedError>("\"", op_name(info), "\" not implemented for '", name_of(t), "'");
       break;
     case Rule::kWhere:
@@ -47,7 +47,11 @@ void check_rule(const OpInfo& info, Rule rule, DType t, Inputs in) {
       for (size_t i = 1; i < in.size(); ++i)
         if (!is_reduced_float(t)) check_number_fits(in[i], t);
       break;
-    default:
+    case Rule::kArith:
+    case Rule::kFloat:
+    case Rule::kCompare:
+    case Rule::kLogical:
+    case Rule::kBoolToInt:
       break;
   }
 }
@@ -56,7 +60,7 @@ void check_rule(const OpInfo& info, Rule rule, DType t, Inputs in) {
 void check_power(const OpInfo& info, DType t, Inputs in) {
   if (!std::string_view(info.schema).starts_with("pow(") || !in[1].cell()->wrapped_number) return;
   if (t != DType::kFloat32) check_number_fits(in[1], t);
-  DS_CHECK(is_floating(t) || in[1].item().to_double() >= 0, "Integers to negative integer powers are not allowed.");
+  DS_CHECK(!is_exact(t) || in[1].item().to_double() >= 0, "Integers to negative integer powers are not allowed.");
 }
 
 // The order of dims of the first input that has all of them, as PyTorch; none means contiguous.
@@ -190,13 +194,13 @@ Tensor over_or_zero(const Tensor& a, const Tensor& b) { return where(eq(b, 0), s
 Tensor pow_vjp_base(const Tensor& g, const Tensor& base, const Tensor& exponent) {
   // d(x^p)/dx = p x^(p-1); exactly zero for p = 0, where x^(p-1) may be infinite.
   const Tensor slope = exponent * pow(base, exponent - 1);
-  return g * where(eq(exponent, 0), zeros_like(slope), slope);
+  return g * conj(where(eq(exponent, 0), zeros_like(slope), slope));
 }
 
 Tensor pow_vjp_exponent(const Tensor& g, const Tensor& base, const Tensor& exponent, const Tensor& result) {
   // 0^p has slope zero for p >= 0 although log(0) is infinite.
   const Tensor slope = result * log(base);
-  return g * where(logical_and(eq(base, 0), ge(exponent, 0)), zeros_like(slope), slope);
+  return g * conj(where(logical_and(eq(base, 0), ge(exponent, 0)), zeros_like(slope), slope));
 }
 
 Tensor max_share(const Tensor& a, const Tensor& b) {

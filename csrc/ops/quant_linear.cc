@@ -34,9 +34,10 @@ Tensor activated(QActivation a, const Tensor& x) {
       return _gelu_tanh(x);
     case QActivation::kSilu:
       return silu(x);
-    default:
+    case QActivation::kNone:
       return x;
   }
+  __builtin_unreachable();
 }
 
 // `in`: input, codes, scales, zeros, bias.

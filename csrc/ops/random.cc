@@ -50,9 +50,13 @@ int integer_bits(DType t) {
       return 53;
     case DType::kUInt8:
       return 8;
-    default:
+    case DType::kInt8:
+    case DType::kInt16:
+    case DType::kInt32:
+    case DType::kInt64:
       return static_cast<int>(8 * size_of(t)) - 1;
   }
+  __builtin_unreachable();
 }
 
 int64_t largest_integer(DType t) {

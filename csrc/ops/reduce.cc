@@ -58,11 +58,12 @@ Tensor kept(const Tensor& y, const Dims& sizes, const Opt<Dims>& dim, bool keepd
 void check_reducible(const char* op, DType t) {
   if (is_float8(t))
     fail<NotImplementedError>("\"", op, "\" not implemented for '", name_of(t), "'; convert to float32 first");
+  if (is_complex(t)) fail<NotImplementedError>("\"", op, "\" not implemented for '", name_of(t), "'");
 }
 
 namespace {
 
-DType sum_dtype(DType in, Opt<DType> asked) { return asked ? *asked : is_floating(in) ? in : DType::kInt64; }
+DType sum_dtype(DType in, Opt<DType> asked) { return asked ? *asked : is_exact(in) ? DType::kInt64 : in; }
 
 }  // namespace
 
@@ -179,7 +180,8 @@ struct ProdDim {
   Grads vjp(const Vjp& c) const {
     const Tensor& x = c.in[0];
     if (x.dim() == 0) return {c.grad[0]};
-    return {unreduce(c.grad[0], x.sizes(), Dims{dim}, keepdim) * product_of_others(to_dtype(x, c.out[0].dtype()), dim)};
+    return {unreduce(c.grad[0], x.sizes(), Dims{dim}, keepdim) *
+            product_of_others(conj(to_dtype(x, c.out[0].dtype())), dim)};
   }
 };
 DS_OP(ProdDim);

@@ -16,7 +16,7 @@ Meta scan_meta(const char* op, const Tensor& x, int64_t dim, DType out) {
 }
 
 DType sum_dtype(const Tensor& x, const Opt<DType>& asked) {
-  return asked ? *asked : is_floating(x.dtype()) ? x.dtype() : DType::kInt64;
+  return asked ? *asked : is_exact(x.dtype()) ? DType::kInt64 : x.dtype();
 }
 
 // Derivatives of 16-bit scans multiply long chains: in float32.
@@ -71,7 +71,7 @@ struct Cumprod {
   // dx[k] = y[k - 1] * s[k] with s[k] = g[k] + x[k + 1] * s[k + 1]: right where x has zeros, too.
   Grads vjp(const Vjp& c) const {
     const DType t = c.out[0].dtype();
-    const Tensor x = widened(c.in[0], t), y = widened(c.out[0], t), g = widened(c.grad[0], t);
+    const Tensor x = widened(conj(c.in[0]), t), y = widened(conj(c.out[0]), t), g = widened(c.grad[0], t);
     if (x.dim() == 0 || x.size(dim) <= 1) return {c.grad[0]};
     const int64_t n = x.size(dim);
     const Tensor before[] = {ones_like(narrow(x, dim, 0, 1)), narrow(y, dim, 0, n - 1)};
@@ -99,7 +99,7 @@ struct LogCumsumExp {
   // overflows.
   Grads vjp(const Vjp& c) const {
     const DType t = c.out[0].dtype();
-    const Tensor x = widened(c.in[0], t), y = widened(c.out[0], t), g = widened(c.grad[0], t);
+    const Tensor x = widened(conj(c.in[0]), t), y = widened(conj(c.out[0]), t), g = widened(c.grad[0], t);
     if (x.dim() == 0 || x.size(dim) <= 1) return {exp(x - y) * g};
     const int64_t n = x.size(dim);
     const Tensor decay = exp(difference(narrow(y, dim, 0, n - 1), narrow(y, dim, 1, n - 1)));

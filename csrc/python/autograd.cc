@@ -275,7 +275,7 @@ void bind_autograd(py::module_& m) {
              for (size_t i = 0; i < outputs.size(); ++i) {
                const auto t = outputs[i].cast<Tensor>();
                DS_CHECK_AS(TypeError, t.defined(), "set_outputs: output ", i, " is None");
-               if (!differentiable[i].cast<bool>() || !is_floating(t.dtype())) {
+               if (!differentiable[i].cast<bool>() || !is_differentiable(t.dtype())) {
                  f.get().outputs.push_back(t.meta());
                  continue;
                }

@@ -95,6 +95,14 @@ bool parse_str(PyObject* o, Str& out) {
   return true;
 }
 
+bool to_real(PyObject* o, Scalar& s) { return is_number(o) && to_scalar(o, s) && !s.is_complex(); }
+
+// Refuses a number that no dtype holds before any op sees it.
+const Scalar& representable(const Scalar& s) {
+  s.check_real();
+  return s;
+}
+
 // Writes one attribute; false when the object has the wrong type.
 bool parse_field(ArgType kind, PyObject* o, void* field) {
   const bool none = o == Py_None;
@@ -106,12 +114,12 @@ bool parse_field(ArgType kind, PyObject* o, void* field) {
     case ArgType::kInt:
       return to_int(o, i) && !PyBool_Check(o) && put<int64_t>(field, i);
     case ArgType::kFloat:
-      return is_number(o) && to_scalar(o, s) && put<double>(field, s.to_double());
+      return to_real(o, s) && put<double>(field, s.to_double());
     case ArgType::kBool:
       if (!PyBool_Check(o) && !PyLong_Check(o)) return false;
       return put<bool>(field, is_true(o));
     case ArgType::kScalar:
-      return to_scalar(o, s) && put(field, s);
+      return to_scalar(o, s) && put(field, representable(s));
     case ArgType::kDims:
       if (to_int(o, i) && !PyBool_Check(o)) return put(field, Dims{i});
       return to_dims(o, d) && put(field, d);
@@ -120,12 +128,11 @@ bool parse_field(ArgType kind, PyObject* o, void* field) {
     case ArgType::kOptInt:
       return none ? put(field, Opt<int64_t>()) : to_int(o, i) && !PyBool_Check(o) && put(field, Opt<int64_t>(i));
     case ArgType::kOptFloat:
-      return none ? put(field, Opt<double>())
-                  : is_number(o) && to_scalar(o, s) && put(field, Opt<double>(s.to_double()));
+      return none ? put(field, Opt<double>()) : to_real(o, s) && put(field, Opt<double>(s.to_double()));
     case ArgType::kOptBool:
       return none ? put(field, Opt<bool>()) : PyBool_Check(o) && put(field, Opt<bool>(o == Py_True));
     case ArgType::kOptScalar:
-      return none ? put(field, Opt<Scalar>()) : to_scalar(o, s) && put(field, Opt<Scalar>(s));
+      return none ? put(field, Opt<Scalar>()) : to_scalar(o, s) && put(field, Opt<Scalar>(representable(s)));
     case ArgType::kOptDims:
       if (none) return put(field, Opt<Dims>());
       if (to_int(o, i) && !PyBool_Check(o)) return put(field, Opt<Dims>(Dims{i}));
@@ -136,9 +143,14 @@ bool parse_field(ArgType kind, PyObject* o, void* field) {
       if (none) return put(field, Opt<DType>());
       if (!is_dtype(o) && !PyType_Check(o)) return false;
       return put(field, Opt<DType>(unwrap_dtype(o)));
-    default:
+    case ArgType::kTensor:  // inputs, and what the caller looks at
+    case ArgType::kTensorList:
+    case ArgType::kGenerator:
+    case ArgType::kDevice:
+    case ArgType::kDType:
       return false;
   }
+  __builtin_unreachable();
 }
 
 // Old PyTorch names of the same argument (numpy's axis, sum(x, keepdims), …).
@@ -238,7 +250,20 @@ bool parse(const OpDef& def, bool inplace, PyObject* const* args, Py_ssize_t nar
       case ArgType::kDevice:
         check_device(value);
         break;
-      default:
+      case ArgType::kInt:
+      case ArgType::kFloat:
+      case ArgType::kBool:
+      case ArgType::kScalar:
+      case ArgType::kDims:
+      case ArgType::kStr:
+      case ArgType::kDType:
+      case ArgType::kOptInt:
+      case ArgType::kOptFloat:
+      case ArgType::kOptBool:
+      case ArgType::kOptScalar:
+      case ArgType::kOptDims:
+      case ArgType::kOptStr:
+      case ArgType::kOptDType:
         if (a.slot < 0)
           call.requires_grad = is_true(value);
         else

@@ -251,7 +251,7 @@ void store(PyObject* o, const Tensor& out) {
   }
   Scalar v;
   DS_CHECK_AS(ValueError, to_scalar(o, v) && out.dim() == 0, kChanged);
-  if (!is_floating(out.dtype())) check_fits(v, out.dtype());
+  if (is_exact(out.dtype())) check_fits(v, out.dtype());
   alignas(8) char bytes[8];
   v.store(bytes);
   kernels::fill(out.view(), bytes, v.dtype());

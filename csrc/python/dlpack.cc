@@ -56,9 +56,17 @@ DLDataType dl_type(DType t) {
       return {kFloat8E4M3, 8, 1};
     case DType::kFloat8E5M2:
       return {kFloat8E5M2, 8, 1};
-    default:
-      return {is_floating(t) ? kFloat : kInt, bits, 1};
+    case DType::kInt8:
+    case DType::kInt16:
+    case DType::kInt32:
+    case DType::kInt64:
+      return {kInt, bits, 1};
+    case DType::kFloat16:
+    case DType::kFloat32:
+    case DType::kFloat64:
+      return {kFloat, bits, 1};
   }
+  __builtin_unreachable();
 }
 
 DType from_dl_type(DLDataType d) {

@@ -19,7 +19,7 @@ PyObject* dtype_repr(PyObject* self) { return PyUnicode_FromFormat("deepseek.%s"
 PyObject* dtype_reduce(PyObject* self) { return PyUnicode_FromString(name_of(value_of(self))); }
 PyObject* dtype_itemsize(PyObject* self) { return PyLong_FromLongLong(size_of(value_of(self))); }
 PyObject* dtype_is_floating(PyObject* self) { return PyBool_FromLong(is_floating(value_of(self))); }
-PyObject* dtype_is_complex(PyObject*) { Py_RETURN_FALSE; }
+PyObject* dtype_is_complex(PyObject* self) { return PyBool_FromLong(is_complex(value_of(self))); }
 PyObject* dtype_is_signed(PyObject* self) {
   return PyBool_FromLong(value_of(self) != DType::kBool && value_of(self) != DType::kUInt8);
 }
@@ -28,7 +28,7 @@ PyObject* dtype_name(PyObject* self) { return PyUnicode_FromString(name_of(value
 Attribute dtype_attributes[] = {
     attribute<dtype_itemsize>("itemsize", "Bytes an element."),
     attribute<dtype_is_floating>("is_floating_point", "True for floating dtypes."),
-    attribute<dtype_is_complex>("is_complex", "Always False: there are no complex dtypes."),
+    attribute<dtype_is_complex>("is_complex", "True for complex dtypes, of which there are none yet."),
     attribute<dtype_is_signed>("is_signed", "True where negative values exist."),
     attribute<dtype_name>("name", "Name without the package."),
     {},
@@ -98,7 +98,8 @@ bool is_foreign_tensor(PyObject* o) {
 
 bool is_number(PyObject* o) {
   if (PyFloat_Check(o) || PyLong_Check(o)) return true;
-  // NumPy scalars: numbers that are not arrays. Its complex ones would lose their imaginary part. Other libraries'
+  if (PyComplex_CheckExact(o)) return true;  // refused by name where it becomes a tensor (Scalar::dtype)
+  // NumPy scalars: numbers that are not arrays. Its complex ones answer on their own, as arrays. Other libraries'
   // tensors are none, though those of one element have __index__ and __float__.
   return PyNumber_Check(o) && !PySequence_Check(o) && !is_tensor(o) && !is_foreign_tensor(o) &&
          (Py_TYPE(o)->tp_as_number->nb_float || Py_TYPE(o)->tp_as_number->nb_index) &&
@@ -135,6 +136,8 @@ bool to_scalar(PyObject* o, Scalar& out) {
     out = Scalar(PyFloat_AS_DOUBLE(o));
   } else if (PyLong_Check(o)) {
     out = Scalar(int64_of(o));
+  } else if (PyComplex_CheckExact(o)) {
+    out = Scalar(std::complex<double>(PyComplex_RealAsDouble(o), PyComplex_ImagAsDouble(o)));
   } else if (is_tensor(o)) {
     const Tensor t = unwrap(o);
     if (t.numel() != 1) return false;
@@ -168,7 +171,7 @@ bool to_int(PyObject* o, int64_t& out) {
     out = o == Py_True;
     return true;
   }
-  if (is_tensor(o) && (is_floating(cell_of(o).dtype) || unwrap(o).numel() != 1)) return false;
+  if (is_tensor(o) && (!is_exact(cell_of(o).dtype) || unwrap(o).numel() != 1)) return false;
   const auto i = pybind11::reinterpret_steal<pybind11::object>(PyNumber_Index(o));
   if (!i) return raised_type_error();
   int overflow;
@@ -195,9 +198,17 @@ bool to_dims(PyObject* o, Dims& out) {
 }
 
 PyObject* scalar_to_python(const Scalar& s) {
-  if (s.dtype() == DType::kBool) return PyBool_FromLong(s.to_bool());
-  if (s.is_float()) return PyFloat_FromDouble(s.to_double());
-  return PyLong_FromLongLong(s.to_int());
+  switch (s.category()) {
+    case Category::kBool:
+      return PyBool_FromLong(s.to_bool());
+    case Category::kInteger:
+      return PyLong_FromLongLong(s.to_int());
+    case Category::kFloat:
+      return PyFloat_FromDouble(s.to_double());
+    case Category::kComplex:
+      return PyComplex_FromDoubles(s.to_complex().real(), s.to_complex().imag());
+  }
+  __builtin_unreachable();
 }
 
 PyObject* item(const Tensor& t) { return scalar_to_python(t.item()); }

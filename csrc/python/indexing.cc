@@ -77,7 +77,7 @@ Indexed resolve(const Tensor& self, PyObject* index) {
     }
     if (converted[i].defined()) {
       const DType t = converted[i].dtype();
-      DS_CHECK_AS(IndexError, !is_floating(t), "tensors used as indices must be long, int, byte or bool tensors, got ",
+      DS_CHECK_AS(IndexError, is_exact(t), "tensors used as indices must be long, int, byte or bool tensors, got ",
                   name_of(t));
       used += dims_covered(converted[i]);
       if (t == DType::kUInt8 &&

@@ -66,7 +66,7 @@ std::string type_name(PyObject* o);
 std::string wrong_int(PyObject* o);
 // Another library's tensor, or an array; not NumPy's scalars, which are numbers.
 bool is_foreign_tensor(PyObject* o);
-bool is_number(PyObject* o);  // bool, int, float or a NumPy scalar
+bool is_number(PyObject* o);  // bool, int, float, complex or a NumPy scalar
 bool to_scalar(PyObject* o, Scalar& out);
 bool to_int(PyObject* o, int64_t& out);  // accepts __index__; no error set on false
 bool to_dims(PyObject* o, Dims& out);    // a sequence of ints; no error set on false

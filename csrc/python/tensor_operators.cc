@@ -160,7 +160,7 @@ PyObject* nb_int(PyObject* self) {
 PyObject* nb_float(PyObject* self) { return PyFloat_FromDouble(unwrap(self).item().to_double()); }
 PyObject* nb_index(PyObject* self) {
   const Tensor t = unwrap(self);
-  DS_CHECK_AS(TypeError, !is_floating(t.dtype()) && t.numel() == 1,
+  DS_CHECK_AS(TypeError, is_exact(t.dtype()) && t.numel() == 1,
               "only integer tensors of a single element can be converted to an index");
   return PyLong_FromLongLong(t.item().to_int());
 }
@@ -178,9 +178,10 @@ PyObject* richcompare(PyObject* a, PyObject* b, int op) {
       return binary("__ne__", a, b, [](const Tensor& x, const Tensor& y) { return ne(x, y); });
     case Py_GT:
       return binary("__gt__", a, b, [](const Tensor& x, const Tensor& y) { return gt(x, y); });
-    default:
+    case Py_GE:
       return binary("__ge__", a, b, [](const Tensor& x, const Tensor& y) { return ge(x, y); });
   }
+  Py_RETURN_NOTIMPLEMENTED;
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 #include "base/dtype.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <sstream>
@@ -167,12 +168,67 @@ TEST(DType, NamesAndSizes) {
       ++count;
       EXPECT_EQ(dtype_of<T>, dtype);
       EXPECT_EQ(size_of(dtype), static_cast<int64_t>(sizeof(T)));
-      EXPECT_EQ(is_floating(dtype), std::is_floating_point_v<T> || is_small_float<T>);
-      EXPECT_EQ(is_integral(dtype), (std::is_integral_v<T> && !std::is_same_v<T, bool>));
-      EXPECT_EQ(category(dtype), (std::is_same_v<T, bool> ? 0 : std::is_integral_v<T> ? 1 : 2));
+      EXPECT_STREQ(name_of(dtype), traits_of(dtype).name);
     });
   }
   EXPECT_EQ(count, 12);
+}
+
+// Promotion reads the order of the table.
+static_assert(std::ranges::is_sorted(kDTypeTraits, {}, &DTypeTraits::category));
+
+template <class T>
+constexpr Category kCategory = std::is_same_v<T, bool>                            ? Category::kBool
+                               : std::is_integral_v<T>                            ? Category::kInteger
+                               : std::is_floating_point_v<T> || is_small_float<T> ? Category::kFloat
+                                                                                  : Category::kComplex;
+
+TEST(DType, PredicatesFollowTheCategory) {
+  for (int t = 0; t < kNumDTypes; ++t) {
+    const auto dtype = static_cast<DType>(t);
+    SCOPED_TRACE(name_of(dtype));
+    dispatch(dtype, [&]<class T>() {
+      const Category c = category(dtype);
+      EXPECT_EQ(c, kCategory<T>);
+      EXPECT_EQ(is_exact(dtype), c == Category::kBool || c == Category::kInteger);
+      EXPECT_EQ(is_integral(dtype), c == Category::kInteger);
+      EXPECT_EQ(is_floating(dtype), c == Category::kFloat);
+      EXPECT_EQ(is_complex(dtype), c == Category::kComplex);
+      EXPECT_EQ(is_differentiable(dtype), is_floating(dtype) || is_complex(dtype));
+      if (is_floating(dtype)) {
+        EXPECT_EQ(static_cast<double>(T(largest_finite(dtype))), largest_finite(dtype));
+      } else {
+        EXPECT_THROW(largest_finite(dtype), Error);
+      }
+    });
+  }
+}
+
+template <class Visit>
+std::string visited(Visit visit, DType dtype) {
+  std::string seen;
+  try {
+    visit("an_op", dtype, [&]<class T>() { seen = name_of(dtype_of<T>); });
+  } catch (const NotImplementedError& e) {
+    EXPECT_NE(std::string(e.what()).find("an_op(): not implemented for dtype deepseek." + std::string(name_of(dtype))),
+              std::string::npos)
+        << e.what();
+    return "refused";
+  }
+  return seen;
+}
+
+TEST(DType, VisitorsRefuseWhatTheyDoNotKnow) {
+  for (int t = 0; t < kNumDTypes; ++t) {
+    const auto dtype = static_cast<DType>(t);
+    const std::string name = name_of(dtype);
+    const bool computes = is_floating(dtype) && !is_float8(dtype);
+    EXPECT_EQ(visited([](auto... a) { dispatch_float(a...); }, dtype), computes ? name : "refused");
+    EXPECT_EQ(visited([](auto... a) { dispatch_among<bool, Half>(a...); }, dtype),
+              name == "bool" || name == "float16" ? name : "refused");
+    const std::string sum = is_exact(dtype) ? "int64" : dtype == DType::kFloat64 ? "float64" : "float32";
+    EXPECT_EQ(visited([](auto... a) { dispatch_sum(a...); }, dtype), is_complex(dtype) ? "refused" : sum);
+  }
 }
 
 // PyTorch 2.13's promote_types and can_cast. Letters: b bool, u uint8, 1 2 4 8 int8 ... int64, p float8_e4m3fn,

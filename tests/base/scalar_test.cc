@@ -56,6 +56,38 @@ TEST(Scalar, EqualityIsOfKindAndBits) {
   EXPECT_NE(Scalar(0.0), Scalar(-0.0));  // 1 / x tells them apart
 }
 
+TEST(Scalar, ComplexNumbersNeverLoseTheirImaginaryPart) {
+  const Scalar s(std::complex<double>(2, -3)), zero(std::complex<double>(0, 0));
+  EXPECT_EQ(s.category(), Category::kComplex);
+  EXPECT_GT(s.category(), Scalar(2.0).category());
+  EXPECT_TRUE(s.is_complex() && !s.is_float() && !s.is_bool());
+  EXPECT_EQ(s.to_complex(), std::complex<double>(2, -3));
+  EXPECT_EQ(Scalar(7).to_complex(), std::complex<double>(7, 0));
+  EXPECT_TRUE(s.to_bool() && Scalar(std::complex<double>(0, 1)).to_bool());
+  EXPECT_FALSE(zero.to_bool());
+  double place = 0;
+  EXPECT_THROW(s.to_double(), TypeError);
+  EXPECT_THROW(s.to_int(), TypeError);
+  EXPECT_THROW(s.to<float>(), TypeError);
+  EXPECT_THROW(s.store(&place), TypeError);
+  EXPECT_THROW(s.dtype(), TypeError);
+  EXPECT_THROW(zero.dtype(), TypeError);  // by its kind, not its value
+  for (int t = 0; t < kNumDTypes; ++t) EXPECT_THROW(check_fits(s, static_cast<DType>(t)), TypeError);
+  EXPECT_EQ(conj(s), Scalar(std::complex<double>(2, 3)));
+  EXPECT_EQ(conj(Scalar(2.5)), Scalar(2.5));
+}
+
+TEST(Scalar, ComplexEqualityAndText) {
+  EXPECT_EQ(Scalar(std::complex<double>(1, 2)), Scalar(std::complex<double>(1, 2)));
+  EXPECT_NE(Scalar(std::complex<double>(1, 2)), Scalar(std::complex<double>(1, 3)));
+  EXPECT_NE(Scalar(std::complex<double>(1, 2)), Scalar(std::complex<double>(3, 2)));
+  EXPECT_NE(Scalar(std::complex<double>(1, 0)), Scalar(1.0));
+  EXPECT_NE(Scalar(std::complex<double>(0, 0.0)), Scalar(std::complex<double>(0, -0.0)));
+  EXPECT_EQ(text(std::complex<double>(0, 1)), "1j");
+  EXPECT_EQ(text(std::complex<double>(1, 2.5)), "(1+2.5j)");
+  EXPECT_EQ(text(std::complex<double>(-1, -2)), "(-1-2j)");
+}
+
 TEST(Scalar, StoresAsItsDType) {
   bool b = false;
   int64_t i = 0;

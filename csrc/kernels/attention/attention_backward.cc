@@ -206,16 +206,7 @@ void DeltaAs(const View& grad, const View& out, const View& grad_lse, const View
   });
 }
 void AttentionDelta(const View& grad, const View& out, const View& grad_lse, const View& delta) {
-  switch (out.dtype) {
-    case DType::kBFloat16:
-      return DeltaAs<BFloat16, float>(grad, out, grad_lse, delta);
-    case DType::kFloat16:
-      return DeltaAs<Half, float>(grad, out, grad_lse, delta);
-    case DType::kFloat64:
-      return DeltaAs<double, double>(grad, out, grad_lse, delta);
-    default:
-      return DeltaAs<float, float>(grad, out, grad_lse, delta);
-  }
+  dispatch_float("attention", out.dtype, [&]<class E>() { DeltaAs<E, ComputeType<E>>(grad, out, grad_lse, delta); });
 }
 
 }  // namespace deepseek::kernels::HWY_NAMESPACE

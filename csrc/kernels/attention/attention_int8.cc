@@ -169,14 +169,9 @@ class Int8Products {
 
 template <bool kVnni>
 void Int8Forward(const Attention& a, const View& out, const View& lse) {
-  switch (a.q.dtype) {
-    case DType::kBFloat16:
-      return ForwardAs<Int8Products<BFloat16, kVnni>>(a, out, {lse, {}});
-    case DType::kFloat16:
-      return ForwardAs<Int8Products<Half, kVnni>>(a, out, {lse, {}});
-    default:
-      return ForwardAs<Int8Products<float, kVnni>>(a, out, {lse, {}});
-  }
+  dispatch_among<BFloat16, Half, float>("attention", a.q.dtype, [&]<class E>() {
+    ForwardAs<Int8Products<E, kVnni>>(a, out, {lse, {}});
+  });
 }
 
 void AttentionInt8(const Attention& a, const View& out, const View& lse) {

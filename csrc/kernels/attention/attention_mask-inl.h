@@ -125,16 +125,8 @@ class ScoreMask {
   }
   void mask_row(int64_t at, int64_t n, float* to) {
     const int64_t step = a_.mask.strides[3];
-    switch (a_.mask.dtype) {
-      case DType::kBool:
-        return mask_row(a_.mask.as<bool>() + at, step, n, to);
-      case DType::kBFloat16:
-        return mask_row(a_.mask.as<BFloat16>() + at, step, n, to);
-      case DType::kFloat16:
-        return mask_row(a_.mask.as<Half>() + at, step, n, to);
-      default:
-        return mask_row(a_.mask.as<float>() + at, step, n, to);
-    }
+    dispatch_among<bool, BFloat16, Half, float>("attention mask", a_.mask.dtype,
+                                                [&]<class E>() { mask_row(a_.mask.as<E>() + at, step, n, to); });
   }
 
   // A key that is masked with -inf takes no part, whatever its score.

@@ -135,14 +135,8 @@ void ForOperands(DType dtype, [[maybe_unused]] bool bf16_dot, F f) {
 #if HWY_TARGET <= HWY_AVX3
   if (bf16_dot) return f.template operator()<Bf16Operands>();
 #endif
-  switch (dtype) {
-    case DType::kBFloat16:
-      return f.template operator()<FloatOperands<BFloat16>>();
-    case DType::kFloat16:
-      return f.template operator()<FloatOperands<Half>>();
-    default:
-      return f.template operator()<FloatOperands<float>>();
-  }
+  dispatch_among<BFloat16, Half, float>("attention", dtype,
+                                        [&]<class E>() { f.template operator()<FloatOperands<E>>(); });
 }
 
 }  // namespace deepseek::kernels::HWY_NAMESPACE

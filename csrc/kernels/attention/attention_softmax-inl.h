@@ -123,9 +123,10 @@ inline void SoftmaxTile(int64_t vecs, float* scores, int64_t keys, float unit, c
       return SoftmaxTile<2>(scores, keys, unit, factors, top, sum, keep, fresh);
     case 3:
       return SoftmaxTile<3>(scores, keys, unit, factors, top, sum, keep, fresh);
-    default:
+    case 4:
       return SoftmaxTile<4>(scores, keys, unit, factors, top, sum, keep, fresh);
   }
+  fail("internal: a panel of ", vecs, " vectors");
 }
 
 // Of each row of a panel: the logarithm of the denominator in the scores' unit, what its rounding cut off (in log2),

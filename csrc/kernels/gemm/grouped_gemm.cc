@@ -274,10 +274,20 @@ GroupKernel GetGroupKernel(DType dtype, bool dot) {
     case DType::kBFloat16:
       DS_COUNT_ROUTE(GroupedBf16AsF32);
       return kernel_of<BFloat16, float>();
-    default:
+    case DType::kFloat16:
       DS_COUNT_ROUTE(GroupedF16AsF32);
       return kernel_of<Half, float>();
+    case DType::kBool:
+    case DType::kUInt8:
+    case DType::kInt8:
+    case DType::kInt16:
+    case DType::kInt32:
+    case DType::kInt64:
+    case DType::kFloat8E4M3:
+    case DType::kFloat8E5M2:
+      break;
   }
+  fail<TypeError>("grouped products: no kernel for ", dtype);
 }
 
 }  // namespace deepseek::kernels::HWY_NAMESPACE

@@ -373,7 +373,7 @@ const char* matmul_route(DType dtype) {
   if (uses_bf16_dot(dtype)) return "AVX512_BF16 dot products, float sums";
   if (is_reduced_float(dtype)) return "read as float32";
   if (is_float8(dtype)) return "none";
-  return is_floating(dtype) ? "fused multiply-add" : "integer";
+  return is_exact(dtype) ? "integer" : is_floating(dtype) ? "fused multiply-add" : "none";
 }
 
 }  // namespace deepseek::kernels

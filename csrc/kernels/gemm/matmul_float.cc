@@ -238,9 +238,17 @@ void GemmFloat(const Gemm& g, int64_t count, int64_t a_step, int64_t b_step, int
     case DType::kFloat16:
       DS_COUNT_ROUTE(MatmulF16AsF32);
       return run_all<Half, float>(g, count, a_step, b_step, c_step);
-    default:
-      fail<TypeError>("matmul: no kernel for ", g.dtype);
+    case DType::kBool:
+    case DType::kUInt8:
+    case DType::kInt8:
+    case DType::kInt16:
+    case DType::kInt32:
+    case DType::kInt64:
+    case DType::kFloat8E4M3:
+    case DType::kFloat8E5M2:
+      break;
   }
+  fail<TypeError>("matmul: no kernel for ", g.dtype);
 }
 
 }  // namespace deepseek::kernels::HWY_NAMESPACE

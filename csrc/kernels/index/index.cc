@@ -172,8 +172,10 @@ void scatter(const View& out, const View& index, const View& src, int dim, Scatt
         return run([](T a, T b) { return multiply_values(a, b); });
       case ScatterMode::kMin:
         return run([](T a, T b) { return min_value(a, b); });
-      default:
+      case ScatterMode::kMax:
         return run([](T a, T b) { return max_value(a, b); });
+      case ScatterMode::kSet:  // above: it moves elements of any dtype
+        break;
     }
   });
 }

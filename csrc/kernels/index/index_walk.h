@@ -49,9 +49,10 @@ decltype(auto) with_word(int64_t bytes, F&& f) {
       return f.template operator()<uint16_t>();
     case 4:
       return f.template operator()<uint32_t>();
-    default:
+    case 8:
       return f.template operator()<uint64_t>();
   }
+  fail<NotImplementedError>("internal: elements of ", bytes, " bytes are not moved");
 }
 
 // a + b as PyTorch adds: bool is or, integers wrap, small floats round once.

@@ -84,8 +84,10 @@ void copy(const View& out, const View& in) {
           return copy_tiled<uint16_t>(loop, other);
         case 4:
           return copy_tiled<uint32_t>(loop, other);
-        default:
+        case 8:
           return copy_tiled<uint64_t>(loop, other);
+        default:
+          fail<NotImplementedError>("internal: copy of elements of ", size_of(out.dtype), " bytes");
       }
     }
   }

@@ -128,16 +128,7 @@ MoeRowKernel kernel_of() {
 }
 
 MoeRowKernel GetMoeRowKernel(DType dtype) {
-  switch (dtype) {
-    case DType::kFloat32:
-      return kernel_of<float, float>();
-    case DType::kFloat64:
-      return kernel_of<double, double>();
-    case DType::kBFloat16:
-      return kernel_of<BFloat16, float>();
-    default:
-      return kernel_of<Half, float>();
-  }
+  return dispatch_float("moe", dtype, []<class S>() { return kernel_of<S, ComputeType<S>>(); });
 }
 
 }  // namespace deepseek::kernels::HWY_NAMESPACE

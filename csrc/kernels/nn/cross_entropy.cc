@@ -153,31 +153,15 @@ void backward_rows(const View& out, const View& logits, const int64_t* target, c
 void ForwardRows(const View& logits, const int64_t* target, const CrossEntropyArgs& a, void* loss, void* lse,
                  int64_t begin, int64_t end) {
   DS_COUNT_ROUTE(CrossEntropy);
-  switch (logits.dtype) {
-    case DType::kFloat32:
-      return forward_rows<float>(logits, target, a, loss, lse, begin, end);
-    case DType::kFloat64:
-      return forward_rows<double>(logits, target, a, loss, lse, begin, end);
-    case DType::kBFloat16:
-      return forward_rows<BFloat16>(logits, target, a, loss, lse, begin, end);
-    default:
-      return forward_rows<Half>(logits, target, a, loss, lse, begin, end);
-  }
+  dispatch_float("cross_entropy", logits.dtype,
+                 [&]<class S>() { forward_rows<S>(logits, target, a, loss, lse, begin, end); });
 }
 
 void BackwardRows(const View& out, const View& logits, const int64_t* target, const CrossEntropyArgs& a,
                   const void* lse, const void* grad, int64_t grad_stride, int64_t begin, int64_t end) {
   DS_COUNT_ROUTE(CrossEntropyBackward);
-  switch (logits.dtype) {
-    case DType::kFloat32:
-      return backward_rows<float>(out, logits, target, a, lse, grad, grad_stride, begin, end);
-    case DType::kFloat64:
-      return backward_rows<double>(out, logits, target, a, lse, grad, grad_stride, begin, end);
-    case DType::kBFloat16:
-      return backward_rows<BFloat16>(out, logits, target, a, lse, grad, grad_stride, begin, end);
-    default:
-      return backward_rows<Half>(out, logits, target, a, lse, grad, grad_stride, begin, end);
-  }
+  dispatch_float("cross_entropy", logits.dtype,
+                 [&]<class S>() { backward_rows<S>(out, logits, target, a, lse, grad, grad_stride, begin, end); });
 }
 
 }  // namespace deepseek::kernels::HWY_NAMESPACE

@@ -124,40 +124,25 @@ void sgd_range(const SgdTensors& t, const SgdArgs& a, int64_t begin, int64_t end
   });
 }
 
-// A 16-bit parameter, by what it is stepped on and by its state's dtype.
-template <class P>
-void adam_range16(const AdamTensors& t, const AdamArgs& a, bool same, int64_t begin, int64_t end) {
-  if (t.master) return adam_range<P, float, true>(t, a, begin, end);
-  same ? adam_range<P, P>(t, a, begin, end) : adam_range<P, float>(t, a, begin, end);
-}
-
 void AdamRange(const AdamTensors& t, const AdamArgs& a, DType dtype, DType state, int64_t begin, int64_t end) {
   DS_COUNT_ROUTE(Adam);
-  const bool same = dtype == state;
-  switch (dtype) {
-    case DType::kFloat32:
-      return adam_range<float, float>(t, a, begin, end);
-    case DType::kFloat64:
-      return adam_range<double, double>(t, a, begin, end);
-    case DType::kBFloat16:
-      return adam_range16<BFloat16>(t, a, same, begin, end);
-    default:
-      return adam_range16<Half>(t, a, same, begin, end);
-  }
+  dispatch_float("Adam", dtype, [&]<class P>() {
+    if constexpr (is_small_float<P>) {  // by what it is stepped on and by its state's dtype
+      if (t.master) return adam_range<P, float, true>(t, a, begin, end);
+      dtype == state ? adam_range<P, P>(t, a, begin, end) : adam_range<P, float>(t, a, begin, end);
+    } else {
+      adam_range<P, P>(t, a, begin, end);
+    }
+  });
 }
 
 void SgdRange(const SgdTensors& t, const SgdArgs& a, DType dtype, int64_t begin, int64_t end) {
   DS_COUNT_ROUTE(Sgd);
-  switch (dtype) {
-    case DType::kFloat32:
-      return sgd_range<float>(t, a, begin, end);
-    case DType::kFloat64:
-      return sgd_range<double>(t, a, begin, end);
-    case DType::kBFloat16:
-      return t.master ? sgd_range<BFloat16, float, true>(t, a, begin, end) : sgd_range<BFloat16>(t, a, begin, end);
-    default:
-      return t.master ? sgd_range<Half, float, true>(t, a, begin, end) : sgd_range<Half>(t, a, begin, end);
-  }
+  dispatch_float("SGD", dtype, [&]<class P>() {
+    if constexpr (is_small_float<P>)
+      if (t.master) return sgd_range<P, float, true>(t, a, begin, end);
+    sgd_range<P>(t, a, begin, end);
+  });
 }
 
 template <class P>
@@ -181,17 +166,8 @@ NonFinite unscale_range(P* p, double factor, int64_t n) {
 
 NonFinite UnscaleRange(const TensorRef& t, double factor, int64_t begin, int64_t end) {
   DS_COUNT_ROUTE(Unscale);
-  const auto run = [&]<class P>(P* p) { return unscale_range(p + begin, factor, end - begin); };
-  switch (t.dtype) {
-    case DType::kFloat32:
-      return run(static_cast<float*>(t.data));
-    case DType::kFloat64:
-      return run(static_cast<double*>(t.data));
-    case DType::kBFloat16:
-      return run(static_cast<BFloat16*>(t.data));
-    default:
-      return run(static_cast<Half*>(t.data));
-  }
+  return dispatch_float("unscale", t.dtype,
+                        [&]<class P>() { return unscale_range(static_cast<P*>(t.data) + begin, factor, end - begin); });
 }
 
 }  // namespace deepseek::kernels::HWY_NAMESPACE

@@ -27,7 +27,7 @@ void add_zero(T* p, int64_t n) {
 void add_zero(const View& x) {
   constexpr int64_t kRun = 4096;  // read again only where one was found
   dispatch(x.dtype, [&]<class T>() {
-    if constexpr (is_floating(dtype_of<T>)) {
+    if constexpr (is_differentiable(dtype_of<T>)) {
       const int64_t n = x.numel();
       parallel_for((n + kRun - 1) / kRun, grain_for(kRun * static_cast<int64_t>(sizeof(T))),
                    [&](int64_t begin, int64_t end) {

@@ -35,9 +35,14 @@ constexpr DType lane_type(DType t) {
       return t;
     case DType::kBool:
       return DType::kUInt8;
-    default:
+    case DType::kFloat8E4M3:
+    case DType::kFloat8E5M2:
+    case DType::kFloat16:
+    case DType::kBFloat16:
+    case DType::kFloat32:
       return DType::kFloat32;
   }
+  __builtin_unreachable();
 }
 
 // An input as long as the result, dense lanes of the compute type; or one value of any dtype for all of it.

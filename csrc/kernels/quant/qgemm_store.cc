@@ -60,9 +60,10 @@ QStoreFn store_of(QActivation a) {
       return &store_row<S, QActivation::kGeluTanh>;
     case QActivation::kSilu:
       return &store_row<S, QActivation::kSilu>;
-    default:
+    case QActivation::kNone:
       return &store_row<S, QActivation::kNone>;
   }
+  __builtin_unreachable();
 }
 
 QStoreFn GetQStore(DType dtype, QActivation a) {

@@ -50,22 +50,6 @@ double fraction53(uint64_t word) { return static_cast<double>(word >> 11) * 0x1p
 double open_fraction52(uint64_t word) { return (static_cast<double>(word >> 12) + 0.5) * 0x1p-52; }  // (0, 1)
 double open_fraction32(uint32_t word) { return (static_cast<double>(word) + 0.5) * 0x1p-32; }        // (0, 1)
 
-template <class F>
-void dispatch_floating(const char* op, DType t, F&& f) {
-  switch (t) {
-    case DType::kFloat16:
-      return f.template operator()<Half>();
-    case DType::kBFloat16:
-      return f.template operator()<BFloat16>();
-    case DType::kFloat32:
-      return f.template operator()<float>();
-    case DType::kFloat64:
-      return f.template operator()<double>();
-    default:
-      fail<NotImplementedError>(op, "(): not implemented for dtype ", t);
-  }
-}
-
 // Bits of the fraction of a uniform draw: as many as 1 has in front of its rounding error.
 template <class T>
 constexpr int kDigits = std::is_same_v<T, Half>       ? 11
@@ -168,7 +152,7 @@ void sample_without_replacement(const std::vector<double>& weights, RngState sta
 }  // namespace
 
 void uniform(const View& out, RngState state, double low, double high) {
-  dispatch_floating("uniform", out.dtype, [&]<class T>() {
+  dispatch_float("uniform", out.dtype, [&]<class T>() {
     T* const data = out.as<T>();
     using C = ComputeType<T>;
     const C base = static_cast<C>(low), range = static_cast<C>(high - low);
@@ -195,7 +179,7 @@ void uniform(const View& out, RngState state, double low, double high) {
 }
 
 void normal(const View& out, RngState state, double mean, double std) {
-  dispatch_floating("normal", out.dtype, [&]<class T>() {
+  dispatch_float("normal", out.dtype, [&]<class T>() {
     T* const data = out.as<T>();
     for_each_block(out.numel(), [&](int64_t first, int64_t n) {
       if constexpr (std::is_same_v<T, double>) {
@@ -221,7 +205,7 @@ void normal(const View& out, RngState state, double mean, double std) {
 }
 
 void exponential(const View& out, RngState state, double rate) {
-  dispatch_floating("exponential", out.dtype, [&]<class T>() {
+  dispatch_float("exponential", out.dtype, [&]<class T>() {
     T* const data = out.as<T>();
     for_each_block(out.numel(), [&](int64_t first, int64_t n) {
       if constexpr (std::is_same_v<T, double>) {
@@ -250,7 +234,7 @@ void randint(const View& out, RngState state, int64_t low, int64_t high) {
 
 void bernoulli(const View& out, const View& p, RngState state) {
   if (out.numel() == 0) return;
-  dispatch_floating("bernoulli", p.dtype, [&]<class P>() {
+  dispatch_float("bernoulli", p.dtype, [&]<class P>() {
     const bool same = is_one_value(p);
     uint64_t one = 0;
     if (same) thresholds<P>(p, 0, 1, &one);
@@ -290,7 +274,7 @@ void multinomial(const View& out, const View& probs, RngState state, bool replac
   const int64_t rows = probs.sizes[0], n = probs.sizes[1], k = out.sizes[1];
   if (rows == 0 || k == 0) return;
   DS_CHECK(n > 0, "multinomial(): cannot draw from zero categories");
-  dispatch_floating("multinomial", probs.dtype, [&]<class P>() {
+  dispatch_float("multinomial", probs.dtype, [&]<class P>() {
     parallel_for(rows, std::max<int64_t>(1, 4096 / n), [&](int64_t begin, int64_t end) {
       std::vector<double> weights(n);
       for (int64_t r = begin; r < end; ++r) {

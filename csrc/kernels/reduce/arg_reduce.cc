@@ -93,12 +93,7 @@ void ArgReduceAs(const View& values, const View& indices, const View& in, int di
 
 void ArgReduce(const View& values, const View& indices, const View& in, int dim, bool is_max) {
   DS_COUNT_ROUTE(ArgReduce);
-  if (in.dtype == DType::kFloat64)
-    ArgReduceAs<double>(values, indices, in, dim, is_max);
-  else if (is_floating(in.dtype))
-    ArgReduceAs<float>(values, indices, in, dim, is_max);
-  else
-    ArgReduceAs<int64_t>(values, indices, in, dim, is_max);
+  dispatch_sum(is_max ? "max" : "min", in.dtype, [&]<class C>() { ArgReduceAs<C>(values, indices, in, dim, is_max); });
 }
 
 }  // namespace deepseek::kernels::HWY_NAMESPACE

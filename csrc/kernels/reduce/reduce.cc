@@ -35,12 +35,7 @@ void ReduceAs(const View& out, const View& in, const Op& op) {
 // The type a sum into `t` is kept in.
 template <class Op>
 void ReduceNumeric(const View& out, const View& in, DType t, const Op& op) {
-  if (t == DType::kFloat64)
-    ReduceAs<double>(out, in, op);
-  else if (is_floating(t))
-    ReduceAs<float>(out, in, op);
-  else
-    ReduceAs<int64_t>(out, in, op);
+  dispatch_sum("reduce", t, [&]<class C>() { ReduceAs<C>(out, in, op); });
 }
 
 // Unsigned bytes in the order of signed ones.
@@ -75,7 +70,13 @@ void ReduceExtreme(const View& out, const View& in) {
     case DType::kUInt8:
     case DType::kBool:
       return ReduceUnsigned<kMax>(out, in);
-    default:
+    case DType::kInt64:
+    case DType::kFloat8E4M3:
+    case DType::kFloat8E5M2:
+    case DType::kFloat16:
+    case DType::kBFloat16:
+    case DType::kFloat32:
+    case DType::kFloat64:
       return ReduceNumeric(out, in, in.dtype, op);
   }
 }

@@ -89,19 +89,8 @@ void scan_as(const View& out, const View& in, int dim) {
 }
 
 template <class Step>
-void scan_float(const View& out, const View& in, int dim) {
-  if (out.dtype == DType::kFloat64)
-    scan_as<Step, double>(out, in, dim);
-  else
-    scan_as<Step, float>(out, in, dim);
-}
-
-template <class Step>
-void scan(const View& out, const View& in, int dim) {
-  if (is_floating(out.dtype))
-    scan_float<Step>(out, in, dim);
-  else
-    scan_as<Step, int64_t>(out, in, dim);
+void scan(const char* op, const View& out, const View& in, int dim) {
+  dispatch_sum(op, out.dtype, [&]<class C>() { scan_as<Step, C>(out, in, dim); });
 }
 
 template <class C>
@@ -122,19 +111,17 @@ void running_extreme_as(const View& values, const View& indices, const View& in,
 }
 
 void running_extreme(const View& values, const View& indices, const View& in, int dim, bool is_max) {
-  if (in.dtype == DType::kFloat64)
-    running_extreme_as<double>(values, indices, in, dim, is_max);
-  else if (is_floating(in.dtype))
-    running_extreme_as<float>(values, indices, in, dim, is_max);
-  else
-    running_extreme_as<int64_t>(values, indices, in, dim, is_max);
+  dispatch_sum(is_max ? "cummax" : "cummin", in.dtype,
+               [&]<class C>() { running_extreme_as<C>(values, indices, in, dim, is_max); });
 }
 
 }  // namespace
 
-void cumsum(const View& out, const View& in, int dim) { scan<AddStep>(out, in, dim); }
-void cumprod(const View& out, const View& in, int dim) { scan<MultiplyStep>(out, in, dim); }
-void logcumsumexp(const View& out, const View& in, int dim) { scan_float<LogAddExpStep>(out, in, dim); }
+void cumsum(const View& out, const View& in, int dim) { scan<AddStep>("cumsum", out, in, dim); }
+void cumprod(const View& out, const View& in, int dim) { scan<MultiplyStep>("cumprod", out, in, dim); }
+void logcumsumexp(const View& out, const View& in, int dim) {
+  dispatch_float("logcumsumexp", out.dtype, [&]<class T>() { scan_as<LogAddExpStep, ComputeType<T>>(out, in, dim); });
+}
 void cummax(const View& values, const View& indices, const View& in, int dim) {
   running_extreme(values, indices, in, dim, true);
 }

@@ -220,14 +220,8 @@ void IndexScoresRun(const IndexScores& a, const View& out, [[maybe_unused]] bool
     return IndexScoresAs<IntIndex<false>>(a, out);
   }
   DS_COUNT_ROUTE(IndexScoresFloat);
-  switch (a.q.dtype) {
-    case DType::kBFloat16:
-      return IndexScoresAs<FloatIndex<FloatOperands<BFloat16>>>(a, out);
-    case DType::kFloat16:
-      return IndexScoresAs<FloatIndex<FloatOperands<Half>>>(a, out);
-    default:
-      return IndexScoresAs<FloatIndex<FloatOperands<float>>>(a, out);
-  }
+  dispatch_among<BFloat16, Half, float>("index_scores", a.q.dtype,
+                                        [&]<class E>() { IndexScoresAs<FloatIndex<FloatOperands<E>>>(a, out); });
 }
 
 }  // namespace deepseek::kernels::HWY_NAMESPACE

@@ -109,16 +109,7 @@ void select_all(const SelectBlocks& a, const View& out) {
 
 void select_blocks_plain(const SelectBlocks& a, const View& out) {
   count_route(Route::kSelectBlocksPlain);
-  switch (a.q.dtype) {
-    case DType::kFloat64:
-      return select_all<double>(a, out);
-    case DType::kBFloat16:
-      return select_all<BFloat16>(a, out);
-    case DType::kFloat16:
-      return select_all<Half>(a, out);
-    default:
-      return select_all<float>(a, out);
-  }
+  dispatch_float("select_blocks", a.q.dtype, [&]<class T>() { select_all<T>(a, out); });
 }
 
 }  // namespace deepseek::kernels

@@ -58,8 +58,8 @@ def is_floating_point(input: Tensor) -> bool:
 @public
 @method
 def is_complex(input: Tensor) -> bool:
-    """False: there are no complex dtypes."""
-    return False
+    """Whether the dtype is complex: False, as there are no complex dtypes yet."""
+    return input.dtype.is_complex
 
 
 # name: (mantissa bits, smallest and largest exponent of a normal number, largest value where it is not the IEEE one,

@@ -265,7 +265,7 @@ def _record(ctx: FunctionCtx, node: Any, inputs: list[Tensor | None], result: An
             final[i] = _own_output(ctx, inputs, seen, out)
         seen.append(out)
         tensors.append(final[i])
-        differentiable.append(not constant and out.dtype.is_floating_point)
+        differentiable.append(not constant and (out.dtype.is_floating_point or out.dtype.is_complex))
         metas.append((i, out.shape, out.dtype))
     ctx._input_shapes = tuple(None if t is None else t.shape for t in inputs)
     ctx._output_metas, ctx._num_outputs = tuple(metas), len(outputs)

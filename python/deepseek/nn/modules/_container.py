@@ -266,7 +266,8 @@ class _ValueContainer(Module):
 
     def _put(self, key: str, value: Any) -> None:
         if isinstance(value, Tensor) and not isinstance(value, Parameter):
-            value = Parameter(value, requires_grad=value.requires_grad or value.is_floating_point())
+            differentiable = value.is_floating_point() or value.is_complex()
+            value = Parameter(value, requires_grad=value.requires_grad or differentiable)
         if key not in self._keys:
             self._check_name("parameter", key, {})
         setattr(self, key, value)
