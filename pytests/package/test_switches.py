@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 CSRC = ROOT / "csrc"
-SOURCES = sorted(p for p in CSRC.rglob("*") if p.suffix in (".cc", ".h"))
+SOURCES = sorted(p for p in CSRC.rglob("*") if p.suffix in (".cc", ".h", ".inc", ".def"))
 
 
 def switches(text: str) -> list[str]:
