@@ -286,7 +286,7 @@ struct Linear {
   }
   void eval(Inputs in, Tensor& out) const { run_linear(in, out); }
   Grads vjp(const Vjp& c) const {
-    const Tensor &g = c.grad[0], x = conj(c.in[0]), w = conj(c.in[1]);
+    const Tensor &g = c.grad[0], &x = conj(c.in[0]), &w = conj(c.in[1]);
     Grads out(3);
     const int64_t k = x.sizes().back(), n = w.dim() == 2 ? w.sizes()[0] : 1;
     int64_t rows = 1;  // not -1: k or n may be 0

@@ -23,11 +23,12 @@ Tensor masked_fill(const Tensor& input, const Tensor& mask, const Tensor& value)
 
 // Complex conjugate. A vjp of a holomorphic function multiplies by the conjugate of the derivative, as PyTorch: of a
 // real tensor this is the tensor itself, without an op or a node.
-inline Tensor conj(Tensor t) {
+inline const Tensor& conj(const Tensor& t) {
   if (t.defined() && is_complex(t.dtype())) [[unlikely]]
     fail<NotImplementedError>("conj(): not implemented for dtype ", t.dtype());
   return t;
 }
+inline Tensor conj(Tensor&& t) { return conj(static_cast<const Tensor&>(t)); }  // what it refers to ends with the call
 
 template <class T>
 concept Number = std::is_arithmetic_v<T>;
