@@ -1,4 +1,4 @@
-"""Facts about an op stand in its struct: no code compares names of ops, looks ops up by them, or keeps lists of them."""
+"""Facts about an op stand in its struct: nothing compares names of ops, looks ops up by them, or lists them."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ WORDS = {
     "python/runtime.cc": {"matmul"},  # a key of build information
     "python/tensor_type.cc": {"detach_"},
 }
+WRITTEN = {"api/functions.cc", "api/functions.h"}  # by a program, from the table
 # To be replaced: one table of activations, and a schema that says who takes a number.
 SOON = {
     "jit/fuse.cc",
@@ -61,7 +62,7 @@ def violations(root: Path) -> list[str]:
     found = []
     for path in files:
         name = path.relative_to(root).as_posix()
-        if name not in SOON:
+        if name not in SOON | WRITTEN:
             found += [f"{name}: {op}" for op in names_in(path.read_text("utf-8")) if op not in WORDS.get(name, ())]
     return found
 

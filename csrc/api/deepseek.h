@@ -1,6 +1,7 @@
 // All of the C++ API: #include <deepseek/deepseek.h>. Names and semantics are those of the Python package.
 #pragma once
 
+#include "api/functions.h"
 #include "api/print.h"
 #include "api/values.h"
 #include "autograd/engine.h"

@@ -9,7 +9,10 @@ import numpy as np
 
 from .core import DT, INTS_BOOL, A, E, S, T, op
 
-MAKE: dict[str, Any] = {"grad": False, "floats": ("float32",), "low": (), "stream": True, "out": "float32", "no_rows": "filled"}
+MAKE: dict[str, Any] = {
+    **{"grad": False, "floats": ("float32",), "low": (), "stream": True, "out": "float32"},
+    "no_rows": "filled, whatever the input holds",
+}
 NEGATIVE = E(RuntimeError, "negative", [-1, 2])
 
 

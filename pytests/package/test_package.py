@@ -19,7 +19,7 @@ import deepseek
 import pytest
 from deepseek._binding import lazy
 from deepseek._binding.public import METHODS
-from deepseek._tools import stubgen
+from deepseek._tools import cppgen, stubgen
 
 
 def loaded_by(code: str) -> set[str]:
@@ -247,6 +247,26 @@ def test_stub_check_reports_differences(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(stubgen, "STUB", tmp_path / "_C.pyi")
     assert stubgen.main(["--check"]) == 1 and "out of date" in capsys.readouterr().err
     assert stubgen.main([]) == 0 and stubgen.main(["--check"]) == 0 and stubgen.main(["--nonsense"]) == 2
+
+
+def test_the_functions_for_cpp_are_up_to_date() -> None:
+    for path, text in cppgen.generate().items():
+        assert path.read_text(encoding="utf-8") == text, "run `python -m deepseek._tools.cppgen`"
+
+
+def test_cpp_has_every_op() -> None:
+    declared = set(re.findall(r"^(?!//).* (\w+)\(.*\);$", cppgen.HEADER.read_text("utf-8"), re.MULTILINE))
+    public = {name.split(".")[0] for name, op in deepseek._C.op_table().items() if not op.hidden and name[0] != "_"}
+    assert len(public) > 250 and public - declared - set(cppgen.written_by_hand()) == set()
+
+
+def test_check_of_the_functions_reports_differences(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    for name in ("HEADER", "SOURCE"):
+        monkeypatch.setattr(cppgen, name, tmp_path / name)
+    assert cppgen.main(["--check"]) == 1 and "out of date" in capsys.readouterr().err
+    assert cppgen.main([]) == 0 and cppgen.main(["--check"]) == 0 and cppgen.main(["--nonsense"]) == 2
 
 
 def test_py_typed_is_there() -> None:

@@ -35,6 +35,29 @@ TEST(Api, ListsOfTensorsInBraces) {
   EXPECT_EQ(cat({a}, 0).sizes(), Dims{2});
 }
 
+TEST(Api, EveryOpIsAFunction) {
+  const Tensor x = tensor<float>({1, 5, 2, 4, 3, 0}, {2, 3});
+  const auto [values, indices] = topk(x, 2);
+  EXPECT_THAT(to_vector<float>(values), ElementsAre(5, 2, 4, 3));
+  EXPECT_THAT(to_vector<int64_t>(indices), ElementsAre(1, 2, 0, 1));
+  EXPECT_THAT(to_vector<float>(max(x, 1)[0]), ElementsAre(5, 4));
+  EXPECT_EQ(max(x).item<float>(), 5);
+  EXPECT_THAT(to_vector<float>(sum(x, Dims{0}, false, DType::kFloat64)), ElementsAre(5, 8, 2));  // longer than ops.h's
+  EXPECT_THAT(to_vector<float>(chunk(x, 2, 0)[1]), ElementsAre(4, 3, 0));
+  EXPECT_THAT(to_vector<float>(scatter_(zeros({3}), 0, tensor<int64_t>({2}), 7)), ElementsAre(0, 0, 7));
+  EXPECT_EQ(randint(10, {4}).dtype(), DType::kInt64);
+  Tensor y = clone(x);
+  EXPECT_TRUE(clamp_(y, scalar(1), scalar(4)).is(y));
+  EXPECT_THAT(to_vector<float>(y), ElementsAre(1, 4, 2, 4, 3, 1));
+  EXPECT_THROW(topk(x, 7), Error);
+}
+
+TEST(Api, EveryOpHasItsGradient) {
+  const Tensor x = set_requires_grad(tensor<float>({1, 3, 2}));
+  backward(std::get<0>(max(x, 0)));
+  EXPECT_THAT(to_vector<float>(x.grad()), ElementsAre(0, 1, 0));
+}
+
 TEST(Api, ItemAsAType) {
   EXPECT_EQ(full({}, 1.5, DType::kFloat32).item<float>(), 1.5F);
   EXPECT_EQ(full({1, 1}, 1.75, DType::kFloat64).item<int>(), 1);

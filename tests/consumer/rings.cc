@@ -54,5 +54,7 @@ int main() {
   const auto accuracy = ds::mean(ds::to_dtype(right, ds::DType::kFloat32)).item<float>();
   std::cout << "deepseek " << ds::kVersion << ": " << 100 * accuracy << " % right\n"
             << "probabilities of the first three: " << ds::softmax(network(ds::narrow(points, 0, 0, 3)), 1) << "\n";
+  const auto [surest, where] = ds::topk(ds::amax(ds::softmax(network(points), 1), {1}), 3);
+  std::cout << "surest about points " << where << "\n";
   return accuracy > 0.98F && loss_now < 0.2F * first ? 0 : 1;
 }
