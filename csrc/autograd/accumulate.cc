@@ -18,7 +18,7 @@ bool private_to_cpp(const Tensor& t) {
 }
 }  // namespace
 
-Tensor taken(const Tensor& g) {
+Tensor unshared(const Tensor& g) {
   if (g.cell()->use_count() != 1 || g.requires_grad()) return {};
   const bool fills_its_memory = g.numel() > 0 && is_dense(g.sizes(), g.strides());
   if (!fills_its_memory && g.strides() != contiguous_strides(g.sizes())) return {};
@@ -48,7 +48,7 @@ void accumulate(const Tensor& leaf, const Tensor& g, bool create_graph) {
     target = target.defined() ? add(target, g) : clone(g);  // never the tensor that was given as the gradient itself
   } else if (!target.defined()) {
     const Dims wanted = preserved_strides(leaf.sizes(), leaf.strides());
-    if (g.strides() == wanted || g.strides() == contiguous_strides(g.sizes())) target = taken(g);
+    if (g.strides() == wanted || g.strides() == contiguous_strides(g.sizes())) target = unshared(g);
     if (!target.defined()) {
       target = Tensor::empty_strided(g.sizes(), wanted, g.dtype());
       copy_(target, g.alias());

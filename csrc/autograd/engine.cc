@@ -120,12 +120,12 @@ class Engine final : GradientSums {
     return *it->second;
   }
 
-  // Whether gradient `index` may be added to in place: this engine's own, or taken now.
+  // Whether gradient `index` may be added to in place: this engine's own, or unshared.
   bool own(Slot& s, uint32_t index) {
     if (options_.create_graph || index >= 64) return false;
     const uint64_t bit = uint64_t{1} << index;
     if (s.owned & bit) return true;
-    Tensor mine = taken(s.grads[index]);
+    Tensor mine = unshared(s.grads[index]);
     if (!mine.defined()) return false;
     s.grads[index] = std::move(mine);
     s.owned |= bit;

@@ -21,7 +21,7 @@ TensorList grad(Inputs roots, Inputs grads, Inputs inputs, BackwardOptions optio
 
 // g itself, or a tensor of its memory, when nobody else holds that: it may be written, or kept as it is. A view counts
 // too when it is all that is left of its base, as a reshaped gradient is. Undefined otherwise.
-Tensor taken(const Tensor& g);
+Tensor unshared(const Tensor& g);
 
 // The tensor a node accumulates into; null for nodes of ops.
 const Tensor* leaf_of(const Node& node);

@@ -5,7 +5,7 @@
 #include "core/copy_ops.h"
 #include "core/recorder.h"
 #include "kernels/loops/copy.h"
-#include "ops/ops.h"
+#include "ops/composite.h"
 
 namespace deepseek {
 
@@ -64,6 +64,12 @@ struct Full {
 };
 DS_OP(Full);
 Tensor full(const Dims& size, Scalar value, DType dtype) { return apply(Full{size, value, dtype}); }
+
+DS_BODY(ScalarTensor, "scalar_tensor(Scalar s, " DS_OPTIONS ") -> Tensor",
+        "A 0-d tensor; of the default dtype unless one is given.", false, kFunction, Scalar s;
+        Opt<DType> dtype;) {
+  return full({}, s, dtype.value_or(default_dtype()));
+}
 
 #define DS_LIKE(S, name, value)                                                               \
   struct S {                                                                                  \
@@ -241,6 +247,16 @@ struct Linspace {
   }
 };
 DS_OP(Linspace);
+
+DS_BODY(Logspace, "logspace(Scalar start, Scalar end, int steps, float base=10.0, " DS_OPTIONS ") -> Tensor",
+        "`steps` values from base**start to base**end, evenly spaced in the exponent; shape [steps].", false, kFunction,
+        Scalar start;
+        Scalar end; int64_t steps; double base; Opt<DType> dtype;) {
+  const DType t = dtype.value_or(default_dtype());
+  const auto bound = [&](const Scalar& s) { return is_floating(t) ? s : Scalar(s.to_int()); };
+  const Tensor exponents = apply(Linspace{bound(start), bound(end), steps, DType::kFloat64});
+  return to_dtype(pow(full({}, base, DType::kFloat64), exponents), t);
+}
 
 struct Eye {
   int64_t n;

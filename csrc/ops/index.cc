@@ -379,6 +379,11 @@ struct Nonzero {
 DS_OP(Nonzero);
 Tensor nonzero(const Tensor& input) { return apply(Nonzero{}, input); }
 
+DS_BODY(Argwhere, "argwhere(Tensor input) -> Tensor",
+        "Indices of the elements that are not zero: shape [n, dims], as `nonzero`.", false, kBoth, ) {
+  return nonzero(in[0]);
+}
+
 DS_BODY(CountNonzero, "count_nonzero(Tensor input, int[]? dim=None) -> Tensor",
         "How many elements are non-zero, over dims.", false, kBoth, Opt<Dims> dim;) {
   return sum(ne(in[0], 0), dim, false);

@@ -161,6 +161,21 @@ DS_BODY(Outer, "outer(Tensor input, Tensor vec2) -> Tensor", "Products of all pa
            in[1].dim(), "-D");
   return unsqueeze(in[0], 1) * in[1];
 }
+DS_BODY(Inner, "inner(Tensor input, Tensor other) -> Tensor",
+        "Products summed over the last dim of both: shape input.shape[:-1] + other.shape[:-1].", false, kBoth, ) {
+  const Tensor &a = in[0], &b = in[1];
+  if (a.dim() == 0 || b.dim() == 0) return a * b;
+  DS_CHECK(a.size(-1) == b.size(-1), "inner() the last dimension must match on both input tensors but got shapes ",
+           a.sizes(), " and ", b.sizes());
+  Dims rows = a.sizes(), columns = b.sizes();
+  rows.pop_back(), columns.pop_back();
+  const Tensor left = reshape(a, {numel_of(rows), a.size(-1)}), right = reshape(b, {numel_of(columns), b.size(-1)});
+  // One number is a dot product as in PyTorch: autocast leaves that in its dtype.
+  const bool single = left.size(0) == 1 && right.size(0) == 1 && a.dtype() == b.dtype();
+  for (const int64_t n : columns) rows.push_back(n);
+  return reshape(single ? apply(Dot{}, select(left, 0, 0), select(right, 0, 0)) : matmul(left, transpose(right, 0, 1)),
+                 rows);
+}
 namespace {
 // beta * input + alpha * (a @ b), the factors rounded to the dtype; 16-bit floats are rounded once, at the end.
 Tensor scaled_sum(const char* op, const Tensor& input, const Tensor& a, const Tensor& b, Scalar beta, Scalar alpha) {

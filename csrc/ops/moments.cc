@@ -125,6 +125,10 @@ DS_BODY(Norm, "norm(Tensor input, Scalar? p=2, int[]? dim=None, bool keepdim=Fal
   const double ord = p ? (*p).to_double() : 2.0;
   return apply(VectorNorm{ord, dim, keepdim}, dtype ? to_dtype(in[0], *dtype) : in[0]);
 }
+DS_BODY(Dist, "dist(Tensor input, Tensor other, float p=2) -> Tensor", "The p-norm of input - other.", false, kBoth,
+        double p;) {
+  return apply(VectorNorm{p, {}, false}, in[0] - in[1]);
+}
 
 struct LogSumExp {
   Dims dim;

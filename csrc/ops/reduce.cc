@@ -347,5 +347,19 @@ DS_TRUTH(Any, any, kAny, "True if any element is non-zero.")
 DS_TRUTH(All, all, kAll, "True if no element is zero.")
 
 Tensor all(const Tensor& input, Opt<Dims> dim, bool keepdim) { return apply(All{dim, keepdim}, input); }
+Tensor any(const Tensor& input, Opt<Dims> dim, bool keepdim) { return apply(Any{dim, keepdim}, input); }
+
+// --- NaN counting as nothing
+
+DS_BODY(NanSum, "nansum(Tensor input, int[]? dim=None, bool keepdim=False, *, dtype? dtype=None) -> Tensor",
+        "Sum over dims, NaN counting as zero.", false, kBoth, Opt<Dims> dim;
+        bool keepdim; Opt<DType> dtype;) {
+  return apply(Sum{dim, keepdim, dtype}, masked_fill(in[0], isnan(in[0]), scalar(0)));
+}
+DS_BODY(NanMean, "nanmean(Tensor input, int[]? dim=None, bool keepdim=False, *, dtype? dtype=None) -> Tensor",
+        "Mean over dims of the elements that are not NaN.", false, kBoth, Opt<Dims> dim;
+        bool keepdim; Opt<DType> dtype;) {
+  return NanSum{dim, keepdim, dtype}.body(in) / sum(logical_not(isnan(in[0])), dim, keepdim);
+}
 
 }  // namespace deepseek

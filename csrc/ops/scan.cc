@@ -128,4 +128,25 @@ DS_OP(LogCumsumExp);
 DS_RUNNING_EXTREME(Cummax, cummax, "maximum")
 DS_RUNNING_EXTREME(Cummin, cummin, "minimum")
 
+DS_BODY(Diff, "diff(Tensor input, int n=1, int dim=-1, Tensor? prepend=None, Tensor? append=None) -> Tensor",
+        "Differences of neighbours along `dim`, taken `n` times; `prepend` and `append` are joined on first.", false,
+        kBoth, int64_t n;
+        int64_t dim;) {
+  Tensor x = in[0];
+  DS_CHECK(x.dim() > 0, "diff expects input to be at least one-dimensional");
+  DS_CHECK(n >= 0, "order must be non-negative but got ", n);
+  if (n == 0) return clone(x);
+  TensorList parts;
+  for (const Tensor& t : {in[1], in[0], in[2]})
+    if (t.defined()) parts.push_back(t);
+  if (parts.size() > 1) x = cat(parts, dim);
+  const int64_t times = std::min(n, x.size(dim));
+  for (int64_t i = 0; i < times; ++i) {
+    const int64_t count = x.size(dim) - 1;
+    const Tensor after = narrow(x, dim, 1, count), before = narrow(x, dim, 0, count);
+    x = x.dtype() == DType::kBool ? logical_xor(after, before) : after - before;
+  }
+  return x;
+}
+
 }  // namespace deepseek

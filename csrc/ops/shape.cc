@@ -202,11 +202,6 @@ DS_BODY(T, "t(Tensor input) -> Tensor", "Transpose of a matrix; 0-d and 1-d tens
   DS_CHECK(in[0].dim() <= 2, "t() expects a tensor with <= 2 dimensions, but self is ", in[0].dim(), "D");
   return in[0].dim() < 2 ? in[0] : transpose(in[0], 0, 1);
 }
-DS_BODY(Adjoint, "_matrix_transpose(Tensor input) -> Tensor", "The last two dims swapped.", false, kHidden, ) {
-  DS_CHECK(in[0].dim() >= 2, "tensor.mT is only supported on matrices or batches of matrices. Got ", in[0].dim(),
-           "-D tensor.");
-  return transpose(in[0], -2, -1);
-}
 
 DS_BODY(Movedim, "movedim(Tensor input, int[] source, int[] destination) -> Tensor",
         "Dims moved to new places, the others in order.", false, kBoth, Dims source;
@@ -230,6 +225,9 @@ DS_BODY(Movedim, "movedim(Tensor input, int[] source, int[] destination) -> Tens
     o = next++;
   }
   return permute(in[0], order);
+}
+Tensor movedim(const Tensor& input, const Dims& source, const Dims& destination) {
+  return Movedim{source, destination}.body({&input, 1});
 }
 
 DS_BODY(Roll, "roll(Tensor input, int[] shifts, int[]? dims=None) -> Tensor",

@@ -441,6 +441,9 @@ struct Diagonal {
   Grads vjp(const Vjp& c) const { return contiguous_vjp(*this, c); }
 };
 DS_OP(Diagonal);
+Tensor diagonal(const Tensor& input, int64_t offset, int64_t dim1, int64_t dim2) {
+  return apply(Diagonal{offset, dim1, dim2}, input);
+}
 
 struct Unfold {
   int64_t dimension, size, step;

@@ -80,6 +80,35 @@ op(
     errors=[E((RuntimeError, ValueError), "steps|negative", 0, 1, -1)],
 )
 op(
+    "logspace",
+    lambda start, end, steps, base=10.0, dtype=np.float32: (
+        base ** np.linspace(*((start, end) if np.dtype(dtype).kind == "f" else (int(start), int(end))), steps)
+    ).astype(dtype),
+    S(0, 1, 5),
+    S(-2.0, 3.0, 7),
+    S(0, 3, 4, 2),
+    S(0, 3, steps=4, base=0.5),
+    S(1, 1, 1),
+    S(0, 1, 0),
+    S(0, 2, 3, dtype=DT("float64")),
+    S(0.9, 3.5, 4, 2.0, dtype=DT("int64")),
+    **MAKE,
+    no_rows="made of numbers",
+    errors=[E((RuntimeError, ValueError), "steps|negative", 0, 1, -1)],
+)
+op(
+    "scalar_tensor",
+    lambda s, dtype=np.float32: np.array(s, dtype),
+    S(3),
+    S(-2.5),
+    S(True),
+    S(math.nan),
+    S(3, dtype=DT("int32")),
+    **MAKE,
+    no_rows="made of numbers",
+    errors=[E(TypeError, "must be number, not str", "3")],
+)
+op(
     "eye",
     lambda n, m=None, dtype=None: np.eye(n, m, dtype=dtype or np.float32),
     S(3),

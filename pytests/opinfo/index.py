@@ -273,22 +273,23 @@ def nonzero(x: np.ndarray, *, as_tuple: bool = False) -> Any:
     return found if as_tuple else np.stack(found, 1)
 
 
-op(
-    "nonzero",
-    nonzero,
-    S(B(3, 4)),
-    S(A([0.0, 1.0, 0.0, -2.0])),
-    S(A(1.0)),
-    S(A(0.0)),
-    S(B(0, 3)),
-    S(A([[0, 1], [2, 0]])),
-    S(T(3)),
-    out="int64",
-    grad=False,
-    ints=INTS_BOOL,
-    big=[S(B(300, 401))],
-    no_rows="its size depends on the values",
-)
+for _name in ("nonzero", "argwhere"):
+    op(
+        _name,
+        nonzero,
+        S(B(3, 4)),
+        S(A([0.0, 1.0, 0.0, -2.0])),
+        S(A(1.0)),
+        S(A(0.0)),
+        S(B(0, 3)),
+        S(A([[0, 1], [2, 0]])),
+        S(T(3)),
+        out="int64",
+        grad=False,
+        ints=INTS_BOOL,
+        big=[S(B(300, 401))],
+        no_rows="its size depends on the values",
+    )
 op(
     "take_along_dim",
     lambda x, i, dim=None: np.take_along_axis(x, i, dim) if dim is not None else x.reshape(-1)[i.reshape(-1)],

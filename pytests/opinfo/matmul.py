@@ -108,6 +108,28 @@ op(
 )
 
 
+op(
+    "inner",
+    np.inner,
+    S(T(3, 4), T(2, 4)),
+    S(T(4), T(4)),
+    S(T(1, 4), T(4)),
+    S(T(2, 3, 4), T(4)),
+    S(T(2, 3, 4), T(2, 1, 4)),
+    S(T(3), T()),
+    S(T(), T()),
+    S(T(0, 3), T(2, 3)),
+    S(T(2, 0), T(3, 0)),
+    **MM,
+    big=[S(T(130, 257), T(140, 257))],
+    rows=[S(T(37, 96), T(64, 96))],
+    errors=[
+        E(RuntimeError, r"last dimension must match .* \[3, 4\] and \[3, 5\]", T(3, 4), T(3, 5)),
+        E(RuntimeError, r"last dimension must match", T(3, 1), T(3, 5)),
+    ],
+)
+
+
 def einsum(equation: str, *operands: Any) -> Any:
     ops = operands[0] if len(operands) == 1 and isinstance(operands[0], (list, tuple)) else operands
     return np.einsum(equation, *ops)

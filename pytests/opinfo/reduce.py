@@ -1,15 +1,14 @@
-"""Reductions and scans."""
+"""Reductions."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
 
-from .core import DT, INTS, INTS_BOOL, SIGNED, A, B, E, S, Sample, T, op
+from .core import DT, INTS, INTS_BOOL, SIGNED, A, B, E, S, T, op
 
 NAN, INF = math.nan, math.inf
 BIG = [S(T(257, 300)), S(T(257, 300), 0), S(T(257, 300), 1), S(T(7, 40, 301), 1)]
@@ -195,6 +194,33 @@ for _name, _f in {"any": np.any, "all": np.all}.items():
     )
 
 
+NANSUM = [*SHAPES, *MULTI, *EMPTY, S(A([[1.0, NAN, 2.0], [NAN, NAN, 4.0]]), 1).but(low=False, grad=False)]
+op(
+    "nansum",
+    np_reduce(np.nansum),
+    *NANSUM,
+    S(T(3, 4), dtype=DT("float64")),
+    out="sum",
+    ints=INTS_BOOL,
+    big=BIG,
+    rows=[S(T(37, 129), 1)],
+    errors=[BAD_DIM, E(RuntimeError, "dim|multiple|appears", T(2, 3), [0, 0])],
+)
+op(
+    "nanmean",
+    np_reduce(np.nanmean),
+    *SHAPES,
+    *MULTI,
+    S(T(0, 3), 1),
+    S(A([[1.0, NAN, 2.0], [5.0, NAN, 4.0]]), 1).but(low=False, grad=False),
+    S(A([NAN, NAN])).but(grad=False),
+    S(T(3, 4), dtype=DT("float64")),
+    big=BIG,
+    rows=[S(T(37, 129), 1)],
+    errors=[BAD_DIM],
+)
+
+
 def spread(f: Callable[..., Any]) -> Callable[..., Any]:
     """np.var / np.std with torch's `unbiased` and `correction`; too few values give NaN or inf as torch does."""
 
@@ -258,6 +284,23 @@ op(
 )
 
 
+op(
+    "dist",
+    lambda x, other, p=2: norm(x - other, p),
+    S(T(3, 4), T(3, 4, lo=3, hi=5)),
+    S(T(3, 4), T(4, lo=3, hi=5), 1.0),
+    S(T(3, 4), T(3, 1, lo=3, hi=5), p=INF),
+    S(T(3), T(3, lo=3, hi=5), 3.0),
+    S(T(4), T(4), 0.0).but(grad=False),
+    S(T(), T(lo=3, hi=5)),
+    S(T(0, 3), T(0, 3)),
+    tol=4,
+    no_rows="one number",
+    big=[S(T(257, 300), T(257, 300))],
+    errors=[E(RuntimeError, "size", T(3), T(4)), E(RuntimeError, "floating", A([1, 2]), A([3, 4]))],
+)
+
+
 def logsumexp(x: np.ndarray, dim: Any, keepdim: bool = False) -> Any:
     axis = axes(dim)
     if x.size == 0:
@@ -282,89 +325,6 @@ op(
     big=[S(T(257, 300), 1), S(T(257, 300), 0)],
     rows=[S(T(37, 129), 1)],
     errors=[BAD_DIM],
-)
-
-
-def scan(f: Callable[..., Any]) -> Callable[..., Any]:
-    def ref(x: np.ndarray, dim: int, *, dtype: Any = None) -> Any:
-        x = x.astype(dtype) if dtype is not None else x
-        return f(x, axis=dim) if x.ndim else f(x).reshape(())
-
-    return ref
-
-
-SCAN: list[Sample] = [
-    S(T(3, 4), 0),
-    S(T(3, 4), -1),
-    S(T(2, 3, 4), 1),
-    S(T(), 0),
-    S(T(0, 3), 0),
-    S(T(2, 0), 1),
-    S(A([[1.0, NAN, 2.0], [INF, 1.0, -INF]]), 1).but(grad=False),
-]
-op(
-    "cumsum",
-    scan(np.cumsum),
-    *SCAN,
-    S(T(3), 0, dtype=DT("float64")),
-    out="sum",
-    ints=INTS_BOOL,
-    errors=[BAD_DIM],
-    big=[S(T(257, 300), 1), S(T(257, 300), 0)],
-    rows=[S(T(37, 129), 1)],
-)
-op(
-    "cumprod",
-    scan(np.cumprod),
-    *SCAN,
-    S(A([[1.0, 0.0, 2.0, 0.0, 3.0]]), 1).but(low=False),
-    out="sum",
-    ints=INTS_BOOL,
-    errors=[BAD_DIM],
-    big=[S(T(257, 30, lo=0.9, hi=1.1), 1)],
-    rows=[S(T(37, 129, lo=0.9, hi=1.1), 1)],
-)
-
-
-def running_extreme(x: np.ndarray, dim: int, beats: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Values and the latest position of each; NaN wins."""
-    if x.ndim == 0:
-        return x, np.zeros((), np.int64)
-    values, where = np.array(x), np.zeros(x.shape, np.int64)
-    rows, found = np.moveaxis(values, dim, -1), np.moveaxis(where, dim, -1)
-    for at in np.ndindex(rows.shape[:-1]):
-        best = 0
-        for i, v in enumerate(rows[at].tolist()):
-            old = rows[at][best]
-            if i and (v != v or (old == old and beats(v, old))):
-                best = i
-            rows[(*at, i)], found[(*at, i)] = rows[at][best], best
-    return values, where
-
-
-TIES = A([[1.0, 3.0, 3.0, 2.0, 3.0]])
-for _name, _beats in {"cummax": lambda v, old: v >= old, "cummin": lambda v, old: v <= old}.items():
-    op(
-        _name,
-        partial(running_extreme, beats=_beats),
-        *SCAN[:-1],
-        S(TIES, 1).but(grad=False),
-        S(A([[1.0, NAN, 2.0], [INF, 1.0, -INF]]), 1).but(grad=False),
-        ints=INTS_BOOL,
-        errors=[BAD_DIM],
-        big=[S(T(257, 300), 1), S(T(257, 300), 0)],
-        rows=[S(T(37, 129), 1)],
-    )
-op(
-    "logcumsumexp",
-    lambda x, dim: np.logaddexp.accumulate(x, dim) if x.ndim else x,
-    *SCAN[:-1],
-    S(A([[1000.0, 999.0, -1000.0]]), 1).but(low=False, grad=False),
-    S(A([[-INF, -INF, 1.0], [INF, 1.0, 2.0], [1.0, NAN, 2.0]]), 1).but(grad=False),
-    tol=4,
-    errors=[BAD_DIM],
-    big=[S(T(257, 300), 1), S(T(257, 300), 0)],
-    rows=[S(T(37, 129), 1)],
 )
 
 

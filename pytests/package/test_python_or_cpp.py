@@ -27,13 +27,6 @@ NEED_PYTHON = {
     "var": "as std",
     "var_mean": "as std",
 }
-# They go from tensors and plain attributes to tensors, and are older than the rule. No name is added here.
-OLDER = {
-    "adjoint", "argwhere", "clamp_max", "clamp_max_", "clamp_min", "clamp_min_", "column_stack", "diag", "diag_embed",
-    "diff", "dist", "dstack", "fliplr", "flipud", "float_power", "hstack", "inner", "isin", "logspace", "nanmean",
-    "nansum", "ravel", "rot90", "row_stack", "rsub", "scalar_tensor", "swapaxes", "swapdims", "trace", "tril_indices",
-    "triu_indices", "vstack",
-}  # fmt: skip
 
 
 def fits_a_schema(function: Any) -> bool:
@@ -50,5 +43,5 @@ def test_what_an_op_could_do_is_an_op() -> None:
         name: value for name in vars(_functions)["__all__"] if inspect.isfunction(value := vars(_functions)[name])
     }
     fitting = {name for name, function in functions.items() if fits_a_schema(function)}
-    assert fitting - NEED_PYTHON.keys() - OLDER == set(), "write it in csrc/ops/, or say in NEED_PYTHON what it needs"
-    assert (NEED_PYTHON.keys() | OLDER) - fitting == set(), "these are ops now, or gone: take them off the list"
+    assert fitting - NEED_PYTHON.keys() == set(), "write it in csrc/ops/, or say in NEED_PYTHON what it needs"
+    assert NEED_PYTHON.keys() - fitting == set(), "these are ops now, or gone: take them off the list"

@@ -58,3 +58,12 @@ def test_linspace_at_the_limits() -> None:
     assert deepseek.linspace(0, 10, 5, dtype=deepseek.int32).tolist() == [0, 2, 5, 7, 10]
     most = float(deepseek.finfo(deepseek.float64).max)
     assert deepseek.linspace(-most, most, 3, dtype=deepseek.float64).tolist() == [-most, 0.0, most]
+
+
+def test_triangles_of_huge_matrices_are_counted_exactly() -> None:
+    far = 2**62
+    assert deepseek.tril_indices(far, 0).shape == deepseek.triu_indices(0, far).shape == (2, 0)
+    assert deepseek.tril_indices(far, far, -(2**63)).shape == deepseek.triu_indices(far, far, 2**63 - 1).shape == (2, 0)
+    assert deepseek.tril_indices(far, far, 1 - far).tolist() == [[far - 1], [0]]
+    assert deepseek.triu_indices(far, far, far - 1).tolist() == [[0], [far - 1]]
+    assert deepseek.tril_indices(2, 2, 2**63 - 1).shape == deepseek.triu_indices(2, 2, -(2**63)).shape == (2, 4)

@@ -8,7 +8,7 @@ from deepseek import _C
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Any, TypeVar
 
     F = TypeVar("F", bound=Callable[..., Any])
@@ -49,13 +49,23 @@ def method_named(name: str) -> Callable[[F], F]:
     return attach
 
 
-def gather(package: str, *modules: str) -> None:
-    """Make ``__all__`` of a package that imports all of its files: what is public in them, and ``modules``."""
+def gather(package: str, *modules: str, elsewhere: Iterable[str] = ()) -> None:
+    """Make ``__all__`` of a package from what it imported of its files: what is public in them.
+
+    Args:
+        package: its ``__name__``.
+        modules: sub-modules that are public names themselves.
+        elsewhere: names that load on first use.
+    """
     namespace = vars(sys.modules[package])
-    files = [value for value in namespace.values() if getattr(value, "__package__", None) == package]
-    files += [namespace[name] for name in modules]
-    names = {name for file in files for name in getattr(file, "__all__", ())}
-    namespace["__all__"] = sorted({*modules, *(name for name in names if name in namespace)})
+    files = [value for value in namespace.values() if getattr(value, "__name__", "").rpartition(".")[0] == package]
+    names = {
+        name
+        for file in files
+        for name in getattr(file, "__all__", ())
+        if name in namespace and namespace[name] is getattr(file, name)
+    }
+    namespace["__all__"] = sorted({*modules, *elsewhere, *names})
 
 
 def second_names(namespace: dict[str, Any]) -> None:

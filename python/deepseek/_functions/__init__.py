@@ -13,14 +13,13 @@ from deepseek._functions.aliases import *
 from deepseek._functions.comparison import *
 from deepseek._functions.counting import *
 from deepseek._functions.creation import *
-from deepseek._functions.diagonals import *
 from deepseek._functions.dtypes import *
-from deepseek._functions.joining import *
 from deepseek._functions.pointwise import *
 from deepseek._functions.products import *
 from deepseek._functions.reductions import *
 from deepseek._functions.searching import *
 from deepseek._functions.settings import *
 from deepseek._functions.shapes import *
+from deepseek._functions.splitting import *
 
 gather(__name__)

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from deepseek import _C
 from deepseek._binding.public import second_names
-from deepseek._functions import joining
 
 absolute = _C.abs
 arccos = _C.acos
@@ -32,7 +31,7 @@ multiply = _C.mul
 negative = _C.neg
 not_equal = _C.ne
 rms_norm = _C.rms_norm
-row_stack = joining.vstack
+row_stack = _C.vstack
 subtract = _C.sub
 true_divide = _C.div
 

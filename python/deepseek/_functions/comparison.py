@@ -50,11 +50,3 @@ def allclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e
     if input.dtype is not other.dtype:
         raise RuntimeError(f"{input.dtype} did not match {other.dtype}")
     return bool(_C.isclose(input, other, rtol, atol, equal_nan).all())
-
-
-@public
-def isin(elements: Tensor, test_elements: Tensor | float, *, invert: bool = False) -> Tensor:
-    """True where an element occurs among ``test_elements`` (a tensor or a number); shape of elements, bool."""
-    tests = test_elements if isinstance(test_elements, Tensor) else _C.tensor([test_elements])
-    found = (elements.unsqueeze(-1) == tests.reshape(-1)).any(-1)
-    return found.logical_not() if invert else found

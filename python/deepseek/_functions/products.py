@@ -1,4 +1,4 @@
-"""Sums of products: ``tensordot``, ``inner``, and ``einsum``, which runs as a chain of batched matrix products."""
+"""Sums of products: ``tensordot``, and ``einsum``, which runs as a chain of batched matrix products."""
 
 # mypy: no-implicit-reexport
 
@@ -8,7 +8,7 @@ import math
 import operator
 
 from deepseek import _C
-from deepseek._binding.public import method, public
+from deepseek._binding.public import public
 from deepseek._C import Tensor
 
 TYPE_CHECKING = False
@@ -55,17 +55,6 @@ def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
     single = left.size(0) == right.size(1) == 1 and a.dtype == b.dtype
     product = left.reshape(-1).dot(right.reshape(-1)) if single else left @ right
     return product.reshape([*(a.size(i) for i in kept_a), *(b.size(j) for j in kept_b)])
-
-
-@public
-@method
-def inner(input: Tensor, other: Tensor) -> Tensor:
-    """Products summed over the last dim of both: shape ``input.shape[:-1] + other.shape[:-1]``."""
-    if input.dim() == 0 or other.dim() == 0:
-        return input * other
-    if input.dim() == 1 and other.dim() == 1:
-        return _C.dot(input, other)
-    return tensordot(input, other, ([-1], [-1]))
 
 
 # --- einsum -----------------------------------------------------------------------------------------------------------

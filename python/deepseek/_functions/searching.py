@@ -48,10 +48,3 @@ def nonzero(input: Tensor, *, as_tuple: bool = False) -> Tensor | tuple[Tensor, 
     if not as_tuple:
         return _C.nonzero(input)
     return _C.nonzero(input.reshape(1) if input.dim() == 0 else input).unbind(1)
-
-
-@public
-@method
-def argwhere(input: Tensor) -> Tensor:
-    """Indices of the elements that are not zero: shape [n, dims], as ``nonzero``."""
-    return _C.nonzero(input)

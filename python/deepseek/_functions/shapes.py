@@ -1,4 +1,4 @@
-"""Functions that change the shape of tensors: broadcasting, added and swapped dims, flips and turns."""
+"""Functions that change the shape of tensors: broadcasting, grids, added dims."""
 
 # mypy: no-implicit-reexport
 
@@ -6,9 +6,8 @@ from __future__ import annotations
 
 from deepseek import _C
 from deepseek._binding.overload import overload
-from deepseek._binding.public import method, public
+from deepseek._binding.public import public
 from deepseek._C import Tensor
-from deepseek._tensor.inplace_views import in_place
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -134,83 +133,3 @@ def atleast_3d(*tensors: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]: ...
 def atleast_3d(*tensors: Any) -> Tensor | tuple[Tensor, ...]:
     """Dims of size 1 added up to 3: [n] becomes [1, n, 1] and [m, n] becomes [m, n, 1]."""
     return _at_least(3, tensors)
-
-
-@public
-@method
-def ravel(input: Tensor) -> Tensor:
-    """1-d in row-major order; a view of a contiguous tensor, otherwise a copy."""
-    return input.contiguous().view(-1)
-
-
-@public
-@method
-def swapaxes(input: Tensor, axis0: int, axis1: int) -> Tensor:
-    """Two dims swapped (a view), as ``transpose``."""
-    return input.transpose(axis0, axis1)
-
-
-@public
-@method
-def swapdims(input: Tensor, dim0: int, dim1: int) -> Tensor:
-    """Two dims swapped (a view), as ``transpose``."""
-    return input.transpose(dim0, dim1)
-
-
-in_place(swapaxes)
-in_place(swapdims)
-
-
-@public
-@method
-def adjoint(input: Tensor) -> Tensor:
-    """The last two dims swapped (a view), as ``mT``: real numbers have nothing to conjugate."""
-    return input.mT
-
-
-@public
-@method
-def flipud(input: Tensor) -> Tensor:
-    """Rows in reverse order.
-
-    Raises:
-        RuntimeError: a 0-d tensor.
-    """
-    if input.dim() < 1:
-        raise RuntimeError("Input must be >= 1-d.")
-    return input.flip(0)
-
-
-@public
-@method
-def fliplr(input: Tensor) -> Tensor:
-    """Columns in reverse order.
-
-    Raises:
-        RuntimeError: fewer than 2 dims.
-    """
-    if input.dim() < 2:
-        raise RuntimeError("Input must be >= 2-d.")
-    return input.flip(1)
-
-
-@public
-@method
-def rot90(input: Tensor, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
-    """Rotated by ``k`` quarter turns in the plane of two dims, from the first towards the second (a copy).
-
-    Raises:
-        RuntimeError: not two different dims, or an input without them.
-    """
-    if len(dims) != 2:
-        raise RuntimeError(f"expected total rotation dims == 2, but got dims = {len(dims)}")
-    if input.dim() < 2:
-        raise RuntimeError(f"expected total dims >= 2, but got total dims = {input.dim()}")
-    a, b = (range(input.dim())[d] for d in dims)
-    if a == b:
-        raise RuntimeError(f"expected rotation dims to be different, but got dim0 = {dims[0]} and dim1 = {dims[1]}")
-    if k % 4 == 2:
-        return input.flip([a, b])
-    if k % 4 == 0:
-        return input.clone()
-    return input.flip(b).transpose(a, b) if k % 4 == 1 else input.transpose(a, b).flip(b)

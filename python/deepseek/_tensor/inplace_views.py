@@ -32,7 +32,7 @@ def in_place(function: Callable[..., Tensor]) -> None:
     METHODS[twin.__name__] = twin
 
 
-for _name in ("as_strided", "squeeze", "t", "transpose", "unsqueeze"):
+for _name in ("as_strided", "squeeze", "swapaxes", "swapdims", "t", "transpose", "unsqueeze"):
     in_place(getattr(Tensor, _name))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from deepseek import _C
-from deepseek._binding.public import method
+from deepseek._binding.public import method, method_named
 from deepseek._C import Tensor
 
 TYPE_CHECKING = False
@@ -35,49 +35,29 @@ def new_tensor(
     return _of_class(self, _C.tensor(data, dtype=dtype or self.dtype, device=device, requires_grad=requires_grad))
 
 
-@method
-def new_zeros(
-    self: Tensor,
-    size: int | Sequence[int],
-    *more: int,
-    dtype: dtype | None = None,
-    device: device | str | None = None,
-    requires_grad: bool = False,
-    layout: Any = None,
-    pin_memory: bool = False,
-) -> Tensor:
-    """Zeros of the given size, in this tensor's dtype unless one is given."""
-    return _of_class(self, _C.zeros(size, *more, dtype=dtype or self.dtype, device=device, requires_grad=requires_grad))
+def _attach(op: Any, what: str) -> None:
+    """Attach the method ``new_<op>``."""
+
+    def make(
+        self: Tensor,
+        size: int | Sequence[int],
+        *more: int,
+        dtype: dtype | None = None,
+        device: device | str | None = None,
+        requires_grad: bool = False,
+        layout: Any = None,
+        pin_memory: bool = False,
+    ) -> Tensor:
+        fresh = op(size, *more, dtype=dtype or self.dtype, device=device, requires_grad=requires_grad)
+        return _of_class(self, fresh)
+
+    make.__doc__ = f"{what} of the given size, in this tensor's dtype unless one is given."
+    method_named(f"new_{op.__name__}")(make)
 
 
-@method
-def new_ones(
-    self: Tensor,
-    size: int | Sequence[int],
-    *more: int,
-    dtype: dtype | None = None,
-    device: device | str | None = None,
-    requires_grad: bool = False,
-    layout: Any = None,
-    pin_memory: bool = False,
-) -> Tensor:
-    """Ones of the given size, in this tensor's dtype unless one is given."""
-    return _of_class(self, _C.ones(size, *more, dtype=dtype or self.dtype, device=device, requires_grad=requires_grad))
-
-
-@method
-def new_empty(
-    self: Tensor,
-    size: int | Sequence[int],
-    *more: int,
-    dtype: dtype | None = None,
-    device: device | str | None = None,
-    requires_grad: bool = False,
-    layout: Any = None,
-    pin_memory: bool = False,
-) -> Tensor:
-    """Uninitialised memory of the given size, in this tensor's dtype unless one is given."""
-    return _of_class(self, _C.empty(size, *more, dtype=dtype or self.dtype, device=device, requires_grad=requires_grad))
+_attach(_C.zeros, "Zeros")
+_attach(_C.ones, "Ones")
+_attach(_C.empty, "Uninitialised memory")
 
 
 @method

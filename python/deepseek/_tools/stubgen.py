@@ -121,7 +121,7 @@ def _tensor_members(named: dict[str, list[str]]) -> list[str]:
     for name in dir(_C.Tensor):
         method = getattr(_C.Tensor, name)
         if type(method) is method_type and method.__name__ == name:  # not a second name
-            ops = overloads_of(name)
+            ops = [op for op in overloads_of(name) if op.arguments[0][1].startswith("Tensor")]
             own[name] = _definitions(name, ops, True, named)
     for name, function in METHODS.items():
         own[name] = _python_method(name, function)

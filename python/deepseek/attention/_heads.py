@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from deepseek import Tensor
+from deepseek import Tensor, dtype
 from deepseek.attention._pieces import Piece
 from deepseek.attention.rotary import RotaryEmbedding
+from deepseek.nn import Linear
 
 _SCORES_AT_ONCE = 1 << 21  # numbers of a score matrix held at a time: 8 MiB of float32, which stays in the caches
 
@@ -33,14 +34,15 @@ def check_whole(name: str, **sizes: Any) -> None:
             raise TypeError(f"{name}: {what} must be an int, got {size!r}")
 
 
-def checked_heads(name: str, dim: int, num_heads: int, key_heads: int | None) -> int:
-    """The number of key heads, ``num_heads`` when it is None.
+def checked_heads(name: str, dim: int, num_heads: int, key_heads: int | None, head_dim: int | None) -> tuple[int, int]:
+    """The number of key heads, ``num_heads`` when it is None, and features of a head, else ``dim / num_heads``.
 
     Raises:
         TypeError: a number that is not whole.
-        ValueError: a number that is not positive, or key heads that do not divide the heads.
+        ValueError: a number that is not positive, key heads that do not divide the heads, or heads that do not divide
+            the width.
     """
-    check_whole(name, width=dim, heads=num_heads, num_key_value_heads=key_heads)
+    check_whole(name, width=dim, heads=num_heads, num_key_value_heads=key_heads, head_dim=head_dim)
     key_heads = num_heads if key_heads is None else key_heads
     if min(dim, num_heads, key_heads) < 1:
         raise ValueError(
@@ -49,24 +51,39 @@ def checked_heads(name: str, dim: int, num_heads: int, key_heads: int | None) ->
         )
     if num_heads % key_heads:
         raise ValueError(f"{name}: {key_heads} key heads must divide {num_heads} heads")
-    return key_heads
-
-
-def checked_head_dim(name: str, dim: int, num_heads: int, head_dim: int | None) -> int:
-    """Features of a head, ``dim / num_heads`` when it is None.
-
-    Raises:
-        TypeError: it is not whole.
-        ValueError: it is not positive, or the heads do not divide the width.
-    """
-    check_whole(name, head_dim=head_dim)
     if head_dim is None:
         if dim % num_heads:
             raise ValueError(f"{name}: {num_heads} heads must divide the width {dim}; or pass head_dim")
-        return dim // num_heads
+        head_dim = dim // num_heads
     if head_dim < 1:
         raise ValueError(f"{name}: head_dim must be positive, got {head_dim}")
-    return head_dim
+    return key_heads, head_dim
+
+
+def projections(
+    dim: int,
+    num_heads: int,
+    key_heads: int,
+    head_dim: int,
+    value_head_dim: int | None = None,
+    *,
+    bias: bool,
+    dtype: dtype | None = None,
+) -> tuple[Linear, Linear, Linear]:
+    """Layers that make queries, keys and values of rows of width ``dim``; made in this order, from one random stream.
+
+    Args:
+        dim: Width of the rows.
+        num_heads: Heads of queries.
+        key_heads: Heads of keys and values.
+        head_dim: Features of a head.
+        value_head_dim: Features of a value, ``head_dim`` by default.
+        bias: Whether the layers have one.
+        dtype: Of the parameters.
+    """
+    widths = num_heads * head_dim, key_heads * head_dim, key_heads * (value_head_dim or head_dim)
+    query, key, value = (Linear(dim, width, bias=bias, dtype=dtype) for width in widths)
+    return query, key, value
 
 
 def rotary_for(head_dim: int, theta: float | None, scaling: Mapping[str, Any] | None) -> RotaryEmbedding | None:
@@ -74,8 +91,8 @@ def rotary_for(head_dim: int, theta: float | None, scaling: Mapping[str, Any] | 
     return None if theta is None else RotaryEmbedding(head_dim, theta, scaling)
 
 
-def turned(rope: RotaryEmbedding | None, piece: Piece, *parts: Tensor) -> tuple[Tensor, ...]:
-    """Each of ``parts`` [batch, heads, time, size] turned by the positions of the tokens; as it is without ``rope``."""
+def rotated(rope: RotaryEmbedding | None, piece: Piece, *parts: Tensor) -> tuple[Tensor, ...]:
+    """Each of ``parts`` [batch, heads, time, size] rotated by its tokens' positions; as it is without ``rope``."""
     if rope is None:
         return parts
     if piece.positions is None:

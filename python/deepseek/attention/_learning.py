@@ -6,6 +6,7 @@ from typing import Any
 
 import deepseek
 from deepseek import Tensor
+from deepseek._binding.public import public
 from deepseek.nn.modules.module import Module
 
 
@@ -59,6 +60,7 @@ class LearnsSelection(Module):
         return self.__dict__ | {"_losses": (), "_learned": 0}
 
 
+@public
 def set_indexer_stage(model: Module, stage: str | None) -> int:
     """Sets ``stage`` of all indexers in a model: ``"dense"`` for the warm-up, then ``"sparse"``; None ends it.
 
@@ -71,6 +73,7 @@ def set_indexer_stage(model: Module, stage: str | None) -> int:
     return len(indexers)
 
 
+@public
 def sum_of_indexer_losses(model: Module) -> Tensor | None:
     """The losses of all indexers in a model from its last forward, None where none learns.
 

@@ -1,5 +1,7 @@
 """Mixture of block attention: each query attends to its own block of keys and the few that suit it best."""
 
+# mypy: no-implicit-reexport
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -8,22 +10,21 @@ from typing import Any, NamedTuple, cast
 import deepseek
 from deepseek import Tensor
 from deepseek._binding.missing import guard
+from deepseek._binding.public import public
 from deepseek.attention._heads import (
     check_whole,
-    checked_head_dim,
     checked_heads,
     join_heads,
+    projections,
     rotary_for,
+    rotated,
     split_heads,
-    turned,
 )
 from deepseek.attention._mean_selector import MeanSelector, attend_blocks
 from deepseek.attention._pieces import Piece, in_pieces
 from deepseek.attention._sequence import Batch, SequenceModule
 from deepseek.attention.caches import BlockMeansCache
 from deepseek.nn import Linear
-
-__all__ = ["MixtureOfBlockAttention"]
 
 
 class _Held(NamedTuple):
@@ -34,6 +35,7 @@ class _Held(NamedTuple):
     means: Tensor | None
 
 
+@public
 class MixtureOfBlockAttention(SequenceModule):
     """MoBA: keys in blocks, of which a query takes its own and the ``top_k`` whose mean key it agrees with most.
 
@@ -84,8 +86,7 @@ class MixtureOfBlockAttention(SequenceModule):
     ) -> None:
         super().__init__()
         name = type(self).__name__
-        self.num_key_value_heads = checked_heads(name, dim, num_heads, num_key_value_heads)
-        self.head_dim = checked_head_dim(name, dim, num_heads, head_dim)
+        self.num_key_value_heads, self.head_dim = checked_heads(name, dim, num_heads, num_key_value_heads, head_dim)
         check_whole(name, block_size=block_size, top_k=top_k)
         if block_size < 16 or block_size % 16:
             raise ValueError(f"{name}: block_size must be a positive multiple of 16, got {block_size}")
@@ -95,9 +96,9 @@ class MixtureOfBlockAttention(SequenceModule):
         self.block_size = block_size
         self.selector = MeanSelector(block_size, top_k, shared_selection, causal)
         self.rope = rotary_for(self.head_dim, rope_theta, rope_scaling)
-        self.q_proj = Linear(dim, num_heads * self.head_dim, bias=bias, dtype=dtype)
-        self.k_proj = Linear(dim, self.num_key_value_heads * self.head_dim, bias=bias, dtype=dtype)
-        self.v_proj = Linear(dim, self.num_key_value_heads * self.head_dim, bias=bias, dtype=dtype)
+        self.q_proj, self.k_proj, self.v_proj = projections(
+            dim, num_heads, self.num_key_value_heads, self.head_dim, bias=bias, dtype=dtype
+        )
         self.o_proj = Linear(num_heads * self.head_dim, dim, bias=bias, dtype=dtype)
 
     def new_cache(self) -> BlockMeansCache:
@@ -134,7 +135,7 @@ class MixtureOfBlockAttention(SequenceModule):
         return result
 
     def _queries(self, piece: Piece) -> Tensor:
-        return turned(self.rope, piece, split_heads(self.q_proj(piece.x), self.num_heads))[0]
+        return rotated(self.rope, piece, split_heads(self.q_proj(piece.x), self.num_heads))[0]
 
     def _choose(self, query: Tensor, held: _Held, start: int) -> Tensor:
         members = self.num_heads // self.num_key_value_heads
@@ -143,7 +144,7 @@ class MixtureOfBlockAttention(SequenceModule):
     def _held(self, batch: Batch) -> _Held:
         """Keys, values, and the mean keys of blocks; enters the cache."""
         key, value = (split_heads(p(batch.x), self.num_key_value_heads) for p in (self.k_proj, self.v_proj))
-        (key,) = turned(self.rope, Piece.of(batch), key)
+        (key,) = rotated(self.rope, Piece.of(batch), key)
         if batch.cache is None:
             return _Held(key, value, self.selector.means(key.detach()))
         self._check_causal()

@@ -1,5 +1,7 @@
 """Attention in which each query picks the keys it reads: the cost is that of the picked keys, not of all."""
 
+# mypy: no-implicit-reexport
+
 from __future__ import annotations
 
 import contextlib
@@ -9,14 +11,15 @@ from collections.abc import Callable
 import deepseek
 from deepseek import Tensor
 from deepseek._binding.missing import guard
+from deepseek._binding.public import public
 from deepseek.attention._heads import (
     check_whole,
-    checked_head_dim,
     checked_heads,
     join_heads,
+    projections,
     rotary_for,
+    rotated,
     split_heads,
-    turned,
 )
 from deepseek.attention._pieces import QUERIES_AT_ONCE, Piece, in_pieces
 from deepseek.attention._sequence import Batch, SequenceModule
@@ -32,11 +35,10 @@ from deepseek.nn.modules import Linear
 from deepseek.nn.modules.module import Module
 from deepseek.utils.checkpoint import computed_again
 
-__all__ = ["DynamicSparseAttention"]
-
 _FEW = 64  # blocks of a selection that may be held until it is counted
 
 
+@public
 class DynamicSparseAttention(SequenceModule):
     """Self-attention of each token to the keys it selects; the others are never read.
 
@@ -99,18 +101,17 @@ class DynamicSparseAttention(SequenceModule):
     ) -> None:
         super().__init__()
         name = type(self).__name__
-        key_heads = checked_heads(name, dim, num_heads, num_key_value_heads)
+        self.num_key_value_heads, self.head_dim = checked_heads(name, dim, num_heads, num_key_value_heads, head_dim)
         _check_budget(sparsity_ratio, max_keys, mass, block_size)
         if selector not in ("blocks", "indexer"):
             raise ValueError(f"DynamicSparseAttention: selector must be 'blocks' or 'indexer', got {selector!r}")
         self.width = self.dim = dim
-        self.num_heads, self.num_key_value_heads = num_heads, key_heads
-        self.head_dim = checked_head_dim(name, dim, num_heads, head_dim)
+        self.num_heads = num_heads
         self.sparsity_ratio, self.max_keys, self.mass = sparsity_ratio, max_keys, mass
         self.block_size, self.selector, self.causal = block_size, selector, causal
-        self.query_proj = Linear(dim, num_heads * self.head_dim, bias=bias)
-        self.key_proj = Linear(dim, key_heads * self.head_dim, bias=bias)
-        self.value_proj = Linear(dim, key_heads * self.head_dim, bias=bias)
+        self.query_proj, self.key_proj, self.value_proj = projections(
+            dim, num_heads, self.num_key_value_heads, self.head_dim, bias=bias
+        )
         self.out_proj = Linear(num_heads * self.head_dim, dim, bias=bias)
         self.rotary = rotary_for(self.head_dim, rope_theta, None)
         self.indexer: SparseIndexer | None = None
@@ -171,7 +172,7 @@ class DynamicSparseAttention(SequenceModule):
         key, value = (
             split_heads(project(batch.x), self.num_key_value_heads) for project in (self.key_proj, self.value_proj)
         )
-        (key,) = turned(self.rotary, piece, key)
+        (key,) = rotated(self.rotary, piece, key)
         means = None
         if isinstance(batch.cache, BlockMeansCache | IndexedCache):
             held = batch.cache.append(key, value)
@@ -203,7 +204,7 @@ class DynamicSparseAttention(SequenceModule):
             return attend_as(query)
 
     def _query(self, piece: Piece) -> Tensor:
-        (query,) = turned(self.rotary, piece, split_heads(self.query_proj(piece.x), self.num_heads))
+        (query,) = rotated(self.rotary, piece, split_heads(self.query_proj(piece.x), self.num_heads))
         return query
 
     def _result(self, heads: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """Attention as functions: sharpened, local, over summaries, over selected keys, and results joined into one."""
 
+# mypy: no-implicit-reexport
+
 from __future__ import annotations
 
 import math
@@ -9,23 +11,13 @@ from typing import NamedTuple
 import deepseek
 from deepseek import _C, Tensor
 from deepseek._binding.missing import guard
+from deepseek._binding.public import public
 from deepseek.attention._heads import check_whole
 from deepseek.attention.caches.blocks import block_means
 from deepseek.nn import functional as F
 
-__all__ = [
-    "Attended",
-    "attend",
-    "dynamic_block_attention",
-    "global_attention",
-    "local_attention",
-    "merge_attention",
-    "mix_weights",
-    "scaled_dot_product_attention",
-    "sparse_attention",
-]
 
-
+@public
 class Attended(NamedTuple):
     """A result that can be joined with others of the same queries: see :func:`merge_attention`.
 
@@ -39,6 +31,7 @@ class Attended(NamedTuple):
     lse: Tensor
 
 
+@public
 def scaled_dot_product_attention(
     Q: Tensor,
     K: Tensor,
@@ -93,6 +86,7 @@ def scaled_dot_product_attention(
     )
 
 
+@public
 def attend(
     query: Tensor,
     key: Tensor,
@@ -124,6 +118,7 @@ def attend(
     return Attended(result[0], result[1])
 
 
+@public
 def sparse_attention(
     query: Tensor,
     key: Tensor,
@@ -170,6 +165,7 @@ def sparse_attention(
     return Attended(*_C._block_sparse_attention(query, key, value, block_lists, block_size, 1, *place))
 
 
+@public
 def merge_attention(parts: Sequence[tuple[Tensor, Tensor]], sinks: Tensor | None = None) -> Attended:
     """Attention over the keys of all parts at once, from the results over each. The parts must not share keys.
 
@@ -201,6 +197,7 @@ def merge_attention(parts: Sequence[tuple[Tensor, Tensor]], sinks: Tensor | None
     return Attended(out.to(parts[0][0].dtype), total)
 
 
+@public
 def local_attention(
     q: Tensor, k: Tensor, v: Tensor, block_size: int = 64, *, is_causal: bool = True, query_start: int = 0
 ) -> Attended:
@@ -225,6 +222,7 @@ def local_attention(
     )
 
 
+@public
 def global_attention(
     q: Tensor, k: Tensor, v: Tensor, block_size: int = 64, *, is_causal: bool = True, query_start: int = 0
 ) -> Attended:
@@ -250,6 +248,7 @@ def global_attention(
     return attend(q, means, values, mask=weight)
 
 
+@public
 def mix_weights(local: tuple[Tensor, Tensor], global_: tuple[Tensor, Tensor], gates: Tensor | None = None) -> Tensor:
     """Joins a local and a global result: by one softmax over the keys of both, or by gates.
 
@@ -271,6 +270,7 @@ def mix_weights(local: tuple[Tensor, Tensor], global_: tuple[Tensor, Tensor], ga
     return gates[..., 0:1] * local[0] + gates[..., 1:2] * global_[0]
 
 
+@public
 def dynamic_block_attention(
     query: Tensor,
     key: Tensor,

@@ -1,5 +1,7 @@
 """Hierarchical attention: near words, other paragraphs, and what a task looks for, layer by layer."""
 
+# mypy: no-implicit-reexport
+
 from __future__ import annotations
 
 import math
@@ -9,15 +11,16 @@ from typing import Any, NamedTuple, cast
 import deepseek
 from deepseek import Tensor
 from deepseek._binding.missing import guard
+from deepseek._binding.public import public
 from deepseek.attention._heads import (
     check_whole,
-    checked_head_dim,
     checked_heads,
     join_heads,
+    projections,
     query_chunks,
     rotary_for,
+    rotated,
     split_heads,
-    turned,
 )
 from deepseek.attention._mean_selector import MeanSelector, attend_blocks
 from deepseek.attention._pieces import Piece, in_pieces
@@ -35,11 +38,10 @@ from deepseek.attention.functional import (
 )
 from deepseek.nn import Linear, ModuleDict, ModuleList
 
-__all__ = ["HierarchicalAttention"]
-
 LAYER_TYPES = ("local", "global", "selected", "task")
 
 
+@public
 class HierarchicalAttention(SequenceModule):
     """One layer of a hierarchy for long texts; :meth:`stack` makes several.
 
@@ -104,17 +106,16 @@ class HierarchicalAttention(SequenceModule):
     ) -> None:
         super().__init__()
         name = type(self).__name__
-        self.num_key_value_heads = checked_heads(name, dim, num_heads, num_key_value_heads)
-        self.head_dim = checked_head_dim(name, dim, num_heads, head_dim)
+        self.num_key_value_heads, self.head_dim = checked_heads(name, dim, num_heads, num_key_value_heads, head_dim)
         _check_layer(name, layer_type, window, paragraph, top_k)
         self.width, self.num_heads, self.causal, self.layer_type = dim, num_heads, causal, layer_type
         self.window, self.paragraph = window, paragraph
         self.caches = (SlidingCache,) if layer_type == "local" else (BlockMeansCache,)
         self.selector = MeanSelector(paragraph, top_k, False, causal)
         self.rope = rotary_for(self.head_dim, rope_theta, rope_scaling)
-        self.q_proj = Linear(dim, num_heads * self.head_dim, bias=bias, dtype=dtype)
-        self.k_proj = Linear(dim, self.num_key_value_heads * self.head_dim, bias=bias, dtype=dtype)
-        self.v_proj = Linear(dim, self.num_key_value_heads * self.head_dim, bias=bias, dtype=dtype)
+        self.q_proj, self.k_proj, self.v_proj = projections(
+            dim, num_heads, self.num_key_value_heads, self.head_dim, bias=bias, dtype=dtype
+        )
         self.o_proj = Linear(num_heads * self.head_dim, dim, bias=bias, dtype=dtype)
         self.tasks: ModuleDict | None = None
         if layer_type == "task":
@@ -217,7 +218,7 @@ class HierarchicalAttention(SequenceModule):
         adapted = self._by_task(piece, "adapt")
         if adapted is not None:
             query = query + adapted
-        return turned(self.rope, piece, split_heads(query, self.num_heads))[0]
+        return rotated(self.rope, piece, split_heads(query, self.num_heads))[0]
 
     def _choose(self, query: Tensor, held: _Held, start: int) -> Tensor:
         members = self.num_heads // self.num_key_value_heads
@@ -232,7 +233,7 @@ class HierarchicalAttention(SequenceModule):
     def _held(self, batch: Batch) -> _Held:
         """Keys, values and means; enters the cache."""
         key, value = (split_heads(p(batch.x), self.num_key_value_heads) for p in (self.k_proj, self.v_proj))
-        (key,) = turned(self.rope, Piece.of(batch), key)
+        (key,) = rotated(self.rope, Piece.of(batch), key)
         cache = batch.cache
         if cache is None:
             return self._held_of(key, value)

@@ -1,20 +1,22 @@
 """Hyper-connections: several residual streams that blocks read from and write to by learned weights."""
 
+# mypy: no-implicit-reexport
+
 from __future__ import annotations
 
 import deepseek
 from deepseek import _C, Tensor
 from deepseek._binding.autocast import runs_without_autocast
 from deepseek._binding.missing import guard
+from deepseek._binding.public import public
 from deepseek.attention._configuration import check_positive
 from deepseek.attention._wide import WideParameters
 from deepseek.nn import functional as F
 from deepseek.nn import init
 from deepseek.nn.parameter import Parameter
 
-__all__ = ["HyperConnection", "HyperHead", "sinkhorn"]
 
-
+@public
 def sinkhorn(logits: Tensor, rounds: int = 20, eps: float = 1e-6) -> Tensor:
     """Matrices near doubly stochastic ones: rows and columns sum to 1. (Sinkhorn and Knopp, 1967)
 
@@ -36,6 +38,7 @@ def sinkhorn(logits: Tensor, rounds: int = 20, eps: float = 1e-6) -> Tensor:
     return _C._sinkhorn(logits, rounds, eps)
 
 
+@public
 class HyperConnection(WideParameters):
     """Manifold-constrained hyper-connections around one block (attention or experts): mHC.
 
@@ -126,6 +129,7 @@ class HyperConnection(WideParameters):
         return f"{self.hidden_size}, hc_mult={self.hc_mult}, hc_sinkhorn_iters={self.hc_sinkhorn_iters}"
 
 
+@public
 class HyperHead(WideParameters):
     """The streams after the last block as one: ``sum_i (sigmoid(h_i * hc_scale + hc_base_i) + eps) x_i``, h as in
     :class:`HyperConnection`. [batch, time, n, D] -> [batch, time, D].

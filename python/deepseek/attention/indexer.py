@@ -7,6 +7,8 @@ For query t and key s, with queries q, keys k and head weights w of its own, mad
 The selection has no gradient; the indexer learns from a loss of its own, :mod:`deepseek.attention.indexer_loss`.
 """
 
+# mypy: no-implicit-reexport
+
 from __future__ import annotations
 
 import contextlib
@@ -16,6 +18,7 @@ from typing import Any, NamedTuple
 import deepseek
 from deepseek import Tensor
 from deepseek._binding.missing import guard
+from deepseek._binding.public import public
 from deepseek.attention._configuration import check_positive
 from deepseek.attention._learning import LearnsSelection
 from deepseek.attention._wide import WideParameters
@@ -25,12 +28,11 @@ from deepseek.attention.rotary import RotaryEmbedding
 from deepseek.nn import functional as F
 from deepseek.nn.modules import LayerNorm, Linear
 
-__all__ = ["Indexed", "SparseIndexer"]
-
 # Scores that are held at a time.
 _HELD = 1 << 23
 
 
+@public
 class Indexed(NamedTuple):
     """What an indexer makes of tokens.
 
@@ -49,6 +51,7 @@ class Indexed(NamedTuple):
         return Indexed(self.query[:, start:end], self.key, self.weights[:, start:end])
 
 
+@public
 class SparseIndexer(LearnsSelection):
     """Picks ``index_topk`` keys for each query. Parameters are named as in the checkpoints of DeepSeek-V3.2.
 

@@ -5,6 +5,8 @@ Kullback-Leibler divergence of ``softmax(I)`` from it, over all visible keys (de
 (sparse stage). Neither the target nor what the indexer reads gets a gradient.
 """
 
+# mypy: no-implicit-reexport
+
 from __future__ import annotations
 
 import math
@@ -14,16 +16,16 @@ from typing import Any, NamedTuple
 import deepseek
 from deepseek import Tensor
 from deepseek._binding.missing import guard
+from deepseek._binding.public import public
 from deepseek.autograd import Function
 from deepseek.autograd.function import once_differentiable
 from deepseek.nn import functional as F
-
-__all__ = ["Attention", "indexer_loss"]
 
 # Numbers of one score matrix that is held at a time.
 _HELD = 1 << 22
 
 
+@public
 class Attention(NamedTuple):
     """The attention that an indexer learns to predict.
 
@@ -40,6 +42,7 @@ class Attention(NamedTuple):
     scale: float
 
 
+@public
 def indexer_loss(
     query: Tensor,
     key: Tensor,

@@ -9,6 +9,8 @@ With c the normed latent and W_UK, W_UV a head's parts of ``kv_b_proj``, keys ar
   decoding fast: a step reads kv_lora_rank + qk_rope_head_dim numbers for each token before it.
 """
 
+# mypy: no-implicit-reexport
+
 from __future__ import annotations
 
 import contextlib
@@ -18,6 +20,7 @@ from typing import Any, NamedTuple, Self
 import deepseek
 from deepseek import Tensor
 from deepseek._binding.missing import guard
+from deepseek._binding.public import public
 from deepseek.attention import _configuration
 from deepseek.attention._sequence import Batch, SequenceModule
 from deepseek.attention.caches import Cache, IndexedLatentCache, LatentCache
@@ -28,8 +31,6 @@ from deepseek.attention.indexer_loss import Attention
 from deepseek.attention.rotary import RotaryEmbedding, yarn_softmax_factor
 from deepseek.nn import functional as F
 from deepseek.nn.modules import Linear, RMSNorm
-
-__all__ = ["MultiHeadLatentAttention"]
 
 # The latents are normed with this epsilon, whatever rms_norm_eps says: so were all released models trained.
 _LATENT_EPS = 1e-6
@@ -63,6 +64,7 @@ def _cuts(count: int, each: int, held: int) -> list[tuple[int, int]]:
     return [(a, min(a + step, count)) for a in range(0, count, step)]
 
 
+@public
 class MultiHeadLatentAttention(SequenceModule):
     """Attention of DeepSeek V2, V3 and V3.2: [batch, time, hidden_size] -> [batch, time, hidden_size].
 

@@ -1,5 +1,7 @@
 """Multi-head attention with a gate on each head, for self and cross attention."""
 
+# mypy: no-implicit-reexport
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -8,7 +10,8 @@ from typing import Any, cast
 import deepseek
 from deepseek import Tensor
 from deepseek._binding.missing import guard
-from deepseek.attention._heads import checked_head_dim, checked_heads, join_heads, rotary_for, split_heads, turned
+from deepseek._binding.public import public
+from deepseek.attention._heads import checked_heads, join_heads, projections, rotary_for, rotated, split_heads
 from deepseek.attention._pieces import Piece, in_pieces
 from deepseek.attention._sequence import Batch, SequenceModule, check_pairs
 from deepseek.attention.caches import Cache, DenseCache, KeysValues, QuantizedCache
@@ -16,9 +19,8 @@ from deepseek.attention.temperature import HeadTemperature, LengthTemperature
 from deepseek.nn import Linear, RMSNorm
 from deepseek.nn import functional as F
 
-__all__ = ["MultiHeadAttention"]
 
-
+@public
 class MultiHeadAttention(SequenceModule):
     """Attention of all heads in one product, each head's output gated by the query's own token.
 
@@ -67,8 +69,7 @@ class MultiHeadAttention(SequenceModule):
     ) -> None:
         super().__init__()
         name = type(self).__name__
-        self.num_key_value_heads = checked_heads(name, d_model, n_heads, num_key_value_heads)
-        self.head_dim = checked_head_dim(name, d_model, n_heads, head_dim)
+        self.num_key_value_heads, self.head_dim = checked_heads(name, d_model, n_heads, num_key_value_heads, head_dim)
         if not isinstance(gate, bool) and gate not in ("sigmoid", "softmax"):
             raise ValueError(f"{name}: gate must be True ('sigmoid'), False or 'softmax', got {gate!r}")
         _check_temperature(name, temperature, n_heads)
@@ -77,9 +78,9 @@ class MultiHeadAttention(SequenceModule):
         self.causal = causal
         self.gating = "sigmoid" if gate is True else gate
         self.rope = rotary_for(self.head_dim, rope_theta, rope_scaling)
-        self.query_proj = Linear(d_model, n_heads * self.head_dim, bias=bias, dtype=dtype)
-        self.key_proj = Linear(d_model, self.num_key_value_heads * self.head_dim, bias=bias, dtype=dtype)
-        self.value_proj = Linear(d_model, self.num_key_value_heads * self.head_dim, bias=bias, dtype=dtype)
+        self.query_proj, self.key_proj, self.value_proj = projections(
+            d_model, n_heads, self.num_key_value_heads, self.head_dim, bias=bias, dtype=dtype
+        )
         self.out_proj = Linear(n_heads * self.head_dim, d_model, bias=bias, dtype=dtype)
         self.gate = Linear(d_model, n_heads, dtype=dtype) if gate else None
         self.query_norm = RMSNorm(self.head_dim, dtype=dtype) if qk_norm else None
@@ -141,14 +142,14 @@ class MultiHeadAttention(SequenceModule):
     def attend(self, batch: Batch) -> Tensor:
         """Self attention of sequences without padding."""
         piece = Piece.of(batch)
-        (key,) = turned(self.rope, piece, self._keys(batch.x))
+        (key,) = rotated(self.rope, piece, self._keys(batch.x))
         held = KeysValues(key, split_heads(self.value_proj(batch.x), self.num_key_value_heads))
         if batch.cache is not None:
             held = cast(DenseCache | QuantizedCache, batch.cache).append(held.keys, held.values)
         return self._attend_to(held, piece)
 
     def _cross(self, Q: Tensor, K: Tensor, V: Tensor, mask: Tensor | None) -> Tensor:
-        (key,) = turned(self.rope, Piece(K, 0), self._keys(K))
+        (key,) = rotated(self.rope, Piece(K, 0), self._keys(K))
         held = KeysValues(key, split_heads(self.value_proj(V), self.num_key_value_heads))
         return self._attend_to(held, Piece(Q, 0, mask=mask))
 
@@ -181,7 +182,7 @@ class MultiHeadAttention(SequenceModule):
         return in_pieces(piece, lambda some: self._queries_attend(some, held))
 
     def _queries_attend(self, piece: Piece, held: KeysValues) -> Tensor:
-        (query,) = turned(self.rope, piece, self._queries(piece.x))
+        (query,) = rotated(self.rope, piece, self._queries(piece.x))
         if isinstance(self.temperature, LengthTemperature):
             query = self.temperature(query, piece.start, None if self.causal else held.keys.shape[2])
         elif self.temperature is not None:

@@ -1,5 +1,7 @@
 """Native sparse attention: compressed, selected and near keys, weighed by gates. (Yuan et al., 2025)"""
 
+# mypy: no-implicit-reexport
+
 from __future__ import annotations
 
 import math
@@ -9,15 +11,16 @@ from typing import Any, NamedTuple, cast
 import deepseek
 from deepseek import Tensor
 from deepseek._binding.missing import guard
+from deepseek._binding.public import public
 from deepseek.attention._compression import BlockCompressor, BlockSelector, attend_compressed
 from deepseek.attention._heads import (
     check_whole,
-    checked_head_dim,
     checked_heads,
     join_heads,
+    projections,
     rotary_for,
+    rotated,
     split_heads,
-    turned,
 )
 from deepseek.attention._pieces import Piece, in_pieces
 from deepseek.attention._sequence import Batch, SequenceModule
@@ -25,8 +28,6 @@ from deepseek.attention.caches import KeysValues
 from deepseek.attention.caches.native_sparse import NativeSparseCache, whole_blocks
 from deepseek.attention.functional import attend, sparse_attention
 from deepseek.nn import Linear
-
-__all__ = ["NativeSparseAttention"]
 
 
 class _Branches(NamedTuple):
@@ -37,6 +38,7 @@ class _Branches(NamedTuple):
     window: KeysValues
 
 
+@public
 class NativeSparseAttention(SequenceModule):
     """Three branches of attention, each with its gate: ``sum_c g_c * Attn(q, K_c, V_c)``, ``g = sigmoid(gate_proj(x))``
 
@@ -108,8 +110,7 @@ class NativeSparseAttention(SequenceModule):
         name = type(self).__name__
         if not causal:
             raise NotImplementedError(f"{name} is causal only: compressed rows stand for whole blocks of the past")
-        self.num_key_value_heads = checked_heads(name, dim, num_heads, num_key_value_heads)
-        self.head_dim = checked_head_dim(name, dim, num_heads, head_dim)
+        self.num_key_value_heads, self.head_dim = checked_heads(name, dim, num_heads, num_key_value_heads, head_dim)
         self.value_head_dim = self.head_dim if value_head_dim is None else value_head_dim
         check_whole(
             name,
@@ -135,10 +136,10 @@ class NativeSparseAttention(SequenceModule):
             compress_block, compress_stride, select_block, num_selected, num_initial, num_local
         )
         self.rope = rotary_for(self.head_dim, rope_theta, rope_scaling)
-        sets = 1 if shared_projections else 3  # of keys and values: compressed, selected, window
-        self.q_proj = Linear(dim, num_heads * self.head_dim, bias=bias, dtype=dtype)
-        self.k_proj = Linear(dim, sets * self.num_key_value_heads * self.head_dim, bias=bias, dtype=dtype)
-        self.v_proj = Linear(dim, sets * self.num_key_value_heads * self.value_head_dim, bias=bias, dtype=dtype)
+        key_heads = self.num_key_value_heads * (1 if shared_projections else 3)  # compressed, selected, window
+        self.q_proj, self.k_proj, self.v_proj = projections(
+            dim, num_heads, key_heads, self.head_dim, self.value_head_dim, bias=bias, dtype=dtype
+        )
         self.gate_proj = Linear(dim, 3 * num_heads, dtype=dtype)
         self.o_proj = Linear(num_heads * self.value_head_dim, dim, bias=bias, dtype=dtype)
         self.compress_keys, self.compress_values = (
@@ -172,7 +173,7 @@ class NativeSparseAttention(SequenceModule):
     def _queries_attend(self, piece: Piece, branches: _Branches) -> Tensor:
         query = split_heads(self.q_proj(piece.x), self.num_heads)
         compressed, lists = self._compressed(query, branches.compressed, piece.start)
-        (query,) = turned(self.rope, piece, query)
+        (query,) = rotated(self.rope, piece, query)
         gates = deepseek.sigmoid(split_heads(self.gate_proj(piece.x), 3))  # [batch, 3, L, heads]
         gates = gates.transpose(2, 3).unsqueeze(-1)
         out = gates[:, 1] * self._selected(query, branches.selected, lists, piece.start)
@@ -217,7 +218,7 @@ class NativeSparseAttention(SequenceModule):
             for x, size in zip((self.k_proj(batch.x), self.v_proj(batch.x)), self._sizes, strict=True)
         )
         raw = KeysValues(keys[0], values[0])
-        turned_keys = turned(self.rope, Piece.of(batch), *(keys if self.shared_projections else keys[1:]))
+        turned_keys = rotated(self.rope, Piece.of(batch), *(keys if self.shared_projections else keys[1:]))
         selected = KeysValues(turned_keys[0], values[-2 if len(values) > 1 else 0])
         window = KeysValues(turned_keys[-1], values[-1])
         if batch.cache is None:

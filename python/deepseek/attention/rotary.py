@@ -1,5 +1,7 @@
 """Rotary position embedding, and how it is stretched to longer contexts. (Su et al., 2021; YaRN, Peng et al., 2023)"""
 
+# mypy: no-implicit-reexport
+
 from __future__ import annotations
 
 import math
@@ -9,11 +11,11 @@ from typing import Any
 import deepseek
 from deepseek import Tensor
 from deepseek._binding.missing import guard
+from deepseek._binding.public import public
 from deepseek.nn import functional as F
 
-__all__ = ["RotaryEmbedding", "yarn_softmax_factor"]
 
-
+@public
 class RotaryEmbedding:
     """Cosines and sines of the angles by which pairs of features are turned.
 
@@ -96,6 +98,7 @@ def _lacks(kind: str, setting: str, settings: Mapping[str, Any]) -> ValueError:
     return ValueError(f"rope type {kind!r} needs the setting {setting!r}, got {settings}")
 
 
+@public
 def yarn_softmax_factor(scaling: Mapping[str, Any] | None) -> float:
     """What the softmax scale is multiplied by: ``(0.1 * mscale_all_dim * ln(factor) + 1)**2`` for YaRN, else 1.
 

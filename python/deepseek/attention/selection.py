@@ -4,6 +4,8 @@ A selection has no gradient, is made among visible keys only, and depends on not
 the queries beside it, on the batch, on threads, nor on how the input is cut into calls. Of equal scores the first win.
 """
 
+# mypy: no-implicit-reexport
+
 from __future__ import annotations
 
 import math
@@ -12,15 +14,15 @@ from typing import NamedTuple
 import deepseek
 from deepseek import _C, Tensor
 from deepseek._binding.missing import guard
+from deepseek._binding.public import public
 from deepseek.attention.caches.index_keys import IndexRows
 from deepseek.attention.indexer import Indexed, SparseIndexer
-
-__all__ = ["Budget", "kept_keys", "select_blocks", "select_keys"]
 
 # Numbers of selected blocks, or scores, that are held before it is known how many of them are needed.
 _HELD = 1 << 22
 
 
+@public
 class Budget(NamedTuple):
     """How many keys a query may take.
 
@@ -57,6 +59,7 @@ class Budget(NamedTuple):
         return not self.adapts and self.blocks(visible, size) * size >= visible
 
 
+@public
 def select_blocks(
     query: Tensor,
     key: Tensor,
@@ -108,6 +111,7 @@ def select_blocks(
         return _same_width([_trimmed(select(a, min(a + step, time))) for a in range(0, time, step)])
 
 
+@public
 def select_keys(
     indexer: SparseIndexer,
     made: Indexed,
@@ -155,6 +159,7 @@ def select_keys(
     return _same_width(parts)
 
 
+@public
 def kept_keys(lists: Tensor, block_size: int, keys: int, *, is_causal: bool, query_start: int = 0) -> Tensor:
     """How many keys queries read that selected these blocks, int64 [batch, key_heads, L].
 

@@ -1,5 +1,7 @@
 """Temperatures of attention that are learned: by head, and with the number of visible keys."""
 
+# mypy: no-implicit-reexport
+
 from __future__ import annotations
 
 import math
@@ -7,12 +9,12 @@ import math
 import deepseek
 from deepseek import Tensor
 from deepseek._binding.missing import guard
+from deepseek._binding.public import public
 from deepseek.nn.modules.module import Module
 from deepseek.nn.parameter import Parameter
 
-__all__ = ["HeadTemperature", "LengthTemperature"]
 
-
+@public
 class HeadTemperature(Module):
     """One temperature a head, learned as its logarithm so that it stays positive.
 
@@ -39,6 +41,7 @@ class HeadTemperature(Module):
         return (query / self.temperatures().reshape(-1, 1, 1)).to(query.dtype)
 
 
+@public
 class LengthTemperature(Module):
     """Scalable softmax: scores are multiplied by ``s * log(n)``, n the number of keys a query sees, s learned by head.
 

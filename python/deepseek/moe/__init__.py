@@ -14,29 +14,33 @@ step by step, :func:`cluster_experts` and :func:`permute_experts` put those toge
 :class:`ZeroComputationMoE` and :class:`MixtureOfDepths` compute less for some tokens. docs/moe.md says what to choose.
 """
 
+# ruff: noqa: F403  (@public makes __all__ of each file)
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from deepseek._binding.missing import guard
-from deepseek.moe.balance import (
-    load_balancing_loss,
-    moe_balance_loss,
-    router_probabilities,
-    router_z_loss,
-    sequence_balance_loss,
-    update_selection_bias,
-)
-from deepseek.moe.experts import Experts, SwiGLU
-from deepseek.moe.layer import DeepseekMoE
-from deepseek.moe.router import DynamicRouter, RouterOutput
+from deepseek._binding.public import gather
+from deepseek.moe.balance import *
+from deepseek.moe.experts import *
+from deepseek.moe.layer import *
+from deepseek.moe.router import DynamicRouter as DynamicRouter
+from deepseek.moe.router import RouterOutput as RouterOutput
 
-__all__ = [
-    "DeepseekMoE", "DynamicRouter", "Experts", "RouterOutput", "SwiGLU", "load_balancing_loss", "moe_balance_loss",
-    "router_probabilities", "router_z_loss", "sequence_balance_loss", "update_selection_bias",
-]  # fmt: skip
+if TYPE_CHECKING:
+    from deepseek.moe.clustering import *
+    from deepseek.moe.depths import *
+    from deepseek.moe.permutation import *
+    from deepseek.moe.placement import *
+    from deepseek.moe.schedules import *
+    from deepseek.moe.trace import *
+    from deepseek.moe.tuning import *
+    from deepseek.moe.utilisation import *
+    from deepseek.moe.work import *
+    from deepseek.moe.zero_experts import *
 
-# What loads on first use: schedules, placement, diagnostics.
+# What loads on first use: schedules, placement, diagnostics. pytests/package/test_names.py holds it against @public.
 _ELSEWHERE = {
     name: module
     for module, names in {
@@ -53,29 +57,6 @@ _ELSEWHERE = {
     }.items()
     for name in names
 }
-if TYPE_CHECKING:
-    from deepseek.moe.clustering import GroupTraffic as GroupTraffic
-    from deepseek.moe.clustering import cluster_experts as cluster_experts
-    from deepseek.moe.clustering import co_activation as co_activation
-    from deepseek.moe.clustering import cross_group_traffic as cross_group_traffic
-    from deepseek.moe.depths import MixtureOfDepths as MixtureOfDepths
-    from deepseek.moe.depths import mixture_of_depths_loss as mixture_of_depths_loss
-    from deepseek.moe.permutation import permute_experts as permute_experts
-    from deepseek.moe.placement import rebalance_experts as rebalance_experts
-    from deepseek.moe.schedules import ExpertStage as ExpertStage
-    from deepseek.moe.schedules import ProgressiveExperts as ProgressiveExperts
-    from deepseek.moe.trace import LayerTrace as LayerTrace
-    from deepseek.moe.trace import RoutingTrace as RoutingTrace
-    from deepseek.moe.tuning import ExpertTuning as ExpertTuning
-    from deepseek.moe.tuning import expert_scores as expert_scores
-    from deepseek.moe.tuning import select_experts as select_experts
-    from deepseek.moe.utilisation import ExpertUtilisation as ExpertUtilisation
-    from deepseek.moe.utilisation import LoadStatistics as LoadStatistics
-    from deepseek.moe.utilisation import UtilisationRecord as UtilisationRecord
-    from deepseek.moe.work import ComputeReport as ComputeReport
-    from deepseek.moe.work import flops_per_token as flops_per_token
-    from deepseek.moe.zero_experts import ZeroComputationMoE as ZeroComputationMoE
 
-__all__ += list(_ELSEWHERE)
-
+gather(__name__, elsewhere=_ELSEWHERE)
 guard(__name__, elsewhere=_ELSEWHERE)

@@ -4,21 +4,20 @@ All losses are float32 scalars, take probabilities (..., E) of any leading dims 
 ``padding_mask`` (...) is bool, True where a token is padding, which then counts nowhere.
 """
 
+# mypy: no-implicit-reexport
+
 from __future__ import annotations
 
 import deepseek
 from deepseek import Tensor, nn
 from deepseek._binding.autocast import runs_in_float32
 from deepseek._binding.missing import guard
+from deepseek._binding.public import public
 from deepseek.moe._selection import all_within
 from deepseek.moe.router import DynamicRouter
 
-__all__ = [
-    "load_balancing_loss", "moe_balance_loss", "router_probabilities", "router_z_loss", "sequence_balance_loss",
-    "update_selection_bias",
-]  # fmt: skip
 
-
+@public
 @runs_in_float32
 def moe_balance_loss(
     router_probs: Tensor, num_experts: int, *, weight: float = 0.01, padding_mask: Tensor | None = None
@@ -48,6 +47,7 @@ def moe_balance_loss(
     return weight * ((mean - 1.0 / num_experts) ** 2).mean() * (count > 0).to(probs.dtype)
 
 
+@public
 @runs_in_float32
 def load_balancing_loss(router_probs: Tensor, indices: Tensor, *, padding_mask: Tensor | None = None) -> Tensor:
     """``E * sum_i f_i * P_i``: f_i the part of all choices that fell on expert i, without a gradient, P_i its mean
@@ -72,6 +72,7 @@ def load_balancing_loss(router_probs: Tensor, indices: Tensor, *, padding_mask: 
     return _balance(probs.unsqueeze(0), chosen.unsqueeze(0), None if mask is None else mask.unsqueeze(0)).sum()
 
 
+@public
 @runs_in_float32
 def sequence_balance_loss(router_probs: Tensor, indices: Tensor, *, padding_mask: Tensor | None = None) -> Tensor:
     """:func:`load_balancing_loss` of each sequence, averaged: ``seq_aux`` of DeepSeek-V2, eq. 17-20 of DeepSeek-V3
@@ -100,6 +101,7 @@ def sequence_balance_loss(router_probs: Tensor, indices: Tensor, *, padding_mask
     return loss.sum() / counted
 
 
+@public
 @runs_in_float32
 def router_z_loss(logits: Tensor, *, padding_mask: Tensor | None = None) -> Tensor:
     """Mean over tokens of ``logsumexp(logits)^2``, which keeps logits small. (ST-MoE, Zoph et al. 2202.08906, who
@@ -121,6 +123,7 @@ def router_z_loss(logits: Tensor, *, padding_mask: Tensor | None = None) -> Tens
     return _mean(squares, mask)[0].sum()
 
 
+@public
 def router_probabilities(router: DynamicRouter, logits: Tensor) -> Tensor:
     """A router's scores of ``logits`` (..., E) as probabilities: affinities (sigmoid, sqrtsoftplus) are divided by
     their sum, as DeepSeek-V3's balance loss does (eq. 19)."""
@@ -128,6 +131,7 @@ def router_probabilities(router: DynamicRouter, logits: Tensor) -> Tensor:
     return scores if router.scoring == "softmax" else scores / (scores.sum(dim=-1, keepdim=True) + 1e-20)
 
 
+@public
 def update_selection_bias(module: nn.Module, rate: float = 1e-3) -> None:
     """:meth:`DynamicRouter.update_bias` of all routers in a model that have a selection bias, for after each optimizer
     step.

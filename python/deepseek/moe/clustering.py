@@ -6,6 +6,8 @@ are chosen together is not random, so grouping them by co-activation cuts that t
 2025) and ExFlow (Yao et al., 2024); group-limited routing is DeepSeek-V2's (2405.04434, section 2.2.2).
 """
 
+# mypy: no-implicit-reexport
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ import numpy as np
 
 from deepseek import Tensor, from_numpy
 from deepseek._binding.missing import guard
+from deepseek._binding.public import public
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,9 +25,8 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Integers = NDArray[np.int64]
 
-__all__ = ["GroupTraffic", "cluster_experts", "co_activation", "cross_group_traffic"]
 
-
+@public
 def co_activation(indices: Tensor, num_experts: int) -> Tensor:
     """How many tokens chose both experts: float64 ``[num_experts, num_experts]``, the load on the diagonal.
 
@@ -43,6 +45,7 @@ def co_activation(indices: Tensor, num_experts: int) -> Tensor:
     return from_numpy(counts)
 
 
+@public
 def cluster_experts(affinity: Tensor, num_groups: int, method: str = "graph", iterations: int = 100) -> Tensor:
     """Cut experts into groups of equal size: int64 ``[num_groups, experts / num_groups]``.
 
@@ -91,6 +94,7 @@ def cluster_experts(affinity: Tensor, num_groups: int, method: str = "graph", it
     return from_numpy(np.array(groups, dtype=np.int64))
 
 
+@public
 @dataclass(frozen=True)
 class GroupTraffic:
     """What a routing sends between groups.
@@ -106,6 +110,7 @@ class GroupTraffic:
     tokens: int
 
 
+@public
 def cross_group_traffic(indices: Tensor, groups: Tensor | int, num_experts: int | None = None) -> GroupTraffic:
     """Measure how far a routing spreads tokens over groups.
 

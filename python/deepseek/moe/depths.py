@@ -1,5 +1,7 @@
 """Mixture-of-Depths: a block that computes only some tokens of a sequence; the others pass it by. (2404.02258)"""
 
+# mypy: no-implicit-reexport
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -9,12 +11,12 @@ from deepseek import Tensor, float32, float64, full, int64, nn, no_grad, tensor,
 from deepseek import bool as bool_dtype
 from deepseek._binding.autocast import runs_without_autocast
 from deepseek._binding.missing import guard
+from deepseek._binding.public import public
 from deepseek.moe.work import ComputeReport, flops_per_token
 from deepseek.nn import functional as F
 
-__all__ = ["MixtureOfDepths", "mixture_of_depths_loss"]
 
-
+@public
 class MixtureOfDepths(nn.Module):
     """Runs ``block`` on the tokens that a linear router finds most worthwhile. (Raposo et al., 2024, 2404.02258)
 
@@ -219,6 +221,7 @@ def _equal_parts(chosen: Tensor) -> Iterator[Tensor]:
         yield (first + places[:, 1]).view(len(rows), count)
 
 
+@public
 def mixture_of_depths_loss(model: nn.Module) -> Tensor:
     """Mean of the predictors' losses of the last forward in training, to be added to the training loss.
 

@@ -1,5 +1,7 @@
 """The feed-forwards of a mixture: routed experts in stacks for the grouped kernels, and a dense one for all tokens."""
 
+# mypy: no-implicit-reexport
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -8,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 import deepseek
 from deepseek import Tensor, nn
 from deepseek._binding.missing import guard
+from deepseek._binding.public import public
 from deepseek.nn import functional as F
 
 if TYPE_CHECKING:
     from deepseek.quantization import QuantizedWeight
 
-__all__ = ["Experts", "SwiGLU"]
-
 LAYOUTS = ("per_expert", "fused")
 
 
+@public
 class SwiGLU(nn.Module):
     """The dense feed-forward ``down(swiglu(gate(x), up(x), limit))``: (..., D) -> (..., D), without biases.
 
@@ -39,6 +41,7 @@ class SwiGLU(nn.Module):
         return "" if self.swiglu_limit is None else f"swiglu_limit={self.swiglu_limit}"
 
 
+@public
 class Experts(nn.Module):
     """E SwiGLU feed-forwards, of which each token uses a few: parameters ``gate_proj`` and ``up_proj`` (E, I, D) and
     ``down_proj`` (E, D, I), which the grouped kernels read as they are.

@@ -1,5 +1,7 @@
 """The mixture-of-experts feed-forward of DeepSeek-V2, V3, V3.2 and V4."""
 
+# mypy: no-implicit-reexport
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -8,12 +10,11 @@ from typing import Any
 import deepseek
 from deepseek import Tensor, nn
 from deepseek._binding.missing import guard
+from deepseek._binding.public import public
 from deepseek.moe._selection import without_padding
 from deepseek.moe.balance import load_balancing_loss, router_probabilities, sequence_balance_loss
 from deepseek.moe.experts import Experts, SwiGLU
 from deepseek.moe.router import DynamicRouter, RouterOutput
-
-__all__ = ["DeepseekMoE"]
 
 # topk_method of a checkpoint's configuration: what the router is told.
 METHODS: dict[str, dict[str, Any]] = {
@@ -36,6 +37,7 @@ KEYS = (
 NUMERICS = ("hf", "reference")
 
 
+@public
 class DeepseekMoE(nn.Module):
     """``shared_experts(x) + sum_k weights_k * expert_k(x)``: every token goes through the shared experts and, as
     ``gate`` says, through some of the routed ones. (DeepSeekMoE, Dai et al. 2401.06066)

@@ -1,5 +1,7 @@
 """Renumbering the experts of a layer: what it computes stays, who lives where changes."""
 
+# mypy: no-implicit-reexport
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -8,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import deepseek
 from deepseek import Tensor, nn, no_grad
 from deepseek._binding.missing import guard
+from deepseek._binding.public import public
 from deepseek.moe._routers import expert_count, expert_stacks, router_owners
 
 if TYPE_CHECKING:
     from deepseek.optim import Optimizer
 
-__all__ = ["permute_experts"]
 
-
+@public
 def permute_experts(
     layer: nn.Module,
     order: Tensor | Sequence[int],

@@ -5,6 +5,8 @@ The algorithm is the expert-parallel load balancer that DeepSeek describes for D
 packed onto devices so that each carries about the same load.
 """
 
+# mypy: no-implicit-reexport
+
 from __future__ import annotations
 
 import heapq
@@ -14,10 +16,10 @@ from typing import Any
 
 from deepseek import Tensor, int64, tensor
 from deepseek._binding.missing import guard
+from deepseek._binding.public import public
 
-__all__ = ["rebalance_experts"]
 
-
+@public
 def rebalance_experts(
     weight: Tensor | Sequence[Sequence[float]], num_replicas: int, num_groups: int, num_nodes: int, num_gpus: int
 ) -> tuple[Tensor, Tensor, Tensor]:

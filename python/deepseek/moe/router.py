@@ -16,6 +16,8 @@ V4, first  sqrt(softplus), a table from token ids to experts chooses      ``hash
 ========== ============================================================== =====================================
 """
 
+# mypy: no-implicit-reexport
+
 from __future__ import annotations
 
 import math
@@ -26,14 +28,14 @@ import deepseek
 from deepseek import Tensor, nn
 from deepseek._binding.autocast import runs_without_autocast
 from deepseek._binding.missing import guard
+from deepseek._binding.public import public
 from deepseek.moe._selection import all_within, keep_best_groups, over_capacity, without_padding
 from deepseek.nn import functional as F
-
-__all__ = ["DynamicRouter", "RouterOutput"]
 
 TINY = 1e-20  # added to the sum that weights are divided by
 
 
+@public
 class RouterOutput(NamedTuple):
     """What a router says about T tokens.
 
@@ -62,6 +64,7 @@ SCORING: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+@public
 class DynamicRouter(nn.Module):
     """Chooses ``top_k`` of ``num_experts`` experts for each token and says what each counts.
 

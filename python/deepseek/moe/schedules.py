@@ -5,6 +5,8 @@ apart before they have to tell many apart. Two things can change over the steps,
 to (``top_k``) and the number of experts that may be chosen (``enabled``).
 """
 
+# mypy: no-implicit-reexport
+
 from __future__ import annotations
 
 import operator
@@ -17,11 +19,11 @@ from deepseek import Tensor, nn, no_grad, tensor
 from deepseek import bool as bool_dtype
 from deepseek._binding.arguments import check_state_dict
 from deepseek._binding.missing import guard
+from deepseek._binding.public import public
 from deepseek.moe._routers import enabled_mask, expert_count, named_routers
 
-__all__ = ["ExpertStage", "ProgressiveExperts"]
 
-
+@public
 @dataclass(frozen=True)
 class ExpertStage:
     """What holds from a step on: ``top_k`` experts a token, ``enabled`` experts to choose from."""
@@ -30,6 +32,7 @@ class ExpertStage:
     enabled: int
 
 
+@public
 class ProgressiveExperts:
     """Sets ``top_k`` and the enabled experts of a model's routers by training step.
 

@@ -1,5 +1,7 @@
 """A record of which experts tokens were sent to, for choosing experts and for placing them."""
 
+# mypy: no-implicit-reexport
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -8,11 +10,11 @@ from typing import Any
 
 from deepseek import Tensor, cat, nn
 from deepseek._binding.missing import guard
+from deepseek._binding.public import public
 from deepseek.moe._routers import expert_count, named_routers
 
-__all__ = ["LayerTrace", "RoutingTrace"]
 
-
+@public
 @dataclass
 class LayerTrace:
     """What one router chose.
@@ -36,6 +38,7 @@ class _Parts:
     weights: list[Tensor] = field(default_factory=list)
 
 
+@public
 class RoutingTrace(Mapping[str, LayerTrace]):
     """Records what the routers of a model choose while it is open, in training and in evaluation.
 

@@ -9,6 +9,8 @@ with ExpertTuning(model, chosen) as tuning:
     ...                                             # train as always
 """
 
+# mypy: no-implicit-reexport
+
 from __future__ import annotations
 
 import weakref
@@ -18,15 +20,15 @@ from typing import TYPE_CHECKING, Any
 import deepseek
 from deepseek import Tensor, nn, no_grad
 from deepseek._binding.missing import guard
+from deepseek._binding.public import public
 from deepseek.moe._routers import expert_stacks, router_owners
 from deepseek.moe.trace import LayerTrace
 
 if TYPE_CHECKING:
     from deepseek._tensor.gradients import RemovableHandle
 
-__all__ = ["ExpertTuning", "expert_scores", "select_experts"]
 
-
+@public
 def expert_scores(trace: Mapping[str, LayerTrace], method: str = "gate") -> dict[str, Tensor]:
     """How much a task uses each expert: for each router a float64 tensor ``[experts]`` with the sum 1.
 
@@ -54,6 +56,7 @@ def expert_scores(trace: Mapping[str, LayerTrace], method: str = "gate") -> dict
     return scores
 
 
+@public
 def select_experts(scores: Mapping[str, Tensor], p: float = 0.2) -> dict[str, list[int]]:
     """The fewest experts of each layer whose scores add up to at least ``p`` (equation 8), in rising order.
 
@@ -88,6 +91,7 @@ def select_experts(scores: Mapping[str, Tensor], p: float = 0.2) -> dict[str, li
 _OPEN: weakref.WeakValueDictionary[int, nn.Parameter] = weakref.WeakValueDictionary()
 
 
+@public
 class ExpertTuning:
     """Freezes a model except for chosen experts, which become parameters of their own.
 

@@ -1,5 +1,7 @@
 """How evenly the experts of a model are used, as an object that trainers log and notebooks plot."""
 
+# mypy: no-implicit-reexport
+
 from __future__ import annotations
 
 import math
@@ -10,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from deepseek import Tensor, nn, no_grad, zeros_like
 from deepseek._binding.missing import guard
+from deepseek._binding.public import public
 from deepseek.moe._routers import enabled_mask, named_routers
 
 if TYPE_CHECKING:
     from deepseek.nn.modules._hooks import RemovableHandle
 
-__all__ = ["ExpertUtilisation", "LoadStatistics", "UtilisationRecord"]
 
-
+@public
 @dataclass(frozen=True)
 class LoadStatistics:
     """What a load says about balance. Experts that are not enabled do not count.
@@ -105,6 +107,7 @@ def _figures(statistics: LoadStatistics) -> tuple[float, ...]:
     )
 
 
+@public
 @dataclass(frozen=True)
 class UtilisationRecord:
     """One closed window: the step it was closed at and each layer's statistics."""
@@ -157,6 +160,7 @@ class _Counter:
                 self.dropped.zero_()
 
 
+@public
 class ExpertUtilisation:
     """Which experts a model's routers use: live, by layer, with a history over steps.
 

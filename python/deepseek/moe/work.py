@@ -1,16 +1,18 @@
 """How much arithmetic was done, and how much a layer without conditional computation would have done."""
 
+# mypy: no-implicit-reexport
+
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from deepseek import nn
 from deepseek._binding.missing import guard
+from deepseek._binding.public import public
 from deepseek.moe._routers import expert_count, expert_stacks, is_router
 
-__all__ = ["ComputeReport", "flops_per_token"]
 
-
+@public
 @dataclass(frozen=True)
 class ComputeReport:
     """Work of the forward passes since the last reset.
@@ -40,6 +42,7 @@ class ComputeReport:
         )
 
 
+@public
 def flops_per_token(module: nn.Module) -> int:
     """Forward FLOPs that a module's matrices cost for one token: 2 for each weight that a token meets.
 

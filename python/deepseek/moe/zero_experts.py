@@ -1,5 +1,7 @@
 """Experts without arithmetic among the routed ones: zero, copy and constant experts. (MoE++, 2410.07348)"""
 
+# mypy: no-implicit-reexport
+
 from __future__ import annotations
 
 import math
@@ -8,15 +10,15 @@ from typing import Any
 import deepseek
 from deepseek import Tensor, int64, nn, no_grad, zeros
 from deepseek._binding.missing import guard
+from deepseek._binding.public import public
 from deepseek.moe._selection import without_padding
 from deepseek.moe.experts import Experts
 from deepseek.moe.router import DynamicRouter, RouterOutput
 from deepseek.moe.work import ComputeReport
 from deepseek.nn import functional as F
 
-__all__ = ["ZeroComputationMoE"]
 
-
+@public
 class ZeroComputationMoE(nn.Module):
     """A mixture of feed-forward experts and zero-computation experts, chosen by one router. (Jin et al., 2024)
 

@@ -8,9 +8,12 @@ from typing import Any, Self
 
 import deepseek
 from deepseek import Tensor
+from deepseek._binding.missing import guard
+from deepseek._binding.public import public
 from deepseek.attention.caches.stream import Stream
 
 
+@public
 class Cache:
     """What attention remembers of a batch of sequences between calls. Start with an empty one; one a layer.
 
@@ -179,3 +182,6 @@ class Cache:
     def __repr__(self) -> str:
         lengths: Any = self.lengths if self.is_split else self.length
         return f"{type(self).__name__}(length={lengths}, batch={self.batch}, nbytes={self.nbytes:,})"
+
+
+guard(__name__)

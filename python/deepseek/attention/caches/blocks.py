@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import deepseek
 from deepseek import Tensor
+from deepseek._binding.missing import guard
+from deepseek._binding.public import public
 from deepseek.attention.caches.base import Cache
 from deepseek.attention.caches.key_value import KeysValues
 from deepseek.attention.caches.stream import Stream, append_both
 
 
+@public
 class BlockMeansCache(Cache):
     """Keys and values, and the mean key of each block as soon as it is whole.
 
@@ -79,3 +82,6 @@ def block_means(rows: Tensor, block_size: int, blocks: int) -> Tensor:
     if whole == blocks:
         return means
     return deepseek.cat([means, rows[..., whole * block_size :, :].mean(dim=-2, keepdim=True)], dim=-2)
+
+
+guard(__name__)

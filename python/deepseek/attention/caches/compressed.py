@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from deepseek import Tensor
+from deepseek._binding.missing import guard
+from deepseek._binding.public import public
 from deepseek.attention.caches.base import Cache
 from deepseek.attention.caches.stream import Stream
 
@@ -42,6 +44,7 @@ class WindowRows:
         return all_kv.narrow(1, place, rows), all_gate.narrow(1, place, rows), before, after - before
 
 
+@public
 class CompressedCache(Cache):
     """Rows of a window and, for all that came before, an entry for ``ratio`` tokens.
 
@@ -106,3 +109,6 @@ class CompressedCache(Cache):
 
     def _fresh(self) -> CompressedCache:
         return CompressedCache(self.window, self.ratio, overlap=self.overlap, indexed=self.indexed, rewind=self.rewind)
+
+
+guard(__name__)

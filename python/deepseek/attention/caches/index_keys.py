@@ -6,10 +6,13 @@ from typing import NamedTuple
 
 import deepseek
 from deepseek import Tensor
+from deepseek._binding.missing import guard
+from deepseek._binding.public import public
 from deepseek.attention.caches.stream import Stream
 from deepseek.nn import functional as F
 
 
+@public
 class IndexRows(NamedTuple):
     """Keys as :class:`~deepseek.attention.SparseIndexer` reads them.
 
@@ -26,6 +29,7 @@ class IndexRows(NamedTuple):
         return IndexRows(self.values[:, :time], None if self.scale is None else self.scale[:, :time])
 
 
+@public
 class IndexKeys:
     """Grows by the keys of new tokens. A cache that selects holds one and names its streams among its own.
 
@@ -55,3 +59,6 @@ class IndexKeys:
     def fresh(self) -> IndexKeys:
         """An empty one of the same dtype."""
         return IndexKeys(self.dtype)
+
+
+guard(__name__)

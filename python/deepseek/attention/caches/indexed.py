@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from deepseek import Tensor
+from deepseek._binding.missing import guard
+from deepseek._binding.public import public
 from deepseek.attention.caches.index_keys import IndexKeys, IndexRows
 from deepseek.attention.caches.key_value import FloatCache
 from deepseek.attention.caches.stream import Stream
 
 
+@public
 class IndexedCache(FloatCache):  # no DenseCache: a module without an indexer would not fill it
     """Keys and values of all tokens, and the keys of a :class:`~deepseek.attention.SparseIndexer`.
 
@@ -28,3 +31,6 @@ class IndexedCache(FloatCache):  # no DenseCache: a module without an indexer wo
 
     def _fresh(self) -> IndexedCache:
         return IndexedCache(self._index.dtype)
+
+
+guard(__name__)

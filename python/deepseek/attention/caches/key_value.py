@@ -6,11 +6,14 @@ from typing import NamedTuple
 
 import deepseek
 from deepseek import Tensor
+from deepseek._binding.missing import guard
+from deepseek._binding.public import public
 from deepseek.attention.caches.base import Cache
 from deepseek.attention.caches.stream import Stream, append_both
 from deepseek.nn import functional as F
 
 
+@public
 class KeysValues(NamedTuple):
     """What attention reads.
 
@@ -45,6 +48,7 @@ class FloatCache(Cache):
         return {"keys": self._keys, "values": self._values}
 
 
+@public
 class DenseCache(FloatCache):
     """Keys and values of all tokens, in the dtype they come in."""
 
@@ -55,6 +59,7 @@ class DenseCache(FloatCache):
         return DenseCache()
 
 
+@public
 class SlidingCache(FloatCache):  # no DenseCache: who needs all keys must not get this one
     """Keys and values of the last tokens: memory for ``window + rewind`` (and up to 512 more), however many come.
 
@@ -73,6 +78,7 @@ class SlidingCache(FloatCache):  # no DenseCache: who needs all keys must not ge
         return SlidingCache(self.window, self.rewind)
 
 
+@public
 class QuantizedCache(Cache):
     """Keys and values in 8 bits: half the memory of bfloat16, a quarter of float32.
 
@@ -130,3 +136,6 @@ class QuantizedCache(Cache):
 
     def _fresh(self) -> QuantizedCache:
         return QuantizedCache(self.dtype)
+
+
+guard(__name__)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import deepseek
 from deepseek import Tensor
+from deepseek._binding.missing import guard
+from deepseek._binding.public import public
 from deepseek.attention.caches.base import Cache
 from deepseek.attention.caches.index_keys import IndexKeys, IndexRows
 from deepseek.attention.caches.stream import Stream
@@ -13,6 +15,7 @@ _TILE = 128  # numbers of a latent that share a scale
 _LARGEST = 448.0  # of float8_e4m3fn
 
 
+@public
 class LatentCache(Cache):
     """Normed latents with the rotated shared key behind them: kv_lora_rank + qk_rope_head_dim values a token.
 
@@ -65,6 +68,7 @@ class LatentCache(Cache):
         return LatentCache(self.dtype, self.rope)
 
 
+@public
 class IndexedLatentCache(Cache):
     """Latents as in :class:`LatentCache`, and the keys of the indexer that selects among them.
 
@@ -90,3 +94,6 @@ class IndexedLatentCache(Cache):
 
     def _fresh(self) -> IndexedLatentCache:
         return IndexedLatentCache(self._index.dtype)
+
+
+guard(__name__)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from deepseek import Tensor
+from deepseek._binding.missing import guard
+from deepseek._binding.public import public
 from deepseek.attention.caches.base import Cache
 from deepseek.attention.caches.key_value import KeysValues
 from deepseek.attention.caches.stream import Stream, append_both
 
 
+@public
 class NativeSparseCache(Cache):
     """Keys and values of all tokens for the selected branch, of the last ones for the window, and compressed ones.
 
@@ -101,3 +104,6 @@ class NativeSparseCache(Cache):
 def whole_blocks(tokens: int, block: int, stride: int) -> int:
     """How many blocks of ``block`` tokens, one every ``stride``, are whole after ``tokens``."""
     return 0 if tokens < block else (tokens - block) // stride + 1
+
+
+guard(__name__)

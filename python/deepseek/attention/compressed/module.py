@@ -9,6 +9,8 @@ from typing import Any, Self
 
 import deepseek
 from deepseek import Tensor
+from deepseek._binding.missing import guard
+from deepseek._binding.public import public
 from deepseek.attention._sequence import Batch, SequenceModule
 from deepseek.attention._wide import WideParameters, WideRMSNorm
 from deepseek.attention.caches import Cache
@@ -52,6 +54,7 @@ class GroupedLinear(Module):
         return f"in_features={self.in_features}, out_features={self.out_features}, groups={self.groups}"
 
 
+@public
 class CompressedAttention(WideParameters, SequenceModule):
     """Causal attention of DeepSeek-V4: to a window token by token, and to one entry for ``compress_ratio`` tokens of
     all that came before. [batch, time, hidden_size] -> the same. (DeepSeek-V4, 2026, section 2.3)
@@ -301,3 +304,6 @@ class CompressedAttention(WideParameters, SequenceModule):
             f"layer_type={self.layer_type!r}, sliding_window={self.sliding_window}, "
             f"compress_ratio={self.compress_ratio}"
         )
+
+
+guard(__name__)

@@ -1,4 +1,4 @@
-"""Functions that join tensors and cut them into pieces."""
+"""Functions that cut tensors into pieces."""
 
 # mypy: no-implicit-reexport
 
@@ -7,50 +7,10 @@ from __future__ import annotations
 from deepseek import _C
 from deepseek._binding.public import documented, method, public
 from deepseek._C import Tensor
-from deepseek._functions.shapes import atleast_1d, atleast_2d, atleast_3d
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-
-# --- joining ----------------------------------------------------------------------------------------------------------
-
-
-def _check_some(name: str, tensors: Sequence[Tensor]) -> None:
-    if not tensors:
-        raise RuntimeError(f"{name} expects a non-empty TensorList")
-
-
-@public
-def vstack(tensors: Sequence[Tensor]) -> Tensor:
-    """Joined as rows: along dim 0, 1-d tensors being single rows."""
-    _check_some("vstack", tensors)
-    return _C.cat(list(atleast_2d(list(tensors))), 0)
-
-
-@public
-def hstack(tensors: Sequence[Tensor]) -> Tensor:
-    """Joined along dim 1 (dim 0 for 1-d tensors)."""
-    _check_some("hstack", tensors)
-    found = list(atleast_1d(list(tensors)))
-    return _C.cat(found, 0 if found and found[0].dim() == 1 else 1)
-
-
-@public
-def dstack(tensors: Sequence[Tensor]) -> Tensor:
-    """Joined along dim 2."""
-    _check_some("dstack", tensors)
-    return _C.cat(list(atleast_3d(list(tensors))), 2)
-
-
-@public
-def column_stack(tensors: Sequence[Tensor]) -> Tensor:
-    """Joined as columns: 1-d tensors are single columns."""
-    return hstack([t.reshape(t.numel(), 1) if t.dim() <= 1 else t for t in tensors])
-
-
-# --- cutting ----------------------------------------------------------------------------------------------------------
 
 
 _MAX_LIST = 8  # an int[] argument of an op holds at most this many entries
