@@ -9,6 +9,7 @@ from . import (  # noqa: F401
     internal,
     matmul,
     nn,
+    optim,
     pointwise,
     quant,
     random,
