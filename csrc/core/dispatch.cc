@@ -2,6 +2,7 @@
 // Nothing else allocates op outputs or creates op nodes.
 #include "core/autocast.h"
 #include "core/autocast_off.h"
+#include "core/inplace.h"
 #include "core/lock_release.h"
 #include "core/op.h"
 #include "core/op_node.h"
@@ -104,6 +105,7 @@ void dispatch_view(const OpDef& def, const void* op, Inputs in, TensorList& out)
 
 void run_kernel(const OpDef& def, const void* op, Inputs in, const Metas& metas, TensorList& out) {
   check_has_data(def, in);
+  if (def.schema.writes) before_declared_writes(def, in);
   for (const Meta& meta : metas) {
     const bool strided = meta.strides.size() == meta.sizes.size() && !meta.sizes.empty();
     out.push_back(strided ? Tensor::empty_strided(meta.sizes, meta.strides, meta.dtype)
@@ -113,6 +115,7 @@ void run_kernel(const OpDef& def, const void* op, Inputs in, const Metas& metas,
     const LockRelease unlocked(worth_releasing_lock(in, out));
     def.eval(op, in, {out.data(), out.size()});
   }
+  if (def.schema.writes) after_declared_writes(def, in);
   // The lock is held again: the tape reads and writes what threads share (a leaf's sink, a view's edge).
   const Mode& m = mode();
   if (m.records() && def.info->differentiable && any_requires_grad(in)) {

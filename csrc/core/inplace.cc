@@ -172,6 +172,22 @@ void dispatch_inplace_now(const OpDef& def, const void* op, Inputs in, Recorder*
 
 }  // namespace
 
+void before_declared_writes(const OpDef& def, Inputs in) {
+  const bool recording = mode().records() && any_requires_grad(in);
+  def.schema.for_each_written(in.size(), [&](size_t i) {
+    if (!in[i].defined()) return;
+    check_writable(in[i], def.name(), recording);
+    if (mode().recorder) mode().recorder->before_write(in[i]);
+  });
+  DS_CHECK(!recording, def.name(), "() writes to its arguments and has no derivative; call it under no_grad()");
+}
+
+void after_declared_writes(const OpDef& def, Inputs in) {
+  def.schema.for_each_written(in.size(), [&](size_t i) {
+    if (in[i].defined()) in[i].storage()->bump_version();
+  });
+}
+
 void dispatch_inplace(const OpDef& def, const void* op, Inputs in) {
   const AutocastOff off;  // the target's dtype is what counts
   if (!mode().recorder) return dispatch_inplace_now(def, op, in, nullptr);

@@ -4,6 +4,7 @@
 //     view / views   results that share the input's memory
 //     body           a composite in public ops
 // plus vjp in public ops, unless info says `.differentiable = false`. Fused ops add `composite`, which defines them.
+// An op whose schema has written arguments, "Tensor(a!) x", changes these in eval: an optimizer's step.
 #pragma once
 
 #include <array>
@@ -77,6 +78,7 @@ struct OpInfo {
 };
 
 using Metas = SmallVector<Meta, 2>;
+using NoResults = std::array<Meta, 0>;  // what infer says of an op that only writes
 using ViewSpecs = SmallVector<ViewSpec, 2>;
 using Grads = SmallVector<Tensor, 4>;
 

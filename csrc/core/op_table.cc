@@ -20,6 +20,8 @@ void register_op(OpDef& def) {
   def.schema = Schema::parse(def.info->schema);
   DS_CHECK(def.schema.num_fields == static_cast<int>(def.fields.size()), "op ", def.schema.name, ": the schema has ",
            def.schema.num_fields, " attributes, the struct ", def.fields.size());
+  DS_CHECK(!def.schema.writes || (def.eval && !def.info->differentiable && !def.info->inplace), "op ", def.schema.name,
+           ": what writes to its arguments needs a kernel, and cannot have a derivative or an in-place form");
   for (const SchemaArg& a : def.schema.args) {
     if (a.kind <= ArgType::kDevice || a.slot < 0) continue;
     DS_CHECK(def.fields[a.slot].kind == a.kind, "op ", def.schema.name, ": argument '", a.name,

@@ -15,8 +15,9 @@ class Recorder {
  public:
   explicit Recorder(uint64_t started) : started(started) {}
   virtual ~Recorder() = default;
-  virtual void record(const OpDef& def, const void* op, Inputs in, Inputs out) = 0;  // a fresh tensor or a view
-  virtual void record_inplace(const OpDef& def, const void* op, Inputs in) = 0;      // into in[0]
+  // Fresh tensors or views, and what the op's schema says it writes to.
+  virtual void record(const OpDef& def, const void* op, Inputs in, Inputs out) = 0;
+  virtual void record_inplace(const OpDef& def, const void* op, Inputs in) = 0;  // into in[0]
   virtual void record_write(const Tensor& target, const Tensor& value) = 0;
   virtual void before_write(const Tensor& target) = 0;               // which may become one that requires grad
   virtual void record_draw(const Tensor& state, int64_t count) = 0;  // random numbers reserved

@@ -57,23 +57,35 @@ class Parser {
     if (start == at_) error(what);
     return std::string(text_.substr(start, at_ - start));
   }
-  std::string type_text() {
+  std::string type_text(bool* written = nullptr) {
     std::string t = word("a type");
-    if (accept('[')) {
-      expect(']');
-      t += "[]";
+    if (written && accept('(')) {
+      word("the letter of an alias set");
+      expect('!');
+      expect(')');
+      *written = true;
     }
-    if (accept('?')) t += "?";
+    // "int[]?" is no list or one of ints, "Tensor?[]" a list of tensors and Nones.
+    for (int i = 0; i < 2; ++i) {
+      if (accept('?')) t += "?";
+      if (accept('[')) {
+        expect(']');
+        t += "[]";
+      }
+    }
     return t;
   }
 
   SchemaArg arg(Schema& s, bool keyword_only) {
     SchemaArg a;
-    a.type = type_text();
+    a.type = type_text(&a.written);
     const SchemaType* found = find_schema_type(a.type);
     if (!found) fail("schema '", text_, "': unknown type '", a.type, "'");
     a.kind = found->kind;
-    a.optional_tensor = a.type == "Tensor?";
+    a.optional_tensor = a.type == "Tensor?" || a.type == "Tensor?[]";
+    if (a.written && a.kind > ArgType::kTensorList) fail("schema '", text_, "': only tensors are written to");
+    s.writes |= a.written;
+    s.num_lists += a.kind == ArgType::kTensorList;
     a.varargs = accept('*');
     a.keyword_only = keyword_only;
     a.name = word("an argument name");
@@ -104,6 +116,7 @@ class Parser {
       s.returns_list = type_text() == "Tensor[]";
       return;
     }
+    if (accept(')')) return;
     do {
       type_text();
       s.returns.push_back(word("a result name"));
@@ -136,6 +149,7 @@ std::string signature_text(const Schema& schema, const std::string& name) {
   text += ") -> ";
   if (schema.returns_list) return text + "tuple[Tensor, ...]";
   if (schema.returns.size() == 1) return text + "Tensor";
+  if (schema.returns.empty()) return text + "None";
   for (size_t i = 0; i < schema.returns.size(); ++i) text += (i ? ", " : "(") + schema.returns[i] + ": Tensor";
   return text + ")";
 }

@@ -1,5 +1,6 @@
 // The schema string of an op, e.g. "sum(Tensor input, int[]? dim=None, bool keepdim=False, *, dtype? dtype=None) ->
 // Tensor". "name.overload" lets several ops share one public name; "int[]*" accepts loose integers, as in x.view(2, 3).
+// "Tensor(a!) x" and "Tensor(a!)[] xs" are written to, as PyTorch spells it; "-> ()" returns nothing.
 #pragma once
 
 #include <string>
@@ -10,7 +11,7 @@ namespace deepseek {
 
 enum class ArgType : uint8_t {
   kTensor,      // an input
-  kTensorList,  // the remaining inputs
+  kTensorList,  // several inputs; all lists of an op are as long as each other
   kGenerator,   // becomes the last input of a random op
   kDevice,      // checked by the binding, not stored
   kInt,
@@ -31,9 +32,10 @@ enum class ArgType : uint8_t {
 
 struct SchemaArg {
   std::string name;
-  std::string type;  // as written
+  std::string type;  // as it stands there, but for the (a!) of a written one
   ArgType kind;
-  bool optional_tensor = false;
+  bool optional_tensor = false;  // or, of a list, its entries; such a list may be left empty beside longer ones
+  bool written = false;          // its memory is what the op changes
   bool varargs = false;
   bool keyword_only = false;
   bool has_default = false;
@@ -45,10 +47,30 @@ struct Schema {
   std::string name;  // with the overload
   std::string base;  // public name
   std::vector<SchemaArg> args;
-  std::vector<std::string> returns;  // names of the outputs; {""} for one unnamed
+  std::vector<std::string> returns;  // names of the outputs; {""} for one unnamed, none for "-> ()"
   bool returns_list = false;
-  int num_inputs = 0;  // tensor slots (a list counts as one)
+  bool writes = false;  // some argument is written to
+  int num_inputs = 0;   // tensor slots (a list counts as one)
+  int num_lists = 0;    // of them
   int num_fields = 0;
+
+  // How long each list is in a call with so many tensors: inputs are one flat list, in the order of the arguments.
+  size_t list_length(size_t inputs) const {
+    return num_lists > 0 ? (inputs - static_cast<size_t>(num_inputs - num_lists)) / num_lists : 0;
+  }
+  // f(place) for each input of such a call that is written to.
+  template <class F>
+  void for_each_written(size_t inputs, F f) const {
+    if (!writes) return;
+    size_t place = 0;
+    for (const SchemaArg& a : args) {
+      if (a.kind > ArgType::kGenerator) continue;
+      const size_t end = place + (a.kind == ArgType::kTensorList ? list_length(inputs) : 1);
+      if (a.written)
+        for (size_t i = place; i < end; ++i) f(i);
+      place = end;
+    }
+  }
 
   // Throws Error naming the place when the text is not a schema.
   static Schema parse(std::string_view text);

@@ -48,17 +48,19 @@ bool Graph::final_effect(const GraphNode& n) const {
 }
 
 bool Graph::effect_outside(const GraphNode& n) const {
+  bool outside = false;
+  for_each_written(n, [&](int32_t s) { outside |= slots[s].outside; });
   switch (n.step) {
     case Step::kInplace:
-      return n.def->info->random || slots[n.in[0]].outside;
+      return n.def->info->random || outside;
+    case Step::kOp:
     case Step::kWrite:
-      return slots[n.in[0]].outside;
+      return outside;
     case Step::kAccumulate:
     case Step::kSetGrad:
     case Step::kDraw:
     case Step::kHost:
       return true;
-    case Step::kOp:
     case Step::kAlias:
     case Step::kGetGrad:
     case Step::kCheck:

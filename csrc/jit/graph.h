@@ -13,7 +13,7 @@
 namespace deepseek::jit {
 
 enum class Step : uint8_t {
-  kOp,          // out = def(in): a fresh tensor or a view
+  kOp,          // out = def(in): fresh tensors or views, and writes to what the op's schema says
   kInplace,     // in[0] := def(in)
   kWrite,       // in[0].copy_(in[1])
   kAlias,       // out[0] = in[0]'s memory with another geometry and no history
@@ -49,6 +49,16 @@ struct GraphNode {
   int64_t number = 0;                // kDraw: how many; kAlias: elements from in[0]'s first to the result's
   Ref<HostCall> host;
 };
+
+// f(slot) for each slot whose memory the node writes to.
+template <class F>
+void for_each_written(const GraphNode& n, F f) {
+  if (n.step == Step::kInplace || n.step == Step::kWrite) f(n.in[0]);
+  if (n.step == Step::kOp)
+    n.def->schema.for_each_written(n.in.size(), [&](size_t i) {
+      if (n.in[i] >= 0) f(n.in[i]);
+    });
+}
 
 // An op without attributes is still called through a pointer to an object.
 inline size_t attribute_bytes(const OpDef& def) { return std::max<size_t>(def.size, 1); }

@@ -14,6 +14,7 @@ int32_t memory_count(const Graph& g) {
   return n;
 }
 
+// Writes a value into memory, gradients and all: what an op writes by its schema has none.
 bool writes(const GraphNode& n) { return n.step == Step::kInplace || n.step == Step::kWrite; }
 
 // Results on a tape that leaves the call: also what a write to such memory was made from.
@@ -39,8 +40,7 @@ std::vector<bool> shown_memory(const Graph& g) {
 
 std::vector<bool> written_memory(const Graph& g) {
   std::vector<bool> written(memory_count(g));
-  for (const GraphNode& n : g.nodes)
-    if (writes(n)) written[g.slots[n.in[0]].memory] = true;
+  for (const GraphNode& n : g.nodes) for_each_written(n, [&](int32_t s) { written[g.slots[s].memory] = true; });
   return written;
 }
 
@@ -96,7 +96,7 @@ void merge_common(Graph& g) {
     for (int32_t& s : n.in)
       if (s >= 0) s = now[s];
     if (g.changes_inputs(n)) seen.clear();
-    bool candidate = n.step == Step::kOp && !n.def->info->random && !n.def->info->reads_data;
+    bool candidate = n.step == Step::kOp && !n.def->info->random && !n.def->info->reads_data && !n.def->schema.writes;
     for (const int32_t s : n.in) candidate &= steady(s);
     for (const int32_t s : n.out) candidate &= steady(s) && !leaves[s];
     if (!candidate) {
@@ -162,7 +162,7 @@ void eliminate_dead(Graph& g) {
     GraphNode& n = g.nodes[i];
     bool needed = g.effect_outside(n) || n.step == Step::kCheck || (n.def && n.def->info->reads_data) || fails[i];
     for (const int32_t s : n.out) needed |= s >= 0 && slot[s];
-    needed |= writes(n) && memory[g.slots[n.in[0]].memory];
+    for_each_written(n, [&](int32_t s) { needed |= memory[g.slots[s].memory]; });
     if (!needed) continue;
     for (const int32_t s : n.in) live(s);
     kept.push_back(std::move(n));
@@ -181,7 +181,7 @@ void skip_inference(Graph& g) {
   bool steady = true;
   for (GraphNode& n : g.nodes) {
     steady &= n.step != Step::kHost && !(n.def && n.def->info->reads_data);
-    n.known = steady && n.step == Step::kOp && !n.grad && n.def->eval && !n.def->info->random;
+    n.known = steady && n.step == Step::kOp && !n.grad && n.def->eval && !n.def->info->random && !n.def->schema.writes;
   }
 }
 

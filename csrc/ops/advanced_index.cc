@@ -84,7 +84,7 @@ kernels::IndexPlan plan_of(const Tensor& x, Inputs indices, const Layout& l, Ten
 }  // namespace
 
 struct Index {
-  static constexpr OpInfo info{.schema = "_index(Tensor input, Tensor[] indices) -> Tensor",
+  static constexpr OpInfo info{.schema = "_index(Tensor input, Tensor?[] indices) -> Tensor",
                                .doc = "Advanced indexing; a missing index keeps its dim.",
                                .saves = Saves::kRest,
                                .shown = Shown::kHidden};
@@ -105,7 +105,7 @@ DS_OP(Index);
 struct IndexPut {
   bool accumulate = false;
   static constexpr OpInfo info{
-      .schema = "_index_put(Tensor input, Tensor values, Tensor[] indices, *, bool accumulate=False) -> Tensor",
+      .schema = "_index_put(Tensor input, Tensor values, Tensor?[] indices, *, bool accumulate=False) -> Tensor",
       .doc = "input with values written (or added, in index order) at advanced indices.",
       .saves = Saves::kRest,
       .inplace = true,

@@ -8,7 +8,7 @@
 
 #include <vector>
 
-#include "optim/step.h"
+#include "core/tensor.h"
 
 namespace deepseek::optim {
 
@@ -27,7 +27,11 @@ class Optimizer {
   std::vector<Tensor> parameters_;
 };
 
-using SGDOptions = kernels::SgdArgs;
+struct SGDOptions {
+  double lr = 1e-3, momentum = 0, dampening = 0, weight_decay = 0;
+  bool nesterov = false, maximize = false;
+  double grad_scale = 1;  // multiplies every gradient first
+};
 
 // Stochastic gradient descent, with momentum.
 class SGD final : public Optimizer {
@@ -55,7 +59,16 @@ class AdamW final : public Optimizer {
   AdamWOptions options;  // may change between steps, as a schedule does; not amsgrad, which has state
 
  private:
-  std::vector<AdamParameter> state_;  // of each parameter; without averages before its first step
+  struct State {
+    Tensor exp_avg, exp_avg_sq;  // undefined before its parameter's first step
+    Tensor max_exp_avg_sq;       // with amsgrad only
+    int64_t step = 0;
+  };
+  std::vector<State> state_;  // of each parameter
 };
+
+// ValueError for what is no such number. Written so that NaN is refused too.
+void check_not_negative(double value, const char* what);
+void check_share(double value, const char* what);  // at least 0 and below 1
 
 }  // namespace deepseek::optim

@@ -3,161 +3,159 @@
 #include <algorithm>
 #include <vector>
 
-#include "core/lock_release.h"
-#include "ops/ops.h"
+#include "core/recorder.h"
+#include "kernels/loops/copy.h"
 
 namespace deepseek::optim {
 namespace {
 
-const Tensor& like_parameter(const Tensor& t, size_t i, const char* what, const Tensor& parameter) {
+// The inputs of a step by name.
+class StepInputs {
+ public:
+  StepInputs(const StepForm& form, Inputs in)
+      : num_states_(form.states.size() - std::count(form.states.begin(), form.states.end(), nullptr)),
+        num_lists_(3 + num_states_ + form.counted),
+        in_(in),
+        size_((in.size() - 2) / num_lists_) {}
+
+  size_t size() const { return size_; }
+  size_t num_states() const { return num_states_; }
+  const Tensor& param(size_t i) const { return at(0, i); }
+  const Tensor& grad(size_t i) const { return at(1, i); }
+  const Tensor& state(size_t k, size_t i) const { return at(2 + k, i); }
+  const Tensor& master(size_t i) const { return at(2 + num_states_, i); }
+  const Tensor& step(size_t i) const { return at(3 + num_states_, i); }
+  const Tensor& lr() const { return in_[in_.size() - 2]; }
+  const Tensor& grad_scale() const { return in_.back(); }
+
+  // The kernels know one dtype of state for all parameters of a call.
+  DType state_dtype(size_t i) const {
+    const DType p = param(i).dtype();
+    if (!is_reduced_float(p)) return p;
+    const Tensor& first = num_states_ > 0 ? state(0, i) : master(i);
+    return (first.defined()       ? first
+            : master(i).defined() ? master(i)
+                                  : param(i))
+                       .dtype() == DType::kFloat32
+               ? DType::kFloat32
+               : p;
+  }
+
+ private:
+  const Tensor& at(size_t list, size_t i) const { return in_[list * size_ + i]; }
+
+  size_t num_states_, num_lists_;
+  Inputs in_;
+  size_t size_;
+};
+
+void check_like(const Tensor& t, size_t i, const char* what, const Tensor& parameter) {
   DS_CHECK_AS(TypeError, t.defined(), what, " ", i, " is None");
   DS_CHECK(t.sizes() == parameter.sizes(), what, " ", i, " has shape ", t.sizes(), ", its parameter ",
            parameter.sizes());
-  return t;
 }
 
-// Kernels want dense memory. A parameter that is not contiguous is updated through a copy.
-struct Dense {
-  explicit Dense(const Tensor& t) : original(t), memory(t.is_contiguous() ? t : contiguous(detach(t))) {}
-  void write_back() const {
-    if (!same_geometry(original, memory) && original.data_ptr() != memory.data_ptr()) copy_(detach(original), memory);
-    original.storage()->bump_version();
-  }
-  Tensor original, memory;
-};
+void check_state(const Tensor& t, size_t i, const char* what, const Tensor& parameter, DType dtype) {
+  check_like(t, i, what, parameter);
+  DS_CHECK_AS(TypeError, t.dtype() == dtype, what, " ", i, " must be ", name_of(dtype), ", got ", name_of(t.dtype()));
+}
+
+void check_number(const Tensor& t, const char* step, const char* what) {
+  DS_CHECK(t.defined() && t.numel() == 1, step, ": ", what, " must be one number");
+}
+
+// Without telling a recorder: the kernel reads it on every replay.
+double number(const Tensor& t) {
+  const RecorderPause reading;
+  return t.item<double>();
+}
 
 struct Group {
   DType dtype, state_dtype;
   std::vector<size_t> members;
-  int64_t bytes = 0;
 };
 
 // Parameters of one dtype, and of one dtype of state, go through one kernel call.
-template <class P, class F>
-std::vector<Group> by_dtype(std::span<const P> parameters, F&& state_dtype) {
+std::vector<Group> by_dtype(const StepInputs& inputs) {
   std::vector<Group> groups;
-  for (size_t i = 0; i < parameters.size(); ++i) {
-    const Tensor& p = parameters[i].param;
-    DS_CHECK_AS(TypeError, p.defined(), "optimizer: parameter ", i, " is None");
-    const DType d = p.dtype();
-    DS_CHECK(!p.storage()->read_only(), "optimizer: the memory of parameter ", i,
-             " is read-only (it came from a read-only array); optimize a clone() of it");
-    DS_CHECK(is_floating(d) && !is_float8(d), "optimizer: parameter ", i, " has dtype ", name_of(d),
-             "; only floating point parameters can be optimized");
-    const DType s = state_dtype(parameters[i]);
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    const DType d = inputs.param(i).dtype(), s = inputs.state_dtype(i);
     auto found =
         std::find_if(groups.begin(), groups.end(), [&](const Group& g) { return g.dtype == d && g.state_dtype == s; });
     if (found == groups.end()) found = groups.insert(groups.end(), {d, s, {}});
     found->members.push_back(i);
-    found->bytes += p.nbytes();
   }
   return groups;
 }
 
-// The tensors of one kernel call: what is read and what is written, as dense memory that lives as long as this.
-class Operands {
- public:
-  Operands(size_t members, size_t written_each) {
-    read_.reserve(members);
-    written_.reserve(members * written_each);
-  }
-  const void* gradient(const Tensor& g, size_t i, const Tensor& p) {
-    like_parameter(g, i, "gradient", p);
-    return read_.emplace_back(g.dtype() == p.dtype() ? g : to_dtype(g, p.dtype())).memory.data_ptr();
-  }
-  void* written(const Tensor& t) { return written_.emplace_back(t).memory.data_ptr(); }
-  // The kernels know one dtype of state for all parameters of a call.
-  void* state(const Tensor& t, size_t i, const char* what, const Tensor& p, DType dtype) {
-    like_parameter(t, i, what, p);
-    DS_CHECK_AS(TypeError, t.dtype() == dtype, what, " ", i, " must be ", name_of(dtype), ", got ", name_of(t.dtype()));
-    return written(t);
-  }
-  void write_back() const {
-    for (const Dense& d : written_) d.write_back();
-  }
-
- private:
-  std::vector<Dense> read_, written_;
-};
-
 }  // namespace
 
-void adam_step(std::span<const AdamParameter> parameters, const kernels::AdamArgs& args) {
-  const auto state_dtype = [](const AdamParameter& a) { return (a.exp_avg.defined() ? a.exp_avg : a.param).dtype(); };
-  for (const Group& group : by_dtype(parameters, state_dtype)) {
-    std::vector<kernels::AdamTensors> work;
+Dense::Dense(const Tensor& t, DType dtype) : original_(t), memory_(t) {
+  if (t.is_contiguous() && t.dtype() == dtype) return;
+  memory_ = Tensor::empty(t.sizes(), dtype);
+  kernels::copy(memory_.view(), t.view());
+}
+
+void Dense::write_back() const {
+  if (!memory_.is(original_)) kernels::copy(original_.view(), memory_.view());
+}
+
+NoResults check_step(const StepForm& form, Inputs in) {
+  const StepInputs inputs(form, in);
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    const Tensor& p = inputs.param(i);
+    DS_CHECK_AS(TypeError, p.defined(), "optimizer: parameter ", i, " is None");
+    DS_CHECK(!p.storage()->read_only(), "optimizer: the memory of parameter ", i,
+             " is read-only (it came from a read-only array); optimize a clone() of it");
+    DS_CHECK(is_floating(p.dtype()) && !is_float8(p.dtype()), "optimizer: parameter ", i, " has dtype ",
+             name_of(p.dtype()), "; only floating point parameters can be optimized");
+    check_like(inputs.grad(i), i, "gradient", p);
+    const DType state_dtype = inputs.state_dtype(i);
+    for (size_t k = 0; k < inputs.num_states(); ++k)
+      if (k < form.required || inputs.state(k, 0).defined())
+        check_state(inputs.state(k, i), i, form.states[k], p, state_dtype);
+    if (inputs.master(i).defined()) check_state(inputs.master(i), i, "master", p, DType::kFloat32);
+    kernels::check_step(form.name, p.dtype(), state_dtype, inputs.master(i).defined());
+    if (form.counted) check_number(inputs.step(i), form.name, "the step");
+  }
+  check_number(inputs.lr(), form.name, "lr");
+  check_number(inputs.grad_scale(), form.name, "grad_scale");
+  return {};
+}
+
+void run_step(const StepForm& form, Inputs in, const StepKernel& kernel) {
+  const StepInputs inputs(form, in);
+  const double lr = number(inputs.lr()), grad_scale = number(inputs.grad_scale());
+  for (const Group& group : by_dtype(inputs)) {
+    std::vector<kernels::StepTensors> work;
+    std::vector<Dense> read, written;
     work.reserve(group.members.size());
-    Operands operands(group.members.size(), 5);
+    read.reserve(group.members.size());
+    written.reserve(group.members.size() * (2 + inputs.num_states()));
+    const auto target = [&](const Tensor& t) {
+      return t.defined() ? written.emplace_back(t).memory().data_ptr() : nullptr;
+    };
     for (const size_t i : group.members) {
-      const AdamParameter& a = parameters[i];
-      const Tensor& p = a.param;
-      const void* grad = operands.gradient(a.grad, i, p);
-      void* param = operands.written(p);
-      const auto state = [&](const Tensor& t, const char* what) {
-        return operands.state(t, i, what, p, group.state_dtype);
-      };
-      void* avg = state(a.exp_avg, "exp_avg");
-      void* avg_sq = state(a.exp_avg_sq, "exp_avg_sq");
-      void* largest = args.amsgrad ? state(a.max_exp_avg_sq, "max_exp_avg_sq") : nullptr;
-      float* master = nullptr;
-      if (a.master.defined()) master = static_cast<float*>(operands.state(a.master, i, "master", p, DType::kFloat32));
-      work.push_back({param, grad, avg, avg_sq, largest, p.numel(), a.step, master});
+      kernels::StepTensors t{.param = target(inputs.param(i)),
+                             .grad = read.emplace_back(inputs.grad(i), group.dtype).memory().data_ptr(),
+                             .states = {},
+                             .numel = inputs.param(i).numel(),
+                             .master = static_cast<float*>(target(inputs.master(i)))};
+      for (size_t k = 0; k < inputs.num_states(); ++k) t.states[k] = target(inputs.state(k, i));
+      if (form.counted) t.step = static_cast<int64_t>(number(inputs.step(i)));
+      work.push_back(t);
     }
-    {
-      const LockRelease unlocked(group.bytes >= kReleaseLockBytes);
-      kernels::adam_step(work, group.dtype, group.state_dtype, args);
-    }
-    operands.write_back();
+    kernel(work, group.dtype, group.state_dtype, lr, grad_scale);
+    for (const Dense& d : written) d.write_back();
   }
 }
 
-void sgd_step(std::span<const SgdParameter> parameters, const kernels::SgdArgs& args) {
-  const auto state_dtype = [](const SgdParameter& s) { return (s.master.defined() ? s.master : s.param).dtype(); };
-  for (const Group& group : by_dtype(parameters, state_dtype)) {
-    std::vector<kernels::SgdTensors> work;
-    work.reserve(group.members.size());
-    Operands operands(group.members.size(), 3);
-    for (const size_t i : group.members) {
-      const SgdParameter& s = parameters[i];
-      const Tensor& p = s.param;
-      const void* grad = operands.gradient(s.grad, i, p);
-      void* param = operands.written(p);
-      void* momentum =
-          args.momentum != 0 ? operands.state(s.momentum, i, "momentum buffer", p, group.state_dtype) : nullptr;
-      float* master = nullptr;
-      if (s.master.defined()) master = static_cast<float*>(operands.state(s.master, i, "master", p, DType::kFloat32));
-      work.push_back({param, grad, momentum, p.numel(), s.first, master});
-    }
-    {
-      const LockRelease unlocked(group.bytes >= kReleaseLockBytes);
-      kernels::sgd_step(work, group.dtype, args);
-    }
-    operands.write_back();
-  }
-}
-
-kernels::NonFinite unscale(Inputs gradients, double factor) {
-  std::vector<Dense> dense;
-  std::vector<kernels::TensorRef> work;
-  dense.reserve(gradients.size());
-  int64_t bytes = 0;
-  for (size_t i = 0; i < gradients.size(); ++i) {
-    const Tensor& g = gradients[i];
-    if (!g.defined()) continue;
-    DS_CHECK(!g.storage()->read_only(), "unscale: the memory of gradient ", i,
-             " is read-only (it came from a read-only array); use a clone() of it");
-    const Tensor& memory = dense.emplace_back(g).memory;
-    work.push_back({memory.data_ptr(), memory.numel(), memory.dtype()});
-    bytes += memory.nbytes();
-  }
-  kernels::NonFinite found;
-  {
-    const LockRelease unlocked(bytes >= kReleaseLockBytes);
-    found = kernels::unscale(work, factor);
-  }
-  if (factor != 1)
-    for (const Dense& d : dense) d.write_back();
-  return found;
+TensorList step_inputs(std::span<const TensorList> lists, double lr, double grad_scale) {
+  TensorList in;
+  for (const TensorList& list : lists) in.append({list.data(), list.size()});
+  in.push_back(Tensor::wrapped(lr));
+  in.push_back(Tensor::wrapped(grad_scale));
+  return in;
 }
 
 }  // namespace deepseek::optim

@@ -1,32 +1,46 @@
-// One fused pass over all parameters of a step, or all gradients. Each is updated in place; memory that is not dense
-// goes through a copy.
+// What the ops of optimizers share. Each steps on all parameters of a call in one pass: its inputs are lists as long as
+// each other, then 0-d numbers that may change from step to step,
+//   params, grads, a list for each state, masters[, steps], lr, grad_scale
+// and its schema says what of that is written to: all but the gradients and the numbers. Memory that is not dense goes
+// through a copy.
 #pragma once
 
-#include <span>
+#include <array>
+#include <functional>
 
-#include "core/tensor.h"
-#include "kernels/optim/optim.h"
+#include "core/op.h"
+#include "kernels/optim/step.h"
 
 namespace deepseek::optim {
 
-struct AdamParameter {
-  Tensor param, grad, exp_avg, exp_avg_sq;
-  Tensor max_exp_avg_sq;  // with amsgrad only
-  Tensor master;          // float32 copy of a 16-bit parameter, which is stepped on instead, or undefined
-  int64_t step = 1;       // 1 for the first
+struct StepForm {
+  const char* name;                   // in messages
+  std::array<const char*, 3> states;  // what each list of states is called in messages; null: there is no such list
+  size_t required;                    // so many of them must be there, the others may be lists of None
+  bool counted = false;               // "steps" is there: how many steps each parameter has taken, with this one
 };
-void adam_step(std::span<const AdamParameter> parameters, const kernels::AdamArgs& args);
 
-struct SgdParameter {
-  Tensor param, grad;
-  Tensor momentum;     // with momentum only; float32 beside a master
-  bool first = false;  // no earlier step: the buffer becomes the gradient
-  Tensor master = {};  // as AdamParameter::master
+using StepKernel = std::function<void(std::span<const kernels::StepTensors> tensors, DType dtype, DType state_dtype,
+                                      double lr, double grad_scale)>;
+
+// infer and eval of such an op.
+NoResults check_step(const StepForm& form, Inputs in);
+void run_step(const StepForm& form, Inputs in, const StepKernel& kernel);
+
+// The inputs of such an op.
+TensorList step_inputs(std::span<const TensorList> lists, double lr, double grad_scale = 1);
+
+// What kernels work on: dense memory of a dtype. A tensor that is something else is read through a copy, and written
+// through it where the copy is told back.
+class Dense {
+ public:
+  Dense(const Tensor& t, DType dtype);
+  explicit Dense(const Tensor& t) : Dense(t, t.dtype()) {}
+  void write_back() const;
+  const Tensor& memory() const { return memory_; }
+
+ private:
+  Tensor original_, memory_;
 };
-void sgd_step(std::span<const SgdParameter> parameters, const kernels::SgdArgs& args);
-
-// Multiplies gradients in place and counts what in them was infinite or NaN before, in one pass over all of them; a
-// factor of 1 only counts. Undefined ones are allowed.
-kernels::NonFinite unscale(Inputs gradients, double factor);
 
 }  // namespace deepseek::optim

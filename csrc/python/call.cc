@@ -65,6 +65,7 @@ PyObject* finish(const Call& call, TensorList& out) {
   }
   PyTypeObject* type = call.subclasses.result();
   if (schema.returns_list) return wrap_list(out, true, type);
+  if (schema.returns.empty()) Py_RETURN_NONE;
   if (schema.returns.size() == 1) return wrap(std::move(out[0]), type);
   auto result =
       pybind11::reinterpret_steal<pybind11::object>(checked(PyStructSequence_New(result_type_for(*call.def))));
@@ -298,6 +299,13 @@ void bind_ops(py::module_& m) {
       .def_property_readonly("differentiable", [](const OpDef& d) { return d.info->differentiable; })
       .def_property_readonly("random", [](const OpDef& d) { return d.info->random; })
       .def_property_readonly("inplace", [](const OpDef& d) { return d.info->inplace; })
+      .def_property_readonly("writes",
+                             [](const OpDef& d) {
+                               py::list names;
+                               for (const SchemaArg& a : d.schema.args)
+                                 if (a.written) names.append(a.name);
+                               return names;
+                             })
       .def_property_readonly("composite", [](const OpDef& d) { return d.body != nullptr; })
       .def_property_readonly("has_composite", [](const OpDef& d) { return d.composite != nullptr; })
       .def_property_readonly("hidden", [](const OpDef& d) { return d.info->shown == Shown::kHidden; })

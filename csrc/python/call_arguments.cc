@@ -68,13 +68,12 @@ bool takes_number(const Schema& schema, const SchemaArg& a, const TensorList& be
   return one_of(name, {"exponent", "max", "min", "p", "src", "value"});
 }
 
-// False when `o` is no list; an entry that is no tensor is returned in `wrong`. None stands for a dim left whole, in
-// lists of indices.
-bool parse_list(PyObject* o, bool indices, Call& call, PyObject*& wrong) {
+// False when `o` is no list; an entry that is no tensor is returned in `wrong`.
+bool parse_list(PyObject* o, bool optional, Call& call, PyObject*& wrong) {
   if (!PyTuple_Check(o) && !PyList_Check(o)) return false;
   PyObject** items = PySequence_Fast_ITEMS(o);
   for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(o); ++i) {
-    wrong = is_tensor(items[i]) || (indices && items[i] == Py_None) ? nullptr : items[i];
+    wrong = is_tensor(items[i]) || (optional && items[i] == Py_None) ? nullptr : items[i];
     if (wrong) return false;
     if (items[i] != Py_None) call.subclasses.see(items[i]);
     // A list may be changed while the interpreter lock is released: its tensors are held.
@@ -198,6 +197,18 @@ bool parse(const OpDef& def, bool inplace, PyObject* const* args, Py_ssize_t nar
   if (nkw > 64) [[unlikely]]
     return refuse("got ", nkw, " keyword arguments");
   Py_ssize_t next = 0;
+  const SchemaArg* first_list = nullptr;
+  size_t list_length = 0;
+  // Lists of one call are as long as each other; one whose entries may be None may be left empty.
+  const auto fits = [&](const SchemaArg& a, size_t length) {
+    if (!first_list) {
+      first_list = &a;
+      list_length = length;
+    }
+    if (length == 0 && a.optional_tensor)
+      while (length < list_length) call.inputs.push_back(Tensor()), ++length;
+    return length == list_length;
+  };
   for (const SchemaArg& a : schema.args) {
     PyObject* value = nullptr;
     if (!a.keyword_only && next < nargs) {
@@ -227,6 +238,7 @@ bool parse(const OpDef& def, bool inplace, PyObject* const* args, Py_ssize_t nar
         return refuse("missing required argument '", a.name, "'");
       }
       if (!may_be_left_out(a)) return refuse_count("missing 1 required positional argument: \"", a.name, "\"");
+      if (a.kind == ArgType::kTensorList) fits(a, 0);
       if (a.kind == ArgType::kTensor || a.kind == ArgType::kGenerator)
         call.inputs.push_back(a.kind == ArgType::kTensor && a.default_text != "None"
                                   ? Tensor::wrapped(Scalar(std::stod(a.default_text)))
@@ -240,9 +252,13 @@ bool parse(const OpDef& def, bool inplace, PyObject* const* args, Py_ssize_t nar
         ok = (is_tensor(value) || value == Py_None || takes_number(schema, a, call.inputs)) &&
              parse_tensor(value, a.optional_tensor, call);
         break;
-      case ArgType::kTensorList:
-        ok = parse_list(value, a.name == "indices", call, wrong);
+      case ArgType::kTensorList: {
+        const size_t before = call.inputs.size();
+        ok = parse_list(value, a.optional_tensor, call, wrong);
+        if (const size_t length = call.inputs.size() - before; ok && !fits(a, length))
+          return refuse("argument '", a.name, "' has ", length, " tensors, '", first_list->name, "' ", list_length);
         break;
+      }
       case ArgType::kGenerator:
         ok = parse_generator(value, call.generator);
         call.inputs.push_back(Tensor());

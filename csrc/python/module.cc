@@ -18,7 +18,6 @@ PYBIND11_MODULE(_C, m) {
   bind_convert(m);
   bind_autograd(m);
   bind_autocast(m);
-  bind_optim(m);
   bind_io(m);
   bind_jit(m);
   guard_bound_functions(m);  // last: it looks at what is there

@@ -101,7 +101,6 @@ void bind_convert(pybind11::module_& m);
 void bind_autograd(pybind11::module_& m);
 void bind_autocast(pybind11::module_& m);
 void bind_runtime(pybind11::module_& m);
-void bind_optim(pybind11::module_& m);
 void bind_jit(pybind11::module_& m);
 void bind_io(pybind11::module_& m);
 void guard_bound_types();

@@ -12,6 +12,7 @@ from . import (  # noqa: F401
     joining,
     matmul,
     nn,
+    optim,
     pointwise,
     quant,
     random,

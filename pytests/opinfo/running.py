@@ -12,7 +12,7 @@ import pytest
 from deepseek import _C
 
 from opinfo import REGISTRY, OpInfo, Sample
-from opinfo.core import leaves, outputs
+from opinfo.core import leaves, outputs, tree_map
 
 # "max" has the overloads "max", "max.binary" and "max.dim": one entry of opinfo covers all of a base name.
 TABLE: dict[str, Any] = dict(_C.op_table())
@@ -65,9 +65,22 @@ def call_op(name: str, args: tuple, kwargs: dict) -> Any:
     """By full name where there is one overload, through the overloaded function otherwise."""
     if name in FUNCTIONS:
         return FUNCTIONS[name](*args, **kwargs)
-    if OVERLOADS[name] == [name]:
-        return _C.op_call(name, *args, **kwargs)
-    return getattr(_C, name)(*args, **kwargs)
+    if OVERLOADS[name] != [name]:
+        return getattr(_C, name)(*args, **kwargs)
+    if TABLE[name].writes:
+        return call_writing(name, args, kwargs)
+    return _C.op_call(name, *args, **kwargs)
+
+
+def call_writing(name: str, args: tuple, kwargs: dict) -> list[Any]:
+    """An op that writes to its arguments gets copies of those: its results, before what it returns."""
+    given = dict(zip((argument[0] for argument in TABLE[name].arguments), args, strict=False), **kwargs)
+    for argument in TABLE[name].writes:
+        given[argument] = tree_map(lambda t: t.detach().clone(), given[argument], Tensor)
+    written = list(leaves([given[argument] for argument in TABLE[name].writes], Tensor))
+    with deepseek.no_grad():
+        result = _C.op_call(name, **given)
+    return written + ([] if result is None else outputs(result))
 
 
 def rows_of(info: OpInfo) -> list[Any]:

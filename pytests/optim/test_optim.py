@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import itertools
 import math
 import warnings
 from collections.abc import Callable
@@ -14,23 +13,11 @@ import numpy as np
 import pytest
 from deepseek import nn, optim
 from deepseek.testing import assert_close
+from opinfo.optim import CLASSES
 
 F64 = deepseek.float64
 SHAPES = [(4, 3), (5,), (), (2, 0)]
-SGD_CASES = [
-    {"lr": 0.1, "momentum": m, "dampening": d, "weight_decay": w, "nesterov": n, "maximize": x}
-    for m, d, w, n, x in itertools.product((0, 0.9), (0, 0.5), (0, 0.1), (False, True), (False, True))
-    if not (n and (m == 0 or d))
-]
-ADAM_CASES = [
-    {"lr": 0.01, "betas": (0.8, 0.99), "eps": 1e-6, "weight_decay": w, "amsgrad": a, "maximize": x}
-    for w, a, x in itertools.product((0, 0.1), (False, True), (False, True))
-]
-CASES = (
-    [(optim.SGD, case) for case in SGD_CASES]
-    + [(optim.Adam, case) for case in ADAM_CASES]
-    + [(optim.AdamW, case) for case in ADAM_CASES]
-)
+CASES = [(getattr(optim, name), options) for name, (cases, _) in CLASSES.items() for options in cases]
 
 
 def parameters(dtype: Any = F64, seed: int = 0) -> list[nn.Parameter]:
@@ -72,30 +59,9 @@ def test_fused_pass_agrees_with_its_definition(cls: Any, options: dict[str, Any]
             assert_close(value, two.state[b][key], **tolerance)
 
 
-def sgd_by_hand(p: np.ndarray, grads: list[np.ndarray], o: dict[str, Any]) -> np.ndarray:
-    total = None
-    for g in grads:
-        g = (-g if o["maximize"] else g) + o["weight_decay"] * p
-        if o["momentum"]:
-            total = g if total is None else o["momentum"] * total + (1 - o["dampening"]) * g
-            g = g + o["momentum"] * total if o["nesterov"] else total
-        p = p - o["lr"] * g
-    return p
-
-
-def adam_by_hand(p: np.ndarray, grads: list[np.ndarray], o: dict[str, Any], decoupled: bool) -> np.ndarray:
-    (b1, b2), m, v, top = o["betas"], np.zeros_like(p), np.zeros_like(p), np.zeros_like(p)
-    for t, g in enumerate(grads, 1):
-        g = -g if o["maximize"] else g
-        if decoupled:
-            p = p * (1 - o["lr"] * o["weight_decay"])
-        else:
-            g = g + o["weight_decay"] * p
-        m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g * g
-        top = np.maximum(top, v)
-        second = (top if o["amsgrad"] else v) / (1 - b2**t)
-        p = p - o["lr"] * m / (1 - b1**t) / (np.sqrt(second) + o["eps"])
-    return p
+def test_every_optimizer_has_an_entry() -> None:
+    classes = {name for name, value in vars(optim).items() if isinstance(value, type)} - {"Optimizer"}
+    assert classes == set(CLASSES), "pytests/opinfo/optim.py lists the optimizers with their options"
 
 
 @pytest.mark.parametrize("fused", [None, False])
@@ -112,10 +78,7 @@ def test_step_against_numpy(cls: Any, options: dict[str, Any], fused: bool | Non
         for kept, p in zip(grads, twins, strict=True):
             kept.append(p.grad.numpy().copy())
     for p, first, kept in zip(params, start, grads, strict=True):
-        if cls is optim.SGD:
-            want = sgd_by_hand(first, kept, options)
-        else:
-            want = adam_by_hand(first, kept, options, cls is optim.AdamW)
+        want = CLASSES[cls.__name__][1](first, kept, options)
         np.testing.assert_allclose(p.detach().numpy(), want, rtol=1e-10, atol=1e-12)
 
 

@@ -201,12 +201,16 @@ def test_sgd_without_momentum_has_no_other_state() -> None:
     assert set(optimizer.state[p]) == {"master"} and p.tolist() == [0.5, 0.5]
 
 
+ADAM = {"beta1": 0.9, "beta2": 0.99, "eps": 1e-8, "weight_decay": 0.0, "decoupled": True, "maximize": False}
+SGD = {"momentum": 0.9, "dampening": 0.0, "weight_decay": 0.0, "nesterov": False, "first": False, "maximize": False}
+
+
 def test_the_kernel_refuses_what_does_not_fit() -> None:
     def call(param: Any, state: Any, master: Any) -> None:
         state = deepseek.zeros(2, dtype=state)
         masters = [deepseek.zeros(2, dtype=master)]
         p = deepseek.zeros(2, dtype=param)
-        deepseek._C._adamw_step([p], [p], [state], [state], [], masters, 0.1, 0.9, 0.99, 1e-8, 0.0, 1, True, False)
+        deepseek._C._adam_step([p], [p], [state], [state], [], masters, [deepseek.tensor(1)], 0.1, 1.0, **ADAM)
 
     with pytest.raises(TypeError, match="master 0 must be float32, got bfloat16"):
         call(BF16, F32, BF16)
@@ -216,18 +220,18 @@ def test_the_kernel_refuses_what_does_not_fit() -> None:
         call(F32, F32, F32)
     p, state = deepseek.zeros(2), deepseek.zeros(2)
     with pytest.raises(TypeError, match="sgd_step: a float32 master belongs to"):
-        deepseek._C._sgd_step([p], [p], [state], [state], 0.1, 0.9, 0.0, 0.0, False, False, False)
+        deepseek._C._sgd_step([p], [p], [state], [state], 0.1, 1.0, **SGD)
 
 
 @pytest.mark.parametrize("wrong", [deepseek.float64, deepseek.bfloat16, deepseek.int32])
 def test_the_kernels_refuse_state_of_another_dtype(wrong: Any) -> None:
     """They would read its memory as the first one's, and past its end where that is wider."""
     p, right, other = deepseek.zeros(2), deepseek.zeros(2), deepseek.zeros(2, dtype=wrong)
-    options = ([], 0.1, 0.9, 0.99, 1e-8, 0.0, 1, True, False)
+    step = deepseek.tensor(1)
     name = str(wrong).removeprefix("deepseek.")
     with pytest.raises(TypeError, match=f"exp_avg_sq 0 must be float32, got {name}"):
-        deepseek._C._adamw_step([p], [p], [right], [other], [], *options)
+        deepseek._C._adam_step([p], [p], [right], [other], [], [], [step], 0.1, 1.0, **ADAM)
     with pytest.raises(TypeError, match=f"max_exp_avg_sq 0 must be float32, got {name}"):
-        deepseek._C._adamw_step([p], [p], [right], [right], [other], *options)
+        deepseek._C._adam_step([p], [p], [right], [right], [other], [], [step], 0.1, 1.0, **ADAM)
     with pytest.raises(TypeError, match=f"momentum buffer 0 must be float32, got {name}"):
-        deepseek._C._sgd_step([p], [p], [other], [], 0.1, 0.9, 0.0, 0.0, False, False, False)
+        deepseek._C._sgd_step([p], [p], [other], [], 0.1, 1.0, **SGD)

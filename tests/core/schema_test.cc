@@ -1,6 +1,7 @@
 #include "core/schema.h"
 
 #include "base/check.h"
+#include "core/schema_types.h"
 #include "gmock/gmock.h"
 
 namespace deepseek {
@@ -44,17 +45,43 @@ TEST(Schema, EveryPartOfASignature) {
   EXPECT_TRUE(s.args[2].varargs);
 }
 
+TEST(Schema, WrittenArgumentsAndListsOfOneLength) {
+  const Schema s = Schema::parse(
+      "step(Tensor(a!)[] params, Tensor[] grads, Tensor(b!)?[] masters, Tensor lr, Tensor(c!) count, *, float beta) -> "
+      "()");
+  EXPECT_TRUE(s.writes);
+  EXPECT_TRUE(s.returns.empty());
+  EXPECT_EQ(s.num_inputs, 5);
+  EXPECT_EQ(s.num_lists, 3);
+  EXPECT_EQ(s.args[0].type, "Tensor[]");
+  EXPECT_TRUE(s.args[0].written);
+  EXPECT_FALSE(s.args[1].written);
+  EXPECT_EQ(s.args[2].type, "Tensor?[]");
+  EXPECT_TRUE(s.args[2].optional_tensor);
+  EXPECT_EQ(s.list_length(8), 2);  // three lists of two, and two single ones
+  EXPECT_EQ(s.list_length(2), 0);
+  std::vector<size_t> written;
+  s.for_each_written(8, [&](size_t i) { written.push_back(i); });
+  EXPECT_EQ(written, (std::vector<size_t>{0, 1, 4, 5, 7}));
+  EXPECT_EQ(signature_text(s, "step"),
+            "step(params: Sequence[Tensor], grads: Sequence[Tensor], masters: Sequence[Tensor | None], lr: Tensor, "
+            "count: Tensor, *, beta: float) -> None");
+  const Schema plain = Schema::parse("f(Tensor a, Tensor[] b) -> Tensor");
+  EXPECT_FALSE(plain.writes);
+  plain.for_each_written(3, [](size_t) { FAIL(); });
+  EXPECT_THROW(Schema::parse("f(int(a!) a) -> Tensor"), Error);
+  EXPECT_THROW(Schema::parse("f(Tensor(a) a) -> Tensor"), Error);
+}
+
 TEST(Schema, EveryArgumentType) {
   const std::pair<const char*, ArgType> types[] = {
-      {"Tensor", ArgType::kTensor},        {"Tensor?", ArgType::kTensor},
-      {"Tensor[]", ArgType::kTensorList},  {"int", ArgType::kInt},
-      {"int?", ArgType::kOptInt},          {"int[]", ArgType::kDims},
-      {"int[]?", ArgType::kOptDims},       {"float", ArgType::kFloat},
-      {"float?", ArgType::kOptFloat},      {"bool", ArgType::kBool},
-      {"bool?", ArgType::kOptBool},        {"Scalar", ArgType::kScalar},
-      {"Scalar?", ArgType::kOptScalar},    {"str", ArgType::kStr},
-      {"str?", ArgType::kOptStr},          {"dtype?", ArgType::kOptDType},
-      {"Generator?", ArgType::kGenerator}, {"device?", ArgType::kDevice},
+      {"Tensor", ArgType::kTensor},        {"Tensor?", ArgType::kTensor},    {"Tensor[]", ArgType::kTensorList},
+      {"Tensor?[]", ArgType::kTensorList}, {"int", ArgType::kInt},           {"int?", ArgType::kOptInt},
+      {"int[]", ArgType::kDims},           {"int[]?", ArgType::kOptDims},    {"float", ArgType::kFloat},
+      {"float?", ArgType::kOptFloat},      {"bool", ArgType::kBool},         {"bool?", ArgType::kOptBool},
+      {"Scalar", ArgType::kScalar},        {"Scalar?", ArgType::kOptScalar}, {"str", ArgType::kStr},
+      {"str?", ArgType::kOptStr},          {"dtype?", ArgType::kOptDType},   {"Generator?", ArgType::kGenerator},
+      {"device?", ArgType::kDevice},
   };
   for (const auto& [text, kind] : types)
     EXPECT_EQ(Schema::parse(std::string("f(") + text + " a) -> Tensor").args[0].kind, kind) << text;

@@ -14,6 +14,7 @@ TYPES = {
     "Tensor": "Tensor | float",
     "Tensor?": "Tensor | float | None",
     "Tensor[]": "Sequence[Tensor]",
+    "Tensor?[]": "Sequence[Tensor | None]",
     "Generator?": "Generator | None",
     "device?": "device | str | None",
     "dtype?": "dtype | None",
@@ -111,6 +112,6 @@ def documentation_of(name: str) -> str:
 
 def _result(schema: str) -> str:
     text = schema.rpartition("-> ")[2]
-    if text.startswith("("):
+    if text.startswith("(Tensor"):
         return f"({', '.join(re.findall('Tensor ([a-z_]+)', text))})"
-    return "tuple[Tensor, ...]" if text == "Tensor[]" else text
+    return {"Tensor[]": "tuple[Tensor, ...]", "()": "None"}.get(text, text)

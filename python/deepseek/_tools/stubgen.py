@@ -28,10 +28,10 @@ RENAMED = {name: f"_{name}" for name in ("bool", "int", "float", "str", "type", 
 def _result(schema: str, named: dict[str, list[str]], base: str) -> str:
     """Python type of an op's result; remembers the fields of named results."""
     text = schema.rpartition("-> ")[2]
-    if text.startswith("("):
+    if text.startswith("(Tensor"):
         named[base] = re.findall(r"Tensor (\w+)", text)
         return f"_{base}_result"
-    return "tuple[Tensor, ...]" if text == "Tensor[]" else "Tensor"
+    return {"Tensor[]": "tuple[Tensor, ...]", "()": "None"}.get(text, "Tensor")
 
 
 def _parameters(op: Any, method: bool, others: list[Any]) -> str:

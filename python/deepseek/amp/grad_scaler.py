@@ -147,7 +147,8 @@ class GradScaler:
         if not grads:
             return {}
         with deepseek.no_grad():
-            infinite, nan = _C._unscale(grads, inv_scale)
+            counts = _C._count_nonfinite(grads) if inv_scale == 1.0 else _C._unscale(grads, inv_scale)
+        infinite, nan = (int(count) for count in counts)
         self._infinite += infinite
         self._nan += nan
         found = deepseek.full((), float(infinite + nan > 0), dtype=deepseek.float32)

@@ -181,7 +181,7 @@ def _clip_in_step(optimizer: Any, max_norm: float, scale: float) -> Tensor:
 
 def _step_unscaled(optimizer: Optimizer, max_norm: float | None) -> tuple[bool, float, Tensor | None]:
     """Check, clip and step where the loss was not scaled: whether it was skipped, the scale, the norm."""
-    infinite, nan = _C._unscale(_gradients(optimizer), 1.0)  # by 1: reads them, and writes nothing
+    infinite, nan = (int(count) for count in _C._count_nonfinite(_gradients(optimizer)))
     norm = None if max_norm is None else _clip(optimizer, max_norm)
     skipped = infinite + nan > 0
     if not skipped:

@@ -1,13 +1,14 @@
-"""Float32 copies of 16-bit parameters, which a step goes through."""
+"""What fused optimizers share: the step, and float32 copies of 16-bit parameters that it goes through."""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
 import deepseek
 from deepseek import Tensor
-from deepseek.optim.optimizer import Optimizer
+from deepseek.optim.optimizer import Optimizer, grads_of, wants_loop
 
 
 def has_master(parameter: Tensor, group: dict[str, Any]) -> bool:
@@ -20,7 +21,46 @@ class WithMasters(Optimizer):
 
     A :class:`deepseek.amp.GradScaler` leaves the gradients of such parameters scaled and hands the scale to ``step``,
     which divides in float32: in 16 bits what the scale has saved from becoming zero would be lost again.
+
+    A subclass defines ``_single_step``, the step of one parameter op by op, and ``_fused_step``, the same for all
+    parameters of a group in one call, with gradients that are to be multiplied by a factor.
     """
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update the parameters; returns the closure's loss."""
+        loss = self._loss(closure)
+        if self._skips():
+            return loss
+        factor = self._grad_factor()
+        with deepseek.no_grad():
+            for group in self.param_groups:
+                params, grads = grads_of(group)
+                for parameter in params:
+                    self._start(parameter, group)
+                if params and not wants_loop(group):
+                    self._fused_step(params, grads, group, factor)
+                    continue
+                for parameter, grad in zip(params, grads, strict=True):
+                    state = self.state[parameter]
+                    if group["master_weights"] and "master" in state:
+                        self._single_step(state["master"], grad.to(deepseek.float32) * factor, state, group)
+                        parameter.copy_(state["master"])
+                    else:
+                        self._single_step(parameter, grad if factor == 1 else grad * factor, state, group)
+        return loss
+
+    def _start(self, parameter: Tensor, group: dict[str, Any]) -> None:
+        """Make what is missing of the parameter's state."""
+        if group["master_weights"]:
+            self._start_master(parameter, self.state[parameter], group)
+
+    def _fused_step(self, params: list[Tensor], grads: list[Tensor], group: dict[str, Any], factor: float) -> None:
+        raise NotImplementedError
+
+    @staticmethod
+    def _single_step(parameter: Tensor, grad: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
+        """The definition of the step, op by op: what the fused pass must agree with."""
+        raise NotImplementedError
 
     @property
     def _step_supports_amp_scaling(self) -> bool:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable
 from typing import Any
 
 import deepseek
 from deepseek import _C, Tensor
 from deepseek._binding.missing import guard
 from deepseek.optim._masters import WithMasters
-from deepseek.optim.optimizer import ParamsT, check_one_number, check_options, grads_of, wants_loop
+from deepseek.optim.optimizer import ParamsT, check_one_number, check_options, wants_loop
 
 __all__ = ["Adam", "AdamW"]
+
+
+def _count(step: int, capturable: bool) -> Any:
+    return deepseek.tensor(float(step)) if capturable else step
 
 
 class Adam(WithMasters):
@@ -28,15 +31,18 @@ class Adam(WithMasters):
         amsgrad: divide by the largest mean square so far.
         maximize: ascend instead of descend.
         foreach, fused: one fused pass per group is the default; ``False`` updates op by op (slower, same result).
-        capturable: no effect, it is about CUDA graphs; a warning says so once.
+        capturable: :func:`deepseek.jit` records the ops of a step instead of calling it on every replay. All state is
+            made at once and "step" is a tensor; give ``lr`` as a tensor if it changes, as a schedule does. Not with
+            master_weights, which wait for the first step.
         differentiable: not supported.
         master_weights: keep a float32 copy of every bfloat16 or float16 parameter and step on that, with float32 state,
             so that steps too small for 16 bits add up; the parameter is the copy, rounded. Others are not affected.
 
-    State of a parameter: "step" (int), "exp_avg", "exp_avg_sq", with amsgrad "max_exp_avg_sq" and with master_weights
-    "master". A master is made from its parameter at the first step; whoever writes to the parameter later has to delete
-    it from the state. ``load_state_dict`` keeps master_weights as this optimizer has it: a checkpoint without masters
-    gets new ones at the next step, and masters that are not wanted are dropped.
+    State of a parameter: "step" (int; if capturable a 0-d float32 tensor, as in PyTorch), "exp_avg", "exp_avg_sq", with
+    amsgrad "max_exp_avg_sq" and with master_weights "master". A master is made from its parameter at the first step;
+    whoever writes to the parameter later has to delete it from the state. ``load_state_dict`` keeps master_weights as
+    this optimizer has it: a checkpoint without masters gets new ones at the next step, and masters that are not wanted
+    are dropped.
 
     Raises:
         ValueError: an option outside its range.
@@ -75,7 +81,7 @@ class Adam(WithMasters):
                 raise ValueError(f"Invalid beta parameter at index {place}: {beta}")
         if not weight_decay >= 0.0:
             raise ValueError(f"Invalid weight_decay value: {weight_decay}")
-        check_options(type(self).__name__, differentiable, capturable)
+        check_options(type(self).__name__, differentiable)
         defaults = {
             "lr": lr,
             "betas": tuple(betas),
@@ -93,79 +99,72 @@ class Adam(WithMasters):
         super().__init__(params, defaults)
 
     def _restore(self, state: defaultdict[Any, dict[str, Any]], groups: list[dict[str, Any]]) -> None:
-        for entry in state.values():
-            if "step" in entry:  # PyTorch keeps it in a tensor
-                entry["step"] = int(entry["step"])
         super()._restore(state, groups)
+        capturable = {id(parameter) for group in groups if group["capturable"] for parameter in group["params"]}
+        for parameter, entry in state.items():
+            if "step" in entry:  # PyTorch keeps it in a tensor, always
+                entry["step"] = _count(int(entry["step"]), id(parameter) in capturable)
+        self._start_capturable(groups)
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Update the parameters; returns the closure's loss."""
-        loss = self._loss(closure)
-        if self._skips():
-            return loss
-        factor = self._grad_factor()
-        with deepseek.no_grad():
-            for group in self.param_groups:
-                params, grads = grads_of(group)
-                for parameter in params:
-                    self._start(parameter, self.state[parameter], group)
-                if wants_loop(group):
-                    for parameter, grad in zip(params, grads, strict=True):
-                        state = self.state[parameter]
-                        if group["master_weights"] and "master" in state:
-                            self._single_step(state["master"], grad.to(deepseek.float32) * factor, state, group)
-                            parameter.copy_(state["master"])
-                        else:
-                            self._single_step(parameter, grad if factor == 1 else grad * factor, state, group)
-                else:
-                    self._fused_step(params, grads, group, factor)
-        return loss
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        super().add_param_group(param_group)
+        self._start_capturable(self.param_groups[-1:])
 
-    @staticmethod
-    def _start(parameter: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
-        stepped = WithMasters._start_master(parameter, state, group)
+    def _start_capturable(self, groups: list[dict[str, Any]]) -> None:
+        """A recorded step makes no state: what it does is done again on every replay."""
+        for group in groups:
+            if group["capturable"] and not group["master_weights"]:
+                for parameter in group["params"]:
+                    self._start(parameter, group)
+
+    def _is_capturable(self) -> bool:
+        return all(
+            group["capturable"] and not group["master_weights"] and not wants_loop(group) for group in self.param_groups
+        )
+
+    def _start(self, parameter: Tensor, group: dict[str, Any]) -> None:
+        state = self.state[parameter]
+        stepped = self._start_master(parameter, state, group)
         if "step" not in state:
-            state["step"] = 0
+            state["step"] = _count(0, group["capturable"])
             state["exp_avg"] = deepseek.zeros_like(stepped)
             state["exp_avg_sq"] = deepseek.zeros_like(stepped)
         if group["amsgrad"] and "max_exp_avg_sq" not in state:
             state["max_exp_avg_sq"] = deepseek.zeros_like(stepped)
 
     def _fused_step(self, params: list[Tensor], grads: list[Tensor], group: dict[str, Any], factor: float) -> None:
-        # The bias correction depends on the step, and a parameter without gradient falls behind: one call per step.
-        by_step: dict[int, list[int]] = {}
-        for place, parameter in enumerate(params):
-            state = self.state[parameter]
+        states = [self.state[parameter] for parameter in params]
+        for state in states:
             state["step"] += 1
-            by_step.setdefault(state["step"], []).append(place)
+        steps = [state["step"] for state in states]
+        if not group["capturable"]:  # most are at the same step; a parameter without gradient falls behind
+            counts = {step: deepseek.tensor(step) for step in set(steps)}
+            steps = [counts[step] for step in steps]
         beta1, beta2 = group["betas"]
-        for step, places in by_step.items():
-            states = [self.state[params[place]] for place in places]
-            _C._adamw_step(
-                [params[place] for place in places],
-                [grads[place] for place in places],
-                [state["exp_avg"] for state in states],
-                [state["exp_avg_sq"] for state in states],
-                [state["max_exp_avg_sq"] for state in states] if group["amsgrad"] else [],
-                [state.get("master") for state in states] if group["master_weights"] else [],
-                float(group["lr"]),
-                float(beta1),
-                float(beta2),
-                float(group["eps"]),
-                float(group["weight_decay"]),
-                step,
-                bool(group["decoupled_weight_decay"]),
-                bool(group["maximize"]),
-                factor,
-            )
+        _C._adam_step(
+            params,
+            grads,
+            [state["exp_avg"] for state in states],
+            [state["exp_avg_sq"] for state in states],
+            [state["max_exp_avg_sq"] for state in states] if group["amsgrad"] else (),
+            [state.get("master") for state in states] if group["master_weights"] else (),
+            steps,
+            group["lr"],
+            factor,
+            beta1=float(beta1),
+            beta2=float(beta2),
+            eps=float(group["eps"]),
+            weight_decay=float(group["weight_decay"]),
+            decoupled=bool(group["decoupled_weight_decay"]),
+            maximize=bool(group["maximize"]),
+        )
 
     @staticmethod
     def _single_step(parameter: Tensor, grad: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
-        """The definition of the step, op by op: what the fused pass must agree with."""
         lr, decay = float(group["lr"]), float(group["weight_decay"])
         beta1, beta2 = group["betas"]
         state["step"] += 1
-        step, mean, mean_square = state["step"], state["exp_avg"], state["exp_avg_sq"]
+        step, mean, mean_square = int(state["step"]), state["exp_avg"], state["exp_avg_sq"]
         if group["maximize"]:
             grad = -grad
         if decay != 0:

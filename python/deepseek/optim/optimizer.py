@@ -13,7 +13,6 @@ import deepseek
 from deepseek import _C, Tensor
 from deepseek._binding.arguments import check_state_dict
 from deepseek._binding.missing import guard, missing_member
-from deepseek._binding.once import warn_once
 from deepseek.jit.capture import is_recording, run_on_replay
 from deepseek.nn.modules._hooks import Hook, RemovableHandle, _add
 
@@ -27,8 +26,8 @@ def _with_hooks(step: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(step)
     def wrapped(self: Optimizer, *args: Any, **kwargs: Any) -> Any:
-        if is_recording():  # a captured step runs for real on every replay
-            return run_on_replay(wrapped, (self, *args), kwargs)
+        if is_recording() and (args or kwargs or not self._is_captured_as_ops()):
+            return run_on_replay(wrapped, (self, *args), kwargs)  # for real, on every replay
         for hook in list(self._step_pre_hooks.values()):
             changed = hook(self, args, kwargs)
             if changed is not None:
@@ -76,7 +75,21 @@ class Optimizer:
     ``param_groups`` is a list of dicts, ``state`` maps a parameter to its dict.
     """
 
-    _watched_names = ("_groups_added",)  # what deepseek.jit watches though nobody names it: zero_grad() goes by it
+    @property
+    def _watched_names(self) -> tuple[str, ...]:
+        """What deepseek.jit watches though nobody names it: zero_grad() goes by the first, a recorded step by all."""
+        recorded = ("param_groups", "state", "_step_pre_hooks", "_step_post_hooks") if self._is_capturable() else ()
+        return ("_groups_added", *recorded)
+
+    def _is_capturable(self) -> bool:
+        """Whether steps change tensors alone, so that what is recorded of one is all that a replay has to do."""
+        return False
+
+    def _is_captured_as_ops(self) -> bool:
+        """Whether the ops of a step are recorded; otherwise deepseek.jit calls it on every replay."""
+        hooked = self._step_pre_hooks or self._step_post_hooks
+        scaled = getattr(self, "grad_scale", None) is not None or getattr(self, "found_inf", None) is not None
+        return self._is_capturable() and not hooked and not scaled
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -302,12 +315,10 @@ def grads_of(group: dict[str, Any]) -> tuple[list[Tensor], list[Tensor]]:
     return with_grad, [parameter.grad for parameter in with_grad]
 
 
-def check_options(name: str, differentiable: bool, capturable: bool = False) -> None:
-    """Refuse or warn about torch's options that have no meaning here when they are switched on."""
+def check_options(name: str, differentiable: bool) -> None:
+    """Refuse torch's options that have no meaning here when they are switched on."""
     if differentiable:
         raise NotImplementedError(f"{name}: differentiable=True is not supported; leave it differentiable=False")
-    if capturable:
-        warn_once(f"{name}(capturable=True)", "it is about CUDA graphs; deepseek.jit captures a step as it is")
 
 
 def wants_loop(group: dict[str, Any]) -> bool:

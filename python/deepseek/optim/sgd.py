@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import deepseek
 from deepseek import _C, Tensor
 from deepseek._binding.missing import guard
 from deepseek.optim._masters import WithMasters
-from deepseek.optim.optimizer import ParamsT, check_one_number, check_options, grads_of, wants_loop
+from deepseek.optim.optimizer import ParamsT, check_one_number, check_options
 
 __all__ = ["SGD"]
 
@@ -76,32 +75,6 @@ class SGD(WithMasters):
         }
         super().__init__(params, defaults)
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Update the parameters; returns the closure's loss."""
-        loss = self._loss(closure)
-        if self._skips():
-            return loss
-        factor = self._grad_factor()
-        with deepseek.no_grad():
-            for group in self.param_groups:
-                params, grads = grads_of(group)
-                if not params:
-                    continue
-                if group["master_weights"]:
-                    for parameter in params:
-                        self._start_master(parameter, self.state[parameter], group)
-                if wants_loop(group):
-                    for parameter, grad in zip(params, grads, strict=True):
-                        state = self.state[parameter]
-                        if group["master_weights"] and "master" in state:
-                            self._single_step(state["master"], grad.to(deepseek.float32) * factor, state, group)
-                            parameter.copy_(state["master"])
-                        else:
-                            self._single_step(parameter, grad if factor == 1 else grad * factor, state, group)
-                else:
-                    self._fused_step(params, grads, group, factor)
-        return loss
-
     def _fused_step(self, params: list[Tensor], grads: list[Tensor], group: dict[str, Any], factor: float) -> None:
         if group["momentum"] == 0:
             self._call([], False, params, grads, group, factor)
@@ -133,20 +106,19 @@ class SGD(WithMasters):
             params,
             grads,
             sums,
-            [self.state[parameter].get("master") for parameter in params] if group["master_weights"] else [],
-            float(group["lr"]),
-            float(group["momentum"]),
-            float(group["dampening"]),
-            float(group["weight_decay"]),
-            bool(group["nesterov"]),
-            first,
-            bool(group["maximize"]),
+            [self.state[parameter].get("master") for parameter in params] if group["master_weights"] else (),
+            group["lr"],
             factor,
+            momentum=float(group["momentum"]),
+            dampening=float(group["dampening"]),
+            weight_decay=float(group["weight_decay"]),
+            nesterov=bool(group["nesterov"]),
+            first=first,
+            maximize=bool(group["maximize"]),
         )
 
     @staticmethod
     def _single_step(parameter: Tensor, grad: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
-        """The definition of the step, op by op: what the fused pass must agree with."""
         if group["maximize"]:
             grad = -grad
         if group["weight_decay"] != 0:
