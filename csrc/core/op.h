@@ -66,13 +66,14 @@ struct OpInfo {
   SlotMask cast_inputs = kAllSlots;  // those that autocast casts
   Saves saves = Saves::kInputs;
   bool differentiable = true;
-  bool inplace = false;        // has a name_() form that writes into the first input
-  bool elementwise = false;    // an element of the result is made of those at its place: name_() may run in place
-  bool writes_part = false;    // eval writes a part of a copy of the first input: name_() may run in place
-  bool fills = false;          // one value everywhere: elements of name_()'s target may be the same memory
-  bool reads_data = false;     // the result's size depends on values
-  bool random = false;         // the last input is the generator state int64[2] {seed, offset}
-  bool wide_gradient = false;  // gradients come to its node, and are summed there, in the first input's dtype
+  bool inplace = false;         // has a name_() form that writes into the first input
+  bool elementwise = false;     // an element of the result is made of those at its place: name_() may run in place
+  bool writes_part = false;     // eval writes a part of a copy of the first input: name_() may run in place
+  bool fills = false;           // one value everywhere: elements of name_()'s target may be the same memory
+  bool reads_data = false;      // the result's size depends on values
+  bool refuses_values = false;  // of floating inputs; integers may always be out of range
+  bool random = false;          // the last input is the generator state int64[2] {seed, offset}
+  bool wide_gradient = false;   // gradients come to its node, and are summed there, in the first input's dtype
   Shown shown = Shown::kBoth;
   const char* node = nullptr;  // grad_fn's name where it does not follow from the schema's
 };

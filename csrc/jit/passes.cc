@@ -125,16 +125,15 @@ void merge_common(Graph& g) {
 
 namespace {
 
-// Whether a call may be refused because of the values it gets: integers are divisors and indices, and draws refuse
-// probabilities. The function would have failed there, though nobody uses the result. No other op refuses values of
-// floating inputs (pytests/jit/test_jit_passes.py).
+// Whether a call may be refused because of the values it gets: integers are divisors and indices, draws are of
+// probabilities. The function would have failed there, though nobody uses the result.
 std::vector<bool> fails_on_values(const Graph& g) {
   std::vector<bool> number(g.slots.size());
   for (const Captured& c : g.captured) number[c.slot] = c.tensor.cell()->wrapped_number;
   std::vector<bool> fails;
   for (const GraphNode& n : g.nodes) {
     const bool called = n.def && (n.step == Step::kOp || n.step == Step::kInplace) && !n.def->view;
-    bool any = called && n.def->info->random;
+    bool any = called && (n.def->info->refuses_values || n.def->info->random);
     if (called && !any)
       for (const int32_t s : n.in) {
         if (s < 0 || number[s]) continue;

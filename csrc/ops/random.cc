@@ -163,6 +163,7 @@ struct NormalStd {
   static constexpr OpInfo info{.schema = "_normal_std(Tensor std) -> Tensor",
                                .doc = "Refuses negative numbers.",
                                .differentiable = false,
+                               .refuses_values = true,
                                .shown = Shown::kHidden};
   bool operator==(const NormalStd&) const = default;
   Meta infer(Inputs in) const { return in[0].meta(); }

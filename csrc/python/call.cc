@@ -297,6 +297,7 @@ void bind_ops(py::module_& m) {
       .def_property_readonly("autocast", autocast_rule)
       .def_property_readonly("view", [](const OpDef& d) { return d.view != nullptr; })
       .def_property_readonly("differentiable", [](const OpDef& d) { return d.info->differentiable; })
+      .def_property_readonly("refuses_values", [](const OpDef& d) { return d.info->refuses_values; })
       .def_property_readonly("random", [](const OpDef& d) { return d.info->random; })
       .def_property_readonly("inplace", [](const OpDef& d) { return d.info->inplace; })
       .def_property_readonly("writes",

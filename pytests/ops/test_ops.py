@@ -15,7 +15,7 @@ import pytest
 from deepseek import _C
 from deepseek.testing import gradcheck, gradgradcheck
 from opinfo import REGISTRY, OpInfo, Sample
-from opinfo.core import FLOATS, assert_close, fill, leaves, outputs, to_numpy, tree_map
+from opinfo.core import FLOATS, Filled, assert_close, fill, leaves, outputs, to_numpy, tree_map
 from opinfo.running import (
     FUNCTIONS,
     KNOWN,
@@ -344,14 +344,15 @@ def test_errors(info: OpInfo, case: Any) -> None:
     run(info, *again)
 
 
-@each(lambda info: () if info.random else info.errors, "case")
-def test_no_values_of_floats_are_refused(info: OpInfo, case: Any) -> None:
-    """The jit leaves out an unused call of floating inputs (csrc/jit/passes.cc), so its kernel may refuse none."""
+@each(lambda info: info.errors, "case")
+def test_who_refuses_values_of_floats_says_so(info: OpInfo, case: Any) -> None:
+    """The jit leaves out an unused call of floating inputs (csrc/jit/passes.cc): its kernel must not refuse any."""
     args, kwargs = fill(info, 0, "float32", case.sample).tensors()
-    if not all(t.dtype.is_floating_point or t.dtype is deepseek.bool for t in leaves((args, kwargs), Tensor)):
+    tensors = list(leaves((args, kwargs), Tensor))
+    if not tensors or not all(t.dtype.is_floating_point or t.dtype is deepseek.bool for t in tensors):
         return
     for row in rows_of(info):
-        if has_infer(row):
+        if has_infer(row) and not row.refuses_values and not row.random:
             try:
                 _C.infer(row.name, *args, **kwargs)
             except Exception:
@@ -360,18 +361,18 @@ def test_no_values_of_floats_are_refused(info: OpInfo, case: Any) -> None:
 
 
 # --- autocast -------------------------------------------------------------------------------------------------------
-def dtypes_under_autocast(info: OpInfo, call: Any, dtypes: list[Any], enabled: bool = True) -> Any:
-    """Of the results and gradients, for floating inputs of these dtypes; or the error's class."""
+def dtypes_of_results(info: OpInfo, call: Any, dtypes: list[Any], autocast: bool) -> Any:
+    """Of the results, for floats of these dtypes; or the error's class. Gradients have their inputs' dtypes."""
     order = iter(dtypes)
-    args, kwargs = call.tensors()
-    args, kwargs = tree_map(
-        lambda t: t.to(next(order)).requires_grad_(info.grad) if t.dtype is deepseek.float32 else t,
-        (args, kwargs),
-        Tensor,
-    )
+
+    def build(filled: Any) -> Any:
+        t = filled.tensor()
+        return t.to(next(order)).requires_grad_(info.grad) if takes_part(info, filled) else t
+
+    args, kwargs = tree_map(build, (call.args, call.kwargs), Filled)
     inputs = [t for t in leaves((args, kwargs), Tensor) if t.requires_grad]
     try:
-        with deepseek.autocast("cpu", dtype=deepseek.bfloat16, enabled=enabled):
+        with deepseek.autocast("cpu", dtype=deepseek.bfloat16, enabled=autocast):
             result = outputs(run(info, args, kwargs))
         outs = [t for t in grad_outputs(result) if t.requires_grad]
         grads = deepseek.autograd.grad(outs, inputs, [weight_like(t) for t in outs], allow_unused=True) if outs else []
@@ -381,30 +382,34 @@ def dtypes_under_autocast(info: OpInfo, call: Any, dtypes: list[Any], enabled: b
     return [getattr(t, "dtype", None) for t in result]
 
 
-def floats_of(call: Any) -> int:
-    return sum(t.dtype is deepseek.float32 for t in leaves(call.tensors(), Tensor))
+def takes_part(info: OpInfo, filled: Any) -> bool:
+    return filled.dtype == "float32" and filled.spec.dtype is None and (filled.spec.grad or not info.grad)
 
 
-MIXED = [info for info in KNOWN if "float32" in info.floats and not info.writes and floats_of(fill(info, 0, "float32"))]
+def mixed_inputs(info: OpInfo) -> int:
+    call = fill(info, 0, "float32")
+    return sum(takes_part(info, filled) for filled in leaves((call.args, call.kwargs), Filled))
+
+
+MIXED = [info for info in KNOWN if "float32" in info.floats and not info.writes and mixed_inputs(info)]
 
 
 @pytest.mark.parametrize("info", MIXED, ids=lambda info: info.name)
 def test_autocast_takes_mixed_dtypes(info: OpInfo) -> None:
     """An op with a rule refuses no dtypes, nor does one made of those; others do what they do without autocast."""
-    call = fill(info, 0, "float32")
-    n = floats_of(call)
+    call, n = fill(info, 0, "float32"), mixed_inputs(info)
     single, low = deepseek.float32, deepseek.bfloat16
-    rules = {row.autocast for row in rows_of(info)} & {"lower", "float32", "promote"}
-    uniform = dtypes_under_autocast(info, call, [single] * n)
-    for rule in rules:
-        assert uniform[0] is (low if rule == "lower" else single), f"rule {rule}: {uniform}"
-    lowers = uniform != dtypes_under_autocast(info, call, [single] * n, enabled=False)
+    ruled = {row.autocast for row in rows_of(info)} & {"lower", "float32", "promote"}
+    uniform = dtypes_of_results(info, call, [single] * n, autocast=True)
+    for rule in ruled:  # the results are those of inputs that had the dtype before
+        assert uniform == dtypes_of_results(info, call, [low if rule == "lower" else single] * n, autocast=False)
+    lowers = uniform != dtypes_of_results(info, call, [single] * n, autocast=False)
     for i, (mine, others) in itertools.product(range(n), [(low, single), (single, low)]):
         dtypes = [mine if k == i else others for k in range(n)]
-        if n == 1 and mine is low and "promote" in rules:
+        if single not in dtypes and "promote" in ruled:
             continue
-        found = dtypes_under_autocast(info, call, dtypes)
-        plain = None if rules or lowers else dtypes_under_autocast(info, call, dtypes, enabled=False)
+        found = dtypes_of_results(info, call, dtypes, autocast=True)
+        plain = None if ruled or lowers else dtypes_of_results(info, call, dtypes, autocast=False)
         assert found in (uniform, plain), f"{dtypes} gave {found}, expected {uniform} or {plain}"
 
 
