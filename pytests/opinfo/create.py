@@ -93,7 +93,6 @@ op(
     S(0, 2, 3, dtype=DT("float64")),
     S(0.9, 3.5, 4, 2.0, dtype=DT("int64")),
     **MAKE,
-    no_rows="made of numbers",
     errors=[E((RuntimeError, ValueError), "steps|negative", 0, 1, -1)],
 )
 op(
@@ -105,7 +104,6 @@ op(
     S(math.nan),
     S(3, dtype=DT("int32")),
     **MAKE,
-    no_rows="made of numbers",
     errors=[E(TypeError, "must be number, not str", "3")],
 )
 op(

@@ -257,7 +257,7 @@ def test_the_functions_for_cpp_are_up_to_date() -> None:
 def test_cpp_has_every_op() -> None:
     declared = set(re.findall(r"^[\w:<>, ]+? (\w+)\(", cppgen.HEADER.read_text("utf-8"), re.MULTILINE))
     public = {name.split(".")[0] for name, op in deepseek._C.op_table().items() if not op.hidden and name[0] != "_"}
-    assert len(public) > 250 and public - declared - set(cppgen.written_by_hand()) == set()
+    assert len(public) > 200 and public - declared - set(cppgen.written_by_hand()) == set()
 
 
 def test_check_of_the_functions_reports_differences(
