@@ -176,7 +176,7 @@ void before_declared_writes(const OpDef& def, Inputs in) {
   const bool recording = mode().records() && any_requires_grad(in);
   def.schema.for_each_written(in.size(), [&](size_t i) {
     if (!in[i].defined()) return;
-    check_writable(in[i], def.name(), recording);
+    check_writable(in[i], def.name(), recording, false);
     if (mode().recorder) mode().recorder->before_write(in[i]);
   });
   DS_CHECK(!recording, def.name(), "() writes to its arguments and has no derivative; call it under no_grad()");
