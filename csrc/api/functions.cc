@@ -271,11 +271,6 @@ Tensor cumsum_(const Tensor& input, int64_t dim, Opt<DType> dtype) {
   return OpCall(def).in(input).set(dim).set(dtype).in_place();
 }
 
-Tensor diagonal(const Tensor& input, int64_t offset, int64_t dim1, int64_t dim2) {
-  static const OpDef& def = *find_op("diagonal");
-  return OpCall(def).in(input).set(offset).set(dim1).set(dim2).one();
-}
-
 Tensor div_(const Tensor& input, const Tensor& other) {
   static const OpDef& def = *find_op("div");
   return OpCall(def).in(input).in(other).in_place();

@@ -63,7 +63,6 @@ Tensor cumprod(const Tensor& input, int64_t dim, Opt<DType> dtype);
 Tensor cumprod_(const Tensor& input, int64_t dim, Opt<DType> dtype = {});
 Tensor cumsum(const Tensor& input, int64_t dim, Opt<DType> dtype);
 Tensor cumsum_(const Tensor& input, int64_t dim, Opt<DType> dtype = {});
-Tensor diagonal(const Tensor& input, int64_t offset = 0, int64_t dim1 = 0, int64_t dim2 = 1);
 Tensor div_(const Tensor& input, const Tensor& other);
 Tensor div_(const Tensor& input, const Tensor& other, Opt<Str> rounding_mode);
 Tensor dot(const Tensor& input, const Tensor& tensor);

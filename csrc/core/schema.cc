@@ -48,7 +48,7 @@ class Parser {
     if (!accept(c)) error(std::string("'") + c + "'");
   }
   static bool is_word(char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '.';
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '.' || c == '|';
   }
   std::string word(std::string_view what) {
     skip_space();
@@ -82,6 +82,7 @@ class Parser {
     const SchemaType* found = find_schema_type(a.type);
     if (!found) fail("schema '", text_, "': unknown type '", a.type, "'");
     a.kind = found->kind;
+    a.takes_number = a.type == "Tensor|Number[]";
     a.optional_tensor = a.type == "Tensor?" || a.type == "Tensor?[]";
     if (a.written && a.kind > ArgType::kTensorList) fail("schema '", text_, "': only tensors are written to");
     s.writes |= a.written;

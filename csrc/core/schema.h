@@ -35,6 +35,7 @@ struct SchemaArg {
   std::string type;  // as it stands there, but for the (a!) of a written one
   ArgType kind;
   bool optional_tensor = false;  // or, of a list, its entries; such a list may be left empty beside longer ones
+  bool takes_number = false;     // a Python number may stand for an entry of the list
   bool written = false;          // its memory is what the op changes
   bool varargs = false;
   bool keyword_only = false;

@@ -15,11 +15,12 @@ struct SchemaType {
   const char* words;       // as a sentence has it
 };
 
-constexpr std::array<SchemaType, 19> kSchemaTypes{{
+constexpr std::array<SchemaType, 20> kSchemaTypes{{
     {"Tensor", ArgType::kTensor, "Tensor", "Tensor"},
     {"Tensor?", ArgType::kTensor, "Tensor | None", "Tensor or None"},
     {"Tensor[]", ArgType::kTensorList, "Sequence[Tensor]", "tuple of Tensors"},
     {"Tensor?[]", ArgType::kTensorList, "Sequence[Tensor | None]", "tuple of Tensors and None"},
+    {"Tensor|Number[]", ArgType::kTensorList, "Sequence[Tensor | float]", "tuple of Tensors and numbers"},
     {"Generator?", ArgType::kGenerator, "Generator | None", "Generator or None"},
     {"device?", ArgType::kDevice, "device | str | None", "device, str or None"},
     {"int", ArgType::kInt, "int", "int"},

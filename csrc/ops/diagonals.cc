@@ -103,7 +103,6 @@ struct Triangle {
     static constexpr OpInfo info{                                                                                \
         .schema = #name "(int row, int col, int offset=0, *, dtype? dtype=None, device? device=None) -> Tensor", \
         .doc = "Row and column indices of the " which " triangle of a [row, col] matrix: shape [2, n], int64.",  \
-        .kind = Kind::kCreate,                                                                                   \
         .differentiable = false,                                                                                 \
         .shown = Shown::kFunction};                                                                              \
     bool operator==(const S&) const = default;                                                                   \

@@ -11,15 +11,12 @@ namespace {
 
 // The gradients that are there, as kernels take them.
 struct Gradients {
-  explicit Gradients(Inputs gradients) {
-    dense.reserve(gradients.size());
-    for (const Tensor& g : gradients) {
-      if (!g.defined()) continue;
-      const Tensor& memory = dense.emplace_back(g).memory();
-      refs.push_back({memory.data_ptr(), memory.numel(), memory.dtype()});
-    }
+  explicit Gradients(Inputs gradients, bool written = false) {
+    refs.reserve(gradients.size());
+    for (const Tensor& g : gradients)
+      if (g.defined()) refs.push_back({written ? memory.read_and_write(g) : memory.read(g), g.numel(), g.dtype()});
   }
-  std::vector<Dense> dense;
+  DenseMemory memory;
   std::vector<kernels::TensorRef> refs;
 };
 
@@ -44,9 +41,9 @@ struct Unscale {
   }
   void eval(Inputs in, std::span<Tensor> out) const {
     const RecorderPause reading;  // of the factor, on every replay
-    const Gradients gradients(in.first(in.size() - 1));
+    const Gradients gradients(in.first(in.size() - 1), true);
     put_counts(kernels::unscale(gradients.refs, in.back().item<double>()), out);
-    for (const Dense& d : gradients.dense) d.write_back();
+    gradients.memory.write_back();
   }
 };
 DS_OP(Unscale);

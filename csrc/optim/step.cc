@@ -90,14 +90,22 @@ std::vector<Group> by_dtype(const StepInputs& inputs) {
 
 }  // namespace
 
-Dense::Dense(const Tensor& t, DType dtype) : original_(t), memory_(t) {
-  if (t.is_contiguous() && t.dtype() == dtype) return;
-  memory_ = Tensor::empty(t.sizes(), dtype);
-  kernels::copy(memory_.view(), t.view());
+void* DenseMemory::read(const Tensor& t, DType dtype) {
+  if (t.is_contiguous() && t.dtype() == dtype) return t.data_ptr();
+  const Tensor& dense = read_.emplace_back(Tensor::empty(t.sizes(), dtype));
+  kernels::copy(dense.view(), t.view());
+  return dense.data_ptr();
 }
 
-void Dense::write_back() const {
-  if (!memory_.is(original_)) kernels::copy(original_.view(), memory_.view());
+void* DenseMemory::read_and_write(const Tensor& t) {
+  if (t.is_contiguous()) return t.data_ptr();
+  void* const dense = read(t);
+  written_.push_back({t, read_.back()});
+  return dense;
+}
+
+void DenseMemory::write_back() const {
+  for (const Copy& c : written_) kernels::copy(c.original.view(), c.dense.view());
 }
 
 NoResults check_step(const StepForm& form, Inputs in) {
@@ -114,8 +122,9 @@ NoResults check_step(const StepForm& form, Inputs in) {
     for (size_t k = 0; k < inputs.num_states(); ++k)
       if (k < form.required || inputs.state(k, 0).defined())
         check_state(inputs.state(k, i), i, form.states[k], p, state_dtype);
-    if (inputs.master(i).defined()) check_state(inputs.master(i), i, "master", p, DType::kFloat32);
-    kernels::check_step(form.name, p.dtype(), state_dtype, inputs.master(i).defined());
+    const bool has_master = inputs.master(i).defined();
+    if (has_master) check_state(inputs.master(i), i, "master", p, DType::kFloat32);
+    if (has_master || state_dtype != p.dtype()) kernels::check_step(form.name, p.dtype(), state_dtype, has_master);
     if (form.counted) check_number(inputs.step(i), form.name, "the step");
   }
   check_number(inputs.lr(), form.name, "lr");
@@ -128,25 +137,21 @@ void run_step(const StepForm& form, Inputs in, const StepKernel& kernel) {
   const double lr = number(inputs.lr()), grad_scale = number(inputs.grad_scale());
   for (const Group& group : by_dtype(inputs)) {
     std::vector<kernels::StepTensors> work;
-    std::vector<Dense> read, written;
+    DenseMemory memory;
     work.reserve(group.members.size());
-    read.reserve(group.members.size());
-    written.reserve(group.members.size() * (2 + inputs.num_states()));
-    const auto target = [&](const Tensor& t) {
-      return t.defined() ? written.emplace_back(t).memory().data_ptr() : nullptr;
-    };
+    const auto target = [&](const Tensor& t) { return t.defined() ? memory.read_and_write(t) : nullptr; };
     for (const size_t i : group.members) {
-      kernels::StepTensors t{.param = target(inputs.param(i)),
-                             .grad = read.emplace_back(inputs.grad(i), group.dtype).memory().data_ptr(),
-                             .states = {},
-                             .numel = inputs.param(i).numel(),
-                             .master = static_cast<float*>(target(inputs.master(i)))};
+      const Tensor& p = inputs.param(i);
+      kernels::StepTensors& t = work.emplace_back();
+      t.param = target(p);
+      t.grad = memory.read(inputs.grad(i), group.dtype);
       for (size_t k = 0; k < inputs.num_states(); ++k) t.states[k] = target(inputs.state(k, i));
+      t.numel = p.numel();
+      t.master = static_cast<float*>(target(inputs.master(i)));
       if (form.counted) t.step = static_cast<int64_t>(number(inputs.step(i)));
-      work.push_back(t);
     }
     kernel(work, group.dtype, group.state_dtype, lr, grad_scale);
-    for (const Dense& d : written) d.write_back();
+    memory.write_back();
   }
 }
 

@@ -7,6 +7,7 @@
 
 #include <array>
 #include <functional>
+#include <vector>
 
 #include "core/op.h"
 #include "kernels/optim/step.h"
@@ -30,17 +31,20 @@ void run_step(const StepForm& form, Inputs in, const StepKernel& kernel);
 // The inputs of such an op.
 TensorList step_inputs(std::span<const TensorList> lists, double lr, double grad_scale = 1);
 
-// What kernels work on: dense memory of a dtype. A tensor that is something else is read through a copy, and written
-// through it where the copy is told back.
-class Dense {
+// What kernels work on is dense memory. A tensor that is something else is read and written through a copy.
+class DenseMemory {
  public:
-  Dense(const Tensor& t, DType dtype);
-  explicit Dense(const Tensor& t) : Dense(t, t.dtype()) {}
+  void* read(const Tensor& t, DType dtype);
+  void* read(const Tensor& t) { return read(t, t.dtype()); }
+  void* read_and_write(const Tensor& t);
   void write_back() const;
-  const Tensor& memory() const { return memory_; }
 
  private:
-  Tensor original_, memory_;
+  struct Copy {
+    Tensor original, dense;
+  };
+  std::vector<Tensor> read_;
+  std::vector<Copy> written_;
 };
 
 }  // namespace deepseek::optim

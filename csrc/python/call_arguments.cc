@@ -69,15 +69,22 @@ bool takes_number(const Schema& schema, const SchemaArg& a, const TensorList& be
 }
 
 // False when `o` is no list; an entry that is no tensor is returned in `wrong`.
-bool parse_list(PyObject* o, bool optional, Call& call, PyObject*& wrong) {
+bool parse_list(PyObject* o, const SchemaArg& a, Call& call, PyObject*& wrong) {
   if (!PyTuple_Check(o) && !PyList_Check(o)) return false;
-  PyObject** items = PySequence_Fast_ITEMS(o);
   for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(o); ++i) {
-    wrong = is_tensor(items[i]) || (optional && items[i] == Py_None) ? nullptr : items[i];
-    if (wrong) return false;
-    if (items[i] != Py_None) call.subclasses.see(items[i]);
-    // A list may be changed while the interpreter lock is released: its tensors are held.
-    call.inputs.push_back(items[i] == Py_None ? Tensor() : unwrap(items[i]));
+    PyObject* const item = PySequence_Fast_GET_ITEM(o, i);
+    if (is_tensor(item)) {
+      call.subclasses.see(item);
+      call.inputs.push_back(unwrap(item));  // held: a list may be changed while the interpreter lock is released
+    } else if (a.optional_tensor && item == Py_None) {
+      call.inputs.push_back(Tensor());
+    } else if (a.takes_number && is_number(item)) {
+      const auto held = pybind11::reinterpret_borrow<pybind11::object>(item);  // a number may run code
+      call.inputs.push_back(number_tensor(item));
+    } else {
+      wrong = item;
+      return false;
+    }
   }
   return true;
 }
@@ -254,7 +261,9 @@ bool parse(const OpDef& def, bool inplace, PyObject* const* args, Py_ssize_t nar
         break;
       case ArgType::kTensorList: {
         const size_t before = call.inputs.size();
-        ok = parse_list(value, a.optional_tensor, call, wrong);
+        if (!first_list && (PyTuple_Check(value) || PyList_Check(value)))
+          call.inputs.reserve(before + schema.num_lists * PySequence_Fast_GET_SIZE(value) + schema.num_inputs);
+        ok = parse_list(value, a, call, wrong);
         if (const size_t length = call.inputs.size() - before; ok && !fits(a, length))
           return refuse("argument '", a.name, "' has ", length, " tensors, '", first_list->name, "' ", list_length);
         break;

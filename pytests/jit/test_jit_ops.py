@@ -9,7 +9,7 @@ import deepseek
 from deepseek import _C
 from opinfo import OpInfo
 from opinfo.core import fill, leaves
-from opinfo.running import FUNCTIONS, OVERLOADS, grad_outputs, over, weight_like
+from opinfo.running import FUNCTIONS, OVERLOADS, TABLE, grad_outputs, over, weight_like
 
 Tensor = deepseek.Tensor
 # These read values in C++ and act on them, so no recording can follow.
@@ -49,7 +49,9 @@ def dtype_of(info: OpInfo) -> str:
 def run(function: Any, info: OpInfo, index: int, grad: bool) -> Any:
     args, kwargs = fill(info, index, dtype_of(info)).tensors(requires_grad=grad)
     deepseek.manual_seed(7)
-    return function(*args, **kwargs)
+    result = function(*args, **kwargs)
+    written = info.name in TABLE and TABLE[info.name].writes
+    return [result, *leaves((args, kwargs), Tensor)] if written else result
 
 
 @over()

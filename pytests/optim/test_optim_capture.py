@@ -12,7 +12,14 @@ import pytest
 from deepseek import _C, nn, optim
 
 BF16 = deepseek.bfloat16
-SGD = {"momentum": 0.9, "dampening": 0.0, "weight_decay": 0.0, "nesterov": False, "first": False, "maximize": False}
+SGD: dict[str, Any] = {
+    "momentum": 0.9,
+    "dampening": 0.0,
+    "weight_decay": 0.0,
+    "nesterov": False,
+    "first": False,
+    "maximize": False,
+}
 
 
 def sgd(p: Any, buffer: Any = None, grad: Any = None) -> None:

@@ -201,8 +201,22 @@ def test_sgd_without_momentum_has_no_other_state() -> None:
     assert set(optimizer.state[p]) == {"master"} and p.tolist() == [0.5, 0.5]
 
 
-ADAM = {"beta1": 0.9, "beta2": 0.99, "eps": 1e-8, "weight_decay": 0.0, "decoupled": True, "maximize": False}
-SGD = {"momentum": 0.9, "dampening": 0.0, "weight_decay": 0.0, "nesterov": False, "first": False, "maximize": False}
+ADAM: dict[str, Any] = {
+    "beta1": 0.9,
+    "beta2": 0.99,
+    "eps": 1e-8,
+    "weight_decay": 0.0,
+    "decoupled": True,
+    "maximize": False,
+}
+SGD: dict[str, Any] = {
+    "momentum": 0.9,
+    "dampening": 0.0,
+    "weight_decay": 0.0,
+    "nesterov": False,
+    "first": False,
+    "maximize": False,
+}
 
 
 def test_the_kernel_refuses_what_does_not_fit() -> None:

@@ -14,6 +14,7 @@ TYPES = {
     "Tensor": "Tensor | float",
     "Tensor?": "Tensor | float | None",
     "Tensor[]": "Sequence[Tensor]",
+    "Tensor|Number[]": "Sequence[Tensor | float]",
     "Tensor?[]": "Sequence[Tensor | None]",
     "Generator?": "Generator | None",
     "device?": "device | str | None",

@@ -136,10 +136,6 @@ class Adam(WithMasters):
         states = [self.state[parameter] for parameter in params]
         for state in states:
             state["step"] += 1
-        steps = [state["step"] for state in states]
-        if not group["capturable"]:  # most are at the same step; a parameter without gradient falls behind
-            counts = {step: deepseek.tensor(step) for step in set(steps)}
-            steps = [counts[step] for step in steps]
         beta1, beta2 = group["betas"]
         _C._adam_step(
             params,
@@ -148,7 +144,7 @@ class Adam(WithMasters):
             [state["exp_avg_sq"] for state in states],
             [state["max_exp_avg_sq"] for state in states] if group["amsgrad"] else (),
             [state.get("master") for state in states] if group["master_weights"] else (),
-            steps,
+            [state["step"] for state in states],
             group["lr"],
             factor,
             beta1=float(beta1),
