@@ -165,6 +165,7 @@ DS_BODY(Inner, "inner(Tensor input, Tensor other) -> Tensor",
         "Products summed over the last dim of both: shape input.shape[:-1] + other.shape[:-1].", false, kBoth, ) {
   const Tensor &a = in[0], &b = in[1];
   if (a.dim() == 0 || b.dim() == 0) return a * b;
+  if (a.dim() == 1 && b.dim() == 1) return apply(Dot{}, a, b);
   DS_CHECK(a.size(-1) == b.size(-1), "inner() the last dimension must match on both input tensors but got shapes ",
            a.sizes(), " and ", b.sizes());
   Dims rows = a.sizes(), columns = b.sizes();
