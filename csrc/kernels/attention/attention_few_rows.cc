@@ -85,7 +85,8 @@ void choose(int64_t rows, int64_t n, const Word* a, int64_t a_row, const Word* b
 void scores(int64_t rows, int64_t n, const float* a, int64_t a_row, const float* b, float* out, RowsPrefetch& ahead) {
   choose(rows, n, a, a_row, b, out, ahead, std::make_integer_sequence<int, kMaxRows>());
 }
-void scores(int64_t rows, int64_t n, const uint32_t* a, int64_t a_row, const uint32_t* b, float* out, RowsPrefetch& ahead) {
+void scores(int64_t rows, int64_t n, const uint32_t* a, int64_t a_row, const uint32_t* b, float* out,
+            RowsPrefetch& ahead) {
   choose(rows, n, a, a_row, b, out, ahead, std::make_integer_sequence<int, kMaxRows>());
 }
 
@@ -96,7 +97,9 @@ void scores(int64_t rows, int64_t n, const uint32_t* a, int64_t a_row, const uin
 #else
 
 namespace deepseek::kernels::few_rows {
-void scores(int64_t, int64_t, const float*, int64_t, const float*, float*, RowsPrefetch&) { fail("attention: needs AVX-512"); }
+void scores(int64_t, int64_t, const float*, int64_t, const float*, float*, RowsPrefetch&) {
+  fail("attention: needs AVX-512");
+}
 void scores(int64_t, int64_t, const uint32_t*, int64_t, const uint32_t*, float*, RowsPrefetch&) {
   fail("attention: needs AVX-512");
 }

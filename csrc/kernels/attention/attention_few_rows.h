@@ -14,6 +14,7 @@ inline constexpr int64_t kMaxRows = 8, kKeys = 32;
 // out[r * kKeys + j] = sum over i < n of a[j * a_row + i] * b[i * 64 + r] for r < rows and kKeys keys j. uint32_t are
 // pairs of bf16 (needs AVX512_BF16). `ahead` is asked for as much as is read.
 void scores(int64_t rows, int64_t n, const float* a, int64_t a_row, const float* b, float* out, RowsPrefetch& ahead);
-void scores(int64_t rows, int64_t n, const uint32_t* a, int64_t a_row, const uint32_t* b, float* out, RowsPrefetch& ahead);
+void scores(int64_t rows, int64_t n, const uint32_t* a, int64_t a_row, const uint32_t* b, float* out,
+            RowsPrefetch& ahead);
 
 }  // namespace deepseek::kernels::few_rows

@@ -65,8 +65,7 @@ void columns(int64_t n, const int8_t* keys, int64_t row, const float* k_scale, c
              float* out) {
   constexpr int kKeys = 16 / NV;
   int64_t j = 0;
-  for (; j + kKeys <= n; j += kKeys)
-    tile<V, kKeys, NV>(keys + j * row, row, k_scale + j, panel, first, out + j * kRow);
+  for (; j + kKeys <= n; j += kKeys) tile<V, kKeys, NV>(keys + j * row, row, k_scale + j, panel, first, out + j * kRow);
   for (; j < n; ++j) tile<V, 1, NV>(keys + j * row, row, k_scale + j, panel, first, out + j * kRow);
 }
 

@@ -31,18 +31,9 @@ class SparseBackwardTile {
         by_queries_(by_queries),
         turns_(turns),
         d_(round_up(s.d, lanes())),
-        dv_(round_up(s.dv, lanes())),
         mask_(a, s),
         panel_(a, s, given),
-        key_row_words_(words(kKeyTile * (s.d + 1))),
-        value_row_words_(words(kKeyTile * (s.dv + 1))),
-        key_column_words_(words(kKeyTile * d_)),
-        by_keys_(words(kKeyTile * d_)),
-        by_values_(words(kKeyTile * dv_)),
-        scores_(words(kKeyTile * panel_rows())),
-        by_scores_(words(kKeyTile * panel_rows())),
-        weights_(words(kKeyTile * panel_rows())),
-        turned_(words(kKeyTile * panel_rows())),
+        sums_(s, kKeyTile, kKeyTile),
         by_rows_(words(panel_rows() * d_)) {}
 
   void run(int64_t b, int64_t head, int64_t tile, const TileLists& lists, const View& dk, const View& dv, bool add) {
@@ -51,20 +42,14 @@ class SparseBackwardTile {
     if (add && !read) return;
     b_ = b, head_ = head;
     if (read) take_keys(key, n);
-    std::fill_n(by_keys_.as<float>(), n * d_, 0.0f);
-    std::fill_n(by_values_.as<float>(), n * dv_, 0.0f);
+    sums_.clear(n);
     waiting_.clear();
     ForPanels(sel_, s_, lists.begin(tile), lists.end(tile), false, gather_, [&](const GatheredRows& rows) {
       if (waiting_.n > 0) read_panel(waiting_, key, n, &rows);
       waiting_ = rows;
     });
     if (waiting_.n > 0) read_panel(waiting_, key, n, nullptr);
-    if (add) {
-      AddKeyRows<E>(by_keys_.as<float>(), n, d_, dk, b, head, key);
-      AddKeyRows<E>(by_values_.as<float>(), n, dv_, dv, b, head, key);
-    }
-    StoreKeyRows<E>(by_keys_.as<float>(), n, d_, dk, b, head, key);
-    StoreKeyRows<E>(by_values_.as<float>(), n, dv_, dv, b, head, key);
+    sums_.store(dk, dv, b, head, key, n, add);
   }
 
  private:
@@ -74,9 +59,7 @@ class SparseBackwardTile {
     const int64_t row_k = a_.k.strides[2], row_v = a_.v.strides[2];
     const E* k = a_.k.template as<E>() + b_ * a_.k.strides[0] + head_ * a_.k.strides[1] + key * row_k;
     const E* v = a_.v.template as<E>() + b_ * a_.v.strides[0] + head_ * a_.v.strides[1] + key * row_v;
-    key_rows_ = M::rows(k, row_k, n, s_.d, key_row_words_.as<Word>(), true);
-    value_rows_ = M::rows(v, row_v, n, s_.dv, value_row_words_.as<Word>(), true);
-    key_columns_ = M::columns(k, row_k, n, s_.d, d_, key_column_words_.as<Word>(), true);
+    tile_ = sums_.take(k, row_k, v, row_v, n);
   }
 
   // What the panel after this one reads; asked for between the steps of this one.
@@ -102,30 +85,28 @@ class SparseBackwardTile {
   void read_panel(const GatheredRows& rows, int64_t key, int64_t n, const GatheredRows* next) {
     const int64_t vecs = (rows.n + lanes() - 1) / lanes();
     const TileAt t{b_, head_, rows.row[0], rows.n, key, n, rows.position};
-    float *scores = scores_.as<float>(), *by_scores = by_scores_.as<float>();
+    float *scores = sums_.scores(), *by_scores = sums_.by_scores();
     panel_.take(b_, head_, rows.n, [&](int64_t r) { return rows.row[r]; });
     plan(next);
-    multiply(n, vecs, M::words(s_.d), key_rows_, panel_.queries(), rows_ahead_, rows_ahead_.lines(), scores);
+    multiply(n, vecs, M::words(s_.d), tile_.keys, panel_.queries(), rows_ahead_, rows_ahead_.lines(), scores);
     mask_.apply(t, scores, nullptr);
     CutUnselected(rows, n, scores);
-    multiply(n, vecs, M::words(s_.dv), value_rows_, panel_.grads(), sums_ahead_, sums_ahead_.lines(), by_scores);
+    multiply(n, vecs, M::words(s_.dv), tile_.values, panel_.grads(), sums_ahead_, sums_ahead_.lines(), by_scores);
     WeightGradients(t, mask_.unit(), static_cast<float>(a_.scale), panel_.numbers(), nullptr, nullptr, scores,
                     by_scores);
-    M::add(n, rows.n, dv_, scores, panel_.grad_columns(), turned_.as<Word>(), by_values_.as<float>());
-    M::add(n, rows.n, d_, by_scores, panel_.query_columns(), turned_.as<Word>(), by_keys_.as<float>());
-    add_to_queries(rows, n, vecs);
+    sums_.add(panel_, rows.n, n, 0);
+    add_to_queries(rows, n);
   }
 
-  void add_to_queries(const GatheredRows& rows, int64_t n, int64_t vecs) {
+  void add_to_queries(const GatheredRows& rows, int64_t n) {
     const int64_t index = b_ * s_.key_heads + head_;
-    const Word* weights = M::weights(by_scores_.as<float>(), n, vecs, weights_.as<Word>());
     float* by_rows = by_rows_.as<float>();
     for (int64_t i = 0; i < rows.n; ++i) {
       const SelectedTile& from = *rows.from[i];
       if (i == 0 || rows.from[i - 1] != &from) turns_.wait(index, from.group, from.turn);
       std::copy_n(by_queries_.at(index, rows.row[i]), d_, by_rows + i * d_);
     }
-    M::values(rows.n, d_, M::words(n), weights, key_columns_.data, key_columns_.row, nullptr, by_rows, d_, false);
+    sums_.add_to_queries(rows.n, n, tile_.columns, by_rows);
     for (int64_t i = 0; i < rows.n; ++i) {
       const SelectedTile& from = *rows.from[i];
       std::copy_n(by_rows + i * d_, d_, by_queries_.at(index, rows.row[i]));
@@ -139,12 +120,12 @@ class SparseBackwardTile {
   const BlockSelection& sel_;
   const QuerySums& by_queries_;
   Turns& turns_;
-  const int64_t d_, dv_;
+  const int64_t d_;
   ScoreMask mask_;
   RowPanel<M> panel_;
-  Buffer key_row_words_, value_row_words_, key_column_words_, by_keys_, by_values_, scores_, by_scores_, weights_,
-      turned_, by_rows_;
-  Operand<Word> key_rows_{}, value_rows_{}, key_columns_{};
+  const KeySums<M> sums_;
+  Buffer by_rows_;
+  typename KeySums<M>::Tile tile_;
   GatheredRows gather_, waiting_;
   PiecesPrefetch rows_ahead_, sums_ahead_;
   int64_t b_ = 0, head_ = 0;

@@ -63,7 +63,6 @@ class TokenLists {
 template <class M>
 class TokenBackward {
   using E = typename M::Element;
-  using Word = typename M::Word;
 
  public:
   TokenBackward(const Attention& a, const AttentionShape& s, const TokenLists& lists, const GivenGradients& given,
@@ -73,22 +72,12 @@ class TokenBackward {
         lists_(lists),
         by_queries_(by_queries),
         turns_(turns),
-        d_(round_up(s.d, lanes())),
-        dv_(round_up(s.dv, lanes())),
         scale_only_(without_positions(a)),
         scale_shape_(scale_only_),
         mask_(scale_only_, scale_shape_),
-        keys_(floats(kTokenRange * d_)),
-        values_(floats(kTokenRange * dv_)),
+        sums_(s, kTokenRange, kKeyTile),
         gathered_keys_(static_cast<size_t>(kKeyTile * s.d) * sizeof(E)),
-        gathered_values_(static_cast<size_t>(kKeyTile * s.dv) * sizeof(E)),
-        key_row_words_(floats(kKeyTile * (s.d + 1))),
-        value_row_words_(floats(kKeyTile * (s.dv + 1))),
-        key_column_words_(floats(kKeyTile * d_)),
-        scores_(floats(kKeyTile * panel_rows())),
-        by_scores_(floats(kKeyTile * panel_rows())),
-        weights_(floats(kKeyTile * panel_rows())),
-        turned_(floats(kKeyTile * panel_rows())) {
+        gathered_values_(static_cast<size_t>(kKeyTile * s.dv) * sizeof(E)) {
     for (int64_t p = 0; p * panel_rows() < s.group; ++p) panels_.emplace_back(a, s, given);
   }
 
@@ -96,8 +85,7 @@ class TokenBackward {
     const int64_t first = range * kTokenRange, n = std::min(kTokenRange, s_.keys - first),
                   index = b * s_.key_heads + head;
     b_ = b, head_ = head, first_ = first;
-    std::fill_n(keys_.as<float>(), n * d_, 0.0f);
-    std::fill_n(values_.as<float>(), n * dv_, 0.0f);
+    sums_.clear(n);
     for (int64_t query = 0; query < s_.queries; ++query) {
       const TokenLists::Part part = lists_.part(b, query, first, first + n);
       if (part.n > 0) {
@@ -110,12 +98,10 @@ class TokenBackward {
       }
       turns_.done(index, query, range);
     }
-    StoreKeyRows<E>(keys_.as<float>(), n, d_, dk, b, head, first);
-    StoreKeyRows<E>(values_.as<float>(), n, dv_, dv, b, head, first);
+    sums_.store(dk, dv, b, head, first, n, false);
   }
 
  private:
-  static size_t floats(int64_t n) { return static_cast<size_t>(n) * 4; }
   int64_t rows_of(int64_t p) const { return std::min(panel_rows(), s_.group - p * panel_rows()); }
 
   void take_query(int64_t query) {
@@ -136,15 +122,10 @@ class TokenBackward {
   void tile(int64_t query, const int32_t* tokens, int64_t n, Turn turn) {
     gather(a_.k, tokens, n, s_.d, gathered_keys_.as<E>());
     gather(a_.v, tokens, n, s_.dv, gathered_values_.as<E>());
-    const auto keys = M::rows(gathered_keys_.as<E>(), s_.d, n, s_.d, key_row_words_.as<Word>(), true),
-               values = M::rows(gathered_values_.as<E>(), s_.dv, n, s_.dv, value_row_words_.as<Word>(), true),
-               columns = M::columns(gathered_keys_.as<E>(), s_.d, n, s_.d, d_, key_column_words_.as<Word>(), true);
-    float *by_keys[kKeyTile], *by_values[kKeyTile];
-    for (int64_t j = 0; j < n; ++j) {
-      by_keys[j] = keys_.as<float>() + (tokens[j] - first_) * d_;
-      by_values[j] = values_.as<float>() + (tokens[j] - first_) * dv_;
-    }
-    float *scores = scores_.as<float>(), *by_scores = by_scores_.as<float>();
+    const auto [keys, values, columns] = sums_.take(gathered_keys_.as<E>(), s_.d, gathered_values_.as<E>(), s_.dv, n);
+    int64_t places[kKeyTile];
+    for (int64_t j = 0; j < n; ++j) places[j] = tokens[j] - first_;
+    float *scores = sums_.scores(), *by_scores = sums_.by_scores();
     for (size_t at = 0; at < panels_.size(); ++at) {
       const RowPanel<M>& panel = panels_[at];
       const int64_t p = static_cast<int64_t>(at), rows = rows_of(p), vecs = (rows + lanes() - 1) / lanes(),
@@ -155,11 +136,9 @@ class TokenBackward {
       M::scores(n, vecs, M::words(s_.dv), values.data, values.row, panel.grads(), by_scores);
       WeightGradients(t, mask_.unit(), static_cast<float>(a_.scale), panel.numbers(), nullptr, nullptr, scores,
                       by_scores);
-      M::add_rows(n, rows, dv_, scores, panel.grad_columns(), turned_.as<Word>(), by_values);
-      M::add_rows(n, rows, d_, by_scores, panel.query_columns(), turned_.as<Word>(), by_keys);
+      sums_.add_apart(panel, rows, n, places);
       if (at == 0) turn();
-      M::values(rows, d_, M::words(n), M::weights(by_scores, n, vecs, weights_.as<Word>()), columns.data, columns.row,
-                nullptr, by_queries_.at(b_ * s_.key_heads + head_, row), d_, false);
+      sums_.add_to_queries(rows, n, columns, by_queries_.at(b_ * s_.key_heads + head_, row));
     }
   }
 
@@ -168,13 +147,12 @@ class TokenBackward {
   const TokenLists& lists_;
   const QuerySums& by_queries_;
   Turns& turns_;
-  const int64_t d_, dv_;
   const Attention scale_only_;
   const AttentionShape scale_shape_;
   ScoreMask mask_;
   std::deque<RowPanel<M>> panels_{};  // the heads of a query
-  Buffer keys_, values_, gathered_keys_, gathered_values_, key_row_words_, value_row_words_, key_column_words_, scores_,
-      by_scores_, weights_, turned_;
+  const KeySums<M> sums_;
+  Buffer gathered_keys_, gathered_values_;
   int32_t positions_[kVecs * HWY_MAX_BYTES / 4] = {};  // say nothing: keys are picked beforehand
   int64_t b_ = 0, head_ = 0, first_ = 0;
 };

@@ -27,9 +27,7 @@ struct PairDot {
 #define DS_INLINE [[gnu::always_inline]] static inline
   DS_INLINE constexpr int64_t lanes() { return 16; }
   DS_INLINE Sum dot(Sum sum, Vec a, Vec b) { return _mm512_dpbf16_ps(sum, a, b); }
-  DS_INLINE Vec all_lanes(const uint32_t* a) {
-    return reinterpret_cast<Vec>(_mm512_set1_epi32(static_cast<int>(*a)));
-  }
+  DS_INLINE Vec all_lanes(const uint32_t* a) { return reinterpret_cast<Vec>(_mm512_set1_epi32(static_cast<int>(*a))); }
   DS_INLINE Vec load(const uint32_t* b) { return reinterpret_cast<Vec>(_mm512_loadu_si512(b)); }
   DS_INLINE Sum zero() { return _mm512_setzero_ps(); }
   DS_INLINE Sum load_sum(const float* p) { return _mm512_loadu_ps(p); }

@@ -33,7 +33,9 @@ struct Wide {
 struct Narrow {
   using Ints [[gnu::vector_size(32)]] = int;
   DS_INLINE constexpr int64_t lanes() { return 8; }
-  DS_INLINE Ints load(const void* p) { return reinterpret_cast<Ints>(_mm256_loadu_si256(static_cast<const __m256i*>(p))); }
+  DS_INLINE Ints load(const void* p) {
+    return reinterpret_cast<Ints>(_mm256_loadu_si256(static_cast<const __m256i*>(p)));
+  }
   DS_INLINE Ints set(int32_t word) { return reinterpret_cast<Ints>(_mm256_set1_epi32(word)); }
 };
 
