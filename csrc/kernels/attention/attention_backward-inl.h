@@ -7,8 +7,8 @@
 #define DEEPSEEK_KERNELS_ATTENTION_ATTENTION_BACKWARD_INL_H_
 #endif
 
-#include "kernels/attention/attention_operands-inl.h"
 #include "kernels/attention/attention_softmax-inl.h"
+#include "kernels/attention/products/attention_operands-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace deepseek::kernels::HWY_NAMESPACE {
