@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "base/check.h"
-#include "kernels/gemm/tile/pack_bf16.h"
+#include "kernels/gemm/tile/pack_bf16-inl.h"
 #include "kernels/gemm/tile/prefetch.h"
 #include "kernels/simd/routes.h"
 #include "runtime/allocator.h"

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "kernels/gemm/tile/vnni_tile.h"
+#include "kernels/gemm/tile/vnni_tile-inl.h"
 #include "runtime/cpu.h"
 
 #if defined(__x86_64__)

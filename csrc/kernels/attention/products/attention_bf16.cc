@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "base/check.h"
-#include "kernels/gemm/tile/pack_bf16.h"
+#include "kernels/gemm/tile/pack_bf16-inl.h"
 
 #if defined(__x86_64__)
 #pragma GCC push_options

@@ -1,6 +1,6 @@
 #include "base/check.h"
 #include "kernels/gemm/int8/int8_gemm.h"
-#include "kernels/gemm/tile/avx2_byte_tile.h"
+#include "kernels/gemm/tile/avx2_byte_tile-inl.h"
 
 #if defined(__AVX2__)
 

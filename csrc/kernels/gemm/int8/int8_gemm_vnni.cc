@@ -1,5 +1,5 @@
 #include "kernels/gemm/int8/int8_gemm.h"
-#include "kernels/gemm/tile/vnni_tile.h"
+#include "kernels/gemm/tile/vnni_tile-inl.h"
 #include "runtime/cpu.h"
 
 #if defined(__x86_64__)

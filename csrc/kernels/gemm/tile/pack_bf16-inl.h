@@ -1,4 +1,4 @@
-// Packing of bfloat16 into pairs of neighbours in k, as bf16_tile.h multiplies them.
+// Packing of bfloat16 into pairs of neighbours in k, as bf16_tile-inl.h multiplies them.
 #pragma once
 
 #if defined(__x86_64__)
@@ -9,7 +9,7 @@
 #pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma")
 #include <immintrin.h>
 
-#include "kernels/gemm/tile/bf16_tile.h"
+#include "kernels/gemm/tile/bf16_tile-inl.h"
 #include "kernels/simd/transpose_x86.h"
 
 namespace deepseek::kernels::bf16_dot {
