@@ -107,6 +107,12 @@ def test_layers_of_csrc():
     assert violations(CSRC) == []
 
 
+def test_folders_of_kernels_fit_on_one_screen():
+    """Past 16 files a folder is divided by purpose, as attention/ is."""
+    files = [path.parent.relative_to(CSRC).as_posix() for path in (CSRC / "kernels").rglob("*.*")]
+    assert {folder: files.count(folder) for folder in files if files.count(folder) > 16} == {}
+
+
 def test_cpp_tests_mirror_csrc():
     """x_test.cc lies in the folder of tests/ whose name is that of the code it tests."""
     tests = CSRC.parent / "tests"

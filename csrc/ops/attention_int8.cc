@@ -1,5 +1,5 @@
 // Attention over keys and values that are kept as int8.
-#include "kernels/attention/attention_int8.h"
+#include "kernels/attention/int8/attention_int8.h"
 
 #include "ops/attention.h"
 

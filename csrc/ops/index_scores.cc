@@ -1,5 +1,5 @@
 // Scores by which sparse attention picks its keys, of floats (they have gradients) and of int8.
-#include "kernels/sparse_attention/index_scores.h"
+#include "kernels/sparse_attention/index_scores/index_scores.h"
 
 #include <cmath>
 

@@ -1,5 +1,5 @@
 // Products of bytes in int32, as torch._int_mm.
-#include "kernels/gemm/int8_gemm.h"
+#include "kernels/gemm/int8/int8_gemm.h"
 #include "ops/ops.h"
 
 namespace deepseek {

@@ -1,5 +1,5 @@
 // Which blocks of keys a query reads: what sparse attention over blocks selects by.
-#include "kernels/sparse_attention/select_blocks.h"
+#include "kernels/sparse_attention/blocks/select_blocks.h"
 
 #include "ops/attention.h"
 

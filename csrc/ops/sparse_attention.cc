@@ -3,8 +3,8 @@
 #include <cmath>
 
 #include "core/lock_release.h"
-#include "kernels/sparse_attention/block_sparse.h"
-#include "kernels/sparse_attention/token_sparse.h"
+#include "kernels/sparse_attention/blocks/block_sparse.h"
+#include "kernels/sparse_attention/tokens/token_sparse.h"
 #include "ops/attention.h"
 #include "ops/composite.h"
 

@@ -1,6 +1,6 @@
-// What the forward and backward of attention share: the products of tiles, exp2, transposed panels, masks. Scores are held
-// transposed, [keys][rows of queries]: keys and values are read in place, the softmax of 16 rows runs in the lanes of
-// one vector, and few rows need no other code. Included once per SIMD target.
+// What the forward and backward of attention share: the products of tiles, exp2, transposed panels, masks. Scores are
+// held transposed, [keys][rows of queries]: keys and values are read in place, the softmax of 16 rows runs in the lanes
+// of one vector, and few rows need no other code. Included once per SIMD target.
 #if defined(DEEPSEEK_KERNELS_ATTENTION_ATTENTION_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef DEEPSEEK_KERNELS_ATTENTION_ATTENTION_INL_H_
 #undef DEEPSEEK_KERNELS_ATTENTION_ATTENTION_INL_H_
@@ -97,8 +97,8 @@ void StoreRow(const float* from, int64_t n, E* to) {
   for (; i < n; ++i) to[i] = static_cast<E>(from[i]);
 }
 
-// The products of tiles, on floats (attention_float.cc). `Word` is what an operand is made of: a float here, a pair of bf16 in
-// attention_bf16.h.
+// The products of tiles, on floats (attention_float.cc). `Word` is what an operand is made of: a float here, a pair of
+// bf16 in attention_bf16.h.
 struct FloatMath {
   using Word = float;
   static int64_t words(int64_t n) { return n; }  // along the dim that a product sums over

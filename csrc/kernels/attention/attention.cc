@@ -1,7 +1,7 @@
 #include "kernels/attention/attention.h"
 
-#include "kernels/attention/attention_int8.h"
 #include "kernels/attention/attention_packed.h"
+#include "kernels/attention/int8/attention_int8.h"
 #include "kernels/simd/routes.h"
 #include "runtime/cpu.h"
 

@@ -1,5 +1,5 @@
 // What backward passes of attention share: a panel of queries with their gradients, and the sums that become the
-// gradients of queries. Included once per SIMD target.
+// gradients of queries, of keys and of values. Included once per SIMD target.
 #if defined(DEEPSEEK_KERNELS_ATTENTION_ATTENTION_BACKWARD_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef DEEPSEEK_KERNELS_ATTENTION_ATTENTION_BACKWARD_INL_H_
 #undef DEEPSEEK_KERNELS_ATTENTION_ATTENTION_BACKWARD_INL_H_
@@ -7,8 +7,8 @@
 #define DEEPSEEK_KERNELS_ATTENTION_ATTENTION_BACKWARD_INL_H_
 #endif
 
-#include "kernels/attention/attention_operands-inl.h"
 #include "kernels/attention/attention_softmax-inl.h"
+#include "kernels/attention/products/attention_operands-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace deepseek::kernels::HWY_NAMESPACE {
@@ -124,25 +124,96 @@ class QuerySums {
   Buffer memory_;
 };
 
-// Adds the gradients of keys `first`.. of a key head to n rows of sums [n][width], rounded as gradients of their own.
-template <class E>
-void AddKeyRows(float* sums, int64_t n, int64_t width, const View& from, int64_t b, int64_t head, int64_t first) {
-  for (int64_t j = 0; j < n; ++j) {
-    const E* row = from.as<E>() + b * from.strides[0] + head * from.strides[1] + (first + j) * from.strides[2];
-    for (int64_t i = 0; i < from.sizes[3]; ++i) {
-      float& sum = sums[j * width + i];
-      sum = static_cast<float>(static_cast<E>(sum)) + static_cast<float>(row[i]);
+// A thread's sums that become the gradients of keys and values of one key head, and the memory of a tile on its way
+// to them.
+template <class M>
+class KeySums {
+  using E = typename M::Element;
+  using Word = typename M::Word;
+
+ public:
+  struct Tile {
+    Operand<Word> keys{}, values{}, columns{};  // rows of both, keys as columns
+  };
+
+  // Sums of up to `most` keys; operands of up to `operands` at a time.
+  KeySums(const AttentionShape& s, int64_t most, int64_t operands)
+      : s_(s),
+        d_(round_up(s.d, lanes())),
+        dv_(round_up(s.dv, lanes())),
+        key_row_words_(words(operands * (s.d + 1))),
+        value_row_words_(words(operands * (s.dv + 1))),
+        key_column_words_(words(operands * d_)),
+        by_keys_(words(most * d_)),
+        by_values_(words(most * dv_)),
+        scores_(words(kKeyTile * panel_rows())),
+        by_scores_(words(kKeyTile * panel_rows())),
+        weights_(words(kKeyTile * panel_rows())),
+        turned_(words(kKeyTile * panel_rows())) {}
+
+  void clear(int64_t keys) const {
+    std::fill_n(by_key(0), keys * d_, 0.0f);
+    std::fill_n(by_value(0), keys * dv_, 0.0f);
+  }
+  // The operands of n keys and values, in the place of tile `at`.
+  Tile take(const E* k, int64_t row_k, const E* v, int64_t row_v, int64_t n, int64_t at = 0) const {
+    const int64_t first = at * kKeyTile;
+    return {M::rows(k, row_k, n, s_.d, key_row_words_.template as<Word>() + first * (s_.d + 1), true),
+            M::rows(v, row_v, n, s_.dv, value_row_words_.template as<Word>() + first * (s_.dv + 1), true),
+            M::columns(k, row_k, n, s_.d, d_, key_column_words_.template as<Word>() + first * d_, true)};
+  }
+
+  // [keys of a tile][panel]: scores, then weights; the gradients of weights, then of scores.
+  float* scores() const { return scores_.as<float>(); }
+  float* by_scores() const { return by_scores_.as<float>(); }
+
+  // Adds a panel's part for n keys from `first` on.
+  void add(const RowPanel<M>& panel, int64_t rows, int64_t n, int64_t first) const {
+    auto* turned = turned_.as<Word>();
+    M::add(n, rows, dv_, scores(), panel.grad_columns(), turned, by_value(first));
+    M::add(n, rows, d_, by_scores(), panel.query_columns(), turned, by_key(first));
+  }
+  // The same for the keys at[0..n-1].
+  void add_apart(const RowPanel<M>& panel, int64_t rows, int64_t n, const int64_t* at) const {
+    float *by_keys[kKeyTile], *by_values[kKeyTile];
+    for (int64_t j = 0; j < n; ++j) by_keys[j] = by_key(at[j]), by_values[j] = by_value(at[j]);
+    auto* turned = turned_.as<Word>();
+    M::add_rows(n, rows, dv_, scores(), panel.grad_columns(), turned, by_values);
+    M::add_rows(n, rows, d_, by_scores(), panel.query_columns(), turned, by_keys);
+  }
+  // The tile's part of the gradients of a panel's queries, added to `to`.
+  void add_to_queries(int64_t rows, int64_t n, const Operand<Word>& columns, float* to) const {
+    const int64_t vecs = (rows + lanes() - 1) / lanes();
+    M::values(rows, d_, M::words(n), M::weights(by_scores(), n, vecs, weights_.as<Word>()), columns.data, columns.row,
+              nullptr, to, d_, false);
+  }
+
+  // To the gradients of keys `first`.. of a key head; `add`: onto what is there, each part rounded by itself.
+  void store(const View& dk, const View& dv, int64_t b, int64_t head, int64_t first, int64_t n, bool add) const {
+    store_rows(by_key(0), n, d_, dk, b, head, first, add);
+    store_rows(by_value(0), n, dv_, dv, b, head, first, add);
+  }
+
+ private:
+  static size_t words(int64_t n) { return static_cast<size_t>(n) * 4; }
+  float* by_key(int64_t i) const { return by_keys_.as<float>() + i * d_; }
+  float* by_value(int64_t i) const { return by_values_.as<float>() + i * dv_; }
+  static void store_rows(float* sums, int64_t n, int64_t width, const View& out, int64_t b, int64_t head, int64_t first,
+                         bool add) {
+    const int64_t size = out.sizes[3];
+    for (int64_t j = 0; j < n; ++j, sums += width) {
+      E* to = out.as<E>() + b * out.strides[0] + head * out.strides[1] + (first + j) * out.strides[2];
+      for (int64_t i = 0; add && i < size; ++i)
+        sums[i] = static_cast<float>(static_cast<E>(sums[i])) + static_cast<float>(to[i]);
+      StoreRow(sums, size, to);
     }
   }
-}
-// n rows of sums [n][width] to the gradients of keys `first`.. of a key head.
-template <class E>
-void StoreKeyRows(const float* sums, int64_t n, int64_t width, const View& out, int64_t b, int64_t head,
-                  int64_t first) {
-  for (int64_t j = 0; j < n; ++j)
-    StoreRow(sums + j * width, out.sizes[3],
-             out.as<E>() + b * out.strides[0] + head * out.strides[1] + (first + j) * out.strides[2]);
-}
+
+  const AttentionShape& s_;
+  const int64_t d_, dv_;
+  Buffer key_row_words_, value_row_words_, key_column_words_, by_keys_, by_values_, scores_, by_scores_, weights_,
+      turned_;
+};
 
 }  // namespace deepseek::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();

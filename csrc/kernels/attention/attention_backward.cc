@@ -28,7 +28,6 @@ constexpr int64_t kBlockKeys = 4 * kKeyTile;  // keys that share a panel of quer
 template <class M>
 class BackwardBlock {
   using E = typename M::Element;
-  using Word = typename M::Word;
 
  public:
   BackwardBlock(const Attention& a, const AttentionShape& s, const GivenGradients& given, const QuerySums& by_queries,
@@ -37,20 +36,10 @@ class BackwardBlock {
         s_(s),
         by_queries_(by_queries),
         turns_(turns),
-        d_(round_up(s.d, lanes())),
-        dv_(round_up(s.dv, lanes())),
         mask_(a, s),
         panel_(a, s, given),
-        key_row_words_(words(kBlockKeys * (s.d + 1))),
-        value_row_words_(words(kBlockKeys * (s.dv + 1))),
-        key_column_words_(words(kBlockKeys * d_)),
-        by_keys_(words(kBlockKeys * d_)),
-        by_values_(words(kBlockKeys * dv_)),
-        scores_(words(kKeyTile * panel_rows())),
-        by_scores_(words(kKeyTile * panel_rows())),
+        sums_(s, kBlockKeys, kBlockKeys),
         slope_(words(kKeyTile * panel_rows())),
-        weights_(words(kKeyTile * panel_rows())),
-        turned_(words(kKeyTile * panel_rows())),
         position_(words(panel_rows())) {}
 
   void run(int64_t b, int64_t head, int64_t block, const View& dk, const View& dv) {
@@ -60,15 +49,11 @@ class BackwardBlock {
     for (int64_t t = 0; t * kKeyTile < count; ++t) {
       const int64_t n = std::min(kKeyTile, count - t * kKeyTile), row_k = a_.k.strides[2], row_v = a_.v.strides[2];
       const E *kt = k + t * kKeyTile * row_k, *vt = v + t * kKeyTile * row_v;
-      key_rows_[t] = M::rows(kt, row_k, n, s_.d, key_row_words_.as<Word>() + t * kKeyTile * (s_.d + 1), true);
-      value_rows_[t] = M::rows(vt, row_v, n, s_.dv, value_row_words_.as<Word>() + t * kKeyTile * (s_.dv + 1), true);
-      key_columns_[t] = M::columns(kt, row_k, n, s_.d, d_, key_column_words_.as<Word>() + t * kKeyTile * d_, true);
+      tiles_[t] = sums_.take(kt, row_k, vt, row_v, n, t);
     }
-    std::fill_n(by_keys_.as<float>(), count * d_, 0.0f);
-    std::fill_n(by_values_.as<float>(), count * dv_, 0.0f);
+    sums_.clear(count);
     for (int64_t panel = 0; panel * panel_rows() < s_.rows; ++panel) rows(b, head, block, panel, first, count);
-    StoreKeyRows<E>(by_keys_.as<float>(), count, d_, dk, b, head, first);
-    StoreKeyRows<E>(by_values_.as<float>(), count, dv_, dv, b, head, first);
+    sums_.store(dk, dv, b, head, first, count, false);
   }
 
  private:
@@ -86,7 +71,6 @@ class BackwardBlock {
     auto* position = position_.as<int32_t>();
     for (int64_t r = 0; r < panel_rows(); ++r)
       position[r] = static_cast<int32_t>(s_.position(row0 + std::min(r, n - 1)));
-    const int64_t vecs = (n + lanes() - 1) / lanes();
     bool waited = false;
     for (int64_t t = 0; t * kKeyTile < count; ++t) {
       const int64_t key = first + t * kKeyTile, keys = std::min(kKeyTile, first + count - key);
@@ -94,8 +78,7 @@ class BackwardBlock {
       tile(TileAt{b, head, row0, n, key, keys, position}, t);
       if (!waited) turns_.wait(index, panel, block);
       waited = true;
-      M::values(n, d_, M::words(keys), M::weights(by_scores_.as<float>(), keys, vecs, weights_.as<Word>()),
-                key_columns_[t].data, key_columns_[t].row, nullptr, by_queries_.at(index, row0), d_, false);
+      sums_.add_to_queries(n, keys, tiles_[t].columns, by_queries_.at(index, row0));
     }
     if (!waited) turns_.wait(index, panel, block);
     turns_.done(index, panel, block);
@@ -103,30 +86,26 @@ class BackwardBlock {
 
   void tile(const TileAt& t, int64_t at) {
     const int64_t vecs = (t.rows + lanes() - 1) / lanes();
-    float *scores = scores_.as<float>(), *by_scores = by_scores_.as<float>(),
+    const auto& [keys, values, columns] = tiles_[at];
+    float *scores = sums_.scores(), *by_scores = sums_.by_scores(),
           *slope = a_.softcap > 0 ? slope_.as<float>() : nullptr;
-    M::scores(t.keys, vecs, M::words(s_.d), key_rows_[at].data, key_rows_[at].row, panel_.queries(), scores);
+    M::scores(t.keys, vecs, M::words(s_.d), keys.data, keys.row, panel_.queries(), scores);
     mask_.apply(t, scores, slope);
-    M::scores(t.keys, vecs, M::words(s_.dv), value_rows_[at].data, value_rows_[at].row, panel_.grads(), by_scores);
+    M::scores(t.keys, vecs, M::words(s_.dv), values.data, values.row, panel_.grads(), by_scores);
     const float* kept = a_.dropout_p > 0 ? mask_.kept(t) : nullptr;
     WeightGradients(t, mask_.unit(), static_cast<float>(a_.scale), panel_.numbers(), kept, slope, scores, by_scores);
-    M::add(t.keys, t.rows, dv_, scores, panel_.grad_columns(), turned_.as<Word>(),
-           by_values_.as<float>() + at * kKeyTile * dv_);
-    M::add(t.keys, t.rows, d_, by_scores, panel_.query_columns(), turned_.as<Word>(),
-           by_keys_.as<float>() + at * kKeyTile * d_);
+    sums_.add(panel_, t.rows, t.keys, at * kKeyTile);
   }
 
   const Attention& a_;
   const AttentionShape& s_;
   const QuerySums& by_queries_;
   Turns& turns_;
-  const int64_t d_, dv_;
   ScoreMask mask_;
   RowPanel<M> panel_;
-  Buffer key_row_words_, value_row_words_, key_column_words_, by_keys_, by_values_, scores_, by_scores_, slope_,
-      weights_, turned_, position_;
-  Operand<Word> key_rows_[kBlockKeys / kKeyTile], value_rows_[kBlockKeys / kKeyTile],
-      key_columns_[kBlockKeys / kKeyTile];
+  const KeySums<M> sums_;
+  Buffer slope_, position_;
+  typename KeySums<M>::Tile tiles_[kBlockKeys / kKeyTile];
 };
 
 // What the threads of one task share.

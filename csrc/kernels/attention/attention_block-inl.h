@@ -11,11 +11,11 @@
 #include <memory>
 #include <vector>
 
-#include "kernels/attention/attention_few_rows.h"
 #include "kernels/attention/attention_mask-inl.h"
 #include "kernels/attention/attention_packed.h"
 #include "kernels/attention/attention_softmax-inl.h"
 #include "kernels/attention/attention_units.h"
+#include "kernels/attention/products/attention_few_rows.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace deepseek::kernels::HWY_NAMESPACE {

@@ -7,7 +7,7 @@
 #endif
 
 #include "kernels/attention/attention_block-inl.h"
-#include "kernels/attention/attention_operands-inl.h"
+#include "kernels/attention/products/attention_operands-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace deepseek::kernels::HWY_NAMESPACE {

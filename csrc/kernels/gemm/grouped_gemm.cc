@@ -248,7 +248,13 @@ void pack_pairs(const GroupMatrix& m, int64_t r0, int64_t k, int64_t c0, int64_t
 
 template <class S, class T>
 GroupKernel kernel_of() {
-  return {panel_width<T>(), 1, sizeof(T), std::is_same_v<T, double>, &load_rows<S, T>, &pack_panel<S, T>, &multiply_panels<FusedDot<T>>,
+  return {panel_width<T>(),
+          1,
+          sizeof(T),
+          std::is_same_v<T, double>,
+          &load_rows<S, T>,
+          &pack_panel<S, T>,
+          &multiply_panels<FusedDot<T>>,
           &store_rows<S, T>};
 }
 

@@ -2,7 +2,7 @@
 #include "base/check.h"
 #include "hwy/cache_control.h"
 #include "kernels/gemm/grouped_gemm.h"
-#include "kernels/gemm/tile/bf16_tile.h"
+#include "kernels/gemm/tile/bf16_tile-inl.h"
 
 #if defined(__x86_64__)
 // Only functions below this line use AVX-512; they run where uses_bf16_dot(bf16).

@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "base/check.h"
-#include "kernels/gemm/tile/pack_bf16.h"
+#include "kernels/gemm/tile/pack_bf16-inl.h"
 #include "kernels/gemm/tile/prefetch.h"
 #include "kernels/simd/routes.h"
 #include "runtime/allocator.h"
@@ -122,7 +122,7 @@ void many_rows(const Gemm& g, const Block& x, const uint16_t* b, const Sums<floa
         const Sums<float> to = c.at(i, j0 + j);
         const bool direct = n == vecs * kLanes && !rounded.out;
         product_tile<PairDot>(m, vecs)({pairs, a, x.a_row, packed + j * pairs, kWidth}, nullptr,
-                              direct ? to : Sums<float>{sums, kWidth});
+                                       direct ? to : Sums<float>{sums, kWidth});
         if (rounded.out)
           store_rounded(sums, m, n, to, rounded.at(i, j0 + j));
         else if (!direct)

@@ -1,4 +1,5 @@
-// Float products of few rows with contiguous columns of B, as matmul_float.cc calls them. Included once per SIMD target.
+// Float products of few rows with contiguous columns of B, as matmul_float.cc calls them. Included once per SIMD
+// target.
 #if defined(DEEPSEEK_KERNELS_GEMM_MATMUL_COLUMNS_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef DEEPSEEK_KERNELS_GEMM_MATMUL_COLUMNS_INL_H_
 #undef DEEPSEEK_KERNELS_GEMM_MATMUL_COLUMNS_INL_H_

@@ -183,8 +183,8 @@ class Runner {
       pack_padded(b + k0 * g_.b_row, g_.b_row, g_.b_col, chunk, n, panel, width, large_b() ? chunk : 0);
       for (int64_t i = 0; i < m; i += kRows) {
         T* s = sums + i * width;
-        product_tile<FusedDot<T>>(std::min<int64_t>(kRows, m - i), vecs)({chunk, a + i * a_row + k0, a_row, panel, width},
-                                                               k0 ? s : nullptr, {s, width});
+        product_tile<FusedDot<T>>(std::min<int64_t>(kRows, m - i), vecs)(
+            {chunk, a + i * a_row + k0, a_row, panel, width}, k0 ? s : nullptr, {s, width});
       }
     }
     store_tile(sums, width, m, n, c);
