@@ -136,7 +136,7 @@ op(
     *[S(T(0, 3), *f) for f in CASES], S(T(3, 0), "int8", 32),
     check=check_quantize, grad=False, out="int8", scalar=False,
     errors=[
-        E(ValueError, "'int4_zero' or 'fp8', got 'int3'", T(3, 4), "int3", 32),
+        E(ValueError, f"or '{list(FORMATS)[-1]}', got 'int3'", T(3, 4), "int3", 32),
         E(ValueError, "takes blocks of 32, 64 or 128, got 7", T(3, 4), "int4", 7),
         E(RuntimeError, r"matrix \[N, K\]", T(3), "int8", 0),
         E(RuntimeError, r"stack of them \[E, N, K\]", T(2, 2, 3, 4), "int8", 0),

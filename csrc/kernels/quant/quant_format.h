@@ -59,7 +59,7 @@ struct QuantFormat {
   int64_t rows;                   // rows that share a scale
   bool has_zeros;                 // a zero point for each block
   std::array<int64_t, 4> blocks;  // accepted block sizes, the first one where none is given; padded with -1
-  QuantSide (*encode)(QuantBlock b);
+  QuantSide (*encode)(const QuantBlock& b);
   void (*decode)(QuantRow row, float* out);
   const PackedCodes* packed;  // null: products are those of dequantized weights
 

@@ -62,7 +62,7 @@ void decode_blocks(const QuantRow& r, float* out, const Decode& decode) {
 // What decodes a block is written for the vectoriser: no branch, and no pointer to another's memory.
 
 // --- int8: scale = |most| / 127, code = round(w / scale)
-QuantSide encode_int8(QuantBlock b) {
+QuantSide encode_int8(const QuantBlock& b) {
   const float scale = rounded_scale(std::abs(range_of(b).most) / 127);
   for (int64_t k = 0; k < b.count; ++k) b.codes[k] = static_cast<uint8_t>(step_of(b.w[k], scale, -127, 127));
   return {scale};
@@ -81,7 +81,7 @@ void decode_nibbles(const uint8_t* __restrict codes, int64_t n, float scale, int
   }
   if (n % 2) out[n - 1] = scale * static_cast<float>((codes[n / 2] & 15) - zero);
 }
-QuantSide encode_int4(QuantBlock b) {
+QuantSide encode_int4(const QuantBlock& b) {
   float scale = rounded_scale(range_of(b).most / -8);
   if (scale == 0) scale = 0;  // not -0
   for (int64_t k = 0; k < b.count; ++k) put_nibble(b.codes, k, 8 + step_of(b.w[k], scale, -8, 7));
@@ -94,7 +94,7 @@ void decode_int4(QuantRow r, float* out) {
 }
 
 // --- int4_zero: scale = (max(w, 0) - min(w, 0)) / 15, zero = round(-min / scale); the ends get the codes 0 and 15
-QuantSide encode_int4_zero(QuantBlock b) {
+QuantSide encode_int4_zero(const QuantBlock& b) {
   const Range r = range_of(b);
   const float scale =
       rounded_scale(static_cast<float>((static_cast<double>(r.high) - r.low) / 15));  // high - low may overflow
@@ -111,7 +111,7 @@ QuantSide encode_int4_zero(QuantBlock b) {
 void decode_int4_zero(QuantRow r, float* out) { decode_blocks<2>(r, out, decode_nibbles); }
 
 // --- fp8: scale = |most| / 448, code = e4m3(w / scale)
-QuantSide encode_fp8(QuantBlock b) {
+QuantSide encode_fp8(const QuantBlock& b) {
   const float scale = rounded_scale(std::abs(range_of(b).most) / 448);
   for (int64_t i = 0; i < b.rows; ++i)
     for (int64_t k = 0; k < b.count; ++k)
