@@ -1,9 +1,9 @@
 // Linear layers with the activation, sum or product that follows: one call, whose result passes the caches once.
 #include <algorithm>
-#include <array>
 #include <string>
 
 #include "jit/graph.h"
+#include "ops/activation.h"
 #include "ops/matmul.h"
 #include "ops/pointwise_table.h"
 
@@ -24,18 +24,6 @@ std::vector<Use> uses_of_slots(const Graph& g) {
   return uses;
 }
 
-std::string_view activation_of(const GraphNode& n) {
-  constexpr std::array<std::array<std::string_view, 2>, 6> kNames{{{"relu", "relu"},
-                                                                   {"_gelu_erf", "gelu"},
-                                                                   {"_gelu_tanh", "gelu_tanh"},
-                                                                   {"silu", "silu"},
-                                                                   {"sigmoid", "sigmoid"},
-                                                                   {"tanh", "tanh"}}};
-  for (const auto& [op, activation] : kNames)
-    if (n.def->schema.name == op) return activation;
-  return "none";
-}
-
 // The name of a sum or product, as `combine` has it.
 std::string_view combination_of(const GraphNode& n) {
   using kernels::Pointwise;
@@ -48,7 +36,7 @@ std::string_view combination_of(const GraphNode& n) {
 // A linear layer and the nodes after it that only they themselves see.
 struct Chain {
   size_t linear, last;
-  std::string_view activation = "none";
+  const kernels::Activation* activation = nullptr;
   std::string combine = "none";  // "radd": other + y
   int32_t other = -1;
 };
@@ -93,8 +81,8 @@ class Fusion {
     int32_t s = g_.nodes[linear].out[0];
     if (g_.slots[g_.nodes[linear].in[1]].meta.sizes.size() != 2) return c;
     int64_t next = only_reader(s);
-    if (next >= 0 && activation_of(g_.nodes[next]) != "none") {
-      c.activation = activation_of(g_.nodes[next]);
+    c.activation = next >= 0 ? activation_of(*g_.nodes[next].def) : nullptr;
+    if (c.activation) {
       c.last = static_cast<size_t>(next);
       s = g_.nodes[next].out[0];
       next = only_reader(s);
@@ -124,8 +112,7 @@ class Fusion {
 
   // Between a linear layer and the end of its chain stands the activation, which reads the layer's result.
   bool on_chain(const Chain& c, size_t j) const {
-    return j == c.linear ||
-           (c.activation != "none" && !g_.nodes[j].in.empty() && g_.nodes[j].in[0] == g_.nodes[c.linear].out[0]);
+    return j == c.linear || (c.activation && !g_.nodes[j].in.empty() && g_.nodes[j].in[0] == g_.nodes[c.linear].out[0]);
   }
 
   GraphNode fused(const Chain& c) const {
@@ -136,7 +123,7 @@ class Fusion {
     n.def = &def;
     n.attributes.resize(static_cast<int>(attribute_bytes(def)));
     def.init(n.attributes.data());
-    const std::string_view values[] = {c.activation, c.combine};
+    const std::string_view values[] = {c.activation ? c.activation->name : "none", c.combine};
     for (int i = 0; i < 2; ++i) *reinterpret_cast<Str*>(n.attributes.data() + def.fields[i].offset) = Str(values[i]);
     n.in = linear.in;
     if (n.in.size() < 3) n.in.push_back(-1);

@@ -3,6 +3,7 @@
 
 #include "core/promotion.h"
 #include "kernels/gemm/matmul.h"
+#include "ops/activation.h"
 #include "ops/composite.h"
 #include "ops/operands.h"
 
@@ -324,27 +325,6 @@ Tensor linear(const Tensor& input, const Tensor& weight, const Tensor& bias) {
 }
 
 namespace {
-struct Activation {
-  std::string_view name;
-  kernels::Pointwise kernel;
-  Tensor (*op)(const Tensor&);
-};
-constexpr Activation kActivations[] = {{"relu", kernels::Pointwise::kRelu, relu},
-                                       {"gelu", kernels::Pointwise::kGeluErf, _gelu_erf},
-                                       {"gelu_tanh", kernels::Pointwise::kGeluTanh, _gelu_tanh},
-                                       {"silu", kernels::Pointwise::kSilu, silu},
-                                       {"sigmoid", kernels::Pointwise::kSigmoid, sigmoid},
-                                       {"tanh", kernels::Pointwise::kTanh, tanh}};
-
-// Null for "none".
-const Activation* find_activation(const Str& name) {
-  if (name == "none") return nullptr;
-  for (const Activation& a : kActivations)
-    if (name.view() == a.name) return &a;
-  fail<ValueError>("_linear_fused: activation must be none, relu, gelu, gelu_tanh, silu, sigmoid or tanh, got '",
-                   name.view(), "'");
-}
-
 // `t` broadcast to `out`, whose leading dims are one; copied where strides do not allow that.
 View broadcast_rows(const Tensor& t, const Tensor& out, Tensor& keep) {
   const int64_t n = out.sizes().back(), rows = out.numel() / n;
@@ -374,12 +354,13 @@ struct LinearFused {
       .autocast = Autocast::kLower,
       .shown = Shown::kHidden};
   bool operator==(const LinearFused&) const = default;
+  const kernels::Activation* find() const { return find_activation("_linear_fused", activation); }
   bool adds() const { return combine == "add" || combine == "radd"; }
   bool reflected() const { return combine == "radd" || combine == "rmul"; }
   Meta infer(Inputs in) const {
     DS_CHECK(in[1].dim() == 2, "_linear_fused: weight must be 2-D, got ", in[1].dim(), "-D");
     const Meta m = Linear{}.infer(in.first(3));
-    find_activation(activation);
+    find();
     DS_CHECK_AS(NotImplementedError, is_floating(m.dtype) && !is_float8(m.dtype), "_linear_fused: not implemented for ",
                 name_of(m.dtype), "; use linear and the pointwise ops");
     DS_CHECK_AS(ValueError, combine == "none" || adds() || combine == "mul" || combine == "rmul",
@@ -396,15 +377,14 @@ struct LinearFused {
     if (out.numel() == 0) return;
     SmallVector<kernels::Epilogue, 2> steps;
     Tensor keep;
-    if (const Activation* a = find_activation(activation)) steps.push_back({a->kernel});
+    if (const kernels::Activation* a = find()) steps.push_back({a->op});
     if (in[3].defined())
       steps.push_back({adds() ? kernels::Pointwise::kAdd : kernels::Pointwise::kMul, broadcast_rows(in[3], out, keep),
                        reflected()});
     run_linear(in.first(3), out, {steps.data(), static_cast<size_t>(steps.size())});
   }
   Tensor composite(Inputs in) const {
-    Tensor y = linear(in[0], in[1], in[2]);
-    if (const Activation* a = find_activation(activation)) y = a->op(y);
+    const Tensor y = activated(find(), linear(in[0], in[1], in[2]));
     if (!in[3].defined()) return y;
     const Tensor &a = reflected() ? in[3] : y, &b = reflected() ? y : in[3];
     return adds() ? a + b : a * b;

@@ -189,6 +189,22 @@ Tensor over_or_zero(const Tensor& a, const Tensor& b) { return where(eq(b, 0), s
 #undef DS_BINARY
 #undef DS_TERNARY
 
+const OpDef& pointwise_op(kernels::Pointwise op) {
+#define DS_UNARY(S, ...)         \
+  case kernels::Pointwise::k##S: \
+    return op_def<S>();
+#define DS_BINARY DS_UNARY
+#define DS_TERNARY DS_UNARY
+  switch (op) {
+#include "kernels/pointwise/pointwise.def"
+    default:
+      fail("internal error: no op for pointwise kernel ", static_cast<int>(op));
+  }
+#undef DS_UNARY
+#undef DS_BINARY
+#undef DS_TERNARY
+}
+
 // --- derivative pieces
 
 Tensor pow_vjp_base(const Tensor& g, const Tensor& base, const Tensor& exponent) {

@@ -22,4 +22,7 @@ enum class Rule : uint8_t {
 Meta pointwise_meta(const OpInfo& info, Rule rule, Inputs in);
 void pointwise_eval(kernels::Pointwise op, Rule rule, Inputs in, const Tensor& out);
 
+// The op of pointwise.def that this kernel computes.
+const OpDef& pointwise_op(kernels::Pointwise op);
+
 }  // namespace deepseek

@@ -6,8 +6,8 @@
 #include "ops/quant_parts.h"
 
 namespace deepseek {
+using kernels::QuantFormat;
 using kernels::QuantMatrix;
-using kernels::QuantTraits;
 
 struct Quantize {
   Str format;
@@ -24,12 +24,12 @@ struct Quantize {
   bool operator==(const Quantize&) const = default;
   std::array<Meta, 3> infer(Inputs in) const {
     const Tensor& w = in[0];
-    const QuantTraits& t = format_of("quantize", format, block);
+    const QuantFormat& t = format_of("quantize", format, block);
     DS_CHECK(w.dim() == 2 || w.dim() == 3,
              "quantize(): input must be a matrix [N, K] or a stack of them [E, N, K], got ", "shape ", w.sizes());
     DS_CHECK_AS(NotImplementedError, is_floating(w.dtype()) && !is_float8(w.dtype()),
                 "quantize(): input must be float32, float64, bfloat16 or float16, got ", w.dtype());
-    const QuantMatrix m{t.format, w.size(-2), w.size(-1), block};
+    const QuantMatrix m{&t, w.size(-2), w.size(-1), block};
     Dims codes = w.sizes(), sides = w.sizes();
     codes.back() = m.row_bytes();
     sides[w.dim() - 2] = m.scale_rows();
@@ -38,7 +38,7 @@ struct Quantize {
   }
   void eval(Inputs in, std::span<Tensor> out) const {
     const Tensor w = dense(in[0], DType::kFloat32);
-    const QuantTraits& t = format_of("quantize", format, block);
+    const QuantFormat& t = format_of("quantize", format, block);
     const QuantParts q(t, block, w.size(-1), out[0], out[1], out[2]);
     for (int64_t e = 0; e < q.count; ++e)
       kernels::quantize(q.m.of_stack(e), w.data<float>() + e * w.size(-2) * w.size(-1));
@@ -62,7 +62,7 @@ struct Dequantize {
       .shown = Shown::kHidden};
   bool operator==(const Dequantize&) const = default;
   Meta infer(Inputs in) const {
-    const QuantTraits& t = format_of("dequantize", format, block);
+    const QuantFormat& t = format_of("dequantize", format, block);
     const DType to = dtype.value_or(DType::kFloat32);
     DS_CHECK_AS(NotImplementedError, is_floating(to) && !is_float8(to),
                 "dequantize(): dtype must be float32, float64, bfloat16 or float16, got ", to);
@@ -72,7 +72,7 @@ struct Dequantize {
     return {to, sizes};
   }
   void eval(Inputs in, Tensor& out) const {
-    const QuantTraits& t = format_of("dequantize", format, block);
+    const QuantFormat& t = format_of("dequantize", format, block);
     const QuantParts q(t, block, columns, in[0], in[1], in[2]);
     const bool direct = out.dtype() == DType::kFloat32 || out.dtype() == DType::kBFloat16;
     const Tensor to = direct ? out : Tensor::empty(out.sizes(), DType::kFloat32);

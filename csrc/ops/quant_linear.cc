@@ -1,4 +1,5 @@
 // Linear layers with quantized weights, also with what follows them in one pass over the result.
+#include "ops/activation.h"
 #include "ops/composite.h"
 #include "ops/operands.h"
 #include "ops/quant_parts.h"
@@ -6,44 +7,17 @@
 namespace deepseek {
 namespace {
 
-using kernels::QActivation;
-using kernels::QuantTraits;
+using kernels::Activation;
+using kernels::QuantFormat;
 
 enum : size_t { kX, kCodes, kBias = 4, kResidual };
 
-constexpr std::pair<const char*, QActivation> kActivations[] = {{"none", QActivation::kNone},
-                                                                {"relu", QActivation::kRelu},
-                                                                {"gelu", QActivation::kGelu},
-                                                                {"gelu_tanh", QActivation::kGeluTanh},
-                                                                {"silu", QActivation::kSilu}};
-
-QActivation activation_of(const Str& name) {
-  for (const auto& [known, activation] : kActivations)
-    if (name == known) return activation;
-  fail<ValueError>("qlinear(): activation must be 'none', 'relu', 'gelu', 'gelu_tanh' or 'silu', got '", name.view(),
-                   "'");
-}
-
-Tensor activated(QActivation a, const Tensor& x) {
-  switch (a) {
-    case QActivation::kRelu:
-      return relu(x);
-    case QActivation::kGelu:
-      return _gelu_erf(x);
-    case QActivation::kGeluTanh:
-      return _gelu_tanh(x);
-    case QActivation::kSilu:
-      return silu(x);
-    case QActivation::kNone:
-      return x;
-  }
-  __builtin_unreachable();
-}
+const kernels::Activation* activation_named(const Str& name) { return find_activation("qlinear()", name); }
 
 // `in`: input, codes, scales, zeros, bias.
 Meta result_of(Inputs in, const Str& format, int64_t block) {
   const Tensor &x = in[kX], &bias = in[kBias];
-  const QuantTraits& t = format_of("qlinear", format, block);
+  const QuantFormat& t = format_of("qlinear", format, block);
   DS_CHECK(x.dim() >= 1, "qlinear(): input must have at least one dim, got a 0-d tensor");
   DS_CHECK_AS(NotImplementedError, is_floating(x.dtype()) && !is_float8(x.dtype()),
               "qlinear(): input must be float32, bfloat16, float16 or float64, got ", x.dtype());
@@ -66,7 +40,8 @@ Meta result_of(Inputs in, const Str& format, int64_t block) {
 bool fuses(DType t) { return t == DType::kFloat32 || t == DType::kBFloat16; }
 
 // With a residual (may be undefined) of the result's dtype and shape.
-void run(Inputs in, const Tensor& residual, const Str& format, int64_t block, QActivation activation, Tensor& out) {
+void run(Inputs in, const Tensor& residual, const Str& format, int64_t block, const Activation* activation,
+         Tensor& out) {
   if (out.numel() == 0) return;
   // float16 and float64 compute in float32.
   const DType dtype = in[kX].dtype() == DType::kBFloat16 ? DType::kBFloat16 : DType::kFloat32;
@@ -75,13 +50,14 @@ void run(Inputs in, const Tensor& residual, const Str& format, int64_t block, QA
   const Tensor y = out.dtype() == dtype ? out : Tensor::empty(out.sizes(), dtype);
   const int64_t n = out.sizes().back(), k = x.sizes().back();
   kernels::QGemm g{dtype, out.numel() / n, x.data_ptr(), k, bias.defined() ? bias.data<float>() : nullptr, y.data_ptr(),
-                   n,     activation};
+                   n};
+  if (activation) g.activation = activation->op;
   if (added.defined()) g.residual = added.data_ptr(), g.residual_row = n;
-  const QuantTraits& t = format_of("qlinear", format, block);
-  if (t.format == kernels::QuantFormat::kFp8)
-    kernels::qgemm_fp8(g, QuantParts(t, block, k, in[1], in[2], in[3]).m);
-  else
+  const QuantFormat& t = format_of("qlinear", format, block);
+  if (t.packed)
     kernels::qgemm(g, *packed_weights(t, block, k, in.subspan(kCodes, 3))->as<kernels::PackedQuant>());
+  else
+    kernels::qgemm_dequantized(g, QuantParts(t, block, k, in[1], in[2], in[3]).m);
   if (!y.is(out)) kernels::copy(out.view(), y.view());
 }
 
@@ -95,14 +71,16 @@ struct QLinear {
           "_quantized_linear(Tensor input, Tensor codes, Tensor scales, Tensor? zeros, Tensor? bias, str format, int "
           "block) -> Tensor",
       .doc =
-          "input [..., K] @ weight [N, K] transposed + bias [N], for a quantized weight. int8 and int4: each row of "
-          "input is quantized to int8 on the way. fp8: the weight is dequantized to the input's dtype in tiles. "
+          "input [..., K] @ weight [N, K] transposed + bias [N], for a quantized weight. Codes that are whole numbers: "
+          "each row of input is quantized to int8 on the way. Others: the weight is dequantized to the input's dtype "
+          "in "
+          "tiles. "
           "Gradients reach input and bias, as if the weight were dequantized and input not quantized.",
       .saves = Saves::kRest,
       .shown = Shown::kHidden};
   bool operator==(const QLinear&) const = default;
   Meta infer(Inputs in) const { return result_of(in, format, block); }
-  void eval(Inputs in, Tensor& out) const { run(in, {}, format, block, QActivation::kNone, out); }
+  void eval(Inputs in, Tensor& out) const { run(in, {}, format, block, nullptr, out); }
   Grads vjp(const Vjp& c) const {
     Grads out(5);
     const Tensor &g = c.grad[0], &x = c.in[kX], &bias = c.in[kBias];
@@ -127,8 +105,9 @@ struct QLinearFused {
           "_quantized_linear_fused(Tensor input, Tensor codes, Tensor scales, Tensor? zeros, Tensor? bias, Tensor? "
           "residual, str format, int block, str activation) -> Tensor",
       .doc =
-          "activation(_quantized_linear(...)) + residual where a tile's rows are stored: 'none', 'relu', 'gelu', "
-          "'gelu_tanh' or 'silu'. float32 and bfloat16; the bits of the ops one by one.",
+          "activation(_quantized_linear(...)) + residual where a tile's rows are stored. float32 and bfloat16; the "
+          "bits "
+          "of the ops one by one.",
       .shown = Shown::kHidden};
   bool operator==(const QLinearFused&) const = default;
   Meta infer(Inputs in) const {
@@ -137,7 +116,7 @@ struct QLinearFused {
     return check(in);
   }
   Meta check(Inputs in) const {
-    activation_of(activation);
+    activation_named(activation);
     const Meta out = result_of(in, format, block);
     const Tensor& residual = in[kResidual];
     DS_CHECK(!residual.defined() || (residual.dtype() == out.dtype && residual.sizes() == out.sizes),
@@ -145,10 +124,10 @@ struct QLinearFused {
              residual.dtype(), " of shape ", residual.sizes());
     return out;
   }
-  void eval(Inputs in, Tensor& out) const { run(in, in[kResidual], format, block, activation_of(activation), out); }
+  void eval(Inputs in, Tensor& out) const { run(in, in[kResidual], format, block, activation_named(activation), out); }
   TensorList composite(Inputs in) const {
     const Tensor y =
-        activated(activation_of(activation), apply(QLinear{format, block}, in[kX], in[1], in[2], in[3], in[kBias]));
+        activated(activation_named(activation), apply(QLinear{format, block}, in[kX], in[1], in[2], in[3], in[kBias]));
     return {in[kResidual].defined() ? y + in[kResidual] : y};
   }
   Grads vjp(const Vjp& c) const { return vjp_by_composite(*this, c); }

@@ -1,4 +1,5 @@
 // The mixture of experts of moe.cc with quantized weights.
+#include "base/text.h"
 #include "kernels/moe/moe.h"
 #include "kernels/moe/moe_quant.h"
 #include "ops/composite.h"
@@ -11,9 +12,16 @@ namespace {
 
 using kernels::PackedQuant;
 using kernels::QuantFormat;
-using kernels::QuantTraits;
 
 enum : size_t { kX, kGate = 1, kUp = 4, kDown = 7, kIds = 10, kWeights };  // inputs; of weights the first of three
+
+// Those whose products are of dequantized weights.
+std::string dequantized_formats() {
+  std::vector<std::string> names;
+  for (const QuantFormat& t : kernels::quant_formats())
+    if (!t.packed) names.emplace_back(t.name);
+  return either(names);
+}
 
 Dims sizes_of(const Tensor& codes, int64_t k) {
   Dims sizes = codes.sizes();
@@ -21,7 +29,7 @@ Dims sizes_of(const Tensor& codes, int64_t k) {
   return sizes;
 }
 
-QuantParts parts_of(const QuantTraits& t, int64_t block, int64_t k, Inputs in, size_t i) {
+QuantParts parts_of(const QuantFormat& t, int64_t block, int64_t k, Inputs in, size_t i) {
   return {t, block, k, in[i], in[i + 1], in[i + 2]};
 }
 View sizes_only(const QuantParts& p, DType dtype) { return {nullptr, dtype, {p.count, p.m.n, p.m.k}, {0, 0, 0}}; }
@@ -53,9 +61,9 @@ struct QMoe {
     const Tensor &x = in[kX], &w = in[kWeights];
     DS_CHECK(x.dim() == 2, "moe: input must be [tokens, features], got ", x.sizes());
     const int64_t dim = x.sizes()[1], hidden = in[kGate].dim() == 3 ? in[kGate].sizes()[1] : 0;
-    const QuantTraits &t = format_of("qmoe", format, block), &d = format_of("qmoe", down_format, down_block);
-    DS_CHECK_AS(ValueError, (t.format == QuantFormat::kFp8) == (d.format == QuantFormat::kFp8),
-                "qmoe(): fp8 goes with fp8 alone, got format '", t.name, "' for gate and up, '", d.name, "' for down");
+    const QuantFormat &t = format_of("qmoe", format, block), &d = format_of("qmoe", down_format, down_block);
+    DS_CHECK_AS(ValueError, !t.packed == !d.packed, "qmoe(): ", dequantized_formats(), " goes with ",
+                dequantized_formats(), " alone, got format '", t.name, "' for gate and up, '", d.name, "' for down");
     check_parts("qmoe", t, block, dim, in.subspan(kGate, 3));
     check_parts("qmoe", t, block, dim, in.subspan(kUp, 3));
     check_parts("qmoe", d, down_block, hidden, in.subspan(kDown, 3));
@@ -77,8 +85,8 @@ struct QMoe {
     const Tensor y = out.dtype() == sums ? out : Tensor::empty(out.sizes(), sums);
     const double bound = swiglu_limit("qmoe", limit);
     const kernels::ExpertRows rows = kernels::sort_by_expert(in[kIds].view(), in[kGate].sizes()[0]);
-    const QuantTraits &t = format_of("qmoe", format, block), &d = format_of("qmoe", down_format, down_block);
-    if (t.format == QuantFormat::kFp8) {
+    const QuantFormat &t = format_of("qmoe", format, block), &d = format_of("qmoe", down_format, down_block);
+    if (!t.packed) {
       const QuantParts gate = parts_of(t, block, dim, in, kGate), up = parts_of(t, block, dim, in, kUp),
                        down = parts_of(d, down_block, hidden, in, kDown);
       const View g = sizes_only(gate, dtype);

@@ -9,10 +9,10 @@
 namespace deepseek {
 
 // The format of this name; ValueError when there is none or it does not take such blocks.
-const kernels::QuantTraits& format_of(const char* op, const Str& format, int64_t block);
+const kernels::QuantFormat& format_of(const char* op, const Str& format, int64_t block);
 
 // Codes [N, ...], or of a stack [E, N, ...], scales and zeros fit format, block and rows of k values.
-void check_parts(const char* op, const kernels::QuantTraits& t, int64_t block, int64_t k, Inputs parts);
+void check_parts(const char* op, const kernels::QuantFormat& t, int64_t block, int64_t k, Inputs parts);
 
 void refuse_gradients(const char* op, Inputs parts);
 
@@ -21,14 +21,14 @@ struct QuantParts {
   Tensor codes, scales, zeros;
   int64_t count;
   kernels::QuantMatrix m;
-  QuantParts(const kernels::QuantTraits& t, int64_t block, int64_t k, const Tensor& c, const Tensor& s,
+  QuantParts(const kernels::QuantFormat& t, int64_t block, int64_t k, const Tensor& c, const Tensor& s,
              const Tensor& z);
 };
 
 // The values as a tensor of this dtype.
 Tensor dequantized(const Str& format, int64_t block, int64_t k, DType dtype, Inputs parts);
 
-// The packed copy of a matrix or stack, a kernels::PackedQuant. Not for fp8.
-Ref<Packed> packed_weights(const kernels::QuantTraits& t, int64_t block, int64_t k, Inputs parts);
+// The packed copy of a matrix or stack, a kernels::PackedQuant, for formats that have such a form.
+Ref<Packed> packed_weights(const kernels::QuantFormat& t, int64_t block, int64_t k, Inputs parts);
 
 }  // namespace deepseek

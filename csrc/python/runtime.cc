@@ -3,6 +3,8 @@
 
 #include "base/version.h"
 #include "kernels/gemm/matmul.h"
+#include "kernels/pointwise/activations.h"
+#include "kernels/quant/quant_format.h"
 #include "kernels/simd/build_info.h"
 #include "kernels/simd/routes.h"
 #include "kernels/simd/stream.h"
@@ -143,6 +145,36 @@ void bind_runtime(py::module_& m) {
       },
       "How often each kernel route ran since the last reset, by SIMD target. Calls that race may count once.");
   m.def("reset_kernel_counts", kernels::reset_route_counts);
+
+  m.def(
+      "_quant_formats",
+      [] {
+        py::dict all;
+        for (const kernels::QuantFormat& f : kernels::quant_formats()) {
+          py::dict row;
+          row["doc"] = f.doc;
+          row["code"] = py::reinterpret_steal<py::object>(wrap_dtype(f.code));
+          row["per_byte"] = f.per_byte;
+          row["rows"] = f.rows;
+          row["has_zeros"] = f.has_zeros;
+          row["whole_numbers"] = f.packed != nullptr;
+          py::list blocks;
+          for (const int64_t block : f.blocks)
+            if (block >= 0) blocks.append(block);
+          row["blocks"] = py::tuple(blocks);
+          all[f.name] = row;
+        }
+        return all;
+      },
+      "The rows of the table of quantized formats (quant_format.h), by name.");
+  m.def(
+      "_activations",
+      [] {
+        py::list names;
+        for (const kernels::Activation& a : kernels::kActivations) names.append(py::str(std::string(a.name)));
+        return py::tuple(names);
+      },
+      "Names of the activations that fused products take, besides 'none'.");
 
   m.def(
       "build_info",

@@ -6,7 +6,7 @@ from typing import Any
 
 import deepseek
 import pytest
-from deepseek import nn
+from deepseek import _C, nn
 from jit_helpers import rand
 
 
@@ -61,6 +61,19 @@ def test_linear_layers_take_what_follows_along(dtype: Any) -> None:
     compiled(x, residual)  # with gradients: nothing is fused
     compiled(x, residual)[0].sum().backward()
     assert layer.weight.grad is not None
+
+
+@pytest.mark.parametrize("name", _C._activations())
+def test_every_activation_is_fused(name: str) -> None:
+    functional, layer = nn.functional, nn.Linear(33, 70)
+    functions = {"gelu_tanh": lambda x: functional.gelu(x, approximate="tanh")}
+    activation = functions.get(name) or getattr(functional, name)
+    compiled = deepseek.jit(lambda x: activation(layer(x)), verify=True)
+    x = deepseek.randn(5, 33)
+    with deepseek.no_grad():
+        for _ in range(2):
+            assert compiled(x).equal(activation(layer(x)))
+    assert f"activation='{name}'" in compiled.graph() and " linear(" not in compiled.graph()
 
 
 def test_linear_layers_that_are_seen_by_others_stay_alone() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from deepseek import _C
 
 from .core import A, E, S, T, op
 from .pointwise import erf, sigmoid
@@ -210,7 +211,7 @@ op(
     "_linear_fused",
     linear_fused,
     S(T(3, 4), T(2, 4), T(2)),
-    *[S(T(3, 4), T(2, 4), T(2), activation=name) for name in list(ACTIVATIONS)[1:]],
+    *[S(T(3, 4), T(2, 4), T(2), activation=name) for name in _C._activations()],
     S(T(2, 3, 4), T(5, 4), None, T(2, 3, 5), activation="silu", combine="mul"),
     S(T(2, 3, 4), T(5, 4), None, T(3, 1), combine="add"),
     S(T(2, 3, 4), T(5, 4), T(5), T(), combine="mul"),
@@ -225,7 +226,7 @@ op(
     errors=[
         E(RuntimeError, SHAPE, T(3, 4), T(2, 5)),
         E(RuntimeError, "2-D, got 1-D", T(3, 4), T(4)),
-        E(ValueError, "must be none, relu", T(3, 4), T(2, 4), activation="elu"),
+        E(ValueError, "must be 'none', 'relu'", T(3, 4), T(2, 4), activation="elu"),
         E(ValueError, "none, add, mul, radd or rmul", T(3, 4), T(2, 4), None, T(2), combine="sub"),
         E(RuntimeError, "other is given", T(3, 4), T(2, 4), combine="add"),
         E(RuntimeError, "other is given", T(3, 4), T(2, 4), None, T(2)),

@@ -6,11 +6,20 @@ import math
 from typing import Any
 
 import numpy as np
+from deepseek import _C
+from deepseek.quantization._formats import FORMATS, format_named
 
 from .core import A, E, I, S, T, assert_close, op, to_numpy
 
 SHAPE = r"must be"
-OFFSET = {"int8": 0, "int4": 8, "fp8": 0}
+# Of every format: what a code c with the zero point z stands for, in scales, and into how many steps the largest value
+# is cut.
+MEANING = {
+    "int8": (lambda c, z: c, 254),
+    "int4": (lambda c, z: c - 8, 8),
+    "int4_zero": (lambda c, z: c - z, 14),
+    "fp8": (lambda c, z: c, 16),
+}
 RNG = np.random.default_rng(3)
 
 
@@ -20,19 +29,19 @@ def numpy_of(x: Any) -> np.ndarray:
 
 def values(codes: Any, scales: Any, zeros: Any, name: str, block: int, columns: int) -> np.ndarray:
     """The matrix, or stack of matrices, in float64."""
-    c, s = numpy_of(codes), numpy_of(scales)
+    c, s, form = numpy_of(codes), numpy_of(scales), format_named(name)
     if c.ndim == 3:
-        z = numpy_of(zeros) if name == "int4_zero" else [None] * len(c)
+        z = numpy_of(zeros) if form.has_zeros else [None] * len(c)
         return np.array([values(*part, name, block, columns) for part in zip(c, s, z, strict=True)]).reshape(
             *c.shape[:2], columns
         )
-    if name.startswith("int4"):
+    if form.per_byte == 2:
         c = np.stack([c & 15, c >> 4], -1).reshape(c.shape[0], 2 * c.shape[1])[:, :columns]
     every = block or max(columns, 1)
     at = np.arange(columns) // every
-    rows = np.arange(c.shape[0]) // (128 if name == "fp8" else 1)
-    zero = numpy_of(zeros).astype(float)[:, at] if name == "int4_zero" else OFFSET[name]
-    return s[rows][:, at] * (c.astype(float) - zero)
+    rows = np.arange(c.shape[0]) // form.rows
+    zero = numpy_of(zeros).astype(float)[:, at] if form.has_zeros else 0
+    return s[rows][:, at] * MEANING[name][0](c.astype(float), zero)
 
 
 def check_quantize(result: Any, w: Any, name: str = "int4", block: int = 32) -> None:
@@ -40,8 +49,7 @@ def check_quantize(result: Any, w: Any, name: str = "int4", block: int = 32) -> 
     w = to_numpy(w)
     back = values(codes, scales, zeros, name, block, w.shape[-1])
     most = np.abs(w).max(initial=0)
-    steps = {"int8": 254, "int4": 8, "int4_zero": 14, "fp8": 16}[name]
-    assert back.shape == w.shape and (np.abs(back - w) <= 1.01 * most / steps).all()
+    assert back.shape == w.shape and (np.abs(back - w) <= 1.01 * most / MEANING[name][1]).all()
 
 
 def check_dequantize(
@@ -61,6 +69,8 @@ ACTIVATIONS = {
     "gelu": gelu,
     "gelu_tanh": lambda x: 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
     "silu": lambda x: x / (1 + np.exp(-x)),
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    "tanh": np.tanh,
 }
 
 
@@ -71,7 +81,7 @@ def check_fused_qlinear(
     """Rows of x in steps of max |x| / 127, times the values."""
     a = to_numpy(x)
     step = np.abs(a).max(-1, keepdims=True, initial=0) / 127
-    if name != "fp8":
+    if format_named(name).whole_numbers:
         a = np.rint(a / np.where(step > 0, step, 1)) * step
     want = a @ values(codes, scales, zeros, name, block, a.shape[-1]).T
     kind = str(result.dtype).split(".")[-1]
@@ -104,20 +114,35 @@ def scales(*shape: int) -> Any:
     return T(*shape, lo=0.01, hi=0.1, grad=False, dtype="float32")
 
 
-FORMATS = [("int4", 32), ("int4", 64), ("int4_zero", 32), ("int4_zero", 128), ("int8", 0), ("int8", 32), ("fp8", 128)]
+def small(*shape: int) -> Any:
+    return T(*shape, lo=0.001, hi=0.01, grad=False, dtype="float32")
+
+
+CASES = [(name, block) for name in FORMATS for block in format_named(name).blocks]
+WHOLE = [case for case in CASES if format_named(case[0]).whole_numbers]
+
+
+def parts(name: str, block: int, *shape: int, scale: Any = scales) -> tuple[Any, Any, Any]:
+    """Any codes of [n, k], or [e, n, k], with scales and zero points; for formats whose codes are whole numbers."""
+    *lead, k = shape
+    form, sides = format_named(name), (*lead, -(-k // (block or max(k, 1))))
+    codes = nibbles(*shape) if form.per_byte == 2 else I(*shape, lo=-128, hi=128, dtype="int8")
+    return codes, scale(*sides), I(*sides, hi=16, dtype="uint8") if form.has_zeros else None
+
+
 op(
     "_quantize", None, S(T(3, 70), "int8", block=0), S(T(3, 70), "int8"), S(T(3, 70), "int8", 64), S(T(3, 70)),
-    *[S(T(5, 130), *f) for f in FORMATS], *[S(T(3, 5, 130), *f) for f in FORMATS], S(T(0, 5, 70), "int4", 32),
-    *[S(T(0, 3), *f) for f in FORMATS], S(T(3, 0), "int8", 32),
+    *[S(T(5, 130), *f) for f in CASES], *[S(T(3, 5, 130), *f) for f in CASES], S(T(0, 5, 70), "int4", 32),
+    *[S(T(0, 3), *f) for f in CASES], S(T(3, 0), "int8", 32),
     check=check_quantize, grad=False, out="int8", scalar=False,
     errors=[
-        E(ValueError, "'int4_zero' or 'fp8', got 'int3'", T(3, 4), "int3", 32),
+        E(ValueError, f"or '{list(FORMATS)[-1]}', got 'int3'", T(3, 4), "int3", 32),
         E(ValueError, "takes blocks of 32, 64 or 128, got 7", T(3, 4), "int4", 7),
         E(RuntimeError, r"matrix \[N, K\]", T(3), "int8", 0),
         E(RuntimeError, r"stack of them \[E, N, K\]", T(2, 2, 3, 4), "int8", 0),
         E(NotImplementedError, "int64", A([[1, 2]]), "int8", 0),
     ],
-    big=[S(T(300, 401), *f) for f in FORMATS],
+    big=[S(T(300, 401), *f) for f in CASES],
     no_rows="a result's dtype depends on the format, and tiles of fp8 share scales over rows",
 )  # fmt: skip
 DEQUANTIZED = [
@@ -128,6 +153,7 @@ DEQUANTIZED = [
     S(I(0, 9, dtype="int8"), scales(0, 1), None, "int8", 0, 9),
     S(nibbles(2, 5, 71), scales(2, 5, 3), None, "int4", 32, 71),
     S(I(2, 3, 9, lo=-128, hi=128, dtype="int8"), scales(2, 3, 1), None, "int8", 0, 9),
+    *[S(*parts(*case, 4, 131), *case, 131) for case in WHOLE],
 ]  # fmt: skip
 op(
     "_dequantize", None, *DEQUANTIZED,
@@ -143,13 +169,9 @@ op(
 )  # fmt: skip
 
 
-def product(name: str, block: int, n: int, k: int, *lead: int, bias: bool = True) -> Any:
+def product(name: str, block: int, n: int, k: int, *lead: int, bias: bool = True, scale: Any = scales) -> Any:
     """x [*lead, k] times [n, k]."""
-    every = block or k
-    sides = (n, -(-k // every))
-    codes = I(n, k, lo=-128, hi=128, dtype="int8") if name == "int8" else nibbles(n, k)
-    zero = I(*sides, hi=16, dtype="uint8") if name == "int4_zero" else None
-    return S(T(*lead, k), codes, scales(*sides), zero, T(n) if bias else None, name, block=block).but(
+    return S(T(*lead, k), *parts(name, block, n, k, scale=scale), T(n) if bias else None, name, block=block).but(
         grad=False, gradgrad=False
     )
 
@@ -160,7 +182,7 @@ for linear_name in ("_qlinear", "_quantized_linear"):
         linear_name, None,
         product("int4", 32, 5, 70, 3), product("int4", 32, 5, 70, 2, 4, bias=False),
         product("int4_zero", 64, 17, 71, 4), product("int8", 0, 6, 9, 4), product("int8", 32, 6, 70),
-        product("int4", 128, 3, 1, 2),
+        product("int4", 128, 3, 1, 2), *[product(*case, 7, 131, 3, scale=small) for case in WHOLE],
         S(T(0, 70), nibbles(5, 70), scales(5, 3), None, T(5), *FOUR),
         S(T(3, 70), nibbles(0, 70), scales(0, 3), None, None, *FOUR),
         S(T(3, 0), I(4, 0, dtype="int8"), scales(4, 0), None, T(4), "int8", 32),
@@ -174,7 +196,7 @@ for linear_name in ("_qlinear", "_quantized_linear"):
             E(ValueError, "takes blocks", T(2, 70), nibbles(5, 70), scales(5, 3), None, None, "int4", 33),
         ],
         big=[product("int4", 32, 150, 301, 37)],
-        rows=[product("int4", 32, 19, 301, 37), product("int8", 0, 19, 70, 37), product("int4_zero", 32, 33, 128, 23)],
+        rows=[product(name, FORMATS[name], 19, 301, 37) for name, _ in WHOLE],
     )  # fmt: skip
 
 
@@ -194,9 +216,10 @@ op(
     followed(product("int8", 32, 6, 70), activation="gelu"),
     followed(product("int4_zero", 64, 17, 71, 4), 4, activation="gelu_tanh"), followed(product("int8", 0, 6, 9, 4), 4),
     S(T(0, 70), nibbles(5, 70), scales(5, 3), None, None, T(0, 5, grad=False), *FOUR, "relu"),
+    *[followed(product("int8", 0, 9, 40, 4), 4, activation=name) for name in _C._activations()],
     check=check_fused_qlinear, scalar=False, noncontig=False, floats=("float32",), low=("bfloat16",),
     errors=[
-        E(ValueError, "'silu', got 'tanh'", T(2, 70), nibbles(5, 70), scales(5, 3), None, None, None, *FOUR, "tanh"),
+        E(ValueError, "or 'tanh', got 'elu'", T(2, 70), nibbles(5, 70), scales(5, 3), None, None, None, *FOUR, "elu"),
         E(NotImplementedError, "float32 or bfloat16", T(2, 70, dtype="float64"), nibbles(5, 70), scales(5, 3), None,
           None, None, *FOUR, "relu"),
         E(RuntimeError, "residual must be", T(2, 70), nibbles(5, 70), scales(5, 3), None, None, T(5), *FOUR, "relu"),
@@ -215,7 +238,7 @@ def check_qmoe(result: Any, x: Any, *args: Any, block: int, down_format: str, do
 
     def rounded(row: np.ndarray) -> np.ndarray:
         step = np.abs(row).max(initial=0) / 127
-        return row if name == "fp8" or step == 0 else np.rint(row / step) * step
+        return row if step == 0 or not format_named(name).whole_numbers else np.rint(row / step) * step
 
     a, chosen, factors = to_numpy(x), to_numpy(ids), to_numpy(weights)
     hidden = parts[0].shape[1]
@@ -236,20 +259,13 @@ def check_qmoe(result: Any, x: Any, *args: Any, block: int, down_format: str, do
     assert got.shape == want.shape and (np.abs(got - want) <= slack).all()
 
 
-def stack_of(name: str, block: int, e: int, n: int, k: int) -> tuple[Any, Any, Any]:
-    sides = (e, n, -(-k // (block or max(k, 1))))
-    codes = I(e, n, k, lo=-128, hi=128, dtype="int8") if name == "int8" else nibbles(e, n, k)
-    small = T(*sides, lo=0.001, hi=0.01, grad=False, dtype="float32")
-    return codes, small, I(*sides, hi=16, dtype="uint8") if name == "int4_zero" else None
-
-
 def mixture(
     name: str, block: int, tokens: int, dim: int, hidden: int, experts: int, slots: int,
     down: tuple[str, int] = ("", 0), limit: float | None = None, least: int = 0,
 ) -> Any:  # fmt: skip
     d = down if down[0] else (name, block)
-    weights = [*stack_of(name, block, experts, hidden, dim), *stack_of(name, block, experts, hidden, dim)]
-    weights += stack_of(*d, experts, dim, hidden)
+    weights = [part for _ in range(2) for part in parts(name, block, experts, hidden, dim, scale=small)]
+    weights += parts(*d, experts, dim, hidden, scale=small)
     ids = I(tokens, slots, lo=least, hi=experts)
     return S(
         T(tokens, dim), *weights, ids, T(tokens, slots), name, block=block, down_format=d[0], down_block=d[1],
@@ -270,7 +286,7 @@ for moe_name in ("_qmoe", "_quantized_moe"):
         mixture("int8", 0, 3, 40, 7, 3, 2), mixture("int8", 32, 5, 70, 17, 2, 1), mixture("int4", 32, 4, 71, 33, 3, 2),
         mixture("int4_zero", 64, 3, 130, 5, 2, 2), mixture("int4", 128, 2, 40, 9, 2, 1, ("int8", 0)),
         mixture("int8", 0, 0, 40, 7, 3, 2), mixture("int4", 32, 5, 71, 33, 3, 2, limit=0.1),
-        mixture("int8", 0, 7, 40, 9, 3, 2, limit=0.05, least=-1),
+        mixture("int8", 0, 7, 40, 9, 3, 2, limit=0.05, least=-1), *[mixture(*case, 3, 70, 5, 2, 2) for case in WHOLE],
         check=check_qmoe, scalar=False, noncontig=True,
         errors=[
             mixture_error(RuntimeError, "do not hold rows of 80 values", 0, T(3, 80)),

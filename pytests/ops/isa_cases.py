@@ -12,6 +12,7 @@ from typing import Any
 import deepseek
 import numpy as np
 from deepseek import _C
+from deepseek.quantization._formats import FORMATS, format_named
 from opinfo import OpInfo, Sample
 from opinfo.core import A, I, S, T, fill, leaves, outputs, tree_map
 from opinfo.running import weight_like
@@ -67,60 +68,61 @@ def whole_matmul(a: Any, b: Any) -> Any:
     return a.trunc() @ b.trunc()
 
 
-LIMITS = {"int8": (-9, 9, 127), "int4": (-7, 7, -8), "int4_zero": (0, 14, 15), "fp8": (-16, 16, 448)}
+def quantized(w: Any, kind: str, block: int) -> list[Any]:
+    """Codes, scales and zero points; None where the format has none."""
+    codes, scales, zeros = _C._quantize(w, kind, block)
+    return [codes, scales, zeros if format_named(kind).has_zeros else None]
 
 
-def whole_numbers(x: Any, bias: Any, kind: str) -> tuple[Any, Any, Any]:
-    """Whole numbers with the gradients of x and bias, and a weight, steps of scales of 1: few bits hold them exactly,
-    and sums are exact."""
-    low, high, most = LIMITS[kind]
-    weight = np.random.default_rng(1).integers(low, high + 1, (bias.shape[0], x.shape[1]))
-    weight[:, ::32] = most
+def small_product(x: Any, bias: Any, kind: str, block: int) -> tuple[Any, list[Any], Any]:
+    """An input and bias of whole numbers, with the gradients of x and bias, and the parts of a weight with scales of 1:
+    sums are exact. Where products round the input to int8, its largest number is 127, so that it stays as it is."""
+    weight = np.random.default_rng(1).normal(size=(bias.shape[0], x.shape[1])).astype(np.float32)
+    parts = quantized(deepseek.from_numpy(weight), kind, block)
+    parts[1].fill_(1)
     inputs = np.arange(x.numel()).reshape(x.shape) % 5 - 2
-    inputs[:, 5] = 127
+    if format_named(kind).whole_numbers:
+        inputs[:, 5] = 127
     x = deepseek.from_numpy(inputs).to(x.dtype) + (x - x.detach())
     bias = deepseek.arange(bias.shape[0]).to(bias.dtype) + (bias - bias.detach())
-    return x, deepseek.from_numpy(weight.astype(np.float32)), bias
+    return x, parts, bias
 
 
 def qlinear(x: Any, bias: Any, kind: str, block: int) -> Any:
-    x, weight, bias = whole_numbers(x, bias, kind)
-    codes, scales, zeros = _C._quantize(weight, kind, block)
-    return _C._qlinear(x, codes, scales, zeros if kind == "int4_zero" else None, bias, kind, block)
+    x, parts, bias = small_product(x, bias, kind, block)
+    return _C._qlinear(x, *parts, bias, kind, block)
 
 
 def dequantized_linear(x: Any, bias: Any, kind: str, block: int) -> Any:
-    x, weight, bias = whole_numbers(x, bias, kind)
-    codes, scales, zeros = _C._quantize(weight, kind, block)
-    zeros = zeros if kind == "int4_zero" else None
-    weight = _C._dequantize(codes, scales, zeros, kind, block, x.shape[1], dtype=x.dtype)
+    x, parts, bias = small_product(x, bias, kind, block)
+    weight = _C._dequantize(*parts, kind, block, x.shape[1], dtype=x.dtype)
     return deepseek.nn.functional.linear(x, weight, bias)
 
 
-def _quantized_linear_fused(x: Any, bias: Any, kind: str, block: int) -> Any:
-    """With relu; float64 and float16 go through the ops one by one."""
-    x, weight, bias = whole_numbers(x, bias, kind)
-    codes, scales, zeros = _C._quantize(weight, kind, block)
-    return _C._qlinear(x, codes, scales, zeros if kind == "int4_zero" else None, bias, kind, block, "relu")
+def _quantized_linear_fused(x: Any, bias: Any, kind: str, block: int, activation: str) -> Any:
+    """float64 and float16 go through the ops one by one."""
+    x, parts, bias = small_product(x, bias, kind, block)
+    return _C._qlinear(x, *parts, bias, kind, block, activation)
 
 
-def relu_of_dequantized_linear(x: Any, bias: Any, kind: str, block: int) -> Any:
-    return dequantized_linear(x, bias, kind, block).relu()
+def activated_dequantized_linear(x: Any, bias: Any, kind: str, block: int, activation: str) -> Any:
+    return activate(dequantized_linear(x, bias, kind, block), activation)
 
 
-def quantized_stack(w: Any, kind: str, block: int) -> list[Any]:
-    codes, scales, zeros = _C._quantize(w.float(), kind, block)
-    return [codes, scales, zeros if kind == "int4_zero" else None]
+def activate(x: Any, activation: str) -> Any:
+    if activation == "gelu_tanh":
+        return deepseek.nn.functional.gelu(x, approximate="tanh")
+    return getattr(deepseek.nn.functional, activation)(x)
 
 
 def qmoe(x: Any, gate: Any, up: Any, down: Any, ids: Any, weights: Any, kind: str, block: int) -> Any:
-    stacks = [part for w in (gate, up, down) for part in quantized_stack(w, kind, block)]
+    stacks = [part for w in (gate, up, down) for part in quantized(w.float(), kind, block)]
     return _C._qmoe(x, *stacks, ids, weights, kind, block, kind, block)
 
 
 def qmoe_by_loop(x: Any, gate: Any, up: Any, down: Any, ids: Any, weights: Any, kind: str, block: int) -> Any:
     """One token and one of its experts at a time, in float32."""
-    stacks = [quantized_stack(w, kind, block) for w in (gate, up, down)]
+    stacks = [quantized(w.float(), kind, block) for w in (gate, up, down)]
     rows = []
     for t, k in np.ndindex(*ids.shape):
         at = int(ids[t, k])
@@ -219,7 +221,7 @@ REFERENCES: dict[str, Callable[..., Any]] = {
     "int8_matmul": whole_matmul,
     "uint8_matmul": whole_matmul_of_uint8,
     "qlinear": dequantized_linear,
-    "_quantized_linear_fused": relu_of_dequantized_linear,
+    "_quantized_linear_fused": activated_dequantized_linear,
     "qmoe": qmoe_by_loop,
     "rope_of_columns": composite_rope_of_columns,
     "index_scores_int8": whole_index_scores,
@@ -252,6 +254,7 @@ def C(name: str, sample: Sample, routes: str, tol: float = 1.0) -> Case:
     return Case(name, sample, tuple(routes.split()), tol)
 
 
+QUANTIZED = [(name, block) for name in FORMATS for block in format_named(name).blocks]
 QGEMM = "qgemm qgemm.pack quantize dequantize"
 QMOE = "moe.int8 qgemm qgemm.pack"
 NORM = "norm.forward norm.backward"
@@ -279,18 +282,29 @@ CASES = [
     C("int8_matmul", S(T(25, 131, lo=-9, hi=9, grad=False), T(131, 67, lo=-9, hi=9, grad=False)), "matmul.int8"),
     C("uint8_matmul", S(T(25, 131, lo=-9, hi=9, grad=False), T(131, 67, lo=-9, hi=9, grad=False)), "matmul.int8"),
     # products with quantized weights
-    C("qlinear", S(T(1, 67), T(19), "int8", 0), QGEMM),
-    C("qlinear", S(T(23, 67), T(19), "int8", 32), QGEMM),
-    C("qlinear", S(T(1, 67), T(19), "int4", 32), QGEMM),
-    C("qlinear", S(T(23, 67), T(19), "int4", 64), QGEMM),
-    C("qlinear", S(T(4, 67), T(19), "int4_zero", 128), QGEMM),
-    C("qlinear", S(T(5, 67), T(19), "fp8", 128), "qgemm.fp8"),
-    C("_quantized_linear_fused", S(T(23, 67, grad=False), T(19, grad=False), "int8", 32), "qgemm qgemm.pack"),
-    C("_quantized_linear_fused", S(T(5, 67, grad=False), T(19, grad=False), "fp8", 128), "qgemm.fp8"),
-    C("qmoe", quantized_experts(9, 67, 33, "int8", 0), QMOE, 4),
-    C("qmoe", quantized_experts(31, 67, 33, "int4", 32), QMOE, 4),
-    C("qmoe", quantized_experts(9, 67, 33, "int4_zero", 64), QMOE, 4),
-    C("qmoe", quantized_experts(9, 67, 33, "fp8", 128), "moe.fp8", 4),
+    *[
+        C("qlinear", S(T(rows, 67), T(19), *case), QGEMM if format_named(case[0]).whole_numbers else "qgemm.fp8")
+        for case in QUANTIZED
+        for rows in (1, 23)
+    ],
+    *[
+        C("_quantized_linear_fused", S(T(23, 67, grad=False), T(19, grad=False), "int8", 32, name), "qgemm qgemm.pack")
+        for name in _C._activations()
+    ],
+    *[
+        C("_quantized_linear_fused", S(T(5, 67, grad=False), T(19, grad=False), *case, "relu"), "")
+        for case in QUANTIZED
+    ],
+    *[
+        C(
+            "qmoe",
+            quantized_experts(rows, 67, 33, name, block),
+            QMOE if format_named(name).whole_numbers else "moe.fp8",
+            4,
+        )
+        for name, block in FORMATS.items()
+        for rows in (9, 31)
+    ],
     # rows
     C("softmax", S(T(37, 129), 1), f"{SOFTMAX} lines"),
     C("softmax", S(T(129, 37), 0), f"{SOFTMAX} columns"),

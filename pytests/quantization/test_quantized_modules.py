@@ -10,6 +10,7 @@ from deepseek import nn
 from deepseek.models import LanguageModel, ModelConfig
 from deepseek.nn import functional as F
 from deepseek.quantization import (
+    FORMATS,
     QuantizedLinear,
     QuantizedTensor,
     QuantizedWeight,
@@ -18,9 +19,11 @@ from deepseek.quantization import (
     quantize,
     quantize_,
 )
+from deepseek.quantization._formats import format_named
 
 Tensor = deepseek.Tensor
-CASES = [("int8", 0), ("int8", 64), ("int4", 32), ("int4_zero", 128), ("fp8", 128)]
+# Of each format the default block size and the largest.
+CASES = [(name, block) for name, first in FORMATS.items() for block in sorted({first, max(format_named(name).blocks)})]
 each_case = pytest.mark.parametrize(("name", "block"), CASES, ids=[f"{n}-{b}" for n, b in CASES])
 
 
@@ -72,7 +75,7 @@ def test_qmoe_is_the_loop_over_experts(name: str, block: int, dtype: str) -> Non
     q = [quantize(stack, name, block) for stack in weights]
     got = qmoe(x, *q, ids, w)
     assert got.dtype == x.dtype
-    if name == "fp8" and dtype == "bfloat16":  # float products: hidden rows in float32 would be others
+    if not format_named(name).whole_numbers and dtype == "bfloat16":  # hidden rows in float32 would be others
         assert deepseek.equal(got, F.moe(x, *[stack.dequantize(x.dtype) for stack in q], ids, w))
     else:
         assert deepseek.equal(got, loop(x, *q, ids, w))
@@ -155,7 +158,7 @@ def test_a_model_is_quantized_in_place(name: str, block: int) -> None:
         assert quantize_(net, name, block) is net
         want, got = with_rounded_weights(model(), net)(tokens), net(tokens)
     error = (got - want).square().mean().sqrt() / want.square().mean().sqrt()
-    assert error.item() < (1e-5 if name == "fp8" else 0.03), error
+    assert error.item() < (0.03 if format_named(name).whole_numbers else 1e-5), error
     kinds = {type(module) for module in net.modules()}
     assert QuantizedLinear in kinds and QuantizedWeight in kinds and nn.Linear not in kinds
     # A state dict goes to another model that was quantized alike.
@@ -192,8 +195,8 @@ def test_what_stays() -> None:
     assert isinstance(net[3], QuantizedLinear) and isinstance(net[0].weight, QuantizedWeight)
     with pytest.raises(ValueError, match="QuantizedLinear"):
         quantize_(nn.Linear(2, 2))
-    with pytest.raises(ValueError, match="'int4_zero' or 'fp8', got 'nf4'"):
-        quantize_(nn.Sequential(nn.Linear(2, 2)), "nf4")
+    with pytest.raises(ValueError, match="format must be .* got 'int3'"):
+        quantize_(nn.Sequential(nn.Linear(2, 2)), "int3")
 
 
 def test_converting_a_quantized_model() -> None:

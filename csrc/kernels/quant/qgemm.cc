@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <vector>
 
 #include "base/check.h"
 #include "kernels/gemm/matmul.h"
@@ -15,7 +16,7 @@ namespace deepseek::kernels {
 namespace {
 
 constexpr int64_t kColumns = PackedQuant::kColumns;
-constexpr int64_t kFp8Columns = 64;
+constexpr int64_t kDequantizedColumns = 64;
 
 // Rows [i0, i0 + m) of the input.
 void put_rows(const QGemm& g, const PackedQuant& w, int64_t i0, int64_t m, QTileRows& x) {
@@ -87,23 +88,25 @@ void qgemm(const QGemm& g, const PackedQuant& w) {
 
 void qgemm_plain(const QGemm& g, const QuantMatrix& w) {
   const int64_t block = w.block > 0 ? w.block : kWholeRowBlock;
-  const Buffer row(static_cast<size_t>(w.k + 1) * sizeof(float)), codes_buffer(static_cast<size_t>(w.k + 1));
+  const Buffer x(static_cast<size_t>(w.k + 1) * sizeof(float)), codes_buffer(static_cast<size_t>(w.k + 1));
   auto* codes = codes_buffer.as<int8_t>();
+  std::vector<float> values(static_cast<size_t>(block));
+  constexpr float kOne = 1;
   for (int64_t i = 0; i < g.m; ++i) {
-    for (int64_t k = 0; k < w.k; ++k) row.as<float>()[k] = as_float(g.x, g.dtype, i * g.x_row + k);
-    const float x_scale = quantize_activations(row.as<float>(), w.k, codes);
+    for (int64_t k = 0; k < w.k; ++k) x.as<float>()[k] = as_float(g.x, g.dtype, i * g.x_row + k);
+    const float x_scale = quantize_activations(x.as<float>(), w.k, codes);
     for (int64_t j = 0; j < w.n; ++j) {
-      const uint8_t* w_row = w.codes + j * w.row_bytes();
       float sum = 0;
       for (int64_t begin = 0; begin < w.k; begin += block) {
-        const int64_t at = j * w.blocks() + (w.block > 0 ? begin / block : 0);
-        const int32_t zero = w.traits().has_zeros ? w.zeros[at] : w.traits().offset;
+        const int64_t count = std::min(block, w.k - begin), b = w.block > 0 ? begin / block : 0;
+        const QuantRow row = w.row(j);
+        w.format->decode(
+            {row.codes + begin / w.format->per_byte, count, count, &kOne, row.zeros ? row.zeros + b : nullptr},
+            values.data());
         int32_t dot = 0;
-        for (int64_t k = begin; k < std::min(w.k, begin + block); ++k) {
-          const int32_t code = w.traits().per_byte == 2 ? (w_row[k / 2] >> (k % 2 * 4)) & 15 : w_row[k] ^ 0x80;
-          dot += (code - zero) * codes[k];
-        }
-        sum = std::fma(w.scales[at], static_cast<float>(dot), sum);
+        for (int64_t k = 0; k < count; ++k)
+          dot += static_cast<int32_t>(values[static_cast<size_t>(k)]) * codes[begin + k];
+        sum = std::fma(row.scales[b], static_cast<float>(dot), sum);
       }
       const float y = std::fma(sum, x_scale, g.bias ? g.bias[j] : 0);
       if (g.dtype == DType::kFloat32)
@@ -114,31 +117,32 @@ void qgemm_plain(const QGemm& g, const QuantMatrix& w) {
   }
 }
 
-void qgemm_fp8(const QGemm& g, const QuantMatrix& w) {
-  DS_CHECK(w.format == QuantFormat::kFp8, "qgemm_fp8 called for ", w.traits().name);
+void qgemm_dequantized(const QGemm& g, const QuantMatrix& w) {
   if (g.m == 0 || w.n == 0) return;
   count_route(Route::kQgemmFp8);
   const int64_t size = size_of(g.dtype);
-  const auto at = [&](const void* p, int64_t i) { return const_cast<char*>(static_cast<const char*>(p)) + i * size; };
-  const bool more = g.activation != QActivation::kNone || g.residual;
-  const QStoreFn finish = qstore(g.dtype, g.activation);
-  parallel_for((w.n + kFp8Columns - 1) / kFp8Columns, grain_for(kFp8Columns * w.k * (4 + g.m)),
+  // Columns [j, j + n) of a matrix of m rows.
+  const auto columns = [&](const void* p, int64_t row, int64_t j, int64_t n) -> View {
+    return {const_cast<char*>(static_cast<const char*>(p)) + j * size, g.dtype, {g.m, n}, {row, 1}};
+  };
+  parallel_for((w.n + kDequantizedColumns - 1) / kDequantizedColumns, grain_for(kDequantizedColumns * w.k * (4 + g.m)),
                [&](int64_t begin, int64_t end) {
-                 const Buffer buffer(static_cast<size_t>(kFp8Columns * (w.k + 1)) * 4);
+                 const Buffer buffer(static_cast<size_t>(kDequantizedColumns * (w.k + 1)) * 4);
                  for (int64_t t = begin; t < end; ++t) {
-                   const int64_t j = t * kFp8Columns, n = std::min(kFp8Columns, w.n - j);
+                   const int64_t j = t * kDequantizedColumns, n = std::min(kDequantizedColumns, w.n - j);
                    dequantize_rows(w, j, j + n, g.dtype, buffer.as<void>());
-                   const View x{at(g.x, 0), g.dtype, {g.m, w.k}, {g.x_row, 1}},
-                       tile{buffer.as<void>(), g.dtype, {w.k, n}, {1, w.k}};
-                   const View out{at(g.out, j), g.dtype, {g.m, n}, {g.out_row, 1}};
-                   BFloat16 narrow[kFp8Columns];
+                   const View tile{buffer.as<void>(), g.dtype, {w.k, n}, {1, w.k}};
+                   BFloat16 narrow[kDequantizedColumns];
                    View bias{const_cast<float*>(g.bias) + j, DType::kFloat32, {n}, {1}};
                    if (g.bias && g.dtype == DType::kBFloat16) {
                      for (int64_t c = 0; c < n; ++c) narrow[c] = BFloat16(g.bias[j + c]);
                      bias = {narrow, DType::kBFloat16, {n}, {1}};
                    }
-                   matmul(out, x, tile, g.bias ? &bias : nullptr);
-                   for (int64_t i = 0; more && i < g.m; ++i) finish(row_of(g, i, j), n);
+                   std::vector<Epilogue> steps;
+                   if (g.activation) steps.push_back({*g.activation});
+                   if (g.residual) steps.push_back({Pointwise::kAdd, columns(g.residual, g.residual_row, j, n)});
+                   matmul(columns(g.out, g.out_row, j, n), columns(g.x, g.x_row, 0, w.k), tile,
+                          g.bias ? &bias : nullptr, false, steps);
                  }
                });
 }

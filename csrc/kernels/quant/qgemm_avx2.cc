@@ -113,10 +113,9 @@ QTileFn of_scales(bool half) {
 
 }  // namespace
 
-QTileFn qtile_avx2(const PackedQuant& w, int64_t) {
-  if (traits_of(w.format).per_byte == 1) return of_scales<Bytes, false>(w.half_scales);
-  return traits_of(w.format).has_zeros ? of_scales<Nibbles, true>(w.half_scales)
-                                       : of_scales<Nibbles, false>(w.half_scales);
+QTileFn qtile_bytes_avx2(const PackedQuant& w, int64_t) { return of_scales<Bytes, false>(w.half_scales); }
+QTileFn qtile_nibbles_avx2(const PackedQuant& w, int64_t) {
+  return w.format->has_zeros ? of_scales<Nibbles, true>(w.half_scales) : of_scales<Nibbles, false>(w.half_scales);
 }
 
 }  // namespace deepseek::kernels
@@ -124,7 +123,8 @@ QTileFn qtile_avx2(const PackedQuant& w, int64_t) {
 #else
 
 namespace deepseek::kernels {
-QTileFn qtile_avx2(const PackedQuant&, int64_t) { fail("qgemm: needs an x86-64 CPU with AVX2"); }
+QTileFn qtile_bytes_avx2(const PackedQuant&, int64_t) { fail("qgemm: needs an x86-64 CPU with AVX2"); }
+QTileFn qtile_nibbles_avx2(const PackedQuant& w, int64_t rows) { return qtile_bytes_avx2(w, rows); }
 }  // namespace deepseek::kernels
 
 #endif

@@ -19,17 +19,6 @@ int64_t step_offset(const PackedQuant& p, int64_t s) {
   return (s / p.block_steps() + 1) * p.side_bytes() + s * p.step_bytes();
 }
 
-// Byte within a step of a column's code, and by how much it is shifted.
-struct Place {
-  int64_t byte;
-  int shift;
-};
-Place place_of(const PackedQuant& p, int64_t column, int64_t k) {
-  const int64_t group = k / 4, part = column * 4 + k % 4;
-  if (traits_of(p.format).per_byte == 1) return {group * kColumns * 4 + part, 0};
-  return {group / 2 * kColumns * 4 + part, group % 2 ? 4 : 0};
-}
-
 void put_scale(const PackedQuant& p, uint8_t* block, int64_t column, float scale) {
   if (p.half_scales) {
     const Half h(scale);
@@ -50,39 +39,22 @@ float get_scale(const PackedQuant& p, const uint8_t* block, int64_t column) {
 }
 int64_t zeros_offset(const PackedQuant& p) { return (p.half_scales ? 2 : 4) * kColumns; }
 
-// Half bytes of the lower 16 bits, one a byte.
-uint32_t spread(uint32_t x) {
-  x = (x | x << 8) & 0x00ff00ffu;
-  return (x | x << 4) & 0x0f0f0f0fu;
-}
-
-// 32 k of a row's codes (padded with zeros) to the places of a column.
-void pack_step(const uint8_t* from, bool nibbles, int64_t column, uint8_t* codes) {
-  uint32_t words[8];
-  const int groups = nibbles ? 4 : 8;
-  std::memcpy(words, from, static_cast<size_t>(groups) * 4);
-  for (int j = 0; j < groups; ++j) {
-    const uint32_t x = words[j];
-    const uint32_t packed = nibbles ? spread(x & 0xffffu) | spread(x >> 16) << 4 : x ^ 0x80808080u;  // + 128
-    std::memcpy(codes + j * kColumns * 4 + column * 4, &packed, 4);
-  }
-}
-
 void pack_column(const QuantMatrix& q, const PackedQuant& p, int64_t i, int64_t column, uint8_t* panel) {
   for (int64_t b = 0; b < p.blocks(); ++b) {
     const int64_t at = i * q.blocks() + (q.block > 0 ? b : 0);
     uint8_t* side = panel + b * p.block_bytes();
     put_scale(p, side, column, q.scales[at]);
-    if (q.traits().has_zeros) side[zeros_offset(p) + column] = q.zeros[at];
+    if (q.format->has_zeros) side[zeros_offset(p) + column] = q.zeros[at];
   }
   const uint8_t* row = q.codes + i * q.row_bytes();
-  const bool nibbles = q.traits().per_byte == 2;
-  const int64_t step = kStep / q.traits().per_byte, whole = q.row_bytes() / step;
-  for (int64_t s = 0; s < whole; ++s) pack_step(row + s * step, nibbles, column, panel + step_offset(p, s));
+  const auto pack = q.format->packed->pack;
+  const int64_t step = kStep / q.format->per_byte, whole = q.row_bytes() / step;
+  uint8_t* words = panel + 4 * column;
+  for (int64_t s = 0; s < whole; ++s) pack(row + s * step, words + step_offset(p, s));
   if (whole == p.steps()) return;
-  uint8_t rest[kStep] = {};
+  uint8_t rest[kStep] = {};  // padded with zeros
   std::memcpy(rest, row + whole * step, static_cast<size_t>(q.row_bytes() - whole * step));
-  pack_step(rest, nibbles, column, panel + step_offset(p, whole));
+  pack(rest, words + step_offset(p, whole));
 }
 
 void unpack_column(const PackedQuant& p, const QuantMatrix& q, int64_t i, int64_t column, const uint8_t* panel) {
@@ -90,25 +62,21 @@ void unpack_column(const PackedQuant& p, const QuantMatrix& q, int64_t i, int64_
     if (q.block == 0 && b > 0) break;
     const uint8_t* side = panel + b * p.block_bytes();
     q.scales[i * q.blocks() + b] = get_scale(p, side, column);
-    if (q.traits().has_zeros) q.zeros[i * q.blocks() + b] = side[zeros_offset(p) + column];
+    if (q.format->has_zeros) q.zeros[i * q.blocks() + b] = side[zeros_offset(p) + column];
   }
   uint8_t* row = q.codes + i * q.row_bytes();
-  for (int64_t k = 0; k < q.k; ++k) {
-    const Place place = place_of(p, column, k % kStep);
-    const uint8_t byte = panel[step_offset(p, k / kStep) + place.byte];
-    if (q.traits().per_byte == 1)
-      row[k] = static_cast<uint8_t>(byte ^ 0x80);
-    else if (k % 2 == 0)
-      row[k / 2] = (byte >> place.shift) & 15;
-    else
-      row[k / 2] = static_cast<uint8_t>(row[k / 2] | ((byte >> place.shift) & 15) << 4);
+  const int64_t step = kStep / q.format->per_byte;
+  for (int64_t s = 0; s < p.steps(); ++s) {
+    uint8_t codes[kStep];
+    q.format->packed->unpack(panel + step_offset(p, s) + 4 * column, codes);
+    std::memcpy(row + s * step, codes, static_cast<size_t>(std::min(step, q.row_bytes() - s * step)));
   }
 }
 
 }  // namespace
 
 PackedQuant packed_form(const QuantMatrix& q, int64_t count) {
-  DS_CHECK(q.format != QuantFormat::kFp8, "qgemm: fp8 weights have no packed form");
+  DS_CHECK(q.format->packed, "qgemm: ", q.format->name, " weights have no packed form");
   const bool half = std::all_of(q.scales, q.scales + count * q.n * q.blocks(), fits_half);
   return {q.format, half, q.n, q.k, q.block > 0 ? q.block : kWholeRowBlock};
 }

@@ -36,7 +36,7 @@ QTileRows::QTileRows(const PackedQuant& w, int64_t most)
     : k_block_(w.block),
       blocks_(w.blocks()),
       words_(w.steps() * (kStep / 4)),
-      factor_(traits_of(w.format).has_zeros ? -1 : -traits_of(w.format).offset),
+      factor_(w.format->has_zeros ? -1 : -w.format->packed->offset),
       scales_(bytes_for(most)),
       x_(bytes_for(most * words_)),
       start_(bytes_for(most * blocks_)) {}

@@ -1,29 +1,29 @@
 #include "kernels/quant/qgemm_store.h"
 
+#include <utility>
+
 #include "base/check.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/quant/qgemm_store.cc"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
-#include "kernels/pointwise/pointwise_math-inl.h"
+#include "kernels/pointwise/unary_expr-inl.h"
 #include "kernels/simd/row_parts-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace deepseek::kernels::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-// The expressions of pointwise.def.
-template <QActivation A, class D>
-HWY_INLINE hn::Vec<D> activate(D d, hn::Vec<D> v) {
-  if constexpr (A == QActivation::kRelu) return hn::IfThenElse(hn::Lt(v, hn::Zero(d)), hn::Zero(d), v);
-  if constexpr (A == QActivation::kGelu) return GeluErf(d, v);
-  if constexpr (A == QActivation::kGeluTanh) return GeluTanh(d, v);
-  if constexpr (A == QActivation::kSilu) return hn::Mul(v, Sigmoid(d, v));
-  return v;
-}
+// What is stored as it is.
+struct NoActivation {
+  template <class D, class V>
+  static HWY_INLINE V Float(D, V v) {
+    return v;
+  }
+};
 
-template <class S, QActivation A, bool kSums, bool kResidual>
+template <class S, class Activate, bool kResidual>
 void store_parts(const QStoreRow& r, int64_t n) {
   const hn::ScalableTag<float> d;
   const int64_t lanes = hn::Lanes(d);
@@ -31,9 +31,8 @@ void store_parts(const QStoreRow& r, int64_t n) {
   S* out = static_cast<S*>(r.out);
   const S* residual = static_cast<const S*>(r.residual);
   const auto one = [&](int64_t i, int64_t count) HWY_ATTR {
-    auto v = kSums ? hn::MulAdd(load_part(d, r.sums + i, count), scale, load_part(d, r.bias + i, count))
-                   : load_part(d, out + i, count);
-    if constexpr (A != QActivation::kNone) v = activate<A>(d, rounded<S>(d, v));
+    auto v = hn::MulAdd(load_part(d, r.sums + i, count), scale, load_part(d, r.bias + i, count));
+    if constexpr (!std::is_same_v<Activate, NoActivation>) v = Activate::Float(d, rounded<S>(d, v));
     if constexpr (kResidual) v = hn::Add(rounded<S>(d, v), load_part(d, residual + i, count));
     store_part(d, v, out + i, count);
   };
@@ -41,33 +40,22 @@ void store_parts(const QStoreRow& r, int64_t n) {
   for (; i + lanes <= n; i += lanes) one(i, lanes);
   if (i < n) one(i, n - i);
 }
-template <class S, QActivation A>
+template <class S, class Activate>
 void store_row(const QStoreRow& r, int64_t n) {
-  if (r.sums)
-    r.residual ? store_parts<S, A, true, true>(r, n) : store_parts<S, A, true, false>(r, n);
-  else
-    r.residual ? store_parts<S, A, false, true>(r, n) : store_parts<S, A, false, false>(r, n);
+  r.residual ? store_parts<S, Activate, true>(r, n) : store_parts<S, Activate, false>(r, n);
 }
 
-template <class S>
-QStoreFn store_of(QActivation a) {
-  switch (a) {
-    case QActivation::kRelu:
-      return &store_row<S, QActivation::kRelu>;
-    case QActivation::kGelu:
-      return &store_row<S, QActivation::kGelu>;
-    case QActivation::kGeluTanh:
-      return &store_row<S, QActivation::kGeluTanh>;
-    case QActivation::kSilu:
-      return &store_row<S, QActivation::kSilu>;
-    case QActivation::kNone:
-      return &store_row<S, QActivation::kNone>;
-  }
-  __builtin_unreachable();
+template <class S, size_t... I>
+QStoreFn store_of(std::optional<Pointwise> activation, std::index_sequence<I...>) {
+  QStoreFn store = nullptr;
+  if (!activation) return &store_row<S, NoActivation>;
+  ((*activation == kActivations[I].op ? void(store = &store_row<S, UnaryExpr<kActivations[I].op>>) : void()), ...);
+  return store;
 }
 
-QStoreFn GetQStore(DType dtype, QActivation a) {
-  return dtype == DType::kFloat32 ? store_of<float>(a) : store_of<BFloat16>(a);
+QStoreFn GetQStore(DType dtype, std::optional<Pointwise> activation) {
+  constexpr auto kAll = std::make_index_sequence<std::size(kActivations)>();
+  return dtype == DType::kFloat32 ? store_of<float>(activation, kAll) : store_of<BFloat16>(activation, kAll);
 }
 
 }  // namespace deepseek::kernels::HWY_NAMESPACE
@@ -77,10 +65,12 @@ HWY_AFTER_NAMESPACE();
 namespace deepseek::kernels {
 HWY_EXPORT(GetQStore);
 
-QStoreFn qstore(DType dtype, QActivation activation) {
+QStoreFn qstore(DType dtype, std::optional<Pointwise> activation) {
   DS_CHECK(dtype == DType::kFloat32 || dtype == DType::kBFloat16, "qgemm: results are float32 or bfloat16, got ",
            dtype);
-  return HWY_DYNAMIC_DISPATCH(GetQStore)(dtype, activation);
+  const QStoreFn store = HWY_DYNAMIC_DISPATCH(GetQStore)(dtype, activation);
+  DS_CHECK(store, "qgemm: pointwise op ", static_cast<int>(*activation), " is no activation");
+  return store;
 }
 
 }  // namespace deepseek::kernels

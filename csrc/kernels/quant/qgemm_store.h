@@ -6,13 +6,13 @@
 namespace deepseek::kernels {
 
 struct QStoreRow {
-  const float *sums, *bias;  // out = activation(fma(sum, scale, bias)) + residual; null sums: of what out holds
+  const float *sums, *bias;  // out = activation(fma(sum, scale, bias)) + residual
   float scale;
   const void* residual;  // may be null
   void* out;
 };
 using QStoreFn = void (*)(const QStoreRow& r, int64_t n);
 
-QStoreFn qstore(DType dtype, QActivation activation);
+QStoreFn qstore(DType dtype, std::optional<Pointwise> activation);
 
 }  // namespace deepseek::kernels

@@ -19,11 +19,15 @@ struct QTile {
   int64_t sums_row;
   bool first;  // sums begin at zero
 };
-using QTileFn = void (*)(const QTile& t);
 
-// The kernel for this form on this CPU.
-QTileFn qtile_avx2(const PackedQuant& w, int64_t rows);
+// The kernels that PackedCodes names: of codes that are bytes, without zero points, and half bytes.
+QTileFn qtile_bytes_avx2(const PackedQuant& w, int64_t rows);
+QTileFn qtile_bytes_vnni(const PackedQuant& w, int64_t rows);
+QTileFn qtile_nibbles_avx2(const PackedQuant& w, int64_t rows);
+QTileFn qtile_nibbles_vnni(const PackedQuant& w, int64_t rows);
+
+inline QTileFn qtile_avx2(const PackedQuant& w, int64_t rows) { return w.format->packed->avx2(w, rows); }
 // Null without AVX-512 VNNI.
-QTileFn qtile_vnni(const PackedQuant& w, int64_t rows);
+inline QTileFn qtile_vnni(const PackedQuant& w, int64_t rows) { return w.format->packed->vnni(w, rows); }
 
 }  // namespace deepseek::kernels

@@ -5,7 +5,7 @@
 #include "runtime/cpu.h"
 
 #if defined(__x86_64__)
-// Only functions below this line use AVX-512; they run behind qtile_vnni().
+// Only functions below this line use AVX-512; they run behind the functions at the end.
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")
 #include <immintrin.h>
@@ -102,11 +102,13 @@ QTileFn of_scales(bool half, int64_t rows) {
 
 namespace deepseek::kernels {
 
-QTileFn qtile_vnni(const PackedQuant& w, int64_t rows) {
+QTileFn qtile_bytes_vnni(const PackedQuant& w, int64_t rows) {
+  return cpu_features().avx512_vnni ? of_scales<Bytes, false>(w.half_scales, rows) : nullptr;
+}
+QTileFn qtile_nibbles_vnni(const PackedQuant& w, int64_t rows) {
   if (!cpu_features().avx512_vnni) return nullptr;
-  if (traits_of(w.format).per_byte == 1) return of_scales<Bytes, false>(w.half_scales, rows);
-  if (traits_of(w.format).has_zeros) return of_scales<Nibbles, true>(w.half_scales, rows);
-  return of_scales<Nibbles, false>(w.half_scales, rows);
+  return w.format->has_zeros ? of_scales<Nibbles, true>(w.half_scales, rows)
+                             : of_scales<Nibbles, false>(w.half_scales, rows);
 }
 
 }  // namespace deepseek::kernels
@@ -114,7 +116,8 @@ QTileFn qtile_vnni(const PackedQuant& w, int64_t rows) {
 #else
 
 namespace deepseek::kernels {
-QTileFn qtile_vnni(const PackedQuant&, int64_t) { return nullptr; }
+QTileFn qtile_bytes_vnni(const PackedQuant&, int64_t) { return nullptr; }
+QTileFn qtile_nibbles_vnni(const PackedQuant&, int64_t) { return nullptr; }
 }  // namespace deepseek::kernels
 
 #endif

@@ -1,14 +1,4 @@
-// Weights to low-bit codes and back, and activations to int8.
-//
-// Scales are rounded to 11 significant bits (what float16 holds), so that code * scale is exact in float32 and
-// quantizing what was dequantized gives the same codes and scales, bit for bit. Per block, with `most` the value of the
-// largest magnitude:
-//   int8        scale = |most| / 127, code = round(w / scale) in [-127, 127]
-//   int4        scale = most / -8, code = 8 + round(w / scale) in [0, 15]
-//   int4_zero   scale = (max(w, 0) - min(w, 0)) / 15, zero = round(-min / scale); the ends get the codes 0 and 15
-//   fp8         scale = |most| / 448, code = e4m3(w / scale)
-// Ties round to even. A block with no value above 2^-100 is zero: scale 0. A block that holds NaN or infinity gets the
-// scale NaN, so all of it comes back as NaN.
+// Weights to low-bit codes and back (quant_formats.cc), and activations to int8.
 #pragma once
 
 #include "kernels/quant/quant_format.h"

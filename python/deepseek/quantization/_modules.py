@@ -83,7 +83,7 @@ def quantize_(
 
     Args:
         module: the model; not a ``Linear`` itself, which cannot be replaced in place.
-        format: ``"int8"``, ``"int4"``, ``"int4_zero"`` or ``"fp8"``; see :mod:`deepseek.quantization`.
+        format: a name of :data:`FORMATS`; see :mod:`deepseek.quantization`.
         block: values of K that share a scale; the format's default when None.
         skip: ``skip(name, module)`` keeps a module and all that is in it, e.g. ``lambda name, _: name == "head"``.
 

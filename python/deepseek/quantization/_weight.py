@@ -6,12 +6,10 @@ from typing import TYPE_CHECKING
 
 import deepseek
 from deepseek import _C, Tensor
+from deepseek.quantization._formats import FORMATS, format_named
 
 if TYPE_CHECKING:
     from deepseek.quantization._modules import QuantizedWeight
-
-# name: the block size taken when none is given
-FORMATS = {"int8": 0, "int4": 32, "int4_zero": 32, "fp8": 128}
 
 
 class QuantizedTensor:
@@ -19,10 +17,10 @@ class QuantizedTensor:
     shared and read from files.
 
     Args:
-        codes: int8 [N, K], uint8 [N, ceil(K / 2)] (two 4-bit codes a byte, the even k in the lower half), or
-            float8_e4m3fn [N, K]. All parts of a stack have E in front.
-        scales: float32 [N, blocks]; fp8: [ceil(N / 128), ceil(K / 128)].
-        zeros: uint8 [N, blocks] for ``int4_zero``, else None.
+        codes: [N, K] of the format's dtype; of 4-bit codes two in a byte, uint8 [N, ceil(K / 2)], the even k in the
+            lower half. All parts of a stack have E in front.
+        scales: float32 [N, blocks]; where a scale serves several rows, [ceil(N / rows), blocks].
+        zeros: uint8 of the shape of scales where the format has zero points, else None.
         format: a name of :data:`FORMATS`.
         block: values of K that share a scale; 0 for a whole row.
         shape: (N, K) or (E, N, K).
@@ -68,7 +66,7 @@ def quantize(tensor: Tensor, format: str = "int4", block: int | None = None) -> 
 
     Args:
         tensor: [N, K] or a stack [E, N, K], float32, float64, bfloat16 or float16. The result is not differentiable.
-        format: ``"int8"``, ``"int4"``, ``"int4_zero"`` or ``"fp8"``; see :mod:`deepseek.quantization`.
+        format: a name of :data:`FORMATS`; see :mod:`deepseek.quantization`.
         block: values of K that share a scale; the format's default when None.
 
     Returns:
@@ -79,9 +77,10 @@ def quantize(tensor: Tensor, format: str = "int4", block: int | None = None) -> 
         RuntimeError: ``tensor`` is neither a matrix nor a stack of matrices.
     """
     if block is None:
-        block = FORMATS.get(format, 32)
+        block = FORMATS.get(format, 0)  # of no format: what refuses that says so first
     codes, scales, zeros = _C._quantize(tensor, format, block)
-    return QuantizedTensor(codes, scales, zeros if format == "int4_zero" else None, format, block, tuple(tensor.shape))
+    given = zeros if format_named(format).has_zeros else None
+    return QuantizedTensor(codes, scales, given, format, block, tuple(tensor.shape))
 
 
 def dequantize(weight: QuantizedTensor, dtype: deepseek.dtype = _C.float32) -> Tensor:
@@ -108,7 +107,7 @@ def qlinear(
             or infinity gives NaN.
         weight: [N, K], not a stack.
         bias: (N,), of the input's dtype; float32 goes with 16-bit inputs too.
-        activation: ``"none"``, ``"relu"``, ``"gelu"``, ``"gelu_tanh"`` or ``"silu"``.
+        activation: ``"none"``, ``"relu"``, ``"gelu"``, ``"gelu_tanh"``, ``"silu"``, ``"sigmoid"`` or ``"tanh"``.
         residual: (..., N), of the input's dtype.
 
     Returns:
@@ -136,9 +135,9 @@ def qmoe(
 ) -> Tensor:
     """:func:`nn.functional.moe` with quantized weights: SwiGLU experts, each token's chosen ones added up.
 
-    int8 and int4: tokens, and the hidden rows after SwiGLU, are quantized to int8 on the way, as :func:`qlinear` does;
-    the result is that of a loop over experts with ``qlinear``, bit for bit in float32 (bfloat16 adds a token's experts
-    before it rounds). fp8: float products, as if ``moe`` got the dequantized weights.
+    Where codes are whole numbers (not fp8) tokens, and the hidden rows after SwiGLU, are quantized to int8 on the way,
+    as :func:`qlinear` does; the result is that of a loop over experts with ``qlinear``, bit for bit in float32
+    (bfloat16 adds a token's experts before it rounds). fp8: float products, as if ``moe`` got the dequantized weights.
 
     Differentiable in ``input`` and ``topk_weights``: the gradients are those of ``moe`` with dequantized weights.
 

@@ -28,7 +28,7 @@ struct Stack {
     const auto sides = static_cast<size_t>(count * m.scale_rows() * m.blocks());
     codes.resize(static_cast<size_t>(count * n * m.row_bytes()));
     scales.resize(sides);
-    if (m.traits().has_zeros) zeros.resize(sides);
+    if (m.format->has_zeros) zeros.resize(sides);
     m.codes = codes.data(), m.scales = scales.data(), m.zeros = zeros.data();
     Array<float> w({count, n, k});
     fill_normal(w, seed, 1 / std::sqrt(static_cast<double>(k)));
@@ -105,11 +105,13 @@ bool same_bits(const std::vector<S>& a, const std::vector<S>& b) {
 
 template <class S>
 void expect_is_the_loop() {
-  const std::vector<std::pair<QuantCase, QuantCase>> formats = {
-      {{QuantFormat::kInt8, 0}, {QuantFormat::kInt8, 0}},       {{QuantFormat::kInt8, 32}, {QuantFormat::kInt8, 128}},
-      {{QuantFormat::kInt4, 32}, {QuantFormat::kInt4, 64}},     {{QuantFormat::kInt4Zero, 64}, {QuantFormat::kInt8, 0}},
-      {{QuantFormat::kInt8, 64}, {QuantFormat::kInt4Zero, 32}},
-  };
+  // Each beside itself and beside the next.
+  std::vector<std::pair<QuantCase, QuantCase>> formats;
+  const std::vector<QuantCase> all = quant_cases(true);
+  for (size_t i = 0; i < all.size(); i += 2) {
+    formats.emplace_back(all[i], all[i]);
+    formats.emplace_back(all[i], all[(i + 1) % all.size()]);
+  }
   for_each_target([&] {
     for (const auto& [c, d] : formats)
       for (const Shape& s : kShapes) {
@@ -134,7 +136,7 @@ TEST(MoeQuant, IsTheLoopOverExperts) {
 }
 
 TEST(MoeQuant, ATokenDoesNotDependOnTheOthers) {
-  const QuantCase c{QuantFormat::kInt4, 32};
+  const QuantCase c{"int4", 32};
   const Shape s{100, 300, 70, 4, 2, 4};
   Layer<float> all(s, c, c);
   all.run();
@@ -151,7 +153,7 @@ TEST(MoeQuant, ATokenDoesNotDependOnTheOthers) {
 }
 
 TEST(MoeQuant, NotFiniteTokensAreNan) {
-  const QuantCase c{QuantFormat::kInt8, 0};
+  const QuantCase c{"int8", 0};
   Layer<float> l({5, 40, 20, 2, 1, 2}, c, c);
   l.x[40 + 3] = std::nanf("");
   l.x[80 + 3] = HUGE_VALF;
@@ -160,7 +162,7 @@ TEST(MoeQuant, NotFiniteTokensAreNan) {
 }
 
 TEST(MoeQuant, NoHiddenFeaturesGiveZeros) {
-  const QuantCase c{QuantFormat::kInt4, 32};
+  const QuantCase c{"int4", 32};
   Layer<float> l({3, 8, 0, 2, 2, 2}, c, c);
   l.run();
   for (int64_t i = 0; i < l.out.numel(); ++i) EXPECT_EQ(l.out[i], 0);
@@ -168,8 +170,7 @@ TEST(MoeQuant, NoHiddenFeaturesGiveZeros) {
 
 // The weights as they are dequantized, in the input's dtype.
 template <class S>
-void expect_fp8_is_dequantized() {
-  const QuantCase c{QuantFormat::kFp8, 128};
+void expect_is_dequantized(const QuantCase& c) {
   for_each_target([&] {
     for (const Shape& s : kShapes) {
       SCOPED_TRACE(::testing::PrintToString(std::array{s.tokens, s.dim, s.hidden, s.experts, s.slots}));
@@ -194,9 +195,11 @@ void expect_fp8_is_dequantized() {
     }
   });
 }
-TEST(MoeQuant, Fp8IsTheDequantizedWeight) {
-  expect_fp8_is_dequantized<float>();
-  expect_fp8_is_dequantized<BFloat16>();
+TEST(MoeQuant, OthersAreTheDequantizedWeight) {
+  for (const QuantCase& c : quant_cases(false)) {
+    expect_is_dequantized<float>(c);
+    expect_is_dequantized<BFloat16>(c);
+  }
 }
 
 }  // namespace

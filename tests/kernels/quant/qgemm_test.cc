@@ -25,11 +25,11 @@ QuantArray& randomize(QuantArray& q, uint32_t seed, bool half) {
   std::mt19937 engine(seed);
   std::uniform_real_distribution<float> uniform(-0.1f, 0.1f);
   for (uint8_t& c : q.codes) c = static_cast<uint8_t>(engine());
-  if (q.m.traits().per_byte == 2 && q.m.k % 2)  // the half byte behind the last code is zero
+  if (q.m.format->per_byte == 2 && q.m.k % 2)  // the half byte behind the last code is zero
     for (int64_t i = 0; i < q.m.n; ++i) q.codes[static_cast<size_t>((i + 1) * q.m.row_bytes() - 1)] &= 15;
-  if (q.m.format == QuantFormat::kFp8)
-    for (uint8_t& c : q.codes)
-      if ((c & 0x7f) == 0x7f) c = 0;
+  const std::vector<std::vector<float>> values = values_of_bytes(*q.m.format);
+  for (uint8_t& c : q.codes)
+    if (std::isnan(values[c][0])) c = 0;
   for (float& s : q.scales) s = half ? static_cast<float>(Half(uniform(engine))) : uniform(engine);
   for (uint8_t& z : q.zeros) z = engine() % 16;
   return q;
@@ -85,12 +85,7 @@ void expect_equals_plain(const QuantCase& c, int64_t m, int64_t n, int64_t k, ui
   }
 }
 
-std::vector<QuantCase> integer_cases() {
-  std::vector<QuantCase> all;
-  for (const QuantCase& c : quant_cases())
-    if (c.format != QuantFormat::kFp8) all.push_back(c);
-  return all;
-}
+std::vector<QuantCase> integer_cases() { return quant_cases(true); }
 
 TEST(Qgemm, EqualsPlainLoops) {
   std::mt19937 engine(5);
@@ -115,8 +110,8 @@ TEST(Qgemm, EqualsPlainLoops) {
 }
 
 TEST(Qgemm, ManyRowsAreCutIntoBlocks) {
-  expect_equals_plain<float>({QuantFormat::kInt4, 32}, 483, 33, 64, 2);
-  expect_equals_plain<BFloat16>({QuantFormat::kInt8, 0}, 1000, 5, 40, 3);
+  expect_equals_plain<float>({"int4", 32}, 483, 33, 64, 2);
+  expect_equals_plain<BFloat16>({"int8", 0}, 1000, 5, 40, 3);
 }
 
 // Codes and activations at their ends: nothing saturates or overflows, however long the row.
@@ -126,10 +121,12 @@ TEST(Qgemm, ExtremesAreExact) {
       SCOPED_TRACE(c.name());
       const int64_t n = 18;
       QuantArray q(c, n, k);
+      const std::vector<std::vector<float>> values = values_of_bytes(*c.format);
+      const auto lowest = std::ranges::min_element(values) - values.begin();
+      const auto highest = std::ranges::max_element(values) - values.begin();
       for (int64_t i = 0; i < n; ++i)
         for (int64_t b = 0; b < q.m.row_bytes(); ++b)
-          q.codes[static_cast<size_t>(i * q.m.row_bytes() + b)] =
-              static_cast<uint8_t>(c.format == QuantFormat::kInt8 ? (i % 2 ? 0x80 : 0x7f) : (i % 2 ? 0xff : 0));
+          q.codes[static_cast<size_t>(i * q.m.row_bytes() + b)] = static_cast<uint8_t>(i % 2 ? highest : lowest);
       std::fill(q.scales.begin(), q.scales.end(), 1.0f);
       std::fill(q.zeros.begin(), q.zeros.end(), uint8_t{0});
       const Packing p(q.m);
@@ -139,8 +136,10 @@ TEST(Qgemm, ExtremesAreExact) {
       qgemm(fast.g, p.get());
       qgemm_plain(plain.g, q.m);
       EXPECT_TRUE(same_bits(fast.out, plain.out));
-      const double code = c.format == QuantFormat::kInt8 ? -128 : c.format == QuantFormat::kInt4 ? 7 : 15;
-      EXPECT_EQ(fast.out[1 + 1], static_cast<float>(127.0 * code * static_cast<double>(k)));
+      for (const int64_t i : {0, 1}) {
+        const double code = values[static_cast<size_t>(i ? highest : lowest)][0];
+        EXPECT_EQ(fast.out[static_cast<size_t>(1 + i)], static_cast<float>(127.0 * code * static_cast<double>(k)));
+      }
     }
 }
 
@@ -162,7 +161,7 @@ TEST(Qgemm, ARowDoesNotDependOnTheOthers) {
 }
 
 TEST(Qgemm, EmptyShapes) {
-  const QuantCase c{QuantFormat::kInt4, 32};
+  const QuantCase c{"int4", 32};
   for (const auto& [m, n, k] : {std::array<int64_t, 3>{0, 5, 7}, {3, 0, 7}, {3, 5, 0}}) {
     QuantArray q(c, n, k);
     randomize(q, 1, true);
@@ -174,33 +173,39 @@ TEST(Qgemm, EmptyShapes) {
   }
 }
 
-float plain_activation(QActivation a, float x) {
+float plain_activation(std::optional<Pointwise> a, float x) {
   constexpr double kSqrtHalf = 0.70710678118654752, kTanhScale = 0.79788456080286536;
   const double v = x;
-  switch (a) {
-    case QActivation::kRelu:
+  if (!a) return x;
+  switch (*a) {
+    case Pointwise::kRelu:
       return x < 0 ? 0 : x;
-    case QActivation::kGelu:
+    case Pointwise::kGeluErf:
       return static_cast<float>(0.5 * v * (1 + std::erf(v * kSqrtHalf)));
-    case QActivation::kGeluTanh:
+    case Pointwise::kGeluTanh:
       return static_cast<float>(0.5 * v * (1 + std::tanh(kTanhScale * (v + 0.044715 * v * v * v))));
-    case QActivation::kSilu:
+    case Pointwise::kSilu:
       return static_cast<float>(v / (1 + std::exp(-v)));
-    default:
-      return x;
+    case Pointwise::kSigmoid:
+      return static_cast<float>(1 / (1 + std::exp(-v)));
+    case Pointwise::kTanh:
+      return static_cast<float>(std::tanh(v));
+    default:  // a new one: what it is defined by
+      Array<float> one({1});
+      one[0] = x;
+      pointwise(*a, DType::kFloat32, one.view(), std::array{one.view()});
+      return one[0];
   }
 }
 
 // Against the product alone, then the activation and the residual in turn, each rounded.
 template <class T>
-void expect_epilogue(const QuantCase& c, QActivation a, bool with_residual) {
-  SCOPED_TRACE(c.name() + " " + name_of(dtype_of<T>) + " activation " + std::to_string(static_cast<int>(a)));
+void expect_epilogue(const QuantCase& c, std::optional<Pointwise> a, bool with_residual) {
+  SCOPED_TRACE(c.name() + " " + name_of(dtype_of<T>) + " activation " + std::to_string(a ? static_cast<int>(*a) : -1));
   const int64_t m = 13, n = 75, k = 140;
   QuantArray q(c, n, k);
   randomize(q, 3, true);
-  const auto run = [&](const QGemm& g) {
-    c.format == QuantFormat::kFp8 ? qgemm_fp8(g, q.m) : qgemm(g, Packing(q.m).get());
-  };
+  const auto run = [&](const QGemm& g) { c.format->packed ? qgemm(g, Packing(q.m).get()) : qgemm_dequantized(g, q.m); };
   Product<T> alone(m, n, k, true, 3), fused(m, n, k, true, 3);
   run(alone.g);
   const std::vector<T> residual = activations<T>(m * (n + 1), 8);
@@ -213,27 +218,26 @@ void expect_epilogue(const QuantCase& c, QActivation a, bool with_residual) {
       const T y = static_cast<T>(plain_activation(a, static_cast<float>(alone.out[at])));
       const float r = with_residual ? static_cast<float>(residual[static_cast<size_t>(i * (n + 1) + j)]) : 0;
       const float want = static_cast<float>(static_cast<T>(static_cast<float>(y) + r));
-      const float tolerance = a == QActivation::kNone || a == QActivation::kRelu ? 0
-                              : is_small_float<T>                                ? 8e-3f
-                                                                                 : 1e-6f;
+      const float tolerance = !a || a == Pointwise::kRelu ? 0 : is_small_float<T> ? 8e-3f : 1e-6f;
       ASSERT_NEAR(static_cast<float>(fused.out[at]), want, tolerance * (1 + std::abs(want)) * (1 + std::abs(r)))
           << i << ", " << j;
     }
 }
 TEST(Qgemm, ActivationAndResidual) {
-  for_each_target([] {
-    for (const QuantCase& c : {QuantCase{QuantFormat::kInt8, 0}, {QuantFormat::kInt4, 32}, {QuantFormat::kFp8, 128}})
-      for (const QActivation a :
-           {QActivation::kNone, QActivation::kRelu, QActivation::kGelu, QActivation::kGeluTanh, QActivation::kSilu})
+  std::vector<std::optional<Pointwise>> all{std::nullopt};
+  for (const Activation& a : kActivations) all.push_back(a.op);
+  for_each_target([&] {
+    for (const QuantFormat& f : quant_formats())
+      for (const std::optional<Pointwise> a : all)
         for (const bool residual : {false, true}) {
-          expect_epilogue<float>(c, a, residual);
-          expect_epilogue<BFloat16>(c, a, residual);
+          expect_epilogue<float>({f, f.blocks[0]}, a, residual);
+          expect_epilogue<BFloat16>({f, f.blocks[0]}, a, residual);
         }
   });
 }
 
 TEST(Qgemm, NotFiniteRowsAreNan) {
-  QuantArray q({QuantFormat::kInt8, 32}, 20, 64);
+  QuantArray q({"int8", 32}, 20, 64);
   randomize(q, 1, true);
   const Packing p(q.m);
   Product<float> r(4, 20, 64, true);
@@ -284,13 +288,13 @@ TEST(Qgemm, Avx2AndVnniTilesAgree) {
 }
 
 template <class T>
-void expect_fp8_near(int64_t m, int64_t n, int64_t k, double tolerance) {
-  QuantArray q({QuantFormat::kFp8, 128}, n, k);
+void expect_near(const QuantCase& c, int64_t m, int64_t n, int64_t k, double tolerance) {
+  QuantArray q(c, n, k);
   randomize(q, 4, false);
   std::vector<float> w(static_cast<size_t>(n * k));
   dequantize(q.m, DType::kFloat32, w.data());
   Product<T> r(m, n, k, true, 3);
-  qgemm_fp8(r.g, q.m);
+  qgemm_dequantized(r.g, q.m);
   for (int64_t i = 0; i < m; ++i)
     for (int64_t j = 0; j < n; ++j) {
       double sum = r.bias[static_cast<size_t>(j)], most = 1;
@@ -304,15 +308,16 @@ void expect_fp8_near(int64_t m, int64_t n, int64_t k, double tolerance) {
   for (int threads : {1, 2, 3}) {
     const Threads use(threads);
     Product<T> again(m, n, k, true, 3);
-    qgemm_fp8(again.g, q.m);
+    qgemm_dequantized(again.g, q.m);
     EXPECT_TRUE(same_bits(r.out, again.out)) << threads;
   }
 }
-TEST(Qgemm, Fp8) {
-  for (const auto& [m, n, k] : {std::array<int64_t, 3>{1, 130, 257}, {3, 64, 128}, {33, 7, 300}, {1, 1, 1}}) {
-    expect_fp8_near<float>(m, n, k, 1e-6);
-    expect_fp8_near<BFloat16>(m, n, k, 8e-3);
-  }
+TEST(Qgemm, OfDequantizedWeights) {
+  for (const QuantCase& c : quant_cases(false))
+    for (const auto& [m, n, k] : {std::array<int64_t, 3>{1, 130, 257}, {3, 64, 128}, {33, 7, 300}, {1, 1, 1}}) {
+      expect_near<float>(c, m, n, k, 1e-6);
+      expect_near<BFloat16>(c, m, n, k, 8e-3);
+    }
 }
 
 }  // namespace
