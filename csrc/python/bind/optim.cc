@@ -1,6 +1,6 @@
 // Fused optimizer steps over lists of parameters.
 #include "optim/step.h"
-#include "python/python.h"
+#include "python/bind/bind.h"
 
 namespace deepseek::python {
 namespace {
@@ -76,7 +76,8 @@ Tensor total_sum_squares(const py::list& tensors) {
 
 }  // namespace
 
-void bind_optim(py::module_& m) {
+void bind_optim(PyObject* module) {
+  auto m = py::reinterpret_borrow<py::module_>(module);
   m.def("_adamw_step", adamw_step, py::arg("params"), py::arg("grads"), py::arg("exp_avgs"), py::arg("exp_avg_sqs"),
         py::arg("max_exp_avg_sqs"), py::arg("masters"), py::arg("lr"), py::arg("beta1"), py::arg("beta2"),
         py::arg("eps"), py::arg("weight_decay"), py::arg("step"), py::arg("decoupled"), py::arg("maximize"),
