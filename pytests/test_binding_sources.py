@@ -9,7 +9,7 @@ import pytest
 from deepseek import _C
 
 ROOT = Path(__file__).resolve().parents[1]
-SOURCES = sorted((ROOT / "csrc" / "python").glob("*.[ch]*"))
+SOURCES = sorted((ROOT / "csrc" / "python").rglob("*.[ch]*"))
 
 # Where C meets C++: these may name CPython's tables and cast functions, everybody else goes through them.
 SEAM = {"slots.h", "bound.cc"}

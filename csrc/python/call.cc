@@ -67,10 +67,9 @@ PyObject* finish(const Call& call, TensorList& out) {
   if (schema.returns_list) return wrap_list(out, true, type);
   if (schema.returns.empty()) Py_RETURN_NONE;
   if (schema.returns.size() == 1) return wrap(std::move(out[0]), type);
-  auto result =
-      pybind11::reinterpret_steal<pybind11::object>(checked(PyStructSequence_New(result_type_for(*call.def))));
-  for (size_t i = 0; i < out.size(); ++i) PyStructSequence_SET_ITEM(result.ptr(), i, wrap(out[i], type));
-  return result.release().ptr();
+  Object result = owned(PyStructSequence_New(result_type_for(*call.def)));
+  for (size_t i = 0; i < out.size(); ++i) PyStructSequence_SET_ITEM(result.get(), i, wrap(out[i], type));
+  return result.release();
 }
 
 class GeneratorScope {
@@ -204,6 +203,7 @@ const std::map<std::string, std::vector<const OpDef*>>& overload_table() {
 PyObject* make_op_function(const std::string& name, bool method, bool inplace) {
   PyTypeObject* type = method ? method_type : function_type;
   auto* f = PyObject_New(OpFunction, type);
+  if (!f) throw PythonError();
   f->vectorcall = &Guarded<op_vectorcall>::call;
   f->overloads = &overload_table().at(name);
   f->inplace = inplace;
@@ -213,48 +213,63 @@ PyObject* make_op_function(const std::string& name, bool method, bool inplace) {
 
 namespace {
 
-namespace py = pybind11;
+// --- functions of the module that take an op's full name and its arguments
 
-PyObject* call_by_name(const std::string& name, const py::args& args, const py::kwargs& kwargs,
-                       void (*run)(const Call&, TensorList&)) {
-  std::vector<const OpDef*> overloads;
-  if (const OpDef* def = find_op(name)) overloads = {def};
-  if (overloads.empty()) throw py::key_error("there is no op named '" + name + "'");
-  std::vector<PyObject*> values;
-  for (py::handle h : args) values.push_back(h.ptr());
-  py::tuple names(kwargs.size());
-  size_t i = 0;
-  for (const auto& [k, v] : kwargs) {
-    names[i++] = k;
-    values.push_back(v.ptr());
+template <class Run>
+PyObject* by_name(const char* function, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames, Run run) {
+  DS_CHECK_AS(TypeError, nargs > 0 && PyUnicode_Check(args[0]), function,
+              "(): the first argument must be an op's name");
+  const OpDef* def = find_op(std::string(utf8(args[0])));
+  if (!def) {
+    PyErr_Format(PyExc_KeyError, "there is no op named '%U'", args[0]);
+    throw PythonError();
   }
   Call call;
-  select_overload(overloads, false, values.data(), static_cast<Py_ssize_t>(args.size()), names.ptr(), call);
+  select_overload({def}, false, args + 1, nargs - 1, kwnames, call);
   const GeneratorScope scope(call.generator);
-  TensorList out;
-  run(call, out);
-  return finish(call, out);
+  return run(call);
 }
 
-const char* autocast_rule(const OpDef& d) {
-  switch (d.info->autocast) {
-    case Autocast::kNone:
-      return "none";
-    case Autocast::kLower:
-      return "lower";
-    case Autocast::kFloat32:
-      return "float32";
-    case Autocast::kPromote:
-      return "promote";
-    case Autocast::kOff:
-      return "off";
-  }
-  return "";
+PyObject* op_call(PyObject*, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
+  return by_name("op_call", args, nargs, kwnames, [](const Call& c) {
+    TensorList out;
+    dispatch_op(*c.def, c.op, c.inputs, out);
+    return finish(c, out);
+  });
 }
+
+PyObject* op_composite(PyObject*, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
+  return by_name("op_composite", args, nargs, kwnames, [](const Call& c) {
+    DS_CHECK(c.def->composite, c.def->name(), " has no composite twin");
+    TensorList out;
+    c.def->composite(c.op, c.inputs, out);
+    return finish(c, out);
+  });
+}
+
+PyObject* infer(PyObject*, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
+  return by_name("infer", args, nargs, kwnames, [](const Call& c) {
+    DS_CHECK(c.def->infer, c.def->name(), " is a view or composite: it has no infer");
+    Metas metas;
+    c.def->infer(c.op, c.inputs, metas);
+    Object out = owned(PyList_New(0));
+    for (const Meta& meta : metas) {
+      const Object dtype = owned(wrap_dtype(meta.dtype)), sizes = owned(make_size(meta.sizes));
+      checked(PyList_Append(out.get(), tuple_of(dtype.get(), sizes.get()).get()));
+    }
+    return out.release();
+  });
+}
+
+Method functions[] = {
+    method<op_call>("op_call", "Calls any op of the table by its full name."),
+    method<op_composite>("op_composite", "Runs the composite that defines a fused op."),
+    method<infer>("infer", "(dtype, shape) of each result, without computing it."),
+};
 
 }  // namespace
 
-void bind_ops(py::module_& m) {
+void bind_ops(PyObject* m) {
   constexpr unsigned flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_VECTORCALL;
   std::vector<Slot> slots = {slot<Py_tp_dealloc, op_dealloc>(),
                              slot<Py_tp_call, PyVectorcall_Call>(),
@@ -266,108 +281,32 @@ void bind_ops(py::module_& m) {
   slots.push_back(slot<Py_tp_descr_get, method_descr_get>());
   method_type = new_type("deepseek.op_method", sizeof(OpFunction), flags | Py_TPFLAGS_METHOD_DESCRIPTOR, slots);
   auto* type = reinterpret_cast<PyObject*>(tensor_type);
-  py::list functions;
+  const auto made = [](const std::string& name, bool method, bool inplace) {
+    return owned(make_op_function(name, method, inplace));
+  };
+  const Object shown_functions = owned(PyList_New(0));
+  const auto show = [&](const std::string& name) {
+    checked(PyList_Append(shown_functions.get(), to_python(name).get()));
+  };
   for (const auto& [name, overloads] : overload_table()) {
     const Shown shown = overloads[0]->info->shown;
-    m.add_object(name.c_str(), make_op_function(name, false, false));
-    if (shown == Shown::kBoth || shown == Shown::kFunction) functions.append(name);
+    add_to_module(m, name.c_str(), made(name, false, false));
+    if (shown == Shown::kBoth || shown == Shown::kFunction) show(name);
     const auto& args = overloads[0]->schema.args;
     const bool takes_self = !args.empty() && args[0].kind == ArgType::kTensor;
     if ((shown == Shown::kBoth || shown == Shown::kMethod) && takes_self)
-      PyObject_SetAttrString(type, name.c_str(),
-                             py::reinterpret_steal<py::object>(make_op_function(name, true, false)).ptr());
+      checked(PyObject_SetAttrString(type, name.c_str(), made(name, true, false).get()));
     bool inplace = false;
     for (const OpDef* d : overloads) inplace |= d->info->inplace;
     if (inplace && takes_self && name[0] != '_') {
       const std::string iname = name + "_";
-      PyObject_SetAttrString(type, iname.c_str(),
-                             py::reinterpret_steal<py::object>(make_op_function(name, true, true)).ptr());
-      if (shown != Shown::kHidden) m.add_object(iname.c_str(), make_op_function(name, false, true));
-      if (shown == Shown::kBoth) functions.append(iname);
+      checked(PyObject_SetAttrString(type, iname.c_str(), made(name, true, true).get()));
+      if (shown != Shown::kHidden) add_to_module(m, iname.c_str(), made(name, false, true));
+      if (shown == Shown::kBoth) show(iname);
     }
   }
-  m.def("_type_name", [](const py::object& o) { return type_name(o.ptr()); });
-  m.def("_given_for_tensor", [](const py::object& o) { return given_for_tensor(o.ptr()); });
-  m.attr("_functions") = functions;  // what deepseek/__init__.py shows
-
-  py::class_<OpDef>(m, "OpDef", "An entry of the op table.")
-      .def_property_readonly("name", [](const OpDef& d) { return d.schema.name; })
-      .def_property_readonly("schema", [](const OpDef& d) { return d.info->schema; })
-      .def_property_readonly("doc", [](const OpDef& d) { return d.info->doc; })
-      .def_property_readonly("autocast", autocast_rule)
-      .def_property_readonly("view", [](const OpDef& d) { return d.view != nullptr; })
-      .def_property_readonly("differentiable", [](const OpDef& d) { return d.info->differentiable; })
-      .def_property_readonly("refuses_values", [](const OpDef& d) { return d.info->refuses_values; })
-      .def_property_readonly("random", [](const OpDef& d) { return d.info->random; })
-      .def_property_readonly("inplace", [](const OpDef& d) { return d.info->inplace; })
-      .def_property_readonly("writes",
-                             [](const OpDef& d) {
-                               py::list names;
-                               for (const SchemaArg& a : d.schema.args)
-                                 if (a.written) names.append(a.name);
-                               return names;
-                             })
-      .def_property_readonly("composite", [](const OpDef& d) { return d.body != nullptr; })
-      .def_property_readonly("has_composite", [](const OpDef& d) { return d.composite != nullptr; })
-      .def_property_readonly("hidden", [](const OpDef& d) { return d.info->shown == Shown::kHidden; })
-      .def_property_readonly("functional", [](const OpDef& d) { return d.info->shown == Shown::kFunctional; })
-      .def_property_readonly(
-          "num_outputs",
-          [](const OpDef& d) { return d.schema.returns_list ? -1 : static_cast<int>(d.schema.returns.size()); })
-      .def_property_readonly("arguments", [](const OpDef& d) {
-        py::list out;
-        for (const SchemaArg& a : d.schema.args)
-          out.append(py::make_tuple(a.name, a.type, a.has_default ? py::object(py::str(a.default_text)) : py::none(),
-                                    a.keyword_only, a.varargs));
-        return out;
-      });
-  m.def(
-      "op_table",
-      [] {
-        py::dict out;
-        for (const OpDef* d : op_table())
-          out[py::str(d->schema.name)] = py::cast(d, py::return_value_policy::reference);
-        return out;
-      },
-      "Every op: name -> OpDef.");
-  m.def(
-      "op_call",
-      [](const std::string& name, const py::args& args, const py::kwargs& kwargs) {
-        return py::reinterpret_steal<py::object>(call_by_name(
-            name, args, kwargs, [](const Call& c, TensorList& out) { dispatch_op(*c.def, c.op, c.inputs, out); }));
-      },
-      "Calls any op of the table by its full name.");
-  m.def(
-      "op_composite",
-      [](const std::string& name, const py::args& args, const py::kwargs& kwargs) {
-        return py::reinterpret_steal<py::object>(call_by_name(name, args, kwargs, [](const Call& c, TensorList& out) {
-          DS_CHECK(c.def->composite, c.def->name(), " has no composite twin");
-          c.def->composite(c.op, c.inputs, out);
-        }));
-      },
-      "Runs the composite that defines a fused op.");
-  m.def(
-      "infer",
-      [](const std::string& name, const py::args& args, const py::kwargs& kwargs) {
-        py::list out;
-        static thread_local py::list* target;
-        target = &out;
-        struct Done {};
-        try {
-          call_by_name(name, args, kwargs, [](const Call& c, TensorList&) {
-            DS_CHECK(c.def->infer, c.def->name(), " is a view or composite: it has no infer");
-            Metas metas;
-            c.def->infer(c.op, c.inputs, metas);
-            for (const Meta& meta : metas)
-              target->append(py::make_tuple(py::reinterpret_steal<py::object>(wrap_dtype(meta.dtype)),
-                                            py::reinterpret_steal<py::object>(make_size(meta.sizes))));
-            throw Done();
-          });
-        } catch (const Done&) {
-        }
-        return out;
-      },
-      "(dtype, shape) of each result, without computing it.");
+  add_to_module(m, "_functions", shown_functions);  // what deepseek/__init__.py shows
+  add_functions(m, functions);
 }
 
 }  // namespace deepseek::python

@@ -18,9 +18,9 @@ std::string given_for_field(ArgType kind, PyObject* o) {
   int64_t i;
   if ((kind == ArgType::kDims || kind == ArgType::kOptDims) && (PyTuple_Check(o) || PyList_Check(o))) {
     for (Py_ssize_t at = 0; at < PySequence_Fast_GET_SIZE(o); ++at) {
-      const auto entry = pybind11::reinterpret_borrow<pybind11::object>(PySequence_Fast_GET_ITEM(o, at));
-      if (PyBool_Check(entry.ptr()) || !to_int(entry.ptr(), i))
-        return ", but found element of type " + wrong_int(entry.ptr()) + " at pos " + std::to_string(at);
+      const Object entry = Object::borrow(PySequence_Fast_GET_ITEM(o, at));
+      if (PyBool_Check(entry.get()) || !to_int(entry.get(), i))
+        return ", but found element of type " + wrong_int(entry.get()) + " at pos " + std::to_string(at);
     }
   }
   return ", not " +
@@ -31,8 +31,7 @@ std::string given_for_field(ArgType kind, PyObject* o) {
 
 bool parse_generator(PyObject* o, Generator*& out) {
   if (o == Py_None) return out = nullptr, true;
-  if (!pybind11::isinstance<Generator>(o)) return false;
-  return out = pybind11::handle(o).cast<Generator*>(), true;
+  return (out = generator_of(o)) != nullptr;
 }
 
 bool parse_tensor(PyObject* o, bool optional, Call& call) {
@@ -79,7 +78,7 @@ bool parse_list(PyObject* o, const SchemaArg& a, Call& call, PyObject*& wrong) {
     } else if (a.optional_tensor && item == Py_None) {
       call.inputs.push_back(Tensor());
     } else if (a.takes_number && is_number(item)) {
-      const auto held = pybind11::reinterpret_borrow<pybind11::object>(item);  // a number may run code
+      const Object held = Object::borrow(item);  // a number may run code
       call.inputs.push_back(number_tensor(item));
     } else {
       wrong = item;

@@ -8,9 +8,8 @@ namespace deepseek::python {
 
 void release(PyObject* o, size_t references) {
   if (!o || !Py_IsInitialized()) return;
-  const PyGILState_STATE state = PyGILState_Ensure();
+  const InterpreterLock lock;
   for (; references > 0; --references) Py_DECREF(o);
-  PyGILState_Release(state);
 }
 
 void TapeVisit::object(void* o) {

@@ -31,7 +31,7 @@ void release(PyObject* o, size_t references = 1);
 // The tape node of a user-defined Function: calls ctx._run_backward(grads).
 class FunctionNode final : public Node {
  public:
-  explicit FunctionNode(pybind11::object ctx);
+  explicit FunctionNode(PyObject* ctx);
   ~FunctionNode() override;
   std::string name() const override { return name_; }
   void set_name(std::string n) { name_ = std::move(n); }

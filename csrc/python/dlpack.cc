@@ -131,13 +131,12 @@ Tensor adopt(PyObject* capsule, bool read_only) {
   char* start = static_cast<char*>(d.data) + d.byte_offset;
   DS_CHECK_AS(BufferError, reinterpret_cast<uintptr_t>(start) % static_cast<uintptr_t>(size_of(dtype)) == 0,
               "from_dlpack: the data is not aligned to its element size");
-  if (PyCapsule_SetName(capsule, Managed::kUsedName) < 0) throw PythonError();
+  checked(PyCapsule_SetName(capsule, Managed::kUsedName));
   auto release = [](void* p) {
     auto* managed = static_cast<Managed*>(p);
     if (!managed->deleter || !Py_IsInitialized()) return;
-    const PyGILState_STATE state = PyGILState_Ensure();  // the producer's deleter may be Python's
+    const InterpreterLock lock;  // the producer's deleter may be Python's
     managed->deleter(managed);
-    PyGILState_Release(state);
   };
   const int64_t size = size_of(dtype);
   Ref<Storage> storage =
@@ -178,25 +177,29 @@ Tensor from_dlpack_capsule(PyObject* capsule) {
       "have already constructed a tensor from it once.");
 }
 
-Tensor from_dlpack_producer(pybind11::object producer) {
-  namespace py = pybind11;
+Tensor from_dlpack_producer(PyObject* given) {
+  Object producer = Object::borrow(given);
   // PyTorch exports the memory of a tensor whose sign or conjugate is still to be taken, without a word of it.
   for (const char* resolve : {"resolve_conj", "resolve_neg"})
-    if (py::hasattr(producer, resolve)) producer = producer.attr(resolve)();
-  if (py::hasattr(producer, "__dlpack_device__")) {
-    const py::tuple device = producer.attr("__dlpack_device__")();
-    const int kind = py::int_(device[0]), index = py::int_(device[1]);
+    if (has_attribute(producer.get(), resolve)) producer = call_method(producer.get(), resolve);
+  if (has_attribute(producer.get(), "__dlpack_device__")) {
+    const Object device = call_method(producer.get(), "__dlpack_device__");
+    const int64_t kind = int_of(owned(PySequence_GetItem(device.get(), 0)).get());
+    const int64_t index = int_of(owned(PySequence_GetItem(device.get(), 1)).get());
     DS_CHECK_AS(BufferError, kind == kCpu, "from_dlpack(): the data is on DLPack device (", kind, ", ", index,
                 "); deepseek shares CPU memory only, copy it there first, as with .cpu()");
   }
-  py::object capsule;
-  try {
-    capsule = producer.attr("__dlpack__")(py::arg("max_version") = py::make_tuple(1, 0));
-  } catch (py::error_already_set& e) {
-    if (!e.matches(PyExc_TypeError)) throw;
-    capsule = producer.attr("__dlpack__")();  // an exporter of the protocol before 1.0
+  const Object exporter = get_attribute(producer.get(), "__dlpack__");
+  const Object version = tuple_of(to_python(1).get(), to_python(0).get());
+  const Object names = tuple_of(to_python("max_version").get());
+  PyObject* const arguments[] = {version.get()};
+  Object capsule = Object::steal(PyObject_Vectorcall(exporter.get(), arguments, 0, names.get()));
+  if (!capsule) {
+    if (!PyErr_ExceptionMatches(PyExc_TypeError)) throw PythonError();
+    PyErr_Clear();
+    capsule = call(exporter.get());  // an exporter of the protocol before 1.0
   }
-  return from_dlpack_capsule(capsule.ptr());
+  return from_dlpack_capsule(capsule.get());
 }
 
 }  // namespace deepseek::python

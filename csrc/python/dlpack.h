@@ -11,6 +11,6 @@ PyObject* to_dlpack(const Tensor& t, bool versioned, bool copied);
 // Takes over a capsule of either kind; BufferError when it was consumed or cannot be shared.
 Tensor from_dlpack_capsule(PyObject* capsule);
 // The memory of an object with __dlpack__; BufferError where that is not the CPU's.
-Tensor from_dlpack_producer(pybind11::object producer);
+Tensor from_dlpack_producer(PyObject* producer);
 
 }  // namespace deepseek::python

@@ -1,4 +1,4 @@
-// deepseek.dtype (one object a type), deepseek.Size, Python numbers, and exceptions.
+// deepseek.dtype (one object a type), deepseek.Size, and Python numbers.
 #include "python/call_arguments.h"
 #include "python/slots.h"
 
@@ -11,7 +11,6 @@ struct DTypeObject {
 PyTypeObject* dtype_type = nullptr;
 PyTypeObject* size_type = nullptr;
 PyObject* dtype_objects[kNumDTypes] = {};
-PyObject* load_error = nullptr;
 
 DType value_of(PyObject* o) { return reinterpret_cast<DTypeObject*>(o)->value; }
 
@@ -36,8 +35,7 @@ Attribute dtype_attributes[] = {
 Method dtype_methods[] = {method<dtype_reduce>("__reduce__", nullptr), {}};
 
 PyObject* size_repr(PyObject* self) {
-  const auto list = pybind11::reinterpret_steal<pybind11::object>(checked(PySequence_List(self)));
-  return PyUnicode_FromFormat("deepseek.Size(%R)", list.ptr());
+  return PyUnicode_FromFormat("deepseek.Size(%R)", owned(PySequence_List(self)).get());
 }
 PyObject* size_numel(PyObject* self) {
   Dims d;
@@ -63,9 +61,9 @@ DType unwrap_dtype(PyObject* o) {
 }
 
 PyObject* make_size(const Dims& sizes) {
-  auto out = pybind11::reinterpret_steal<pybind11::object>(checked(size_type->tp_alloc(size_type, sizes.size())));
-  for (int i = 0; i < sizes.size(); ++i) PyTuple_SET_ITEM(out.ptr(), i, checked(PyLong_FromLongLong(sizes[i])));
-  return out.release().ptr();
+  Object out = owned(size_type->tp_alloc(size_type, sizes.size()));
+  for (int i = 0; i < sizes.size(); ++i) PyTuple_SET_ITEM(out.get(), i, checked(PyLong_FromLongLong(sizes[i])));
+  return out.release();
 }
 
 // --- names of types
@@ -73,9 +71,9 @@ PyObject* make_size(const Dims& sizes) {
 std::string type_name(PyObject* o) {
   PyObject* type = reinterpret_cast<PyObject*>(Py_TYPE(o));
   const auto text = [type](const char* attribute) -> std::string {
-    const auto found = pybind11::reinterpret_steal<pybind11::object>(PyObject_GetAttrString(type, attribute));
-    if (found && PyUnicode_Check(found.ptr()))
-      if (const char* s = PyUnicode_AsUTF8(found.ptr())) return s;
+    const Object found = Object::steal(PyObject_GetAttrString(type, attribute));
+    if (found && PyUnicode_Check(found.get()))
+      if (const char* s = PyUnicode_AsUTF8(found.get())) return s;
     PyErr_Clear();  // a class may set these to anything
     return "";
   };
@@ -123,12 +121,6 @@ bool raised_type_error() {
 }
 }  // namespace
 
-bool is_true(PyObject* o) {
-  const int answer = PyObject_IsTrue(o);
-  if (answer < 0) throw PythonError();
-  return answer == 1;
-}
-
 bool to_scalar(PyObject* o, Scalar& out) {
   if (PyBool_Check(o)) {
     out = Scalar(o == Py_True);
@@ -147,8 +139,7 @@ bool to_scalar(PyObject* o, Scalar& out) {
     if (std::string_view(name).find("bool") != std::string_view::npos) {
       out = Scalar(is_true(o));
     } else if (PyIndex_Check(o)) {
-      const auto i = pybind11::reinterpret_steal<pybind11::object>(checked(PyNumber_Index(o)));
-      out = Scalar(int64_of(i.ptr()));
+      out = Scalar(int64_of(owned(PyNumber_Index(o)).get()));
     } else {
       const double v = PyFloat_AsDouble(o);
       if (v == -1 && PyErr_Occurred()) return raised_type_error();
@@ -172,10 +163,10 @@ bool to_int(PyObject* o, int64_t& out) {
     return true;
   }
   if (is_tensor(o) && (!is_exact(cell_of(o).dtype) || unwrap(o).numel() != 1)) return false;
-  const auto i = pybind11::reinterpret_steal<pybind11::object>(PyNumber_Index(o));
+  const Object i = Object::steal(PyNumber_Index(o));
   if (!i) return raised_type_error();
   int overflow;
-  out = PyLong_AsLongLongAndOverflow(i.ptr(), &overflow);
+  out = PyLong_AsLongLongAndOverflow(i.get(), &overflow);
   return overflow == 0;
 }
 
@@ -189,7 +180,7 @@ bool to_dims(PyObject* o, Dims& out) {
     if (PyLong_CheckExact(item)) {
       if (!to_int(item, v)) return false;
     } else {  // its __index__ may run any code, which may change the list
-      const auto held = pybind11::reinterpret_borrow<pybind11::object>(item);
+      const Object held = Object::borrow(item);
       if (!to_int(item, v)) return false;
     }
     out.push_back(v);
@@ -219,93 +210,31 @@ Tensor number_tensor(PyObject* o) {
   return Tensor::wrapped(s);
 }
 
-std::string_view utf8(PyObject* o) {
-  Py_ssize_t n;
-  const char* s = PyUnicode_AsUTF8AndSize(o, &n);  // null for lone surrogates
-  if (!s) throw PythonError();
-  return {s, static_cast<size_t>(n)};
-}
-
 void check_device(PyObject* o) {
   if (o == Py_None) return;
-  const auto text = pybind11::reinterpret_steal<pybind11::object>(checked(PyObject_Str(o)));
-  const std::string_view name = utf8(text.ptr());
+  const std::string name = str(o);
   DS_CHECK(name == "cpu" || name.starts_with("cpu:"), "device '", name,
            "' is not available: deepseek runs on the CPU only, use device='cpu'");
 }
 
-// --- exceptions
-
-void set_error_from_exception() noexcept {
-  refuse_capture("a call fails while it is recorded, and another time may not");
-  try {
-    throw;
-  } catch (const PythonError&) {
-  } catch (const Interrupted&) {
-  } catch (pybind11::error_already_set& e) {
-    e.restore();
-  } catch (const TypeError& e) {
-    PyErr_SetString(PyExc_TypeError, e.what());
-  } catch (const ValueError& e) {
-    PyErr_SetString(PyExc_ValueError, e.what());
-  } catch (const IndexError& e) {
-    PyErr_SetString(PyExc_IndexError, e.what());
-  } catch (const NotImplementedError& e) {
-    PyErr_SetString(PyExc_NotImplementedError, e.what());
-  } catch (const BufferError& e) {
-    PyErr_SetString(PyExc_BufferError, e.what());
-  } catch (const OutOfMemoryError& e) {
-    PyErr_SetString(PyExc_MemoryError, e.what());
-  } catch (const LoadError& e) {
-    PyErr_SetString(load_error, e.what());
-  } catch (const std::bad_alloc&) {
-    PyErr_NoMemory();
-  } catch (const std::exception& e) {
-    PyErr_SetString(PyExc_RuntimeError, e.what());
-  } catch (...) {
-    PyErr_SetString(PyExc_RuntimeError, "unknown C++ exception");
-  }
-}
-
-void report_exception() noexcept {
-  const pybind11::error_scope other;
-  set_error_from_exception();
-  PyErr_WriteUnraisable(nullptr);
-}
-
-void bind_dtypes(pybind11::module_& m) {
+void bind_dtypes(PyObject* m) {
   dtype_type = new_type("deepseek.dtype", sizeof(DTypeObject), Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
                         {slot<Py_tp_repr, dtype_repr>(), slot(dtype_attributes), slot(dtype_methods),
                          slot("The element type of a tensor.")});
-  m.add_object("dtype", reinterpret_cast<PyObject*>(dtype_type));
+  add_to_module(m, "dtype", Object::borrow(reinterpret_cast<PyObject*>(dtype_type)));
   for (int i = 0; i < kNumDTypes; ++i) {
     auto* o = PyObject_New(DTypeObject, dtype_type);
     if (!o) throw PythonError();
     o->value = static_cast<DType>(i);
     dtype_objects[i] = reinterpret_cast<PyObject*>(o);
-    Py_INCREF(dtype_objects[i]);
-    m.add_object(name_of(o->value), dtype_objects[i]);
+    add_to_module(m, name_of(o->value), Object::borrow(dtype_objects[i]));
   }
-  pybind11::tuple bases = pybind11::make_tuple(pybind11::handle(reinterpret_cast<PyObject*>(&PyTuple_Type)));
+  const Object bases = tuple_of(reinterpret_cast<PyObject*>(&PyTuple_Type));
   size_type =
       new_type("deepseek.Size", 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
                {slot<Py_tp_repr, size_repr>(), slot(size_methods), slot("The sizes of a tensor: a tuple of ints.")},
-               bases.ptr());
-  m.add_object("Size", reinterpret_cast<PyObject*>(size_type));
-  // RuntimeError is what PyTorch raises for a broken file.
-  load_error = checked(PyErr_NewExceptionWithDoc("deepseek.LoadError", "A file that breaks its format's rules.",
-                                                 PyExc_RuntimeError, nullptr));
-  Py_INCREF(load_error);
-  m.add_object("LoadError", load_error);
-  pybind11::register_exception_translator([](std::exception_ptr p) {
-    if (!p) return;
-    try {
-      std::rethrow_exception(p);
-    } catch (const Error&) {
-      set_error_from_exception();
-    } catch (const PythonError&) {
-    }
-  });
+               bases.get());
+  add_to_module(m, "Size", Object::borrow(reinterpret_cast<PyObject*>(size_type)));
 }
 
 }  // namespace deepseek::python

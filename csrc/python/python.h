@@ -1,12 +1,9 @@
 // The binding's shared ground: the Tensor object, conversions both ways, and exception translation.
 #pragma once
 
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
-#include <pybind11/pybind11.h>
-
 #include "core/recorder.h"
 #include "ops/ops.h"
+#include "python/object.h"
 
 namespace deepseek::python {
 
@@ -42,18 +39,11 @@ PyObject* wrap(Tensor t, PyTypeObject* type = tensor_type);
 PyObject* wrap_as(PyTypeObject* type, Tensor t);
 PyObject* wrap_list(const TensorList& list, bool as_tuple, PyTypeObject* type = tensor_type);
 
-// Thrown when a Python exception is already set.
-struct PythonError {};
 // Turns the exception being handled into a Python one. Call inside catch (...).
 void set_error_from_exception() noexcept;
 
 // Writes it to stderr instead, where none can be raised; a Python exception on its way stays.
 void report_exception() noexcept;
-
-inline PyObject* checked(PyObject* o) {
-  if (!o) throw PythonError();
-  return o;
-}
 
 // --- scalars, sizes, dtypes (convert.cc, dtype.cc)
 PyObject* wrap_dtype(DType t);  // borrowed singleton, new reference
@@ -70,8 +60,6 @@ bool is_number(PyObject* o);  // bool, int, float, complex or a NumPy scalar
 bool to_scalar(PyObject* o, Scalar& out);
 bool to_int(PyObject* o, int64_t& out);  // accepts __index__; no error set on false
 bool to_dims(PyObject* o, Dims& out);    // a sequence of ints; no error set on false
-bool is_true(PyObject* o);               // its truth value
-std::string_view utf8(PyObject* o);      // of a str, as long as that lives
 PyObject* scalar_to_python(const Scalar& s);
 PyObject* item(const Tensor& t);
 // A Python number as the weakest operand.
@@ -83,6 +71,8 @@ Tensor tensor_from_data(PyObject* data, Opt<DType> dtype);
 PyObject* make_op_function(const std::string& name, bool method, bool inplace);
 void check_device(PyObject* o);  // None, "cpu" or device("cpu"); else a RuntimeError saying there is only the CPU
 
+Generator* generator_of(PyObject* o);  // null for anything else (bind/runtime.cc)
+
 // --- indexing (indexing.cc)
 PyObject* tensor_getitem(PyObject* self, PyObject* index);
 int tensor_setitem(PyObject* self, PyObject* index, PyObject* value);
@@ -92,36 +82,23 @@ inline void refuse_capture(const char* why) {
   if (mode().recorder) mode().recorder->refuse(why);
 }
 
-// --- parts of the module
-void bind_dtypes(pybind11::module_& m);
-void bind_tensor(pybind11::module_& m);
-void bind_subclass(pybind11::module_& m);
-void bind_ops(pybind11::module_& m);
-void bind_convert(pybind11::module_& m);
-void bind_autograd(pybind11::module_& m);
-void bind_autocast(pybind11::module_& m);
-void bind_runtime(pybind11::module_& m);
-void bind_jit(pybind11::module_& m);
-void bind_io(pybind11::module_& m);
+// --- parts of the module `m`
+inline void add_to_module(PyObject* m, const char* name, const Object& o) {
+  checked(PyModule_AddObjectRef(m, name, checked(o.get())));
+}
+void bind_exceptions(PyObject* m);
+void bind_dtypes(PyObject* m);
+void bind_tensor(PyObject* m);
+void bind_subclass(PyObject* m);
+void bind_ops(PyObject* m);
+void bind_functions(PyObject* m);
+void bind_autograd(PyObject* m);
+void bind_autocast(PyObject* m);
+void bind_runtime(PyObject* m);
+void bind_jit(PyObject* m);
+void bind_io(PyObject* m);
+// pybind11's own: before anything is bound, and when all is.
 void guard_bound_types();
-void guard_bound_functions(pybind11::module_& m);
+void guard_bound_functions(PyObject* m);
 
 }  // namespace deepseek::python
-
-// pybind11 functions may take and return Tensor.
-namespace pybind11::detail {
-template <>
-struct type_caster<deepseek::Tensor> {
-  PYBIND11_TYPE_CASTER(deepseek::Tensor, const_name("Tensor"));
-  bool load(handle src, bool) {
-    if (src.is_none()) {
-      value = deepseek::Tensor();
-      return true;
-    }
-    if (!deepseek::python::is_tensor(src.ptr())) return false;
-    value = deepseek::python::unwrap(src.ptr());
-    return true;
-  }
-  static handle cast(const deepseek::Tensor& t, return_value_policy, handle) { return deepseek::python::wrap(t); }
-};
-}  // namespace pybind11::detail

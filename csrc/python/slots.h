@@ -79,7 +79,15 @@ Method static_method(const char* name, const char* doc) {
   return {name, &Guarded<F>::call, METH_FASTCALL | METH_KEYWORDS | METH_STATIC, doc};
 }
 // A function of the module's.
-inline PyObject* new_function(Method& m) { return checked(PyCFunction_New(&m, nullptr)); }
+inline Object new_function(Method& m) { return owned(PyCFunction_New(&m, nullptr)); }
+template <size_t N>
+void add_functions(PyObject* module, Method (&functions)[N]) {
+  for (Method& f : functions) add_to_module(module, f.ml_name, new_function(f));
+}
+// How many arguments such a function takes, where it takes no names.
+inline void check_count(const char* function, Py_ssize_t given, Py_ssize_t wanted) {
+  DS_CHECK_AS(TypeError, given == wanted, function, "() takes ", wanted, " arguments, got ", given);
+}
 
 class Attribute : public PyGetSetDef {
  public:

@@ -5,23 +5,20 @@
 namespace deepseek::python {
 namespace {
 
-namespace py = pybind11;
-
 enum class Wants : uint8_t { kOwnClass, kPlain, kHook };
 
-thread_local int disabled = 0;  // how many DisableTorchFunctionSubclass are entered
+thread_local int disabled = 0;  // how many times they are
 
 PyObject* plain_results = nullptr;  // the __torch_function__ of classes that want plain tensors
 
 Wants look_up(PyTypeObject* type) {
-  const auto attribute = [](PyTypeObject* of) {
-    return py::reinterpret_steal<py::object>(
-        checked(PyObject_GetAttrString(reinterpret_cast<PyObject*>(of), "__torch_function__")));
+  const auto hook_of = [](PyTypeObject* of) {
+    return get_attribute(reinterpret_cast<PyObject*>(of), "__torch_function__");
   };
-  const py::object hook = attribute(type);
-  if (hook.ptr() == plain_results) return Wants::kPlain;
-  const py::object usual = attribute(tensor_type).attr("__func__");
-  return py::getattr(hook, "__func__", py::none()).is(usual) ? Wants::kOwnClass : Wants::kHook;
+  const Object hook = hook_of(type);
+  if (hook.is(plain_results)) return Wants::kPlain;
+  const Object usual = get_attribute(hook_of(tensor_type).get(), "__func__");
+  return get_attribute_or(hook.get(), "__func__", Py_None).is(usual.get()) ? Wants::kOwnClass : Wants::kHook;
 }
 
 // Classes met last, kept alive so that an address means one class. Every layer passes parameters, so this is quick.
@@ -45,6 +42,9 @@ PyObject* not_implemented(PyObject*, PyObject* const*, Py_ssize_t) { Py_RETURN_N
 
 }  // namespace
 
+void disable_subclasses() { ++disabled; }
+void enable_subclasses() { disabled -= disabled > 0; }
+
 void Subclasses::see_type(PyTypeObject* type) {
   if (disabled > 0) return;
   const Wants w = wants(type);
@@ -63,50 +63,25 @@ void Subclasses::refuse() const {
 }
 
 PyObject* call_hooks(PyObject* function, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
-  py::tuple positional(nargs);
-  for (Py_ssize_t i = 0; i < nargs; ++i) positional[i] = py::reinterpret_borrow<py::object>(args[i]);
-  py::dict keywords;
+  const Object positional = owned(PyTuple_New(nargs)), keywords = owned(PyDict_New());
+  for (Py_ssize_t i = 0; i < nargs; ++i) PyTuple_SET_ITEM(positional.get(), i, Py_NewRef(args[i]));
   for (Py_ssize_t i = 0; kwnames && i < PyTuple_GET_SIZE(kwnames); ++i)
-    keywords[py::handle(PyTuple_GET_ITEM(kwnames, i))] = py::reinterpret_borrow<py::object>(args[nargs + i]);
-  const py::object call = py::module_::import("deepseek._tensor.torch_function").attr("call_hooks");
-  return call(py::handle(function), positional, keywords).release().ptr();
+    checked(PyDict_SetItem(keywords.get(), PyTuple_GET_ITEM(kwnames, i), args[nargs + i]));
+  const Object hooks = from_module("deepseek._tensor.torch_function", "call_hooks");
+  return call(hooks.get(), function, positional.get(), keywords.get()).release();
 }
 
 PyObject* call_hooks(const char* method, PyObject* self, PyObject* other) {
-  const auto function = py::reinterpret_steal<py::object>(
-      checked(PyObject_GetAttrString(reinterpret_cast<PyObject*>(tensor_type), method)));
+  const Object function = get_attribute(reinterpret_cast<PyObject*>(tensor_type), method);
   PyObject* args[] = {self, other};
-  return call_hooks(function.ptr(), args, other ? 2 : 1, nullptr);
+  return call_hooks(function.get(), args, other ? 2 : 1, nullptr);
 }
 
-void bind_subclass(py::module_& m) {
+void bind_subclass(PyObject* m) {
   static Method plain = method<not_implemented>("_disabled_torch_function_impl",
                                                 "The __torch_function__ of a class whose ops give plain tensors.");
-  plain_results = new_function(plain);
-  m.attr("_disabled_torch_function_impl") = py::handle(plain_results);
-  struct Disable {};
-  py::class_<Disable>(m, "DisableTorchFunctionSubclass",
-                      "A context in which ops take objects of subclasses for plain tensors.")
-      .def(py::init<>())
-      .def("__enter__", [](Disable&) { ++disabled; })
-      .def("__exit__", [](Disable&, const py::args&) { disabled -= disabled > 0; });
-  m.def(
-      "_as_subclass",
-      [](const Tensor& t, const py::type& cls) {
-        auto* type = reinterpret_cast<PyTypeObject*>(cls.ptr());
-        DS_CHECK_AS(TypeError, PyType_IsSubtype(type, tensor_type), "as_subclass(): '", type->tp_name,
-                    "' is not a subclass of Tensor");
-        refuse_capture("a tensor becomes an object of a subclass");
-        return py::reinterpret_steal<py::object>(wrap_as(type, expand(t, t.sizes())));
-      },
-      "An object of the subclass on t's memory and in t's graph.");
-  m.def(
-      "_result_class",
-      [](const py::object& t) {
-        DS_CHECK_AS(TypeError, is_tensor(t.ptr()), "expected a Tensor, got ", type_name(t.ptr()));
-        return py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(result_class(t.ptr())));
-      },
-      "The class of what an op on t returns.");
+  plain_results = new_function(plain).release();
+  add_to_module(m, "_disabled_torch_function_impl", Object::borrow(plain_results));
 }
 
 }  // namespace deepseek::python

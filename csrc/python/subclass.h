@@ -36,6 +36,10 @@ inline PyTypeObject* result_class(PyObject* tensor) {
   return seen.result();
 }
 
+// Between these ops take objects of subclasses for plain tensors, in this thread.
+void disable_subclasses();
+void enable_subclasses();
+
 // function(*args, **keywords) by the arguments' __torch_function__.
 PyObject* call_hooks(PyObject* function, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames);
 // The same of a method of Tensor, such as "__add__", with one argument or two.

@@ -39,11 +39,7 @@ class Operand {
                 " and ", type_name(b), "; deepseek.as_tensor() makes a Tensor of the other library's");
     Py_RETURN_NOTIMPLEMENTED;
   }
-  namespace py = pybind11;
-  return py::module_::import("deepseek._tensor.array_operators")
-      .attr("call")(method, py::handle(a), py::handle(b))
-      .release()
-      .ptr();
+  return call(from_module("deepseek._tensor.array_operators", "call").get(), to_python(method).get(), a, b).release();
 }
 
 [[gnu::cold]] PyObject* by_hook(const char* method, PyObject* a, PyObject* b) {
@@ -135,11 +131,10 @@ PyObject* nb_ipow(PyObject* a, PyObject* b, PyObject*) {
   return inplace("__ipow__", a, b, pointwise_op(kernels::Pointwise::kPow));
 }
 PyObject* nb_divmod(PyObject* a, PyObject* b) {
-  const auto made = [](PyObject* o) { return pybind11::reinterpret_steal<pybind11::object>(checked(o)); };
-  const auto quotient = made(nb_floordiv(a, b));
-  if (quotient.is(pybind11::handle(Py_NotImplemented))) return quotient.inc_ref().ptr();
-  const auto rest = made(nb_mod(a, b));
-  return PyTuple_Pack(2, quotient.ptr(), rest.ptr());
+  Object quotient = owned(nb_floordiv(a, b));
+  if (quotient.is(Py_NotImplemented)) return quotient.release();
+  const Object rest = owned(nb_mod(a, b));
+  return tuple_of(quotient.get(), rest.get()).release();
 }
 PyObject* nb_pos(PyObject* a) {
   Py_INCREF(a);
@@ -151,12 +146,7 @@ int nb_bool(PyObject* self) {
   DS_CHECK(t.numel() == 1, "Boolean value of Tensor with more than one value is ambiguous");
   return t.item().to_bool();
 }
-PyObject* nb_int(PyObject* self) {
-  PyObject* value = checked(item(unwrap(self)));
-  PyObject* out = PyNumber_Long(value);
-  Py_DECREF(value);
-  return out;
-}
+PyObject* nb_int(PyObject* self) { return PyNumber_Long(owned(item(unwrap(self))).get()); }
 PyObject* nb_float(PyObject* self) { return PyFloat_FromDouble(unwrap(self).item().to_double()); }
 PyObject* nb_index(PyObject* self) {
   const Tensor t = unwrap(self);

@@ -103,11 +103,10 @@ void release_owned_object(void* p) {
     object(self)->cell = nullptr;  // the collector still visits the object while Python shuts down
     return;
   }
-  const PyGILState_STATE state = PyGILState_Ensure();
+  const InterpreterLock lock;
   --python_holders;
   object(self)->cell = successor(*object(self)->cell, self);  // a subclass's __del__ may look at it
   Py_DECREF(self);
-  PyGILState_Release(state);
 }
 
 int tensor_traverse(PyObject* self, visitproc visit, void* arg) {
@@ -310,10 +309,10 @@ PyObject* m_size(PyObject* self, PyObject* const* args, Py_ssize_t nargs) {
 PyObject* m_stride(PyObject* self, PyObject* const* args, Py_ssize_t nargs) {
   const Cell& c = cell_of(self);
   if (nargs == 0 || args[0] == Py_None) {
-    pybind11::tuple out(c.strides.size());
+    Object out = owned(PyTuple_New(c.strides.size()));
     for (int i = 0; i < c.strides.size(); ++i)
-      PyTuple_SET_ITEM(out.ptr(), i, checked(PyLong_FromLongLong(c.strides[i])));
-    return out.release().ptr();
+      PyTuple_SET_ITEM(out.get(), i, checked(PyLong_FromLongLong(c.strides[i])));
+    return out.release();
   }
   int64_t d;
   DS_CHECK_AS(TypeError, to_int(args[0], d), "stride(): dim must be an int");
@@ -441,19 +440,18 @@ PyObject* wrap(Tensor t, PyTypeObject* type) {
 }
 
 PyObject* wrap_list(const TensorList& list, bool as_tuple, PyTypeObject* type) {
-  namespace py = pybind11;
   const auto n = static_cast<Py_ssize_t>(list.size());
-  const auto out = py::reinterpret_steal<py::object>(checked(as_tuple ? PyTuple_New(n) : PyList_New(n)));
+  Object out = owned(as_tuple ? PyTuple_New(n) : PyList_New(n));
   for (Py_ssize_t i = 0; i < n; ++i) {
     if (as_tuple)
-      PyTuple_SET_ITEM(out.ptr(), i, wrap(list[i], type));
+      PyTuple_SET_ITEM(out.get(), i, wrap(list[i], type));
     else
-      PyList_SET_ITEM(out.ptr(), i, wrap(list[i], type));
+      PyList_SET_ITEM(out.get(), i, wrap(list[i], type));
   }
-  return py::object(out).release().ptr();
+  return out.release();
 }
 
-void bind_tensor(pybind11::module_& m) {
+void bind_tensor(PyObject* m) {
   std::vector<Slot> slots = {
       slot<Py_tp_new, tensor_new>(),
       slot<Py_tp_dealloc, tensor_dealloc>(),
@@ -474,16 +472,14 @@ void bind_tensor(pybind11::module_& m) {
   // base class that holds such names, so that Tensor's own members stay what they are, and a metatype whose __dir__
   // leaves them out.
   constexpr unsigned kOpen = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE;
-  const auto one = [](PyTypeObject* type) {
-    return pybind11::make_tuple(pybind11::handle(reinterpret_cast<PyObject*>(type)));
-  };
+  const auto one = [](PyTypeObject* type) { return tuple_of(reinterpret_cast<PyObject*>(type)); };
   PyTypeObject* names = new_type("deepseek.TensorNames", 0, kOpen, {slot("Names that Tensor has not.")});
   PyTypeObject* metatype =
-      new_type("deepseek.TensorType", 0, kOpen, {slot("The type of Tensor.")}, one(&PyType_Type).ptr());
-  tensor_type = new_type("deepseek.Tensor", sizeof(TensorObject), kOpen | Py_TPFLAGS_HAVE_GC, slots, one(names).ptr());
-  m.attr("_TensorType") = pybind11::handle(reinterpret_cast<PyObject*>(metatype));
+      new_type("deepseek.TensorType", 0, kOpen, {slot("The type of Tensor.")}, one(&PyType_Type).get());
+  tensor_type = new_type("deepseek.Tensor", sizeof(TensorObject), kOpen | Py_TPFLAGS_HAVE_GC, slots, one(names).get());
+  add_to_module(m, "_TensorType", Object::borrow(reinterpret_cast<PyObject*>(metatype)));
   Py_SET_TYPE(reinterpret_cast<PyObject*>(tensor_type), metatype);  // this reference keeps it alive
-  m.add_object("Tensor", reinterpret_cast<PyObject*>(tensor_type));
+  add_to_module(m, "Tensor", Object::borrow(reinterpret_cast<PyObject*>(tensor_type)));
   host_hooks().release_object = release_owned_object;
 }
 

@@ -1,4 +1,4 @@
-"""What a recording relies on outside the user's code: the C++ side (csrc/python/jit_walk.cc, jit_observe.cc) asks.
+"""What a recording relies on outside the user's code: the C++ side (csrc/python/jit/walk.cc, observe.cc) asks.
 
 A captured function may call whatever is listed here. Anything else that comes from outside the user's code could read
 or change what no check before a replay sees, so a function that calls it runs eagerly.
@@ -31,7 +31,7 @@ from deepseek._binding.missing import guard
 
 __all__ = ["PURE_TYPES", "STATELESS", "attribute_functions", "is_numpy_constant", "owner", "pure_functions"]
 
-USER, TRUSTED, LIBRARY = range(3)  # Owner in csrc/python/jit_walk.h
+USER, TRUSTED, LIBRARY = range(3)  # Owner in csrc/python/jit/types.h
 
 # Modules in Python whose functions depend on their arguments alone.
 _PURE_MODULES = frozenset(

@@ -1,16 +1,14 @@
-#include "python/jit_entry.h"
+#include "python/jit/entry.h"
 
 #include <algorithm>
 #include <sstream>
 
 #include "jit/recording.h"
-#include "python/jit_host.h"
-#include "python/jit_observe.h"
+#include "python/jit/host.h"
+#include "python/jit/observe.h"
 #include "python/slots.h"
 
 namespace deepseek::python {
-
-namespace py = pybind11;
 
 namespace {
 
@@ -90,11 +88,11 @@ class CollectorPause {
 
 void Entry::prepare() {
   if (!passes) return;
-  const py::object names = std::move(passes);
+  const Object names = std::move(passes);
   const std::vector<jit::Captured> held = graph.captured;  // a dying tensor may run any code, also this call again
   if (verify) jit::verify(graph);
   for (const jit::Pass& p : jit::passes()) {
-    if (!names.contains(p.name)) continue;
+    if (checked(PySequence_Contains(names.get(), to_python(p.name).get())) == 0) continue;
     p.run(graph);
     if (verify) jit::verify(graph);
   }
@@ -188,7 +186,7 @@ bool is_plain_result(const Tensor& t, Inputs given, const jit::Graph& graph) {
 
 }  // namespace
 
-std::string Entry::record(State& state, PyObject* function, PyObject* given, PyObject* named, py::object& returned) {
+std::string Entry::record(State& state, PyObject* function, PyObject* given, PyObject* named, Object& returned) {
   TensorList in, out, after;
   args = flatten(given, in);
   kwargs = flatten(named, in);
@@ -197,9 +195,7 @@ std::string Entry::record(State& state, PyObject* function, PyObject* given, PyO
   note_sharing(inputs, in);
   StateWalk walk(state);
   walk.start(function, given, named);
-  const auto call = [&] {
-    returned = py::reinterpret_steal<py::object>(checked(PyObject_Call(function, given, named)));
-  };
+  const auto call = [&] { returned = owned(PyObject_Call(function, given, named)); };
   if (std::string why = walk.refusal(); !why.empty()) {
     call();
     return why;
@@ -214,9 +210,9 @@ std::string Entry::record(State& state, PyObject* function, PyObject* given, PyO
   Containers known;
   containers_in(given, named, known);
   containers = guards_of(known, state);
-  result = flatten(returned.ptr(), out, &known, [&](PyObject* o) { return state.watches_container(o); });
+  result = flatten(returned.get(), out, &known, [&](PyObject* o) { return state.watches_container(o); });
   const std::string why = recording.finish(out, walk.handles());
-  if (returned.is(py::ellipsis())) return "it returns an Ellipsis";  // which means something else to _jit_call's caller
+  if (returned.is(Py_Ellipsis)) return "it returns an Ellipsis";  // which means something else to _jit_call's caller
   if (!(modes == ModeGuard())) return "it changes grad mode, inference mode, autocast or the default dtype";
   if (!why.empty()) return why;
   if (holds_object(result))
@@ -247,7 +243,7 @@ std::string Entry::record(State& state, PyObject* function, PyObject* given, PyO
 int Entry::traverse(visitproc visit, void* arg) const {
   for (const Tree* t : {&args, &kwargs, &result})
     if (const int stop = python::traverse(*t, visit, arg)) return stop;
-  Py_VISIT(passes.ptr());
+  Py_VISIT(passes.get());
   for (const jit::GraphNode& n : graph.nodes) {
     const auto* call = dynamic_cast<const PythonCall*>(n.host.get());
     if (!call || call->use_count() > 1) continue;  // somebody else holds it too
@@ -261,7 +257,7 @@ void Entry::clear() {
   const jit::Graph old_graph = std::exchange(graph, {});  // a destructor may run any code
   const Tree old_args = std::exchange(args, {}), old_kwargs = std::exchange(kwargs, {});
   const Tree old_result = std::exchange(result, {});
-  const py::object old_passes = std::move(passes);
+  const Object old_passes = std::move(passes);
 }
 
 namespace {

@@ -1,11 +1,9 @@
 // What functions can reach by name: closures, globals, attributes of modules.
 #include <unordered_map>
 
-#include "python/jit_walk.h"
+#include "python/jit/walk.h"
 
 namespace deepseek::python {
-
-namespace py = pybind11;
 
 namespace {
 
@@ -16,7 +14,7 @@ PyObject* module_name_in(PyObject* globals) {
 
 std::string module_text(PyObject* globals) {
   PyObject* name = module_name_in(globals);
-  return name && PyUnicode_Check(name) ? py::str(name).cast<std::string>() : std::string();
+  return name && PyUnicode_Check(name) ? std::string(utf8(name)) : std::string();
 }
 
 PyObject* builtins_of(PyObject* globals) {
@@ -26,7 +24,7 @@ PyObject* builtins_of(PyObject* globals) {
   return b && PyDict_Check(b) ? b : PyEval_GetBuiltins();
 }
 
-std::string qualified_name(PyCodeObject* code) { return py::str(code->co_qualname).cast<std::string>(); }
+std::string qualified_name(PyCodeObject* code) { return std::string(utf8(code->co_qualname)); }
 
 // Of trusted modules, for all recordings; whether it is Python's import system.
 std::unordered_map<PyCodeObject*, bool>& trusted_code() {
@@ -42,11 +40,10 @@ bool leaves_block(PyCodeObject* code) {
 }
 
 bool is_called_by_deepseek(PyFrameObject* frame) {
-  const auto caller = py::reinterpret_steal<py::object>(reinterpret_cast<PyObject*>(PyFrame_GetBack(frame)));
+  const Object caller = Object::steal(reinterpret_cast<PyObject*>(PyFrame_GetBack(frame)));
   if (!caller) return false;
-  const auto globals =
-      py::reinterpret_steal<py::object>(checked(PyFrame_GetGlobals(reinterpret_cast<PyFrameObject*>(caller.ptr()))));
-  return (module_text(globals.ptr()) + ".").starts_with("deepseek.");
+  const Object globals = owned(PyFrame_GetGlobals(reinterpret_cast<PyFrameObject*>(caller.get())));
+  return (module_text(globals.get()) + ".").starts_with("deepseek.");
 }
 
 }  // namespace
@@ -75,29 +72,28 @@ void StateWalk::function(PyObject* o, const Name& name) {
 }
 
 void StateWalk::closure(PyFunctionObject* f) {
-  const auto names =
-      py::reinterpret_steal<py::tuple>(checked(PyCode_GetFreevars(reinterpret_cast<PyCodeObject*>(f->func_code))));
+  const Object names = owned(PyCode_GetFreevars(reinterpret_cast<PyCodeObject*>(f->func_code)));
   for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(f->func_closure); ++i) {
     PyObject* cell = PyTuple_GET_ITEM(f->func_closure, i);
     if (!first_time(cell)) continue;
-    const auto content = py::reinterpret_borrow<py::object>(PyCell_GET(cell));
-    PyObject* variable = PyTuple_GET_ITEM(names.ptr(), i);
+    const Object content = Object::borrow(PyCell_GET(cell));
+    PyObject* variable = PyTuple_GET_ITEM(names.get(), i);
     check(Kind::kCell, cell, -1, Name::kClosure);
-    item(variable, content.ptr());
+    item(variable, content.get());
     if (!content) continue;
-    if (PyModule_Check(content.ptr())) {
+    if (PyModule_Check(content.get())) {
       modules_.clear();
       auto* code = reinterpret_cast<PyCodeObject*>(f->func_code);
-      names_of_module(code->co_names, use_of(code), content.ptr());
+      names_of_module(code->co_names, use_of(code), content.get());
     } else {
-      value(content.ptr(), {Name::kPlain, -1, variable});
+      value(content.get(), {Name::kPlain, -1, variable});
     }
   }
 }
 
 StateWalk::Code& StateWalk::code_of(PyCodeObject* code) {
   const auto [place, fresh] = codes_.try_emplace(code);
-  if (fresh) kept_.push_back(py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(code)));
+  if (fresh) kept_.push_back(Object::borrow(reinterpret_cast<PyObject*>(code)));
   return place->second;
 }
 
@@ -106,34 +102,34 @@ bool StateWalk::trusts(PyCodeObject* code) { return trusted_code().contains(code
 void StateWalk::names_loaded() {
   std::vector<std::pair<PyCodeObject*, PyObject*>> entered;  // looking may find more
   for (const auto& [code, c] : codes_)
-    if (c.globals) entered.emplace_back(code, c.globals.ptr());
+    if (c.globals) entered.emplace_back(code, c.globals.get());
   for (const auto& [code, globals] : entered) names_of(code, globals);
 }
 
 bool StateWalk::enter(PyFrameObject* frame) {
   if (!refusal_.empty()) return true;
-  const auto held = py::reinterpret_steal<py::object>(reinterpret_cast<PyObject*>(PyFrame_GetCode(frame)));
-  auto* code = reinterpret_cast<PyCodeObject*>(held.ptr());
+  const Object held = Object::steal(reinterpret_cast<PyObject*>(PyFrame_GetCode(frame)));
+  auto* code = reinterpret_cast<PyCodeObject*>(held.get());
   if (const auto known = trusted_code().find(code); known != trusted_code().end())
     return !known->second || !is_called_by_deepseek(frame);
   const auto found = codes_.find(code);
   if (found != codes_.end() && found->second.entered) return true;
-  const auto globals = py::reinterpret_steal<py::object>(checked(PyFrame_GetGlobals(frame)));
+  const Object globals = owned(PyFrame_GetGlobals(frame));
   if (found != codes_.end()) {
     handles_ |= leaves_block(code);
     found->second.entered = true;
     found->second.globals = globals;
-    enter_user(code, globals.ptr());
+    enter_user(code, globals.get());
     return true;
   }
-  const std::string module = module_text(globals.ptr());
+  const std::string module = module_text(globals.get());
   if (module.starts_with("importlib") && is_called_by_deepseek(frame)) return false;
-  switch (owner_of(module_name_in(globals.ptr()))) {
+  switch (owner_of(module_name_in(globals.get()))) {
     case Owner::kTrusted:
       if (module == "contextlib" && leaves_block(code))
         handles_ = true;  // asked again on every call
       else                // modules are never unloaded
-        trusted_code().emplace(reinterpret_cast<PyCodeObject*>(held.inc_ref().ptr()), module.starts_with("importlib"));
+        trusted_code().emplace(reinterpret_cast<PyCodeObject*>(Py_NewRef(held.get())), module.starts_with("importlib"));
       break;
     case Owner::kUser:
       refuse("it calls " + qualified_name(code) + ", which cannot be found by name before the call");
@@ -150,10 +146,9 @@ void StateWalk::enter_user(PyCodeObject* code, PyObject* globals) {
   for (PyFunctionObject* f : functions)
     if (f->func_closure) closure(f);
   names_of(code, globals);
-  const auto constants =
-      py::reinterpret_steal<py::object>(PyObject_GetAttrString(reinterpret_cast<PyObject*>(code), "co_consts"));
-  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(constants.ptr()); ++i)
-    if (PyObject* inner = PyTuple_GET_ITEM(constants.ptr(), i); PyCode_Check(inner))
+  const Object constants = Object::steal(PyObject_GetAttrString(reinterpret_cast<PyObject*>(code), "co_consts"));
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(constants.get()); ++i)
+    if (PyObject* inner = PyTuple_GET_ITEM(constants.get(), i); PyCode_Check(inner))
       code_of(reinterpret_cast<PyCodeObject*>(inner));
 }
 
@@ -167,20 +162,20 @@ void StateWalk::names_of(PyCodeObject* code, PyObject* globals) {
     if (!(use.names[i] & kGlobal)) continue;
     PyObject* name = PyTuple_GET_ITEM(names, static_cast<Py_ssize_t>(i));
     const bool only_called = !(use.names[i] & (kGlobalRead | kGlobalWritten));
-    const auto own = py::reinterpret_borrow<py::object>(PyDict_GetItem(globals, name));
+    const Object own = Object::borrow(PyDict_GetItem(globals, name));
     if (looked_up_.emplace(globals, name).second) {
       check(Kind::kSome, globals, -1, Name::kGlobal);
-      item(name, own.ptr());
+      item(name, own.get());
     }
-    py::object found = own;
+    Object found = own;
     if (!found) {
-      found = py::reinterpret_borrow<py::object>(PyDict_GetItem(builtins, name));
+      found = Object::borrow(PyDict_GetItem(builtins, name));
       if (found && looked_up_.emplace(builtins, name).second) {
         check(Kind::kSome, builtins, -1, Name::kGlobal);
-        item(name, found.ptr());
+        item(name, found.get());
       }
     }
-    if (found) named(names, use, {name, found.ptr()}, {Name::kPlain, -1, name}, only_called);
+    if (found) named(names, use, {name, found.get()}, {Name::kPlain, -1, name}, only_called);
   }
   imports(names, use);
   attribute_names(names, use);
@@ -198,25 +193,25 @@ void StateWalk::named(PyObject* names, const CodeUse& use, const State::Item& fo
 // All names the code looks up as attributes, in a module it can name.
 void StateWalk::names_of_module(PyObject* names, const CodeUse& use, PyObject* module) {
   if (!modules_.insert(module).second) return;
-  const auto name = py::reinterpret_steal<py::object>(PyModule_GetNameObject(module));
+  const Object name = Object::steal(PyModule_GetNameObject(module));
   if (!name) PyErr_Clear();
-  const bool user = !name || owner_of(name.ptr()) == Owner::kUser;
+  const bool user = !name || owner_of(name.get()) == Owner::kUser;
   user_module_ |= user;
   PyObject* dict = PyModule_GetDict(module);
-  const int32_t mine = intern({Name::kPlain, -1, name.ptr()});
+  const int32_t mine = intern({Name::kPlain, -1, name.get()});
   for (size_t i = 0; i < use.names.size(); ++i) {
     const uint8_t how = use.names[i];
     if (!(how & kAttribute)) continue;
     PyObject* key = PyTuple_GET_ITEM(names, static_cast<Py_ssize_t>(i));
-    const auto found = py::reinterpret_borrow<py::object>(PyDict_GetItem(dict, key));
+    const Object found = Object::borrow(PyDict_GetItem(dict, key));
     // Of a library what is there is watched, and what is written.
     if (!found && !user && !(how & kAttributeWritten)) continue;
     if (looked_up_.emplace(dict, key).second) {
       check(Kind::kSome, dict, mine, Name::kAttribute);
-      item(key, found.ptr());
+      item(key, found.get());
     }
     const bool only_called = !(how & (kAttributeRead | kAttributeWritten));
-    if (found) named(names, use, {key, found.ptr()}, {Name::kAttribute, mine, key}, only_called);
+    if (found) named(names, use, {key, found.get()}, {Name::kAttribute, mine, key}, only_called);
   }
 }
 
@@ -224,12 +219,12 @@ void StateWalk::names_of_module(PyObject* names, const CodeUse& use, PyObject* m
 void StateWalk::imports(PyObject* names, const CodeUse& use) {
   for (size_t i = 0; i < use.names.size(); ++i) {
     if (!(use.names[i] & kImported)) continue;
-    auto text = py::str(PyTuple_GET_ITEM(names, static_cast<Py_ssize_t>(i))).cast<std::string>();
-    const py::dict modules = py::module_::import("sys").attr("modules");
+    const std::string text(utf8(PyTuple_GET_ITEM(names, static_cast<Py_ssize_t>(i))));
     for (size_t dot = text.size(); dot != std::string::npos; dot = text.rfind('.', dot - 1)) {
       const auto prefix = text.substr(0, dot);
-      if (modules.contains(prefix.c_str()) && PyModule_Check(modules[prefix.c_str()].ptr()))
-        names_of_module(names, use, modules[prefix.c_str()].ptr());
+      const Object module = Object::borrow(PyDict_GetItemString(PyImport_GetModuleDict(), prefix.c_str()));
+      if (module && PyModule_Check(module.get()))
+        names_of_module(names, use, module.get());
       else
         refuse("it imports " + text);
       if (dot == 0) break;
@@ -251,18 +246,20 @@ void StateWalk::by_name(PyObject* o, const Name& name) {
   const ByName mine = by_name_.back();
   for (PyObject* attribute : std::vector<PyObject*>(attribute_names_.begin(), attribute_names_.end()))
     attribute_by_name(mine, attribute);
-  for (const py::handle attribute : py::getattr(o, "_watched_names", py::tuple()))
-    attribute_by_name(mine, attribute.ptr());
+  if (const Object watched = Object::steal(PyObject_GetAttrString(o, "_watched_names")))
+    for_each(watched.get(), [&](PyObject* attribute) { attribute_by_name(mine, attribute); });
+  else
+    PyErr_Clear();
 }
 
 void StateWalk::attribute_by_name(const ByName& o, PyObject* name) {
-  const auto attributes = py::reinterpret_steal<py::object>(PyObject_GenericGetDict(o.object, nullptr));
+  const Object attributes = Object::steal(PyObject_GenericGetDict(o.object, nullptr));
   if (!attributes) return PyErr_Clear();
-  const auto found = py::reinterpret_borrow<py::object>(PyDict_GetItem(attributes.ptr(), name));
-  if (!looked_up_.emplace(attributes.ptr(), name).second) return;
-  check(Kind::kSome, attributes.ptr(), o.name, Name::kAttribute);
-  item(name, found.ptr());
-  if (found) value(found.ptr(), {Name::kAttribute, o.name, name});
+  const Object found = Object::borrow(PyDict_GetItem(attributes.get(), name));
+  if (!looked_up_.emplace(attributes.get(), name).second) return;
+  check(Kind::kSome, attributes.get(), o.name, Name::kAttribute);
+  item(name, found.get());
+  if (found) value(found.get(), {Name::kAttribute, o.name, name});
 }
 
 }  // namespace deepseek::python

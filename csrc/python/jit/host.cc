@@ -1,15 +1,13 @@
-#include "python/jit_host.h"
+#include "python/jit/host.h"
 
 #include <algorithm>
 
 #include "core/autocast.h"
 #include "core/recorder.h"
 #include "jit/recording.h"
-#include "python/jit_observe.h"
+#include "python/jit/observe.h"
 
 namespace deepseek::python {
-
-namespace py = pybind11;
 
 namespace {
 
@@ -42,42 +40,41 @@ void check_known(const StateWalk& walk, PyObject* function, PyObject* args, PyOb
 }  // namespace
 
 PythonCall::PythonCall(PyObject* function, Tree args, Tree kwargs)
-    : function_(py::reinterpret_borrow<py::object>(function)),
+    : function_(Object::borrow(function)),
       args_(std::move(args)),
       kwargs_(std::move(kwargs)),
       autocast_(mode().autocast),
       autocast_dtype_(mode().autocast_dtype) {}
 
 PythonCall::~PythonCall() {
-  const py::gil_scoped_acquire lock;
-  function_ = py::object();
+  const InterpreterLock lock;
+  function_ = Object();
   args_ = kwargs_ = Tree();
 }
 
 std::string PythonCall::name() const {
-  const py::gil_scoped_acquire lock;
-  return py::getattr(function_, "__qualname__", py::str("a function")).cast<std::string>();
+  const InterpreterLock lock;
+  return str(get_attribute_or(function_.get(), "__qualname__", to_python("a function").get()).get());
 }
 
 TensorList PythonCall::call(Inputs in) {
-  const py::gil_scoped_acquire lock;
+  const InterpreterLock lock;
   const AutocastRestore restore;
   mode().autocast = autocast_;
   mode().autocast_dtype = autocast_dtype_;
   const TensorList tensors(in);
   size_t next = 0;
   Containers made;
-  const auto args = py::reinterpret_steal<py::object>(checked(build(args_, tensors, next, made)));
-  const auto kwargs = py::reinterpret_steal<py::object>(checked(build(kwargs_, tensors, next, made)));
-  const auto result =
-      py::reinterpret_steal<py::object>(checked(PyObject_Call(function_.ptr(), args.ptr(), kwargs.ptr())));
+  const Object args = owned(build(args_, tensors, next, made));
+  const Object kwargs = owned(build(kwargs_, tensors, next, made));
+  const Object result = owned(PyObject_Call(function_.get(), args.get(), kwargs.get()));
   TensorList out;
-  flatten(result.ptr(), out);
+  flatten(result.get(), out);
   return out;
 }
 
 int PythonCall::traverse(visitproc visit, void* arg) const {
-  Py_VISIT(function_.ptr());
+  Py_VISIT(function_.get());
   if (const int stop = python::traverse(args_, visit, arg)) return stop;
   return python::traverse(kwargs_, visit, arg);
 }
@@ -87,21 +84,21 @@ PyObject* jit_host(PyObject* function, PyObject* args, PyObject* kwargs) {
   DS_CHECK(recording, "jit: nothing is being recorded");
   TensorList in, out;
   Tree given = flatten(args, in), named = flatten(kwargs, in);
-  py::object result;
+  Object result;
   {
     const RecorderPause pause;
     const OwnAutocastCache casts;
     const Observer::Pause unobserved;
     if (const StateWalk* walk = Observer::walk()) check_known(*walk, function, args, kwargs, *recording);
-    result = py::reinterpret_steal<py::object>(checked(PyObject_Call(function, args, kwargs)));
+    result = owned(PyObject_Call(function, args, kwargs));
   }
-  if (holds_value(flatten(result.ptr(), out)))
+  if (holds_value(flatten(result.get(), out)))
     recording->refuse("a function that runs on every replay returns something else than tensors and None");
   TensorList after;
   if (!match(given, args, after, nullptr) || !match(named, kwargs, after, nullptr))
     recording->refuse("a function that runs on every replay changes a container it is given");
   recording->record_host(Ref<jit::HostCall>(new PythonCall(function, std::move(given), std::move(named))), in, out);
-  return result.release().ptr();
+  return result.release();
 }
 
 }  // namespace deepseek::python

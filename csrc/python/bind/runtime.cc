@@ -8,7 +8,7 @@
 #include "kernels/simd/build_info.h"
 #include "kernels/simd/routes.h"
 #include "kernels/simd/stream.h"
-#include "python/python.h"
+#include "python/bind/bind.h"
 #include "runtime/cpu.h"
 #include "runtime/parallel.h"
 
@@ -45,7 +45,12 @@ uint64_t seed_from(const py::object& seed) {
 
 }  // namespace
 
-void bind_runtime(py::module_& m) {
+Generator* generator_of(PyObject* o) {
+  return py::isinstance<Generator>(o) ? py::handle(o).cast<Generator*>() : nullptr;
+}
+
+void bind_runtime(PyObject* module) {
+  auto m = py::reinterpret_borrow<py::module_>(module);
   py::class_<Generator>(m, "Generator", "A stream of random numbers: a function of (seed, offset) only.")
       .def(py::init([](const py::object& device) {
              check_device(device.ptr());

@@ -1,6 +1,7 @@
 // Autograd for Python: backward and grad, modes, hooks, grad_fn, user-defined Functions.
 #include "autograd/engine.h"
 #include "core/recorder.h"
+#include "python/bind/bind.h"
 #include "python/collect.h"
 #include "python/slots.h"
 
@@ -139,7 +140,7 @@ void visit_saved(const Saved& s, TapeVisit& tape) {
 }
 }  // namespace
 
-FunctionNode::FunctionNode(py::object ctx) : ctx_(ctx.release().ptr()) { ++python_holders; }
+FunctionNode::FunctionNode(PyObject* ctx) : ctx_(Py_NewRef(ctx)) { ++python_holders; }
 FunctionNode::~FunctionNode() {
   --python_holders;
   release(ctx_, 1 + outputs_.size());
@@ -177,7 +178,8 @@ void FunctionNode::release_saved() {
   if (py::hasattr(py::handle(ctx_), "_release_saved")) py::handle(ctx_).attr("_release_saved")();
 }
 
-void bind_autograd(py::module_& m) {
+void bind_autograd(PyObject* module) {
+  auto m = py::reinterpret_borrow<py::module_>(module);
   HostHooks& hooks = host_hooks();
   hooks.release_lock = []() -> void* { return PyGILState_Check() ? PyEval_SaveThread() : nullptr; };
   hooks.retake_lock = [](void* state) { PyEval_RestoreThread(static_cast<PyThreadState*>(state)); };
@@ -256,7 +258,7 @@ void bind_autograd(py::module_& m) {
     FunctionNode& get() const { return static_cast<FunctionNode&>(*node); }
   };
   py::class_<FunctionRef>(m, "FunctionNode", "The node of a user-defined Function.")
-      .def(py::init([](py::object ctx) { return FunctionRef{Ref<Node>(new FunctionNode(std::move(ctx)))}; }))
+      .def(py::init([](const py::object& ctx) { return FunctionRef{Ref<Node>(new FunctionNode(ctx.ptr()))}; }))
       .def("set_inputs",
            [](const FunctionRef& f, const py::list& inputs) {
              py::tuple needs(inputs.size());

@@ -1,8 +1,10 @@
-// pybind11's functions and types, guarded too. Its dispatcher builds the text of a refusal outside of its own try
+// Where pybind11 meets the rest. Exceptions of either kind become Python's, and pybind11's functions and types are
+// guarded as the others are. Its dispatcher builds the text of a refusal outside of its own try
 // block, and its __new__ has none: an argument's name that is no UTF-8, or copyreg, would end the process.
 // That text is put in the words of the other functions, too.
 #include <string>
 
+#include "python/bind/bind.h"
 #include "python/slots.h"
 
 namespace deepseek::python {
@@ -11,6 +13,8 @@ namespace {
 namespace py = pybind11;
 using py::detail::pybind11_meta_call;
 using py::detail::pybind11_object_new;
+
+PyObject* load_error = nullptr;
 
 void replace_all(std::string& text, std::string_view old, std::string_view fresh) {
   for (size_t at = 0; (at = text.find(old, at)) != std::string::npos; at += fresh.size())
@@ -109,6 +113,62 @@ void guard_bound_types() {
   py::detail::get_internals().default_metaclass->tp_call = &Guarded<&pybind11_meta_call>::call;
 }
 
-void guard_bound_functions(py::module_& m) { guard_all_in(m.attr("__dict__")); }
+void guard_bound_functions(PyObject* m) { guard_all_in(py::handle(m).attr("__dict__")); }
+
+// --- exceptions
+
+void set_error_from_exception() noexcept {
+  refuse_capture("a call fails while it is recorded, and another time may not");
+  try {
+    throw;
+  } catch (const PythonError&) {
+  } catch (const Interrupted&) {
+  } catch (py::error_already_set& e) {
+    e.restore();
+  } catch (const TypeError& e) {
+    PyErr_SetString(PyExc_TypeError, e.what());
+  } catch (const ValueError& e) {
+    PyErr_SetString(PyExc_ValueError, e.what());
+  } catch (const IndexError& e) {
+    PyErr_SetString(PyExc_IndexError, e.what());
+  } catch (const NotImplementedError& e) {
+    PyErr_SetString(PyExc_NotImplementedError, e.what());
+  } catch (const BufferError& e) {
+    PyErr_SetString(PyExc_BufferError, e.what());
+  } catch (const OutOfMemoryError& e) {
+    PyErr_SetString(PyExc_MemoryError, e.what());
+  } catch (const LoadError& e) {
+    PyErr_SetString(load_error, e.what());
+  } catch (const std::bad_alloc&) {
+    PyErr_NoMemory();
+  } catch (const std::exception& e) {
+    PyErr_SetString(PyExc_RuntimeError, e.what());
+  } catch (...) {
+    PyErr_SetString(PyExc_RuntimeError, "unknown C++ exception");
+  }
+}
+
+void report_exception() noexcept {
+  const ErrorAside other;
+  set_error_from_exception();
+  PyErr_WriteUnraisable(nullptr);
+}
+
+void bind_exceptions(PyObject* m) {
+  // RuntimeError is what PyTorch raises for a broken file.
+  load_error = checked(PyErr_NewExceptionWithDoc("deepseek.LoadError", "A file that breaks its format's rules.",
+                                                 PyExc_RuntimeError, nullptr));
+  add_to_module(m, "LoadError", Object::borrow(load_error));
+  // What pybind11 does with ours, thrown by a function it has bound.
+  py::register_exception_translator([](std::exception_ptr p) {
+    if (!p) return;
+    try {
+      std::rethrow_exception(p);
+    } catch (const Error&) {
+      set_error_from_exception();
+    } catch (const PythonError&) {
+    }
+  });
+}
 
 }  // namespace deepseek::python

@@ -1,69 +1,19 @@
 // What is inside the objects a call can reach: containers, attributes, classes.
-#include "python/jit_walk.h"
+#include "python/jit/walk.h"
 
-#include "python/jit_tree.h"
+#include "python/jit/tree.h"
 
 namespace deepseek::python {
-
-namespace py = pybind11;
 
 namespace {
 
 constexpr size_t kMostItems = 20'000;
 constexpr Py_ssize_t kMostOfOne = 1'000;  // items of one container
 
-// Something the walk knows by name, imported on first use. Never released.
-PyObject* known(PyObject*& place, const char* module, const char* name) {
-  if (!place) place = py::getattr(py::module_::import(module), name).release().ptr();
-  return place;
-}
-PyTypeObject* known_class(PyObject*& place, const char* module, const char* name) {
-  return reinterpret_cast<PyTypeObject*>(known(place, module, name));
-}
-PyObject *deque_, *ordered_, *partial_, *cache_, *optimizer_, *scheduler_, *module_, *compiled_, *stateless_,
-    *pure_types_, *numpy_constant_;
-
-PyTypeObject* deque_type() { return known_class(deque_, "collections", "deque"); }
-
-// Nothing to look into: most of what a walk meets.
-bool is_plain(PyObject* o) {
-  return o == Py_None || PyLong_CheckExact(o) || PyFloat_CheckExact(o) || PyUnicode_CheckExact(o) || PyBool_Check(o) ||
-         is_dtype(o) || PyBytes_CheckExact(o) || PyComplex_CheckExact(o) || o == Py_Ellipsis || o == Py_NotImplemented;
-}
-
-Owner owner_of_type(PyTypeObject* type) {
-  static PyObject* name = checked(PyUnicode_InternFromString("__module__"));
-  const auto module = py::reinterpret_steal<py::object>(PyObject_GetAttr(reinterpret_cast<PyObject*>(type), name));
-  if (!module) PyErr_Clear();
-  // Some types in C have no module.
-  return module && PyUnicode_Check(module.ptr()) ? owner_of(module.ptr()) : Owner::kLibrary;
-}
-bool is_library_type(PyTypeObject* type) { return owner_of_type(type) != Owner::kUser; }
-
-// A class statement made it: its objects have attributes and slots besides what the first base not so made has.
-bool is_made_in_python(PyTypeObject* type) {
-  return type->tp_flags & Py_TPFLAGS_HEAPTYPE &&
-         type->tp_dealloc == known_class(module_, "deepseek.nn", "Module")->tp_dealloc;
-}
-PyTypeObject* base_in_c(PyTypeObject* type) {
-  while (is_made_in_python(type)) type = type->tp_base;
-  return type;
-}
-
-bool is_of_deepseek(PyTypeObject* type) {
-  const py::object module = py::getattr(py::handle(reinterpret_cast<PyObject*>(type)), "__module__", py::none());
-  return PyUnicode_Check(module.ptr()) && module.cast<std::string>().starts_with("deepseek");
-}
-
-bool is_ours(PyTypeObject* type) { return std::string_view(type->tp_name).starts_with("deepseek."); }
-
-bool in_set(PyObject* set, PyTypeObject* type) { return PySet_Contains(set, reinterpret_cast<PyObject*>(type)) == 1; }
-
-bool is_numpy_constant(PyObject* o) {
-  const auto answer = py::reinterpret_steal<py::object>(
-      checked(PyObject_CallOneArg(known(numpy_constant_, "deepseek.jit.guards", "is_numpy_constant"), o)));
-  return answer.ptr() == Py_True;
-}
+constinit Known deque{"collections", "deque"}, ordered_dict{"collections", "OrderedDict"},
+    partial_{"functools", "partial"};
+constinit Known optimizer{"deepseek.optim", "Optimizer"}, scheduler{"deepseek.optim.lr_scheduler", "LRScheduler"};
+constinit Known compiled{"deepseek.jit.capture", "Compiled"};
 
 bool is_special(PyObject* name) {
   Py_ssize_t n;
@@ -73,38 +23,7 @@ bool is_special(PyObject* name) {
   return text.starts_with("__") && text.ends_with("__");
 }
 
-py::object dict_of_type(PyTypeObject* type) {
-#if PY_VERSION_HEX >= 0x030C0000
-  return py::reinterpret_steal<py::object>(PyType_GetDict(type));
-#else
-  return py::reinterpret_borrow<py::object>(type->tp_dict);
-#endif
-}
-
-class Depth {
- public:
-  Depth() {
-    if (Py_EnterRecursiveCall(" while looking for what a captured function depends on")) throw PythonError();
-  }
-  ~Depth() { Py_LeaveRecursiveCall(); }
-  Depth(const Depth&) = delete;
-};
-
 }  // namespace
-
-Owner owner_of(PyObject* module_name) {
-  static PyObject* answers = checked(PyDict_New());
-  if (!module_name || !PyUnicode_Check(module_name)) return Owner::kUser;
-  PyObject* answer = PyDict_GetItem(answers, module_name);
-  if (!answer) {
-    static PyObject* ask = nullptr;
-    const auto fresh = py::reinterpret_steal<py::object>(
-        checked(PyObject_CallOneArg(known(ask, "deepseek.jit.guards", "owner"), module_name)));
-    if (PyDict_SetItem(answers, module_name, fresh.ptr()) < 0) throw PythonError();
-    answer = PyDict_GetItem(answers, module_name);
-  }
-  return static_cast<Owner>(PyLong_AsLong(answer));
-}
 
 // --- the notes
 
@@ -116,8 +35,9 @@ StateWalk::StateWalk(State& state) : s_(state) {
 }
 
 bool StateWalk::first_time(PyObject* o) {
-  if (seen_.add(o, ++count_) != count_) return false;
-  kept_.push_back(py::reinterpret_borrow<py::object>(o));
+  ++count_;
+  if (seen_.add(o, count_) != count_) return false;
+  kept_.push_back(Object::borrow(o));
   return true;
 }
 
@@ -174,9 +94,9 @@ std::string StateWalk::made_in_call(PyObject* o) const {
     return own && PyDict_GET_SIZE(own) > 0 && !has_seen(o) && !has_seen(own) ? "a tensor with attributes" : "";
   }
   if (PyTuple_Check(o) && Py_TYPE(o)->tp_dictoffset && !has_seen(o)) {
-    const auto own = py::reinterpret_steal<py::object>(PyObject_GenericGetDict(o, nullptr));
+    const Object own = Object::steal(PyObject_GenericGetDict(o, nullptr));
     if (!own) PyErr_Clear();
-    if (own && PyDict_GET_SIZE(own.ptr()) > 0) return made();
+    if (own && PyDict_GET_SIZE(own.get()) > 0) return made();
   }
   if (PyTuple_Check(o)) return any(o);
   if (PyList_CheckExact(o)) {
@@ -203,7 +123,7 @@ std::string StateWalk::made_in_call(PyObject* o) const {
   }
   if (PyType_Check(o)) {
     auto* type = reinterpret_cast<PyTypeObject*>(o);
-    return type->tp_flags & Py_TPFLAGS_HEAPTYPE && owner_of_type(type) == Owner::kUser ? made() : std::string();
+    return type->tp_flags & Py_TPFLAGS_HEAPTYPE && owner_of(type) == Owner::kUser ? made() : std::string();
   }
   if (PyFunction_Check(o)) {
     auto* f = reinterpret_cast<PyFunctionObject*>(o);
@@ -218,18 +138,16 @@ std::string StateWalk::made_in_call(PyObject* o) const {
     return {};
   }
   PyTypeObject* type = Py_TYPE(o);
-  if (type->tp_dictoffset == 0 && in_set(known(stateless_, "deepseek.jit.guards", "STATELESS"), type) &&
-      !PyObject_TypeCheck(o, &PyCell_Type))
-    return {};
+  if (type->tp_dictoffset == 0 && stateless_types.is_set_with(type) && !PyObject_TypeCheck(o, &PyCell_Type)) return {};
   return made();
 }
 
 // --- objects
 
 void StateWalk::start(PyObject* function, PyObject* args, PyObject* kwargs) {
-  py::object name = py::getattr(function, "__name__", py::none());
-  if (name.is_none()) name = py::str(Py_TYPE(function)->tp_name);
-  value(function, {Name::kPlain, -1, name.ptr()});
+  Object name = get_attribute_or(function, "__name__", Py_None);
+  if (name.is_none()) name = to_python(Py_TYPE(function)->tp_name);
+  value(function, {Name::kPlain, -1, name.get()});
   for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(args); ++i)
     argument(PyTuple_GET_ITEM(args, i), {Name::kArgument, -1, nullptr, i});
   PyObject *key, *item;
@@ -274,9 +192,9 @@ void StateWalk::value(PyObject* o, const Name& name) {
   if (PyType_Check(o)) return type_object(reinterpret_cast<PyTypeObject*>(o), name);
   if (PyCFunction_Check(o)) return c_function(o, name);
   if (PyModule_Check(o)) {
-    const auto module = py::reinterpret_steal<py::object>(PyModule_GetNameObject(o));
+    const Object module = Object::steal(PyModule_GetNameObject(o));
     if (!module) PyErr_Clear();
-    if (!module || owner_of(module.ptr()) == Owner::kUser)
+    if (!module || owner_of(module.get()) == Owner::kUser)
       refuse("it can reach the module " + s_.words(name) + " by another way than its name");
     return;
   }
@@ -293,11 +211,9 @@ void StateWalk::tensor(PyObject* o, const Name& name) {
 
 void StateWalk::object(PyObject* o, const Name& name) {
   PyTypeObject *type = Py_TYPE(o), *base = base_in_c(type);
-  if (type != base) {  // made in Python, as these are
-    if (PyObject_TypeCheck(o, known_class(compiled_, "deepseek.jit.capture", "Compiled")))
-      return part(o, "_function", name);  // its recordings are not the function's state
-    if (PyObject_TypeCheck(o, known_class(optimizer_, "deepseek.optim", "Optimizer")) ||
-        PyObject_TypeCheck(o, known_class(scheduler_, "deepseek.optim.lr_scheduler", "LRScheduler"))) {
+  if (type != base) {                                                // made in Python, as these are
+    if (compiled.is_class_of(o)) return part(o, "_function", name);  // its recordings are not the function's state
+    if (optimizer.is_class_of(o) || scheduler.is_class_of(o)) {
       classes(type);
       return by_name(o, name);  // its steps change it, on replays too
     }
@@ -310,11 +226,10 @@ void StateWalk::object(PyObject* o, const Name& name) {
   }
   if (type == base && !type->tp_dictoffset) return;
   // Its methods are seen when they run, and refused then.
-  if (type != base && owner_of_type(type) == Owner::kLibrary) return by_name(o, name);
+  if (type != base && owner_of(type) == Owner::kLibrary) return by_name(o, name);
   const int32_t mine = intern(name);
   // Objects of deepseek refer weakly to what they act on, never to what they compute with.
-  const bool ours =
-      type != base && is_of_deepseek(type) && !PyObject_TypeCheck(o, known_class(module_, "deepseek.nn", "Module"));
+  const bool ours = type != base && is_of_deepseek(type) && !nn_module.is_class_of(o);
   const bool outer = std::exchange(weak_is_ours_, ours);
   attributes(o, mine);
   weak_is_ours_ = outer;
@@ -328,8 +243,7 @@ bool StateWalk::contents(PyObject* o, const Name& name) {
     const int32_t mine = intern(name);
     dict(o, mine, Name::kItem);
     // It keeps an order of its own.
-    PyTypeObject* ordered = known_class(ordered_, "collections", "OrderedDict");
-    if (PyDict_GET_SIZE(o) > 1 && PyObject_TypeCheck(o, ordered)) iterable(o, ordered, mine);
+    if (PyDict_GET_SIZE(o) > 1 && ordered_dict.is_class_of(o)) iterable(o, ordered_dict.type(), mine);
     return true;
   }
   if (PyList_Check(o)) return list(o, intern(name)), true;
@@ -337,8 +251,8 @@ bool StateWalk::contents(PyObject* o, const Name& name) {
   if (PyFrozenSet_Check(o)) return iterable(o, &PyFrozenSet_Type, intern(name)), true;
   if (PyAnySet_Check(o)) return iterable(o, &PySet_Type, intern(name)), true;
   if (PyByteArray_Check(o)) return iterable(o, &PyByteArray_Type, intern(name)), true;
-  if (PyObject_TypeCheck(o, deque_type())) return iterable(o, deque_type(), intern(name)), true;
-  if (PyObject_TypeCheck(o, known_class(partial_, "functools", "partial"))) return partial(o, name), true;
+  if (deque.is_class_of(o)) return iterable(o, deque.type(), intern(name)), true;
+  if (partial_.is_class_of(o)) return partial(o, name), true;
   if (PyObject_TypeCheck(o, &PyProperty_Type)) {
     for (const char* which : {"fget", "fset", "fdel"}) part(o, which, name);
     return true;
@@ -350,8 +264,8 @@ bool StateWalk::contents(PyObject* o, const Name& name) {
     return true;
   }
   if (PyIter_Check(o)) return false;
-  if (is_ours(base)) return true;
-  return in_set(known(stateless_, "deepseek.jit.guards", "STATELESS"), base) || is_numpy_constant(o);
+  if (is_made_by_deepseek(base)) return true;
+  return stateless_types.is_set_with(base) || is_numpy_constant(o);
 }
 
 void StateWalk::dict(PyObject* d, int32_t name, Name::Form form) {
@@ -382,10 +296,10 @@ void StateWalk::tuple(PyObject* t, int32_t name) {
 // By the way a type iterates over `o`, which may be of a subclass with another way.
 void StateWalk::iterable(PyObject* o, PyTypeObject* type, int32_t name) {
   if (PyObject_Size(o) > kMostOfOne) return too_much("a collection of more than 1,000 items");
-  const auto iterator = py::reinterpret_steal<py::object>(checked(type->tp_iter(o)));
+  const Object iterator = owned(type->tp_iter(o));
   check(Kind::kIterable, o, name, Name::kIndex);
   item(nullptr, reinterpret_cast<PyObject*>(type));
-  while (PyObject* next = PyIter_Next(iterator.ptr())) {
+  while (PyObject* next = PyIter_Next(iterator.get())) {
     item(nullptr, next);
     Py_DECREF(next);
   }
@@ -396,59 +310,59 @@ void StateWalk::iterable(PyObject* o, PyTypeObject* type, int32_t name) {
 
 // The class, the __dict__ and the slots.
 void StateWalk::attributes(PyObject* o, int32_t name) {
-  const auto own = py::reinterpret_steal<py::object>(PyObject_GenericGetDict(o, nullptr));
+  const Object own = Object::steal(PyObject_GenericGetDict(o, nullptr));
   if (!own) PyErr_Clear();
   check(Kind::kObject, o, name, Name::kAttribute);
   item(nullptr, reinterpret_cast<PyObject*>(Py_TYPE(o)));
-  item(nullptr, own.ptr());
-  if (own) dict(own.ptr(), name, Name::kAttribute);
+  item(nullptr, own.get());
+  if (own) dict(own.get(), name, Name::kAttribute);
   slots(o, name);
   classes(Py_TYPE(o));
 }
 
 void StateWalk::slots(PyObject* o, int32_t name) {
   if (slotless_.contains(Py_TYPE(o))) return;
-  std::vector<py::object> found;  // descriptors and what is there
+  std::vector<Object> found;  // descriptors and what is there
   PyObject* mro = Py_TYPE(o)->tp_mro;
   for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(mro); ++i) {
     auto* base = reinterpret_cast<PyTypeObject*>(PyTuple_GET_ITEM(mro, i));
     if (!is_made_in_python(base) || base->tp_itemsize != 0) continue;
-    const py::object members = dict_of_type(base);
+    const Object members = dict_of(base);
     PyObject *key, *member;
-    for (Py_ssize_t at = 0; PyDict_Next(members.ptr(), &at, &key, &member);)
-      if (Py_IS_TYPE(member, &PyMemberDescr_Type)) found.push_back(py::reinterpret_borrow<py::object>(member));
+    for (Py_ssize_t at = 0; PyDict_Next(members.get(), &at, &key, &member);)
+      if (Py_IS_TYPE(member, &PyMemberDescr_Type)) found.push_back(Object::borrow(member));
   }
   if (found.empty()) {
     slotless_.insert(Py_TYPE(o));
     return;
   }
-  std::vector<py::object> values;
+  std::vector<Object> values;
   check(Kind::kSlots, o, name, Name::kAttribute);
-  for (const py::object& member : found) {
-    values.push_back(py::reinterpret_steal<py::object>(
-        Py_TYPE(member.ptr())->tp_descr_get(member.ptr(), o, reinterpret_cast<PyObject*>(Py_TYPE(o)))));
+  for (const Object& member : found) {
+    values.push_back(
+        Object::steal(Py_TYPE(member.get())->tp_descr_get(member.get(), o, reinterpret_cast<PyObject*>(Py_TYPE(o)))));
     PyErr_Clear();
-    item(member.ptr(), values.back().ptr());
+    item(member.get(), values.back().get());
   }
   for (size_t i = 0; i < found.size(); ++i)
     if (values[i]) {
-      const py::object slot = found[i].attr("__name__");
-      value(values[i].ptr(), {Name::kAttribute, name, slot.ptr()});
+      const Object slot = get_attribute(found[i].get(), "__name__");
+      value(values[i].get(), {Name::kAttribute, name, slot.get()});
     }
 }
 
 void StateWalk::partial(PyObject* p, const Name& name) {
   const int32_t mine = intern(name);
   part(p, "func", name);
-  const py::object args = py::handle(p).attr("args"), keywords = py::handle(p).attr("keywords");
-  tuple(args.ptr(), mine);
-  dict(keywords.ptr(), mine, Name::kItem);
+  const Object args = get_attribute(p, "args"), keywords = get_attribute(p, "keywords");
+  tuple(args.get(), mine);
+  dict(keywords.get(), mine, Name::kItem);
 }
 
 void StateWalk::part(PyObject* o, const char* attribute, const Name& name) {
-  const auto inside = py::reinterpret_steal<py::object>(PyObject_GetAttrString(o, attribute));
+  const Object inside = Object::steal(PyObject_GetAttrString(o, attribute));
   if (!inside) return PyErr_Clear();
-  value(inside.ptr(), name);
+  value(inside.get(), name);
 }
 
 // --- classes
@@ -457,36 +371,35 @@ void StateWalk::part(PyObject* o, const char* attribute, const Name& name) {
 void StateWalk::type_object(PyTypeObject* type, const Name& name) {
   classes(type);
   PyTypeObject* base = base_in_c(type);
-  const bool harmless = base == &PyBaseObject_Type || is_ours(base) ||
+  const bool harmless = base == &PyBaseObject_Type || is_made_by_deepseek(base) ||
                         PyType_IsSubtype(type, reinterpret_cast<PyTypeObject*>(PyExc_BaseException)) ||
-                        in_set(known(pure_types_, "deepseek.jit.guards", "PURE_TYPES"), base) ||
-                        is_numpy_constant(reinterpret_cast<PyObject*>(type));
+                        pure_types.is_set_with(base) || is_numpy_constant(reinterpret_cast<PyObject*>(type));
   if (!harmless) refuse("it can reach " + s_.words(name) + ", a type whose objects may depend on the world outside");
 }
 
 // Methods and attributes of the user's classes.
 void StateWalk::classes(PyTypeObject* type) {
   if (!looked_into_.insert(type).second) return;
-  kept_.push_back(py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(type)));
+  kept_.push_back(Object::borrow(reinterpret_cast<PyObject*>(type)));
   PyObject* mro = type->tp_mro;
   for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(mro); ++i) {
     auto* base = reinterpret_cast<PyTypeObject*>(PyTuple_GET_ITEM(mro, i));
-    if (!(base->tp_flags & Py_TPFLAGS_HEAPTYPE) || is_library_type(base)) continue;
+    if (!(base->tp_flags & Py_TPFLAGS_HEAPTYPE) || owner_of(base) != Owner::kUser) continue;
     if (classes_.insert(base).second) user_class(base);
   }
 }
 
 void StateWalk::user_class(PyTypeObject* type) {
   auto* o = reinterpret_cast<PyObject*>(type);
-  kept_.push_back(py::reinterpret_borrow<py::object>(o));
-  const py::object name = py::handle(o).attr("__name__");
-  const int32_t mine = intern({Name::kPlain, -1, name.ptr()});
+  kept_.push_back(Object::borrow(o));
+  const Object name = get_attribute(o, "__name__");
+  const int32_t mine = intern({Name::kPlain, -1, name.get()});
   check(Kind::kBases, o, mine, Name::kAttribute);
   item(nullptr, type->tp_mro);
-  const py::object members = dict_of_type(type);
-  check(Kind::kDict, members.ptr(), mine, Name::kAttribute, PyDict_GET_SIZE(members.ptr()));
+  const Object members = dict_of(type);
+  check(Kind::kDict, members.get(), mine, Name::kAttribute, PyDict_GET_SIZE(members.get()));
   PyObject *key, *member;
-  for (Py_ssize_t at = 0; PyDict_Next(members.ptr(), &at, &key, &member);) item(key, member);
+  for (Py_ssize_t at = 0; PyDict_Next(members.get(), &at, &key, &member);) item(key, member);
   const State::Check c = s_.checks_.back();
   for (uint32_t i = 0; i < c.count; ++i) {
     const State::Item it = s_.items_[c.begin + i];

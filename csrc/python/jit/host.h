@@ -2,7 +2,7 @@
 #pragma once
 
 #include "jit/graph.h"
-#include "python/jit_tree.h"
+#include "python/jit/tree.h"
 
 namespace deepseek::python {
 
@@ -15,7 +15,7 @@ class PythonCall final : public jit::HostCall {
   int traverse(visitproc visit, void* arg) const;
 
  private:
-  pybind11::object function_;
+  Object function_;
   Tree args_, kwargs_;
   bool autocast_;  // as when it was first called
   DType autocast_dtype_;

@@ -1,7 +1,7 @@
 // Watches what a call does while it is recorded: which code runs, which C functions are called.
 #pragma once
 
-#include "python/jit_walk.h"
+#include "python/jit/walk.h"
 
 namespace deepseek::python {
 
@@ -35,7 +35,7 @@ class Observer {
   StateWalk& walk_;
   Recorder* recorder_;
   Py_tracefunc before_;
-  pybind11::object before_arg_;
+  Object before_arg_;
   Observer* outer_;
   PyFrameObject* loading_ = nullptr;  // the frame in which deepseek loads a module: what runs inside is not the call's
   bool loaded_ = false;

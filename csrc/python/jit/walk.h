@@ -9,15 +9,11 @@
 #include <vector>
 
 #include "jit/pointer_map.h"
-#include "python/jit_code.h"
-#include "python/jit_state.h"
+#include "python/jit/code.h"
+#include "python/jit/state.h"
+#include "python/jit/types.h"
 
 namespace deepseek::python {
-
-// Who a code object belongs to.
-enum class Owner : uint8_t { kUser, kTrusted, kLibrary };
-// By the module it is of: deepseek and those whose functions depend on nothing but their arguments are trusted.
-Owner owner_of(PyObject* module_name);
 
 class StateWalk {
  public:
@@ -54,7 +50,7 @@ class StateWalk {
   struct Code {
     std::vector<PyFunctionObject*> functions;  // that are known to have it
     bool entered = false;
-    pybind11::object globals = {};  // of the frame that entered it
+    Object globals = {};  // of the frame that entered it
   };
 
   struct ByName {
@@ -62,7 +58,7 @@ class StateWalk {
     int32_t name;
   };
 
-  // --- what is inside an object (jit_walk.cc)
+  // --- what is inside an object (walk.cc)
   void value(PyObject* o, const Name& name);
   void argument(PyObject* o, const Name& name);
   void object(PyObject* o, const Name& name);
@@ -81,7 +77,7 @@ class StateWalk {
   void c_function(PyObject* f, const Name& name);
   void type_object(PyTypeObject* type, const Name& name);
 
-  // --- functions and names (jit_names.cc)
+  // --- functions and names (names.cc)
   void function(PyObject* o, const Name& name);
   void closure(PyFunctionObject* f);
   Code& code_of(PyCodeObject* code);
@@ -105,7 +101,7 @@ class StateWalk {
 
   State& s_;
   jit::PointerMap seen_;
-  std::vector<pybind11::object> kept_;  // so that an address means one object
+  std::vector<Object> kept_;  // so that an address means one object
   int32_t count_ = 0;
   std::unordered_map<PyCodeObject*, Code> codes_;
   std::set<std::pair<PyObject*, PyObject*>> looked_up_;  // a dict, a name

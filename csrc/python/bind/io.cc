@@ -1,12 +1,11 @@
 // _C._io: what deepseek.io.safetensors and deepseek.save/load stand on.
-#include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
 #include <cstring>
 
 #include "base/reach.h"
 #include "io/safetensors.h"
-#include "python/python.h"
+#include "python/bind/bind.h"
 
 PYBIND11_DECLARE_HOLDER_TYPE(T, deepseek::Ref<T>, true);
 
@@ -105,7 +104,8 @@ Tensor strided_view(const Tensor& tensor, const std::vector<int64_t>& sizes, con
 
 }  // namespace
 
-void bind_io(py::module_& parent) {
+void bind_io(PyObject* module) {
+  auto parent = py::reinterpret_borrow<py::module_>(module);
   py::module_ m = parent.def_submodule("_io", "Files. Used by deepseek.io and deepseek.save/load.");
   py::class_<SafetensorsFile, Ref<SafetensorsFile>>(m, "SafetensorsFile", "A parsed safetensors file.")
       .def_static(

@@ -1,8 +1,6 @@
-#include "python/jit_code.h"
+#include "python/jit/code.h"
 
 namespace deepseek::python {
-
-namespace py = pybind11;
 
 namespace {
 
@@ -13,9 +11,10 @@ struct Opcodes {
   int push_exc_info, with_except_start, cache;
 
   Opcodes() {
-    const py::dict map = py::module_::import("opcode").attr("opmap");
+    const Object map = from_module("opcode", "opmap");
     const auto number = [&](const char* name) {
-      const int n = map.contains(name) ? map[name].cast<int>() : -1;
+      PyObject* found = PyDict_GetItemString(map.get(), name);
+      const int n = found ? static_cast<int>(int_of(found)) : -1;
       return n < 256 ? n : -1;  // larger ones are the compiler's alone
     };
     extended_arg = number("EXTENDED_ARG");
@@ -45,9 +44,9 @@ CodeUse use_of(PyCodeObject* code) {
   static const Opcodes op;
   CodeUse use;
   use.names.resize(static_cast<size_t>(PyTuple_GET_SIZE(code->co_names)));
-  const auto text = py::reinterpret_steal<py::object>(checked(PyCode_GetCode(code)));
-  const auto* bytes = reinterpret_cast<const unsigned char*>(PyBytes_AS_STRING(text.ptr()));
-  const Py_ssize_t n = PyBytes_GET_SIZE(text.ptr());
+  const Object text = owned(PyCode_GetCode(code));
+  const auto* bytes = reinterpret_cast<const unsigned char*>(PyBytes_AS_STRING(text.get()));
+  const Py_ssize_t n = PyBytes_GET_SIZE(text.get());
   const auto note = [&](uint32_t index, uint8_t how) {
     if (index < use.names.size()) use.names[index] |= how;
   };

@@ -1,11 +1,9 @@
-#include "python/jit_tree.h"
+#include "python/jit/tree.h"
 
 #include <algorithm>
 #include <memory>
 
 namespace deepseek::python {
-
-namespace py = pybind11;
 
 namespace {
 bool is_value(PyObject* o) {
@@ -14,13 +12,13 @@ bool is_value(PyObject* o) {
 }
 
 // What a weak reference leads to, or None.
-py::object referent(const py::object& weak) {
+Object referent(const Object& weak) {
 #if PY_VERSION_HEX >= 0x030D0000
   PyObject* o = nullptr;
-  if (PyWeakref_GetRef(weak.ptr(), &o) < 0) throw PythonError();
-  return o ? py::reinterpret_steal<py::object>(o) : py::none();
+  if (PyWeakref_GetRef(weak.get(), &o) < 0) throw PythonError();
+  return o ? Object::steal(o) : Object::borrow(Py_None);
 #else
-  return py::reinterpret_borrow<py::object>(PyWeakref_GET_OBJECT(weak.ptr()));
+  return Object::borrow(PyWeakref_GET_OBJECT(weak.get()));
 #endif
 }
 
@@ -38,7 +36,7 @@ void add_containers(PyObject* o, Containers& found) {
 }
 
 Tree flatten(PyObject* o, TensorList& tensors, Containers* known, const std::function<bool(PyObject*)>& is_state) {
-  if (Py_EnterRecursiveCall(" while looking for tensors in containers")) throw py::error_already_set();
+  if (Py_EnterRecursiveCall(" while looking for tensors in containers")) throw PythonError();
   const auto leave = [](void*) { Py_LeaveRecursiveCall(); };
   const std::unique_ptr<void, decltype(leave)> depth(&tensors, leave);
   Tree t;
@@ -50,17 +48,17 @@ Tree flatten(PyObject* o, TensorList& tensors, Containers* known, const std::fun
       return t;
     }
     if (is_state(o)) {
-      t.value = py::reinterpret_borrow<py::object>(o);
+      t.value = Object::borrow(o);
       return t;
     }
   }
   if (is_tensor(o)) {
     t.kind = Tree::kTensor;
-    t.value = py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(Py_TYPE(o)));
+    t.value = Object::borrow(reinterpret_cast<PyObject*>(Py_TYPE(o)));
     tensors.push_back(unwrap(o));
   } else if (PyTuple_Check(o) || PyList_CheckExact(o)) {
     t.kind = PyTuple_Check(o) ? Tree::kTuple : Tree::kList;
-    t.value = py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(Py_TYPE(o)));
+    t.value = Object::borrow(reinterpret_cast<PyObject*>(Py_TYPE(o)));
     const Py_ssize_t n = PySequence_Fast_GET_SIZE(o);
     for (Py_ssize_t i = 0; i < n; ++i)
       t.children.push_back(flatten(PySequence_Fast_GET_ITEM(o, i), tensors, known, is_state));
@@ -68,12 +66,12 @@ Tree flatten(PyObject* o, TensorList& tensors, Containers* known, const std::fun
     t.kind = Tree::kDict;
     PyObject *key, *item;
     for (Py_ssize_t at = 0; PyDict_Next(o, &at, &key, &item);) {
-      t.keys.push_back(py::reinterpret_borrow<py::object>(key));
+      t.keys.push_back(Object::borrow(key));
       t.children.push_back(flatten(item, tensors, known, is_state));
     }
   } else {
     t.kind = is_value(o) ? Tree::kValue : Tree::kObject;
-    t.value = py::reinterpret_borrow<py::object>(o);
+    t.value = Object::borrow(o);
     return t;
   }
   if (known && t.kind != Tree::kTensor) known->push_back(o);
@@ -94,12 +92,12 @@ bool same_value(PyObject* a, PyObject* b) {
 }
 
 std::string show(PyObject* o) {
-  const py::object text = py::reinterpret_steal<py::object>(PyObject_Repr(o));
+  const Object text = Object::steal(PyObject_Repr(o));
   if (!text) {
     PyErr_Clear();
     return Py_TYPE(o)->tp_name;
   }
-  auto s = text.cast<std::string>();
+  std::string s(utf8(text.get()));
   return s.size() > 60 ? s.substr(0, 57) + "..." : s;
 }
 
@@ -110,22 +108,22 @@ bool match(const Tree& t, PyObject* o, TensorList& tensors, std::string* why) {
   };
   switch (t.kind) {
     case Tree::kTensor:
-      if (reinterpret_cast<PyObject*>(Py_TYPE(o)) != t.value.ptr())
-        return differs("a " + py::str(t.value.attr("__name__")).cast<std::string>() + " became " + Py_TYPE(o)->tp_name);
+      if (reinterpret_cast<PyObject*>(Py_TYPE(o)) != t.value.get())
+        return differs("a " + str(get_attribute(t.value.get(), "__name__").get()) + " became " + Py_TYPE(o)->tp_name);
       tensors.push_back(unwrap(o));
       return true;
     case Tree::kValue:
-      return same_value(t.value.ptr(), o) || differs("the value " + show(t.value.ptr()) + " became " + show(o));
+      return same_value(t.value.get(), o) || differs("the value " + show(t.value.get()) + " became " + show(o));
     case Tree::kObject:
-      return t.value.ptr() == o || differs(std::string("another object of type ") + Py_TYPE(o)->tp_name);
+      return t.value.get() == o || differs(std::string("another object of type ") + Py_TYPE(o)->tp_name);
     case Tree::kKnown:
       return false;  // only in results
     case Tree::kWeak:
-      return referent(t.value).ptr() == o || differs(std::string("another object of type ") + Py_TYPE(o)->tp_name);
+      return referent(t.value).get() == o || differs(std::string("another object of type ") + Py_TYPE(o)->tp_name);
     case Tree::kTuple:
     case Tree::kList: {
-      if (reinterpret_cast<PyObject*>(Py_TYPE(o)) != t.value.ptr())
-        return differs(show(t.value.ptr()) + " became " + Py_TYPE(o)->tp_name);
+      if (reinterpret_cast<PyObject*>(Py_TYPE(o)) != t.value.get())
+        return differs(show(t.value.get()) + " became " + Py_TYPE(o)->tp_name);
       if (static_cast<size_t>(PySequence_Fast_GET_SIZE(o)) != t.children.size())
         return differs("a sequence of " + std::to_string(t.children.size()) + " items became one of " +
                        std::to_string(PySequence_Fast_GET_SIZE(o)));
@@ -139,7 +137,7 @@ bool match(const Tree& t, PyObject* o, TensorList& tensors, std::string* why) {
       PyObject *key, *item;
       size_t i = 0;
       for (Py_ssize_t at = 0; PyDict_Next(o, &at, &key, &item); ++i)
-        if (!same_value(t.keys[i].ptr(), key) || !match(t.children[i], item, tensors, why))
+        if (!same_value(t.keys[i].get(), key) || !match(t.children[i], item, tensors, why))
           return differs("a dict has other keys");
       return true;
     }
@@ -148,10 +146,11 @@ bool match(const Tree& t, PyObject* o, TensorList& tensors, std::string* why) {
 }
 
 PyObject* build(const Tree& t, const TensorList& tensors, size_t& next, Containers& known) {
-  const auto whole = [&](py::object made) {
-    known.push_back(made.ptr());
-    return made.release().ptr();
+  const auto whole = [&](Object made) {
+    known.push_back(made.get());
+    return made.release();
   };
+  const auto child = [&](size_t i) { return owned(build(t.children[i], tensors, next, known)); };
   switch (t.kind) {
     case Tree::kKnown:
       return Py_NewRef(known[t.number]);
@@ -159,28 +158,25 @@ PyObject* build(const Tree& t, const TensorList& tensors, size_t& next, Containe
       return wrap(tensors[next++]);
     case Tree::kValue:
     case Tree::kObject:
-      return py::object(t.value).release().ptr();
+      return Object(t.value).release();
     case Tree::kWeak:
-      return referent(t.value).release().ptr();
+      return referent(t.value).release();
     case Tree::kTuple: {
-      py::tuple items(t.children.size());
-      for (size_t i = 0; i < t.children.size(); ++i)
-        items[i] = py::reinterpret_steal<py::object>(build(t.children[i], tensors, next, known));
-      if (reinterpret_cast<PyTypeObject*>(t.value.ptr()) == &PyTuple_Type) return whole(items);
+      Object items = owned(PyTuple_New(static_cast<Py_ssize_t>(t.children.size())));
+      for (size_t i = 0; i < t.children.size(); ++i) PyTuple_SET_ITEM(items.get(), i, child(i).release());
+      if (t.value.is(reinterpret_cast<PyObject*>(&PyTuple_Type))) return whole(items);
       // A named tuple takes its fields one by one, other subclasses a sequence.
-      const bool named = py::hasattr(t.value, "_fields");
-      return whole(named ? t.value(*items) : t.value(items));
+      const bool named = has_attribute(t.value.get(), "_fields");
+      return whole(named ? owned(PyObject_CallObject(t.value.get(), items.get())) : call(t.value.get(), items.get()));
     }
     case Tree::kList: {
-      py::list items(t.children.size());
-      for (size_t i = 0; i < t.children.size(); ++i)
-        items[i] = py::reinterpret_steal<py::object>(build(t.children[i], tensors, next, known));
+      Object items = owned(PyList_New(static_cast<Py_ssize_t>(t.children.size())));
+      for (size_t i = 0; i < t.children.size(); ++i) PyList_SET_ITEM(items.get(), i, child(i).release());
       return whole(items);
     }
     case Tree::kDict: {
-      py::dict items;
-      for (size_t i = 0; i < t.keys.size(); ++i)
-        items[t.keys[i]] = py::reinterpret_steal<py::object>(build(t.children[i], tensors, next, known));
+      Object items = owned(PyDict_New());
+      for (size_t i = 0; i < t.keys.size(); ++i) checked(PyDict_SetItem(items.get(), t.keys[i].get(), child(i).get()));
       return whole(items);
     }
   }
@@ -196,8 +192,8 @@ bool holds_object(const Tree& t) {
 
 void weaken(Tree& t, PyObject* died) {
   for (Tree& c : t.children) weaken(c, died);
-  if (t.kind != Tree::kObject || !PyType_SUPPORTS_WEAKREFS(Py_TYPE(t.value.ptr()))) return;
-  t.value = py::reinterpret_steal<py::object>(checked(PyWeakref_NewRef(t.value.ptr(), died)));
+  if (t.kind != Tree::kObject || !PyType_SUPPORTS_WEAKREFS(Py_TYPE(t.value.get()))) return;
+  t.value = owned(PyWeakref_NewRef(t.value.get(), died));
   t.kind = Tree::kWeak;
 }
 
@@ -207,8 +203,8 @@ bool alive(const Tree& t) {
 }
 
 int traverse(const Tree& t, visitproc visit, void* arg) {
-  Py_VISIT(t.value.ptr());
-  for (const py::object& key : t.keys) Py_VISIT(key.ptr());
+  Py_VISIT(t.value.get());
+  for (const Object& key : t.keys) Py_VISIT(key.get());
   for (const Tree& c : t.children)
     if (const int stop = traverse(c, visit, arg)) return stop;
   return 0;

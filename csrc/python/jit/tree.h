@@ -13,8 +13,8 @@ namespace deepseek::python {
 struct Tree {
   enum Kind : uint8_t { kTensor, kValue, kObject, kWeak, kTuple, kList, kDict, kKnown };
   Kind kind = kValue;
-  pybind11::object value;  // kValue, kObject; kWeak: a weak reference to an object; else the type
-  std::vector<pybind11::object> keys;
+  Object value;  // kValue, kObject; kWeak: a weak reference to an object; else the type
+  std::vector<Object> keys;
   std::vector<Tree> children;
   size_t number = 0;  // kKnown: of a container that is there already
 };

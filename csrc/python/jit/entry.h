@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "jit/graph.h"
-#include "python/jit_state.h"
-#include "python/jit_tree.h"
+#include "python/jit/state.h"
+#include "python/jit/tree.h"
 
 namespace deepseek::python {
 
@@ -49,12 +49,12 @@ struct Entry {
   std::vector<ContainerGuard> containers;  // tuples have none, but a place
   std::vector<CapturedGuard> captured;     // in the order of the graph's, without constants, which nobody can change
   ModeGuard modes;
-  pybind11::object passes;  // names of those that are still to run; null when the graph is optimised
+  Object passes;  // names of those that are still to run; null when the graph is optimised
   bool verify = false;
   bool cleared = false;  // by the garbage collector
 
   // Runs the function and writes down what it does. Returns why that cannot be replayed.
-  std::string record(State& state, PyObject* function, PyObject* args, PyObject* kwargs, pybind11::object& result);
+  std::string record(State& state, PyObject* function, PyObject* args, PyObject* kwargs, Object& result);
   // Optimises the graph. Not done for a first call: many captured functions are called once for each of their variants.
   void prepare();
   // Whether a call may be replayed; collects its tensors and containers. `why`, where given, says what is in the way.

@@ -75,8 +75,8 @@ class State {
   };
   bool holds(const Check& c) const;
   bool dict_holds(const Check& c) const;
-  bool items_hold(const Check& c, const std::vector<pybind11::object>& now) const;
-  std::vector<pybind11::object> items_now(const Check& c) const;
+  bool items_hold(const Check& c, const std::vector<Object>& now) const;
+  std::vector<Object> items_now(const Check& c) const;
   std::string change(const Check& c) const;
   std::string words(const Name& name) const;
 

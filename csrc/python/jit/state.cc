@@ -1,13 +1,11 @@
-#include "python/jit_state.h"
+#include "python/jit/state.h"
 
 #include <algorithm>
 
-#include "python/jit_tree.h"
+#include "python/jit/tree.h"
 #include "python/slots.h"
 
 namespace deepseek::python {
-
-namespace py = pybind11;
 
 // --- comparing
 
@@ -17,7 +15,7 @@ namespace {
 bool same(PyObject* now, PyObject* then) {
   if (now == then) return true;
   if (!now || !then) return false;
-  const auto held = py::reinterpret_borrow<py::object>(now);
+  const Object held = Object::borrow(now);
   return same_value(now, then);
 }
 
@@ -41,16 +39,16 @@ bool State::dict_holds(const Check& c) const {
     const Item& item = items_[c.begin + i];
     if (!PyDict_Next(c.container, &at, &key, &value)) return false;
     if (key == item.key && value == item.value) continue;  // nearly always
-    const auto held = py::reinterpret_borrow<py::object>(value);
-    if (!same(key, item.key) || !same(held.ptr(), item.value)) return false;
+    const Object held = Object::borrow(value);
+    if (!same(key, item.key) || !same(held.get(), item.value)) return false;
   }
   return true;
 }
 
 // What the items of a check are at present; null where there is nothing.
-std::vector<py::object> State::items_now(const Check& c) const {
-  std::vector<py::object> now;
-  const auto add = [&](PyObject* borrowed) { now.push_back(py::reinterpret_borrow<py::object>(borrowed)); };
+std::vector<Object> State::items_now(const Check& c) const {
+  std::vector<Object> now;
+  const auto add = [&](PyObject* borrowed) { now.push_back(Object::borrow(borrowed)); };
   switch (c.kind) {
     case Kind::kDict:
     case Kind::kSome:
@@ -62,9 +60,9 @@ std::vector<py::object> State::items_now(const Check& c) const {
     case Kind::kIterable: {
       // The container's own way of iterating: a subclass may have another.
       auto* type = reinterpret_cast<PyTypeObject*>(items_[c.begin].value);
-      const auto iterator = py::reinterpret_steal<py::object>(checked(type->tp_iter(c.container)));
+      const Object iterator = owned(type->tp_iter(c.container));
       add(items_[c.begin].value);
-      while (PyObject* item = PyIter_Next(iterator.ptr())) now.push_back(py::reinterpret_steal<py::object>(item));
+      while (PyObject* item = PyIter_Next(iterator.get())) now.push_back(Object::steal(item));
       break;
     }
     case Kind::kCell:
@@ -72,15 +70,14 @@ std::vector<py::object> State::items_now(const Check& c) const {
       break;
     case Kind::kObject: {
       add(reinterpret_cast<PyObject*>(Py_TYPE(c.container)));
-      now.push_back(py::reinterpret_steal<py::object>(PyObject_GenericGetDict(c.container, nullptr)));
+      now.push_back(Object::steal(PyObject_GenericGetDict(c.container, nullptr)));
       break;
     }
     case Kind::kSlots:
       for (uint32_t i = 0; i < c.count; ++i) {
         PyObject* descriptor = items_[c.begin + i].key;
         auto* type = reinterpret_cast<PyObject*>(Py_TYPE(c.container));
-        now.push_back(
-            py::reinterpret_steal<py::object>(Py_TYPE(descriptor)->tp_descr_get(descriptor, c.container, type)));
+        now.push_back(Object::steal(Py_TYPE(descriptor)->tp_descr_get(descriptor, c.container, type)));
         PyErr_Clear();
       }
       break;
@@ -97,10 +94,10 @@ std::vector<py::object> State::items_now(const Check& c) const {
   return now;
 }
 
-bool State::items_hold(const Check& c, const std::vector<py::object>& now) const {
+bool State::items_hold(const Check& c, const std::vector<Object>& now) const {
   if (now.size() != c.count) return false;
   for (uint32_t i = 0; i < c.count; ++i)
-    if (!same(now[i].ptr(), items_[c.begin + i].value)) return false;
+    if (!same(now[i].get(), items_[c.begin + i].value)) return false;
   return true;
 }
 
@@ -169,9 +166,9 @@ bool State::watches_memory(const Storage* storage) const {
 
 namespace {
 std::string text_of(PyObject* key) {
-  const auto text = py::reinterpret_steal<py::object>(PyObject_Str(key));
+  const Object text = Object::steal(PyObject_Str(key));
   if (!text) PyErr_Clear();
-  return text ? text.cast<std::string>() : "?";
+  return text ? std::string(utf8(text.get())) : "?";
 }
 
 std::string brief(PyObject* value) {
@@ -215,11 +212,11 @@ std::string State::change(const Check& c) const {
       return "the length of " + container() + (c.form == Name::kAttribute ? ".__dict__" : "") + " changed from " +
              std::to_string(c.size) + " to " + std::to_string(now);
   }
-  const std::vector<py::object> now = items_now(c);
+  const std::vector<Object> now = items_now(c);
   const char* const parts[] = {"__code__", "__defaults__", "__kwdefaults__", "__dict__"};
   for (uint32_t i = 0; i < c.count; ++i) {
     const Item& item = items_[c.begin + i];
-    PyObject* present = i < now.size() ? now[i].ptr() : nullptr;
+    PyObject* present = i < now.size() ? now[i].get() : nullptr;
     if (same(present, item.value)) continue;
     if (c.kind == Kind::kFunction) return container() + "." + parts[i] + " changed";
     if (c.kind == Kind::kObject) return container() + (i == 0 ? ".__class__" : ".__dict__") + " changed";
@@ -227,7 +224,7 @@ std::string State::change(const Check& c) const {
     if (c.kind == Kind::kIterable) return "the contents of " + container() + " changed";
     std::string name;
     if (c.kind == Kind::kSlots)
-      name = container() + "." + py::str(py::handle(item.key).attr("__name__")).cast<std::string>();
+      name = container() + "." + str(get_attribute(item.key, "__name__").get());
     else
       name = words({c.form, c.name, item.key, i});
     return name + " changed from " + brief(item.value) + " to " + brief(present);

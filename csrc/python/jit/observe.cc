@@ -1,4 +1,4 @@
-#include "python/jit_observe.h"
+#include "python/jit/observe.h"
 
 #include <unordered_map>
 #include <utility>
@@ -7,8 +7,6 @@
 #include "python/slots.h"
 
 namespace deepseek::python {
-
-namespace py = pybind11;
 
 namespace {
 
@@ -31,20 +29,21 @@ enum class Effect : uint8_t {
 const std::unordered_map<CFunction, Effect>& pure_functions() {
   static const std::unordered_map<CFunction, Effect> all = [] {
     std::unordered_map<CFunction, Effect> found;
-    const auto guards = py::module_::import("deepseek.jit.guards");
-    for (const py::handle f : guards.attr("pure_functions")())
-      if (const CFunction code = c_code(f.ptr())) found.emplace(code, Effect::kNone);
-    for (const py::handle f : guards.attr("attribute_functions")()) found[c_code(f.ptr())] = Effect::kAnyAttribute;
+    const auto listed = [](const char* list) { return call(from_module("deepseek.jit.guards", list).get()); };
+    for_each(listed("pure_functions").get(), [&](PyObject* f) {
+      if (const CFunction code = c_code(f)) found.emplace(code, Effect::kNone);
+    });
+    for_each(listed("attribute_functions").get(), [&](PyObject* f) { found[c_code(f)] = Effect::kAnyAttribute; });
     return found;
   }();
   return all;
 }
 
 std::string described(PyObject* f) {
-  const auto name = py::getattr(f, "__qualname__", py::str("a C function"));
-  const auto module = py::getattr(f, "__module__", py::none());
-  const bool plain = module.is_none() || py::str(module).cast<std::string>() == "builtins";
-  return (plain ? std::string() : py::str(module).cast<std::string>() + ".") + py::str(name).cast<std::string>();
+  const std::string name = str(get_attribute_or(f, "__qualname__", to_python("a C function").get()).get());
+  const Object module = get_attribute_or(f, "__module__", Py_None);
+  if (module.is_none() || str(module.get()) == "builtins") return name;
+  return str(module.get()) + "." + name;
 }
 
 }  // namespace
@@ -57,24 +56,24 @@ Observer::Observer(StateWalk& walk, Recorder* recorder)
     : walk_(walk),
       recorder_(recorder),
       before_(PyThreadState_Get()->c_profilefunc),
-      before_arg_(py::reinterpret_borrow<py::object>(PyThreadState_Get()->c_profileobj)),
+      before_arg_(Object::borrow(PyThreadState_Get()->c_profileobj)),
       outer_(std::exchange(active_, this)) {
   pure_functions();  // makes the list, with nobody watching
   set_profile_function<&Observer::event>(nullptr);
 }
 
 Observer::~Observer() {
-  const py::error_scope keep;  // the call's own error
-  put_profile_function_back(before_, before_arg_.ptr());
+  const ErrorAside keep;  // the call's own error
+  put_profile_function_back(before_, before_arg_.get());
   active_ = outer_;
 }
 
 Observer::Pause::Pause() : paused_(active_) {
-  if (paused_) put_profile_function_back(paused_->before_, paused_->before_arg_.ptr());
+  if (paused_) put_profile_function_back(paused_->before_, paused_->before_arg_.get());
 }
 
 Observer::Pause::~Pause() {
-  const py::error_scope keep;
+  const ErrorAside keep;
   if (paused_) set_profile_function<&Observer::event>(nullptr);
 }
 
@@ -92,7 +91,7 @@ int Observer::event(PyObject*, PyFrameObject* frame, int what, PyObject* arg) {
       o.walk_.refuse("what it calls could not be looked at");
     }
   }
-  return o.before_ ? o.before_(o.before_arg_.ptr(), frame, what, arg) : 0;
+  return o.before_ ? o.before_(o.before_arg_.get(), frame, what, arg) : 0;
 }
 
 void Observer::look(PyFrameObject* frame, int what, PyObject* arg) {
@@ -105,8 +104,8 @@ void Observer::look(PyFrameObject* frame, int what, PyObject* arg) {
   const auto& pure = pure_functions();
   const auto found = pure.find(c_code(arg));
   if (found != pure.end() && found->second == Effect::kNone) return;
-  const auto code = py::reinterpret_steal<py::object>(reinterpret_cast<PyObject*>(PyFrame_GetCode(frame)));
-  if (StateWalk::trusts(reinterpret_cast<PyCodeObject*>(code.ptr()))) return;
+  const Object code = Object::steal(reinterpret_cast<PyObject*>(PyFrame_GetCode(frame)));
+  if (StateWalk::trusts(reinterpret_cast<PyCodeObject*>(code.get()))) return;
   if (found != pure.end()) return walk_.reads_any_attribute();
   walk_.refuse("it calls " + described(arg) + ", which runs only while it is recorded");
 }
