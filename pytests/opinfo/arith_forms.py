@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .core import INTS, INTS_BOOL, A, E, S, T, op
+from .core import INTS, A, E, S, T, op
 from .pointwise import BIG, INF, NAN
 
 BOUNDS = [
@@ -40,7 +40,7 @@ op(
     S(T(3, 4), T(4)),
     S(T(3, 4), T(3, 1), alpha=2),
     S(T(3, 4), 3),
-    S(T(3, 4), 3, alpha=1.0),
+    S(T(3, 4), 3, alpha=1.0).but(ints=False),
     S(T(3, 4), 2.5, alpha=0.5).but(ints=False),
     S(T(), T()),
     S(T(0, 3), 1),
@@ -65,6 +65,7 @@ op(
     S(T(0, 3), 2),
     out="float64",
     low=(),
+    tol=4,  # torch takes log(2) in float32
     ints=("int64", "uint8"),
     int_range=(1, 5),
     errors=[E(TypeError, "float_power", 2, 3), E(RuntimeError, "size|shape", T(3), T(4))],
@@ -76,7 +77,6 @@ op(
     S(A([[1, 2], [3, 300]]), A([2, 300]), invert=True),
     S(A([1.0, 2.0, 3.0]), 2),
     S(A([1.0, 0.1, 3.0], dtype="float64"), 0.1),
-    S(A([1, 44], dtype="int8"), 300),
     S(A([1, 2, 3]), 2.0, invert=True),
     S(T(3), T(0)),
     S(T(), T()),
@@ -84,6 +84,6 @@ op(
     out="bool",
     grad=False,
     low=(),
-    ints=INTS_BOOL,
+    ints=INTS,
     errors=[E(TypeError, "isin", T(3), "2"), E(TypeError, "isin", 2, T(3))],
 )

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .core import DT, INTS_BOOL, E, S, T, op
+from .core import DT, INTS, E, S, T, op
 from .views import MOVE
 
 
@@ -83,7 +83,7 @@ op(
     S(T(1, 1)),
     S(T(0, 3)),
     out="sum",
-    ints=INTS_BOOL,
+    ints=INTS,
     scalar=False,
     no_rows="one number",
     big=[S(T(300, 401))],
@@ -103,7 +103,6 @@ for _name, _indices in {"tril_indices": np.tril_indices, "triu_indices": np.triu
         S(0, 3),
         S(3, 0, -1),
         S(2, 2, dtype=DT("int32")),
-        S(2, 2, dtype=DT("float32")),
         grad=False,
         floats=("float32",),
         low=(),

@@ -247,3 +247,10 @@ def test_can_cast(source: str, target: str, want: bool) -> None:
 def test_conversion_values(value: float, source: str, target: str, want: float) -> None:
     x = deepseek.tensor([value], dtype=getattr(deepseek, source)).to(getattr(deepseek, target))
     assert x.dtype == getattr(deepseek, target) and x.item() == want
+
+
+def test_a_number_beyond_the_dtype_is_among_no_elements() -> None:
+    """PyTorch wraps it: 300 is 44 in int8."""
+    assert deepseek.isin(deepseek.tensor([1, 44], dtype=deepseek.int8), 300).tolist() == [False, False]
+    assert deepseek.isin(deepseek.tensor([2, 3], dtype=deepseek.uint8), 2.5, invert=True).tolist() == [True, True]
+    assert deepseek.isin(deepseek.tensor([True, False]), 1).tolist() == [True, False]
