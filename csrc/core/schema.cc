@@ -59,6 +59,7 @@ class Parser {
   }
   std::string type_text() {
     std::string t = word("a type");
+    if (at_ < text_.size() && text_[at_] == '|') ++at_, t += "|" + word("a type");
     if (accept('[')) {
       expect(']');
       t += "[]";
@@ -73,7 +74,8 @@ class Parser {
     const SchemaType* found = find_schema_type(a.type);
     if (!found) fail("schema '", text_, "': unknown type '", a.type, "'");
     a.kind = found->kind;
-    a.optional_tensor = a.type == "Tensor?";
+    a.numbers = found->numbers;
+    a.optional_tensor = a.kind == ArgType::kTensor && a.type.ends_with('?');
     a.varargs = accept('*');
     a.keyword_only = keyword_only;
     a.name = word("an argument name");

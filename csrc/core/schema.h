@@ -1,5 +1,7 @@
 // The schema string of an op, e.g. "sum(Tensor input, int[]? dim=None, bool keepdim=False, *, dtype? dtype=None) ->
 // Tensor". "name.overload" lets several ops share one public name; "int[]*" accepts loose integers, as in x.view(2, 3).
+// "Tensor|Number" accepts a Python number in place of a tensor; "Tensor|LeftNumber" too, on the left of an operator:
+// then the other arguments have to be tensors (2 ** x, but not pow(2, 3)).
 #pragma once
 
 #include <string>
@@ -29,10 +31,13 @@ enum class ArgType : uint8_t {
   kOptDType,
 };
 
+enum class Numbers : uint8_t { kNo, kYes, kOnTheLeft };  // whether a tensor may be a Python number
+
 struct SchemaArg {
   std::string name;
   std::string type;  // as written
   ArgType kind;
+  Numbers numbers = Numbers::kNo;
   bool optional_tensor = false;
   bool varargs = false;
   bool keyword_only = false;

@@ -44,9 +44,20 @@ TEST(Schema, EveryPartOfASignature) {
   EXPECT_TRUE(s.args[2].varargs);
 }
 
+TEST(Schema, WhoTakesNumbers) {
+  const Schema s = Schema::parse("f(Tensor a, Tensor|Number b, Tensor|LeftNumber c, Tensor|Number? d=None) -> Tensor");
+  const Numbers expected[] = {Numbers::kNo, Numbers::kYes, Numbers::kOnTheLeft, Numbers::kYes};
+  for (size_t i = 0; i < 4; ++i) {
+    EXPECT_EQ(s.args[i].numbers, expected[i]) << s.args[i].name;
+    EXPECT_EQ(s.args[i].optional_tensor, i == 3) << s.args[i].name;
+  }
+  EXPECT_THROW(Schema::parse("f(Tensor | Number a) -> Tensor"), Error);
+}
+
 TEST(Schema, EveryArgumentType) {
   const std::pair<const char*, ArgType> types[] = {
       {"Tensor", ArgType::kTensor},        {"Tensor?", ArgType::kTensor},
+      {"Tensor|Number", ArgType::kTensor}, {"Tensor|Number?", ArgType::kTensor},
       {"Tensor[]", ArgType::kTensorList},  {"int", ArgType::kInt},
       {"int?", ArgType::kOptInt},          {"int[]", ArgType::kDims},
       {"int[]?", ArgType::kOptDims},       {"float", ArgType::kFloat},
