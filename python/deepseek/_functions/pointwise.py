@@ -55,7 +55,7 @@ def float_power(input: Tensor | float, exponent: Tensor | float) -> Tensor:
     if not (isinstance(input, Tensor) or isinstance(exponent, Tensor)):
         raise TypeError("float_power(): argument 'input' or 'exponent' must be Tensor, got two numbers")
     wide = [_C._to_dtype(t, _C.float64) if isinstance(t, Tensor) else t for t in (input, exponent)]
-    return _C.pow(*wide)  # type: ignore[arg-type]  # one of the two is a tensor
+    return _C.pow(*wide)  # one of the two is a tensor
 
 
 @method_named("float_power_")
