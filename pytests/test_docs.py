@@ -26,6 +26,8 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 HEAD = re.compile(r"(?://|#) ([\w./-]+\.\w+)( \(append\))?\n")
 OP_TESTS = "ops/test_ops.py", "ops/test_determinism.py"
+# What has to be compiled again for a row at the end of functions.def, the last family: the others keep their numbers.
+EXPANDED = ("csrc/kernels/pointwise/functions.cc", "csrc/kernels/pointwise/pointwise.cc", "csrc/ops/pointwise_ops.cc")
 NEW_OPS = ("softsign", "squared_relu", "l2_normalize")
 
 
@@ -67,15 +69,15 @@ class Example:
             self.sources.append(name)
 
     def build(self) -> None:
-        """Compiles the new files and the two that expand pointwise.def; links them with the objects of the build."""
+        """Compiles the new files and those that expand functions.def; links them with the objects of the build."""
         commands = {
             Path(entry["file"]).relative_to(ROOT).as_posix(): entry["command"]
             for entry in json.loads((BUILD / "compile_commands.json").read_text(encoding="utf-8"))
             if Path(entry["file"]).is_relative_to(ROOT)
         }
-        like = {"kernels": "csrc/kernels/pointwise/pointwise.cc", "ops": "csrc/ops/pointwise.cc"}
+        like = {"kernels": EXPANDED[0], "ops": EXPANDED[-1]}
         jobs = {name: (self.folder / name, commands[like[name.split("/")[1]]]) for name in self.sources}
-        jobs |= {name: (ROOT / name, commands[name]) for name in like.values()}
+        jobs |= {name: (ROOT / name, commands[name]) for name in EXPANDED}
         with ThreadPoolExecutor(2) as pool:
             objects = list(pool.map(lambda job: self._compile(*job), jobs.values()))
         kept = [p for p in BUILD.glob("CMakeFiles/deepseek_objects.dir/csrc/**/*.o") if source_of(p) not in jobs]
@@ -94,7 +96,7 @@ class Example:
         out = self.folder / f"{source.parent.name}-{source.stem}.o"
         at = words.index("-o")
         del words[at : at + 4]  # -o <object> -c <source>
-        # The example's folder comes first, so its pointwise.def wins. -O1: to be checked, not measured.
+        # The example's folder comes first, so its functions.def wins. -O1: to be checked, not measured.
         run([words[0], f"-I{self.folder / 'csrc'}", *words[1:], "-O1", "-Werror", "-o", out, "-c", source])
         return out
 

@@ -48,7 +48,7 @@ class Parser {
     if (!accept(c)) error(std::string("'") + c + "'");
   }
   static bool is_word(char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '.' || c == '|';
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '.';
   }
   std::string word(std::string_view what) {
     skip_space();
@@ -59,6 +59,7 @@ class Parser {
   }
   std::string type_text(bool* written = nullptr) {
     std::string t = word("a type");
+    if (at_ < text_.size() && text_[at_] == '|') ++at_, t += "|" + word("a type");
     if (written && accept('(')) {
       word("the letter of an alias set");
       expect('!');
@@ -82,8 +83,8 @@ class Parser {
     const SchemaType* found = find_schema_type(a.type);
     if (!found) fail("schema '", text_, "': unknown type '", a.type, "'");
     a.kind = found->kind;
-    a.takes_number = a.type == "Tensor|Number[]";
-    a.optional_tensor = a.type == "Tensor?" || a.type == "Tensor?[]";
+    a.numbers = found->numbers;
+    a.optional_tensor = a.kind <= ArgType::kTensorList && a.type.find('?') != std::string::npos;
     if (a.written && a.kind > ArgType::kTensorList) fail("schema '", text_, "': only tensors are written to");
     s.writes |= a.written;
     s.num_lists += a.kind == ArgType::kTensorList;

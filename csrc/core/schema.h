@@ -1,6 +1,8 @@
 // The schema string of an op, e.g. "sum(Tensor input, int[]? dim=None, bool keepdim=False, *, dtype? dtype=None) ->
 // Tensor". "name.overload" lets several ops share one public name; "int[]*" accepts loose integers, as in x.view(2, 3).
 // "Tensor(a!) x" and "Tensor(a!)[] xs" are written to, as PyTorch spells it; "-> ()" returns nothing.
+// "Tensor|Number" accepts a Python number in place of a tensor; "Tensor|LeftNumber" too, on the left of an operator:
+// then the other arguments have to be tensors (2 ** x, but not pow(2, 3)).
 #pragma once
 
 #include <string>
@@ -30,13 +32,15 @@ enum class ArgType : uint8_t {
   kOptDType,
 };
 
+enum class Numbers : uint8_t { kNo, kYes, kOnTheLeft };  // whether a tensor may be a Python number
+
 struct SchemaArg {
   std::string name;
   std::string type;  // as it stands there, but for the (a!) of a written one
   ArgType kind;
-  bool optional_tensor = false;  // or, of a list, its entries; such a list may be left empty beside longer ones
-  bool takes_number = false;     // a Python number may stand for an entry of the list
-  bool written = false;          // its memory is what the op changes
+  Numbers numbers = Numbers::kNo;  // of a list: of its entries
+  bool optional_tensor = false;    // or, of a list, its entries; such a list may be left empty beside longer ones
+  bool written = false;            // its memory is what the op changes
   bool varargs = false;
   bool keyword_only = false;
   bool has_default = false;

@@ -13,14 +13,18 @@ struct SchemaType {
   ArgType kind;
   const char* annotation;  // as Python writes it
   const char* words;       // as a sentence has it
+  Numbers numbers = Numbers::kNo;
 };
 
-constexpr std::array<SchemaType, 20> kSchemaTypes{{
+constexpr std::array<SchemaType, 23> kSchemaTypes{{
     {"Tensor", ArgType::kTensor, "Tensor", "Tensor"},
     {"Tensor?", ArgType::kTensor, "Tensor | None", "Tensor or None"},
+    {"Tensor|Number", ArgType::kTensor, "Tensor | float", "Tensor or number", Numbers::kYes},
+    {"Tensor|Number?", ArgType::kTensor, "Tensor | float | None", "Tensor, number or None", Numbers::kYes},
+    {"Tensor|LeftNumber", ArgType::kTensor, "Tensor | float", "Tensor or number", Numbers::kOnTheLeft},
     {"Tensor[]", ArgType::kTensorList, "Sequence[Tensor]", "tuple of Tensors"},
     {"Tensor?[]", ArgType::kTensorList, "Sequence[Tensor | None]", "tuple of Tensors and None"},
-    {"Tensor|Number[]", ArgType::kTensorList, "Sequence[Tensor | float]", "tuple of Tensors and numbers"},
+    {"Tensor|Number[]", ArgType::kTensorList, "Sequence[Tensor | float]", "tuple of Tensors and numbers", Numbers::kYes},
     {"Generator?", ArgType::kGenerator, "Generator | None", "Generator or None"},
     {"device?", ArgType::kDevice, "device | str | None", "device, str or None"},
     {"int", ArgType::kInt, "int", "int"},

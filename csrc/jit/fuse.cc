@@ -5,7 +5,7 @@
 #include "jit/graph.h"
 #include "ops/activation.h"
 #include "ops/matmul.h"
-#include "ops/pointwise_table.h"
+#include "ops/pointwise.h"
 
 namespace deepseek::jit {
 namespace {

@@ -1,104 +1,12 @@
-// add and sub (with alpha), and composites of pointwise ops.
+// Composites of pointwise ops.
 #include <cmath>
 
 #include "core/inplace.h"
 #include "core/promotion.h"
 #include "ops/composite.h"
 #include "ops/pointwise.h"
-#include "ops/pointwise_table.h"
 
 namespace deepseek {
-
-namespace {
-
-// sign * alpha; what it multiplies bools with is a bool.
-Scalar scaled_alpha(const Scalar& alpha, double sign, DType t) {
-  if (t == DType::kBool) return Scalar(alpha.to_double() != 0);
-  if (alpha.is_float()) return Scalar(alpha.to_double() * sign);
-  return Scalar(sign < 0 ? static_cast<int64_t>(-static_cast<uint64_t>(alpha.to_int())) : alpha.to_int());
-}
-
-void check_alpha(const char* op, DType t, const Scalar& alpha, double sign) {
-  DS_CHECK(!(alpha.is_float() && is_exact(t)), op,
-           ": For integral input tensors, argument alpha must not be a floating point number.");
-  DS_CHECK(!(alpha.is_bool() && t != DType::kBool), op, ": Boolean alpha only supported for Boolean results.");
-  check_fits(scaled_alpha(alpha, sign, t), t);
-}
-
-bool is_one(const Scalar& s) { return !s.is_bool() && s.to_double() == 1.0; }
-
-void add_scaled_eval(kernels::Pointwise plain, Inputs in, const Scalar& alpha, double sign, Tensor& out) {
-  if (is_one(alpha)) return pointwise_eval(plain, Rule::kArith, in, out);
-  const Tensor three[] = {in[0], in[1], scalar(scaled_alpha(alpha, sign, out.dtype()))};
-  pointwise_eval(kernels::Pointwise::kAddScaled, Rule::kArith, three, out);
-}
-
-}  // namespace
-
-struct Add {
-  Scalar alpha = 1;
-  static constexpr OpInfo info{.schema = "add(Tensor input, Tensor other, *, Scalar alpha=1) -> Tensor",
-                               .doc = "input + alpha * other, with broadcasting.",
-                               .saves = Saves::kNone,
-                               .inplace = true,
-                               .elementwise = true};
-  bool operator==(const Add&) const = default;
-  Meta infer(Inputs in) const {
-    const Meta m = pointwise_meta(info, Rule::kArith, in);
-    if (!is_one(alpha)) check_alpha("add", m.dtype, alpha, 1);
-    return m;
-  }
-  void eval(Inputs in, Tensor& out) const { add_scaled_eval(kernels::Pointwise::kAdd, in, alpha, 1, out); }
-  Grads vjp(const Vjp& c) const {
-    const Tensor& g = c.grad[0];
-    return {g, !c.need(1) ? Tensor() : is_one(alpha) ? g : g * scalar(conj(alpha))};
-  }
-};
-DS_OP(Add);
-Tensor add(const Tensor& input, const Tensor& other, Scalar alpha) { return apply(Add{alpha}, input, other); }
-
-struct Sub {
-  Scalar alpha = 1;
-  static constexpr OpInfo info{.schema = "sub(Tensor input, Tensor other, *, Scalar alpha=1) -> Tensor",
-                               .doc = "input - alpha * other, with broadcasting.",
-                               .saves = Saves::kNone,
-                               .inplace = true,
-                               .elementwise = true};
-  bool operator==(const Sub&) const = default;
-  Meta infer(Inputs in) const {
-    DS_CHECK(!(in[0].dtype() == DType::kBool && in[1].dtype() == DType::kBool),
-             "Subtraction, the `-` operator, with two bool tensors is not supported. Use the `^` or `logical_xor()` "
-             "operator instead.");
-    DS_CHECK(in[0].dtype() != DType::kBool && in[1].dtype() != DType::kBool,
-             "Subtraction, the `-` operator, with a bool tensor is not supported. If you are trying to invert a mask, "
-             "use the `~` or "
-             "`logical_not()` operator instead.");
-    const Meta m = pointwise_meta(info, Rule::kArith, in);
-    if (!is_one(alpha)) check_alpha("sub", m.dtype, alpha, -1);
-    return m;
-  }
-  void eval(Inputs in, Tensor& out) const { add_scaled_eval(kernels::Pointwise::kSub, in, alpha, -1, out); }
-  Grads vjp(const Vjp& c) const {
-    const Tensor& g = c.grad[0];
-    return {g, !c.need(1) ? Tensor() : neg(is_one(alpha) ? g : g * scalar(conj(alpha)))};
-  }
-};
-DS_OP(Sub);
-Tensor sub(const Tensor& input, const Tensor& other, Scalar alpha) { return apply(Sub{alpha}, input, other); }
-
-Tensor add_(const Tensor& self, const Tensor& other) {
-  const Add op;
-  const Tensor in[] = {self, other};
-  dispatch_inplace(op_def<Add>(), &op, in);
-  return self;
-}
-
-Tensor mul_(const Tensor& self, const Tensor& other) {
-  const char no_attributes = 0;
-  const Tensor in[] = {self, other};
-  dispatch_inplace(pointwise_op(kernels::Pointwise::kMul), &no_attributes, in);
-  return self;
-}
 
 Tensor copy_(const Tensor& self, const Tensor& source) {
   write_into(self, source, "copy_");
@@ -107,7 +15,7 @@ Tensor copy_(const Tensor& self, const Tensor& source) {
 
 // --- composites
 
-DS_BODY(DivMode, "div.mode(Tensor input, Tensor other, *, str? rounding_mode) -> Tensor",
+DS_BODY(DivMode, "div.mode(Tensor|Number input, Tensor|Number other, *, str? rounding_mode) -> Tensor",
         "Quotient rounded by `rounding_mode`: None, 'trunc' or 'floor'.", true, kBoth, Opt<Str> rounding_mode;) {
   if (!rounding_mode) return div(in[0], in[1]);
   if (*rounding_mode == "floor") return floor_divide(in[0], in[1]);
@@ -138,7 +46,7 @@ DS_BODY(RoundDecimals, "round.decimals(Tensor input, *, int decimals) -> Tensor"
                     [&](Inputs x) { return decimals > 0 ? round(x[0] * power) / power : round(x[0] / power) * power; });
 }
 
-DS_BODY(Clamp, "clamp(Tensor input, Tensor? min=None, Tensor? max=None) -> Tensor",
+DS_BODY(Clamp, "clamp(Tensor input, Tensor|Number? min=None, Tensor|Number? max=None) -> Tensor",
         "input limited to [min, max]; either bound may be None.", true, kBoth, ) {
   const Tensor &x = in[0], &low = in[1], &high = in[2];
   DS_CHECK(low.defined() || high.defined(), "clamp(): At least one of 'min' or 'max' must not be None");
@@ -153,7 +61,7 @@ Tensor clamp(const Tensor& input, const Tensor& min, const Tensor& max) {
   return apply_list(Clamp{}, TensorList{input, min, max})[0];
 }
 
-DS_BODY(MaskedFill, "masked_fill(Tensor input, Tensor mask, Tensor value) -> Tensor",
+DS_BODY(MaskedFill, "masked_fill(Tensor input, Tensor mask, Tensor|Number value) -> Tensor",
         "input with `value` (a number or 0-d tensor) where mask is True.", true, kBoth, ) {
   DS_CHECK(in[1].dtype() == DType::kBool, "masked_fill_ only supports boolean masks, but got mask with dtype ",
            name_of(in[1].dtype()));

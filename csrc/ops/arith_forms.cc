@@ -3,16 +3,16 @@
 
 namespace deepseek {
 
-DS_BODY(ClampMinPublic, "clamp_min(Tensor input, Tensor min) -> Tensor",
+DS_BODY(ClampMinPublic, "clamp_min(Tensor input, Tensor|Number min) -> Tensor",
         "The larger of input and `min`; gradients at ties go to input.", true, kBoth, ) {
   return clamp(in[0], in[1], Tensor());
 }
-DS_BODY(ClampMaxPublic, "clamp_max(Tensor input, Tensor max) -> Tensor",
+DS_BODY(ClampMaxPublic, "clamp_max(Tensor input, Tensor|Number max) -> Tensor",
         "The smaller of input and `max`; gradients at ties go to input.", true, kBoth, ) {
   return clamp(in[0], Tensor(), in[1]);
 }
 
-DS_BODY(Rsub, "rsub(Tensor input, Tensor other, *, Scalar alpha=1) -> Tensor", "other - alpha * input.", false,
+DS_BODY(Rsub, "rsub(Tensor input, Tensor|Number other, *, Scalar alpha=1) -> Tensor", "other - alpha * input.", false,
         kFunction, Scalar alpha;) {
   return in[1] - (alpha.to_double() == 1 ? in[0] : in[0] * scalar(alpha));
 }
@@ -21,11 +21,11 @@ namespace {
 // A Python number stays one: pow knows squares and roots among them.
 Tensor widest(const Tensor& t) { return t.cell()->wrapped_number ? t : to_dtype(t, DType::kFloat64); }
 }  // namespace
-DS_BODY(FloatPower, "float_power(Tensor input, Tensor exponent) -> Tensor",
+DS_BODY(FloatPower, "float_power(Tensor input, Tensor|Number exponent) -> Tensor",
         "input to the power of exponent, in float64.", false, kBoth, ) {
   return pow(widest(in[0]), widest(in[1]));
 }
-DS_BODY(FloatPowerOfNumber, "float_power.Scalar(Scalar input, Tensor exponent) -> Tensor",
+DS_BODY(FloatPowerOfNumber, "float_power.Scalar(Scalar input, Tensor|Number exponent) -> Tensor",
         "The same for a number to the power of a tensor.", false, kBoth, Scalar input;) {
   DS_CHECK_AS(TypeError, !in[0].cell()->wrapped_number,
               "float_power(): argument 'input' or 'exponent' must be Tensor, got two numbers");

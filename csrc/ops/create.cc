@@ -284,7 +284,7 @@ DS_OP(Eye);
 // --- writes of one value: fill_, zero_
 
 struct Fill {
-  static constexpr OpInfo info{.schema = "fill(Tensor input, Tensor value) -> Tensor",
+  static constexpr OpInfo info{.schema = "fill(Tensor input, Tensor|Number value) -> Tensor",
                                .doc = "Of input's size and dtype, every element `value` (a number or 0-d tensor).",
                                .saves = Saves::kNone,
                                .inplace = true,

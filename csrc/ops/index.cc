@@ -127,7 +127,7 @@ void scatter_eval(const char* op, Inputs in, int64_t dim, Tensor& out, kernels::
 struct Scatter {
   int64_t dim;
   static constexpr OpInfo info =
-      index_info("scatter(Tensor input, int dim, Tensor index, Tensor src) -> Tensor",
+      index_info("scatter(Tensor input, int dim, Tensor index, Tensor|Number src) -> Tensor",
                  "input with src (a tensor or a number) written at index along dim.", Saves::kRest, true);
   bool operator==(const Scatter&) const = default;
   Meta infer(Inputs in) const { return scatter_meta("scatter", in, dim); }
@@ -149,7 +149,7 @@ Tensor scatter(const Tensor& input, int64_t dim, const Tensor& index, const Tens
   return apply(Scatter{dim}, input, index, src);
 }
 
-DS_BODY(ScatterValue, "scatter.value(Tensor input, int dim, Tensor index, *, Tensor value) -> Tensor",
+DS_BODY(ScatterValue, "scatter.value(Tensor input, int dim, Tensor index, *, Tensor|Number value) -> Tensor",
         "input with a number written at index.", true, kBoth, int64_t dim;) {
   return scatter(in[0], dim, in[1], in[2]);
 }
@@ -157,7 +157,7 @@ DS_BODY(ScatterValue, "scatter.value(Tensor input, int dim, Tensor index, *, Ten
 struct ScatterAdd {
   int64_t dim;
   static constexpr OpInfo info =
-      index_info("scatter_add(Tensor input, int dim, Tensor index, Tensor src) -> Tensor",
+      index_info("scatter_add(Tensor input, int dim, Tensor index, Tensor|Number src) -> Tensor",
                  "input with src added at index along dim, in index order.", Saves::kRest, true);
   bool operator==(const ScatterAdd&) const = default;
   Meta infer(Inputs in) const { return scatter_meta("scatter_add", in, dim); }
@@ -190,14 +190,15 @@ Tensor scatter_reduced(Inputs in, int64_t dim, const Str& reduce) {
   return apply(ScatterMultiply{dim}, in[0], in[1], in[2]);
 }
 }  // namespace
-DS_BODY(ScatterReduce, "scatter.reduce(Tensor input, int dim, Tensor index, Tensor src, *, str reduce) -> Tensor",
+DS_BODY(ScatterReduce,
+        "scatter.reduce(Tensor input, int dim, Tensor index, Tensor|Number src, *, str reduce) -> Tensor",
         "input with src added (reduce='add') or multiplied (reduce='multiply', no gradient) at index.", true, kBoth,
         int64_t dim;
         Str reduce;) {
   return scatter_reduced(in, dim, reduce);
 }
 DS_BODY(ScatterValueReduce,
-        "scatter.value_reduce(Tensor input, int dim, Tensor index, *, Tensor value, str reduce) -> Tensor",
+        "scatter.value_reduce(Tensor input, int dim, Tensor index, *, Tensor|Number value, str reduce) -> Tensor",
         "input with a number added or multiplied at index.", true, kBoth, int64_t dim;
         Str reduce;) {
   return scatter_reduced(in, dim, reduce);
@@ -293,7 +294,7 @@ struct IndexCopy {
 };
 DS_OP(IndexCopy);
 
-DS_BODY(IndexFill, "index_fill(Tensor input, int dim, Tensor index, Tensor value) -> Tensor",
+DS_BODY(IndexFill, "index_fill(Tensor input, int dim, Tensor index, Tensor|Number value) -> Tensor",
         "input with the listed entries of a dim set to a number.", true, kBoth, int64_t dim;) {
   DS_CHECK(in[2].dim() == 0, "index_fill_ only supports a 0-dimensional value tensor, but got tensor with ",
            in[2].dim(), " dimension(s).");

@@ -2,19 +2,17 @@
 #pragma once
 
 #include "core/op.h"
+#include "kernels/pointwise/rows.h"
 
 namespace deepseek {
 
 // --- pointwise, from the one list in kernels/pointwise/pointwise.def
-#define DS_UNARY(S, name, ...) Tensor name(const Tensor& input);
-#define DS_BINARY(S, name, ...) Tensor name(const Tensor& input, const Tensor& other);
-#define DS_TERNARY(S, name, ...) Tensor name(const Tensor& a, const Tensor& b, const Tensor& c);
+#define DS_POINTWISE(S, name, rule, arguments, ...) Tensor name(DS_LIST(DS_PARAMETER, arguments));
+#define DS_POINTWISE_SCALED(S, name, rule, arguments, ...) \
+  Tensor name(DS_LIST(DS_PARAMETER, arguments), Scalar alpha = 1);
 #include "kernels/pointwise/pointwise.def"
-#undef DS_UNARY
-#undef DS_BINARY
-#undef DS_TERNARY
-Tensor add(const Tensor& input, const Tensor& other, Scalar alpha = 1);
-Tensor sub(const Tensor& input, const Tensor& other, Scalar alpha = 1);
+#undef DS_POINTWISE
+#undef DS_POINTWISE_SCALED
 Tensor add_(const Tensor& self, const Tensor& other);  // in place
 Tensor mul_(const Tensor& self, const Tensor& other);
 Tensor copy_(const Tensor& self, const Tensor& source);
@@ -164,14 +162,5 @@ Tensor log_softmax(const Tensor& input, int64_t dim);
 // --- losses, the mean over what is compared
 Tensor cross_entropy(const Tensor& input, const Tensor& target);  // logits [N, C, …]; class numbers or probabilities
 Tensor mse_loss(const Tensor& input, const Tensor& target);
-
-// --- pieces of derivatives shared by several ops
-Tensor pow_vjp_base(const Tensor& g, const Tensor& base, const Tensor& exponent);
-Tensor pow_vjp_exponent(const Tensor& g, const Tensor& base, const Tensor& exponent, const Tensor& result);
-Tensor max_share(const Tensor& a, const Tensor& b);  // 0 where a < b, 1/2 at ties, else 1
-Tensor min_share(const Tensor& a, const Tensor& b);
-Tensor silu_curvature(const Tensor& x);
-Tensor gelu_erf_curvature(const Tensor& x);
-Tensor gelu_tanh_curvature(const Tensor& x);
 
 }  // namespace deepseek

@@ -6,18 +6,7 @@
 
 namespace deepseek {
 
-enum class Rule : uint8_t {
-  kArith,
-  kNumeric,
-  kBoolToInt,
-  kFloat,
-  kFloatOnly,
-  kCompare,
-  kLogical,
-  kBits,
-  kShift,
-  kWhere
-};
+using kernels::Rule;
 
 Meta pointwise_meta(const OpInfo& info, Rule rule, Inputs in);
 void pointwise_eval(kernels::Pointwise op, Rule rule, Inputs in, const Tensor& out);

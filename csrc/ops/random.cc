@@ -180,7 +180,8 @@ struct NormalStd {
 DS_OP(NormalStd);
 
 // Numbers arrive as wrapped tensors: this is normal(Tensor, Tensor), normal(Tensor, float) and normal(float, Tensor).
-DS_BODY(NormalOfTensors, "normal.Tensor(Tensor mean, Tensor std=1, *, Generator? generator=None) -> Tensor",
+DS_BODY(NormalOfTensors,
+        "normal.Tensor(Tensor|Number mean, Tensor|Number std=1, *, Generator? generator=None) -> Tensor",
         "Normal with a mean and standard deviation for every element; no gradient flows to them.", false, kFunction, ) {
   const bool number_mean = in[0].cell()->wrapped_number, number_std = in[1].cell()->wrapped_number;
   const Tensor mean = number_mean ? in[0] : detach(in[0]);
@@ -250,7 +251,7 @@ DS_OP(Randperm);
 
 struct BernoulliFill {
   static constexpr OpInfo info =
-      fill_info("_bernoulli_fill(Tensor input, Tensor p, *, Generator? generator=None) -> Tensor",
+      fill_info("_bernoulli_fill(Tensor input, Tensor|Number p, *, Generator? generator=None) -> Tensor",
                 "1 with probability p, else 0, of input's size and dtype.", false);
   bool operator==(const BernoulliFill&) const = default;
   Meta infer(Inputs in) const {
@@ -283,7 +284,7 @@ DS_BODY(BernoulliP, "bernoulli.p(Tensor input, float p, *, Generator? generator=
   return apply(BernoulliFill{}, detach(in[0]), probability(p), in[1]);
 }
 // Not the in-place form of bernoulli(input), whose probabilities are input itself.
-DS_BODY(BernoulliInPlace, "bernoulli_(Tensor input, Tensor p=0.5, *, Generator? generator=None) -> Tensor",
+DS_BODY(BernoulliInPlace, "bernoulli_(Tensor input, Tensor|Number p=0.5, *, Generator? generator=None) -> Tensor",
         "Fills the tensor with 1 with probability p (a number or a tensor), else 0.", false, kMethod, ) {
   const BernoulliFill op;
   const Tensor inputs[] = {in[0], in[1].cell()->wrapped_number ? probability(in[1].item().to_double()) : in[1], in[2]};

@@ -211,7 +211,8 @@ Tensor search(const Tensor& sorted, const Tensor& values, bool right, bool out_i
 }  // namespace
 
 DS_BODY(SearchSorted,
-        "searchsorted(Tensor sorted_sequence, Tensor input, *, bool out_int32=False, bool right=False, str? side=None, "
+        "searchsorted(Tensor sorted_sequence, Tensor|Number input, *, bool out_int32=False, bool right=False, str? "
+        "side=None, "
         "Tensor? sorter=None) -> Tensor",
         "Where each value would be inserted to keep the innermost dim sorted: before equal elements, or after them "
         "(right, side='right').",
@@ -233,7 +234,8 @@ DS_BODY(SearchSorted,
   return search(sorted, in[1], right || (side && *side == "right"), out_int32);
 }
 
-DS_BODY(Bucketize, "bucketize(Tensor input, Tensor boundaries, *, bool out_int32=False, bool right=False) -> Tensor",
+DS_BODY(Bucketize,
+        "bucketize(Tensor|Number input, Tensor boundaries, *, bool out_int32=False, bool right=False) -> Tensor",
         "The index of the bucket each value falls in: searchsorted in 1-d boundaries.", false, kFunction,
         bool out_int32;
         bool right;) {

@@ -28,7 +28,7 @@ void put_counts(const kernels::NonFinite& found, std::span<Tensor> out) {
 
 struct Unscale {
   static constexpr OpInfo info{
-      .schema = "_unscale(Tensor(a!)?[] gradients, Tensor factor) -> (Tensor infinite, Tensor nan)",
+      .schema = "_unscale(Tensor(a!)?[] gradients, Tensor|Number factor) -> (Tensor infinite, Tensor nan)",
       .doc = "Multiplies all gradients in one pass, and counts what in them was infinite or NaN before.",
       .differentiable = false};
   bool operator==(const Unscale&) const = default;

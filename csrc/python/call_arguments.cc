@@ -34,37 +34,18 @@ bool parse_generator(PyObject* o, Generator*& out) {
   return (out = generator_of(o)) != nullptr;
 }
 
-bool parse_tensor(PyObject* o, bool optional, Call& call) {
+// `numbers`: a Python number will do.
+bool parse_tensor(PyObject* o, const SchemaArg& a, bool numbers, Call& call) {
   if (is_tensor(o)) {
     call.add_input(o);
-  } else if (o == Py_None && optional) {
+  } else if (o == Py_None && a.optional_tensor) {
     call.inputs.push_back(Tensor());
-  } else if (is_number(o)) {
+  } else if (numbers && is_number(o)) {
     call.inputs.push_back(number_tensor(o));
   } else {
     return false;
   }
   return true;
-}
-
-constexpr bool one_of(std::string_view name, std::initializer_list<std::string_view> names) {
-  return std::find(names.begin(), names.end(), name) != names.end();
-}
-
-// Whether PyTorch takes a number for this tensor: in the first place only where an operator may have one on its left
-// (2 ** x), elsewhere where it scales, bounds, fills or is compared. exp(1.0), eq(2, x) and maximum(x, 0) are mistakes.
-bool takes_number(const Schema& schema, const SchemaArg& a, const TensorList& before) {
-  const std::string_view op = schema.base, name = a.name;
-  if (op.starts_with("_") || one_of(op, {"bucketize", "lerp", "normal", "searchsorted", "where"})) return true;
-  const bool arithmetic = one_of(op, {"add", "sub", "mul", "div", "floor_divide"});
-  if (before.empty())
-    return arithmetic || one_of(op, {"pow", "remainder", "bitwise_and", "bitwise_or", "bitwise_xor",
-                                     "bitwise_left_shift", "bitwise_right_shift"});
-  if (before[0].defined() && before[0].cell()->wrapped_number) return arithmetic;
-  if (name == "other")
-    return !one_of(op, {"atan2", "fmax", "fmin", "hypot", "isclose", "logaddexp", "logical_and", "logical_or",
-                        "logical_xor", "matmul", "max", "maximum", "min", "minimum"});
-  return one_of(name, {"exponent", "max", "min", "p", "src", "value"});
 }
 
 // False when `o` is no list; an entry that is no tensor is returned in `wrong`.
@@ -77,7 +58,7 @@ bool parse_list(PyObject* o, const SchemaArg& a, Call& call, PyObject*& wrong) {
       call.inputs.push_back(unwrap(item));  // held: a list may be changed while the interpreter lock is released
     } else if (a.optional_tensor && item == Py_None) {
       call.inputs.push_back(Tensor());
-    } else if (a.takes_number && is_number(item)) {
+    } else if (a.numbers != Numbers::kNo && is_number(item)) {
       const Object held = Object::borrow(item);  // a number may run code
       call.inputs.push_back(number_tensor(item));
     } else {
@@ -164,6 +145,7 @@ const char* alias_of(const std::string& name) {
   if (name == "keepdim") return "keepdims";
   if (name == "input") return "self";
   if (name == "size") return "shape";
+  if (name == "exponent") return "other";
   return nullptr;
 }
 
@@ -200,6 +182,7 @@ bool parse(const OpDef& def, bool inplace, PyObject* const* args, Py_ssize_t nar
   PyObject* const* kwvalues = args + nargs;
   const Py_ssize_t nkw = kwnames ? PyTuple_GET_SIZE(kwnames) : 0;
   uint64_t used = 0;
+  bool left_number = false;  // an operator has a number on its left
   if (nkw > 64) [[unlikely]]
     return refuse("got ", nkw, " keyword arguments");
   Py_ssize_t next = 0;
@@ -255,8 +238,8 @@ bool parse(const OpDef& def, bool inplace, PyObject* const* args, Py_ssize_t nar
     PyObject* wrong = nullptr;  // an entry of a list
     switch (a.kind) {
       case ArgType::kTensor:
-        ok = (is_tensor(value) || value == Py_None || takes_number(schema, a, call.inputs)) &&
-             parse_tensor(value, a.optional_tensor, call);
+        ok = parse_tensor(value, a, a.numbers != Numbers::kNo && !left_number, call);
+        left_number |= a.numbers == Numbers::kOnTheLeft && is_number(value);
         break;
       case ArgType::kTensorList: {
         const size_t before = call.inputs.size();
@@ -296,14 +279,12 @@ bool parse(const OpDef& def, bool inplace, PyObject* const* args, Py_ssize_t nar
     if (wrong)
       return refuse("argument '", a.name, "' must be a list of Tensors, but one of them is of type ",
                     given_for_tensor(wrong));
-    if (!ok && a.kind == ArgType::kTensor && takes_number(schema, a, call.inputs))
-      return refuse("argument '", a.name, "' must be ",
-                    a.optional_tensor ? "Tensor, number or None" : "Tensor or number", ", not ",
-                    given_for_tensor(value));
-    if (!ok)
+    if (!ok) {
+      const bool tensors_only = a.kind == ArgType::kTensor && left_number;
       return refuse(
-          "argument '", a.name, "' must be ", find_schema_type(a.type)->words,
+          "argument '", a.name, "' must be ", tensors_only ? "Tensor" : find_schema_type(a.type)->words,
           a.kind <= ArgType::kTensorList ? ", not " + given_for_tensor(value) : given_for_field(a.kind, value));
+    }
   }
   if (next < nargs) {
     const auto positional =

@@ -1,7 +1,7 @@
 #include "python/tensor_operators.h"
 
 #include "core/inplace.h"
-#include "ops/pointwise_table.h"
+#include "ops/pointwise.h"
 #include "python/subclass.h"
 
 namespace deepseek::python {

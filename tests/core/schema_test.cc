@@ -73,6 +73,16 @@ TEST(Schema, WrittenArgumentsAndListsOfOneLength) {
   EXPECT_THROW(Schema::parse("f(Tensor(a) a) -> Tensor"), Error);
 }
 
+TEST(Schema, WhoTakesNumbers) {
+  const Schema s = Schema::parse("f(Tensor a, Tensor|Number b, Tensor|LeftNumber c, Tensor|Number? d=None) -> Tensor");
+  const Numbers expected[] = {Numbers::kNo, Numbers::kYes, Numbers::kOnTheLeft, Numbers::kYes};
+  for (size_t i = 0; i < 4; ++i) {
+    EXPECT_EQ(s.args[i].numbers, expected[i]) << s.args[i].name;
+    EXPECT_EQ(s.args[i].optional_tensor, i == 3) << s.args[i].name;
+  }
+  EXPECT_THROW(Schema::parse("f(Tensor | Number a) -> Tensor"), Error);
+}
+
 TEST(Schema, EveryArgumentType) {
   const std::pair<const char*, ArgType> types[] = {
       {"Tensor", ArgType::kTensor},        {"Tensor?", ArgType::kTensor},    {"Tensor[]", ArgType::kTensorList},
@@ -81,7 +91,8 @@ TEST(Schema, EveryArgumentType) {
       {"float?", ArgType::kOptFloat},      {"bool", ArgType::kBool},         {"bool?", ArgType::kOptBool},
       {"Scalar", ArgType::kScalar},        {"Scalar?", ArgType::kOptScalar}, {"str", ArgType::kStr},
       {"str?", ArgType::kOptStr},          {"dtype?", ArgType::kOptDType},   {"Generator?", ArgType::kGenerator},
-      {"device?", ArgType::kDevice},
+      {"Tensor|Number", ArgType::kTensor}, {"Tensor|Number?", ArgType::kTensor},
+      {"Tensor|Number[]", ArgType::kTensorList}, {"device?", ArgType::kDevice},
   };
   for (const auto& [text, kind] : types)
     EXPECT_EQ(Schema::parse(std::string("f(") + text + " a) -> Tensor").args[0].kind, kind) << text;

@@ -2,244 +2,31 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
-#include <string_view>
 
 #include "kernels/loops/cast.h"
 #include "kernels/loops/iter.h"
+#include "kernels/pointwise/lanes.h"
 #include "kernels/simd/routes.h"
 #include "kernels/simd/stream.h"
 #include "runtime/parallel.h"
 
-#undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "kernels/pointwise/pointwise.cc"
-#include "hwy/foreach_target.h"
-// After foreach_target.h:
-#include "kernels/pointwise/pointwise_math-inl.h"
-#include "kernels/simd/float_io-inl.h"
-
-#ifndef DEEPSEEK_POINTWISE_TABLE
-#define DEEPSEEK_POINTWISE_TABLE
 namespace deepseek::kernels {
-// Contiguous lanes in, contiguous lanes out.
-using LaneFn = void (*)(void* out, const void* const* in, size_t n);
-// A 16-bit float out and in, computed as float lanes; the inputs whose bits are set in `wide` are float lanes already.
-using SmallFn = void (*)(void* out, const void* const* in, unsigned wide, size_t n);
-struct LaneFns {
-  uint8_t arity = 0;
-  RouteTarget target = RouteTarget::kAvx2;
-  bool truth = false;          // bool lanes in, 0 and 1 out
-  LaneFn fn[kNumDTypes] = {};  // by lane type
-  SmallFn bfloat16 = nullptr, half = nullptr;
-};
-using LaneTable = std::array<LaneFns, static_cast<size_t>(Pointwise::kCount)>;
-}  // namespace deepseek::kernels
-#endif
-
-HWY_BEFORE_NAMESPACE();
-namespace deepseek::kernels::HWY_NAMESPACE {
-
-constexpr unsigned F = 1, I = 2, FI = 3;
-
-// The expression of the vectors load(0), load(1) ...
-template <class Expr, class D, class Load>
-HWY_INLINE hn::Vec<D> Evaluate(D d, const Load& load) {
-  if constexpr (Expr::kArity == 1) return Expr::Float(d, load(0));
-  if constexpr (Expr::kArity == 2) return Expr::Float(d, load(0), load(1));
-  if constexpr (Expr::kArity == 3) return Expr::Float(d, load(0), load(1), load(2));
-}
-
-template <class Expr, class T>
-void RunFloat(void* out_raw, const void* const* in_raw, size_t n) {
-  const hn::ScalableTag<T> d;
-  const size_t lanes = hn::Lanes(d);
-  T* out = static_cast<T*>(out_raw);
-  const T* in[3] = {};
-  for (int k = 0; k < Expr::kArity; ++k) in[k] = static_cast<const T*>(in_raw[k]);
-  size_t i = 0;
-  for (; i + lanes <= n; i += lanes)
-    hn::StoreU(Evaluate<Expr>(d, [&](int k) HWY_ATTR { return hn::LoadU(d, in[k] + i); }), d, out + i);
-  if (i == n) return;
-  const auto mask = hn::FirstN(d, n - i);
-  const auto rest = Evaluate<Expr>(d, [&](int k) HWY_ATTR { return hn::MaskedLoad(mask, d, in[k] + i); });
-  hn::BlendedStore(rest, mask, d, out + i);
-}
-
-// Results that are the operand, its negative or 0 need no rounding.
-template <class Expr>
-inline constexpr bool kExact = false;
-
-template <class Expr, class S>
-void RunSmall(void* out_raw, const void* const* in, unsigned wide, size_t n) {
-  const hn::ScalableTag<float> d;
-  constexpr size_t kLanes = hn::MaxLanes(d), kPair = 2 * kLanes;
-  S* out = static_cast<S*>(out_raw);
-  const auto vector = [&](size_t i) HWY_ATTR {
-    return Evaluate<Expr>(d, [&](int k) HWY_ATTR {
-      return wide >> k & 1 ? hn::LoadU(d, static_cast<const float*>(in[k]) + i)
-                           : load_as(d, static_cast<const S*>(in[k]) + i);
-    });
-  };
-  size_t i = 0;
-  for (; i + kPair <= n; i += kPair) {
-    const auto first = vector(i), second = vector(i + kLanes);
-    if constexpr (kExact<Expr> && std::is_same_v<S, BFloat16>)
-      if (wide == 0) {
-        store_upper_pair(d, first, second, out + i);
-        continue;
-      }
-    store_pair_as(d, first, second, out + i);
-  }
-  if (i == n) return;
-  alignas(64) char padded[Expr::kArity][kPair * sizeof(float)] = {};
-  const void* rest[Expr::kArity];
-  for (int k = 0; k < Expr::kArity; ++k) {
-    const size_t item = wide >> k & 1 ? sizeof(float) : sizeof(S);
-    std::memcpy(padded[k], static_cast<const char*>(in[k]) + i * item, (n - i) * item);
-    rest[k] = padded[k];
-  }
-  S result[kPair];
-  RunSmall<Expr, S>(result, rest, wide, kPair);
-  std::copy_n(result, n - i, out + i);
-}
-
-template <class Expr, class T>
-void RunInt(void* out_raw, const void* const* in_raw, size_t n) {
-  T* out = static_cast<T*>(out_raw);
-  const T* a = static_cast<const T*>(in_raw[0]);
-  const T* b = Expr::kArity > 1 ? static_cast<const T*>(in_raw[1]) : nullptr;
-  const T* c = Expr::kArity > 2 ? static_cast<const T*>(in_raw[2]) : nullptr;
-  for (size_t i = 0; i < n; ++i) {
-    if constexpr (Expr::kArity == 1) out[i] = Expr::Int(a[i]);
-    if constexpr (Expr::kArity == 2) out[i] = Expr::Int(a[i], b[i]);
-    if constexpr (Expr::kArity == 3) out[i] = Expr::Int(a[i], b[i], c[i]);
-  }
-}
-
-// Whether an op's results are 0 or 1: those of any operands, or of kBits where the operands are.
-constexpr bool IsTruth(std::string_view rule, std::string_view name) {
-  return rule == "kCompare" || rule == "kLogical" || (rule == "kBits" && name != "bitwise_not");
-}
-
-#define DS_INT_ALIASES using U [[maybe_unused]] = Wrapping<T>
-#define DS_UNARY(S, name, rule, kernels, fexpr, iexpr, ...)                 \
-  struct S##Expr {                                                          \
-    static constexpr int kArity = 1;                                        \
-    static constexpr unsigned kKernels = kernels;                           \
-    static constexpr bool kTruth = IsTruth(#rule, #name);                   \
-    template <class D, class V>                                             \
-    static HWY_INLINE V Float([[maybe_unused]] D d, [[maybe_unused]] V a) { \
-      return fexpr;                                                         \
-    }                                                                       \
-    template <class T>                                                      \
-    static HWY_INLINE T Int([[maybe_unused]] T a) {                         \
-      DS_INT_ALIASES;                                                       \
-      return iexpr;                                                         \
-    }                                                                       \
-  };
-#define DS_BINARY(S, name, rule, kernels, fexpr, iexpr, ...)                                      \
-  struct S##Expr {                                                                                \
-    static constexpr int kArity = 2;                                                              \
-    static constexpr unsigned kKernels = kernels;                                                 \
-    static constexpr bool kTruth = IsTruth(#rule, #name);                                         \
-    template <class D, class V>                                                                   \
-    static HWY_INLINE V Float([[maybe_unused]] D d, [[maybe_unused]] V a, [[maybe_unused]] V b) { \
-      return fexpr;                                                                               \
-    }                                                                                             \
-    template <class T>                                                                            \
-    static HWY_INLINE T Int([[maybe_unused]] T a, [[maybe_unused]] T b) {                         \
-      DS_INT_ALIASES;                                                                             \
-      return iexpr;                                                                               \
-    }                                                                                             \
-  };
-#define DS_TERNARY(S, name, rule, kernels, fexpr, iexpr, ...)                                   \
-  struct S##Expr {                                                                              \
-    static constexpr int kArity = 3;                                                            \
-    static constexpr unsigned kKernels = kernels;                                               \
-    static constexpr bool kTruth = IsTruth(#rule, #name);                                       \
-    template <class D, class V>                                                                 \
-    static HWY_INLINE V Float([[maybe_unused]] D d, [[maybe_unused]] V a, [[maybe_unused]] V b, \
-                              [[maybe_unused]] V c) {                                           \
-      return fexpr;                                                                             \
-    }                                                                                           \
-    template <class T>                                                                          \
-    static HWY_INLINE T Int([[maybe_unused]] T a, [[maybe_unused]] T b, [[maybe_unused]] T c) { \
-      DS_INT_ALIASES;                                                                           \
-      return iexpr;                                                                             \
-    }                                                                                           \
-  };
-DS_BINARY(Add, add, kArith, FI, hn::Add(a, b), T(U(a) + U(b)))
-DS_BINARY(Sub, sub, kNumeric, FI, hn::Sub(a, b), T(U(a) - U(b)))
-#include "kernels/pointwise/pointwise.def"
-#undef DS_UNARY
-#undef DS_BINARY
-#undef DS_TERNARY
-
-template <>
-inline constexpr bool kExact<NegExpr> = true;
-template <>
-inline constexpr bool kExact<AbsExpr> = true;
-template <>
-inline constexpr bool kExact<ReluExpr> = true;
-
-template <class Expr>
-LaneFns MakeLaneFns() {
-  LaneFns fns;
-  const auto of = [&](DType lane) -> LaneFn& { return fns.fn[static_cast<size_t>(lane)]; };
-  fns.arity = Expr::kArity;
-  fns.target = route_target(HWY_TARGET);
-  fns.truth = Expr::kTruth;
-  if constexpr (Expr::kKernels & F) {
-    of(DType::kFloat32) = RunFloat<Expr, float>;
-    of(DType::kFloat64) = RunFloat<Expr, double>;
-    fns.bfloat16 = RunSmall<Expr, BFloat16>;
-    fns.half = RunSmall<Expr, Half>;
-  }
-  if constexpr (Expr::kKernels & I) {
-    of(DType::kInt32) = RunInt<Expr, int32_t>;
-    of(DType::kInt64) = RunInt<Expr, int64_t>;
-    of(DType::kInt16) = RunInt<Expr, int16_t>;
-    of(DType::kInt8) = RunInt<Expr, int8_t>;
-    of(DType::kUInt8) = RunInt<Expr, uint8_t>;
-  }
-  return fns;
-}
-
-void FillLaneTable(LaneTable& table) {
-#define DS_UNARY(S, ...) table[static_cast<size_t>(Pointwise::k##S)] = MakeLaneFns<S##Expr>();
-#define DS_BINARY DS_UNARY
-#define DS_TERNARY DS_UNARY
-  DS_BINARY(Add)
-  DS_BINARY(Sub)
-#include "kernels/pointwise/pointwise.def"
-#undef DS_UNARY
-#undef DS_BINARY
-#undef DS_TERNARY
-}
-
-}  // namespace deepseek::kernels::HWY_NAMESPACE
-HWY_AFTER_NAMESPACE();
-
-#if HWY_ONCE
-namespace deepseek::kernels {
-HWY_EXPORT(FillLaneTable);
-
 namespace {
 
 constexpr int kMaxOperands = 4;
 constexpr int64_t kBlock = 1024;
 constexpr int64_t kGrain = 16 * 1024;
 
-const LaneTable& lane_table() {
-  static const LaneTable table = [] {
-    LaneTable t;
-    HWY_DYNAMIC_DISPATCH(FillLaneTable)(t);
-    return t;
+const LaneFns& lane_fns(Pointwise op) {
+  static const auto table = [] {
+    std::array<LaneFns, static_cast<size_t>(Pointwise::kCount)> fns;
+    fill_arithmetic(fns.data());
+    fill_comparison(fns.data());
+    fill_functions(fns.data());
+    return fns;
   }();
-  return table;
+  return table[static_cast<size_t>(op)];
 }
-
-const LaneFns& lane_fns(Pointwise op) { return lane_table()[static_cast<size_t>(op)]; }
 
 // What one operand needs to become contiguous lanes.
 struct Lane {
@@ -401,4 +188,3 @@ void pointwise(Pointwise op, DType compute, const View& out, std::span<const Vie
 }
 
 }  // namespace deepseek::kernels
-#endif  // HWY_ONCE

@@ -9,16 +9,26 @@
 
 namespace deepseek::kernels {
 
+// How an op's dtypes follow from those of its arguments (explained in pointwise.def).
+enum class Rule : uint8_t {
+  kArith,
+  kNumeric,
+  kBoolToInt,
+  kFloat,
+  kFloatOnly,
+  kCompare,
+  kLogical,
+  kBits,
+  kShift,
+  kWhere
+};
+
 enum class Pointwise : uint16_t {
-#define DS_UNARY(S, ...) k##S,
-#define DS_BINARY(S, ...) k##S,
-#define DS_TERNARY(S, ...) k##S,
-  kAdd,
-  kSub,
+#define DS_POINTWISE(S, ...) k##S,
+#define DS_POINTWISE_SCALED DS_POINTWISE
 #include "kernels/pointwise/pointwise.def"
-#undef DS_UNARY
-#undef DS_BINARY
-#undef DS_TERNARY
+#undef DS_POINTWISE
+#undef DS_POINTWISE_SCALED
   kCount,
 };
 

@@ -1,4 +1,4 @@
-// The helper functions that pointwise.def's expressions call.
+// What the expressions of pointwise.def call.
 
 #if defined(DEEPSEEK_KERNELS_POINTWISE_POINTWISE_MATH_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef DEEPSEEK_KERNELS_POINTWISE_POINTWISE_MATH_INL_H_
@@ -182,6 +182,14 @@ HWY_INLINE V Pow(D d, V a, V b) {
 template <class T>
 using Wrapping = std::conditional_t<(sizeof(T) < sizeof(uint32_t)), uint32_t, std::make_unsigned_t<T>>;
 
+template <class T>
+HWY_INLINE T IntMax(T a, T b) {
+  return a < b ? b : a;
+}
+template <class T>
+HWY_INLINE T IntMin(T a, T b) {
+  return b < a ? b : a;
+}
 template <class T>
 HWY_INLINE void CheckDivisor(T b) {
   if (b == 0) fail<Error>("ZeroDivisionError: integer division or modulo by zero");

@@ -6,6 +6,7 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/quant/qgemm_store.cc"
+#define DS_FAMILY "kernels/pointwise/pointwise.def"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
 #include "kernels/pointwise/unary_expr-inl.h"

@@ -1,5 +1,4 @@
-// The reduction tree of reduce_plan.h for one Highway target: a contiguous chunk, a panel of columns, and the walk over
-// a plan.
+// The reduction tree of reduce_plan.h for one Highway target: a contiguous chunk and a panel of columns.
 
 #if defined(DEEPSEEK_KERNELS_REDUCE_REDUCE_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef DEEPSEEK_KERNELS_REDUCE_REDUCE_INL_H_
@@ -12,8 +11,7 @@
 
 #include "hwy/highway.h"
 #include "kernels/loops/lines.h"
-#include "kernels/loops/rows.h"
-#include "kernels/reduce/reduce_plan.h"
+#include "kernels/reduce/reduce_walk.h"
 #include "kernels/simd/routes.h"
 #include "kernels/simd/row_parts-inl.h"
 
@@ -175,7 +173,6 @@ struct PartVector {
 // What f<S>() returns where vectors of C load elements of type `dtype`, S, as they lie; false where they do not.
 template <class C, class F>
 HWY_INLINE bool WhereLoadable(DType dtype, const F& f) {
-  if constexpr (std::is_same_v<C, uint8_t>) return false;  // asks whether elements are 0
   if (dtype == dtype_of<C>) return f.template operator()<C>();
   if constexpr (std::is_same_v<C, float>) {
     if (dtype == DType::kBFloat16) return f.template operator()<BFloat16>();
@@ -246,26 +243,21 @@ HWY_INLINE C SumLoaded(int64_t n, const Load& load) {
 
 // ---- columns: outputs side by side in memory, one vector lane each ----
 
-inline constexpr int64_t kTileBytes = 2048;  // width of a tile of columns
-template <class C>
-inline constexpr int64_t kTile = kTileBytes / sizeof(C);
-
-inline constexpr int64_t kRowsPerLane = 4;  // rows a lane takes while its accumulator is in a register
-
 // Adds up to kLanes * kRowsPerLane rows of `width` columns, row r to accumulator r % kLanes; `fresh` accumulators are
 // overwritten.
-template <class Op, class C, class S>
-HWY_INLINE void AddRows(const Op& op, const S* const* rows, int64_t nrows, int64_t width, const C* params, bool fresh,
-                        C* HWY_RESTRICT acc) {
+template <class S, class Op, class C>
+void AddRowsOf(const Op& op, const void* const* rows, int64_t nrows, int64_t width, const C* params, bool fresh,
+               C* HWY_RESTRICT acc) {
   const Tag<C> d;
   for (int64_t lane = 0; lane < std::min(nrows, kLanes<C>); ++lane) {
+    const auto row = [&](int64_t r) { return static_cast<const S*>(rows[r]); };
     C* HWY_RESTRICT to = acc + lane * kTile<C>;
     auto add = [&](auto part, int64_t c) HWY_ATTR {
       const auto q = params ? part.load(params + c) : hn::Zero(d);
-      auto sum = op.Map(d, part.load(rows[lane] + c), q);
+      auto sum = op.Map(d, part.load(row(lane) + c), q);
       if (!fresh) sum = op.Combine(d, hn::Load(d, to + c), sum);
       for (int64_t r = lane + kLanes<C>; r < nrows; r += kLanes<C>)
-        sum = op.Combine(d, sum, op.Map(d, part.load(rows[r] + c), q));
+        sum = op.Combine(d, sum, op.Map(d, part.load(row(r) + c), q));
       hn::Store(sum, d, to + c);  // whole vectors: accumulator rows are padded
     };
     int64_t c = 0;
@@ -286,55 +278,6 @@ HWY_INLINE void FoldRows(const Op& op, int64_t used, int64_t width, C* acc) {
       }
 }
 
-// Calls f(r, offset) for the n elements of a line from `begin` on.
-template <class F>
-HWY_INLINE void ForElements(const ReducePlan& plan, int64_t begin, int64_t n, const F& f) {
-  int64_t run = 0, offset = 0;
-  for (int64_t r = 0; r < n; ++r, --run) {
-    offset = run > 0 ? offset + plan.red_in.back() : plan.reduced_offset(begin + r, &run);
-    f(r, offset);
-  }
-}
-
-// The panels of ReduceColumns where neighbouring columns of S are neighbours in memory.
-template <class S, class Op, class C>
-void AddPanels(const ReducePlan& plan, const Op& op, int64_t at, int64_t begin, int64_t n, int64_t width,
-               const C* params, C* acc) {
-  constexpr int64_t kPanel = kLanes<C> * kRowsPerLane;
-  const S* rows[kPanel];
-  for (int64_t i = 0; i < n; i += kPanel) {
-    const int64_t nrows = std::min(kPanel, n - i);
-    ForElements(plan, begin + i, nrows, [&](int64_t r, int64_t offset) { rows[r] = plan.in.as<S>() + at + offset; });
-    AddRows(op, rows, nrows, width, params, i == 0, acc);
-  }
-}
-
-// Reduces elements [begin, begin + n) of `width` neighbouring columns; the result is row 0 of acc. `converted` holds
-// kLanes rows.
-template <class Op, class C>
-void ReduceColumns(const ReducePlan& plan, const Op& op, int64_t at, int64_t begin, int64_t n, int64_t width,
-                   const C* params, C* acc, C* converted) {
-  const int64_t stride = plan.kept_in.back();
-  const bool in_place = stride == 1 && WhereLoadable<C>(plan.in.dtype, [&]<class S>() HWY_ATTR {
-                          AddPanels<S>(plan, op, at, begin, n, width, params, acc);
-                          return true;
-                        });
-  if (!in_place) {
-    const C* rows[kLanes<C>];
-    for (int64_t r = 0; r < kLanes<C>; ++r) rows[r] = converted + r * kTile<C>;
-    for (int64_t i = 0; i < n; i += kLanes<C>) {
-      const int64_t nrows = std::min(kLanes<C>, n - i);
-      ForElements(plan, begin + i, nrows, [&](int64_t r, int64_t offset) {
-        load_row(plan.in.dtype, plan.in.at(at + offset), stride, width, converted + r * kTile<C>);
-      });
-      AddRows(op, rows, nrows, width, params, i == 0, acc);
-    }
-  }
-  FoldRows(op, std::min(n, kLanes<C>), width, acc);
-}
-
-// ---- rows: one output at a time ----
-
 // Of n bytes.
 HWY_INLINE int64_t SumBytes(const uint8_t* p, int64_t n) {
   const hn::ScalableTag<uint8_t> d8;
@@ -348,91 +291,52 @@ HWY_INLINE int64_t SumBytes(const uint8_t* p, int64_t n) {
   return total;
 }
 
-// Elements [begin, begin + n) of one output: read in place where they lie contiguous, else converted into `buffer`.
+// ---- the walk's functions ----
+
 template <class Op, class C>
-C ReduceLine(const ReducePlan& plan, const Op& op, int64_t at, int64_t begin, int64_t n, C param, C* buffer) {
-  int64_t run, offset = plan.reduced_offset(begin, &run);
-  const int64_t stride = plan.inner_reduced_stride();
-  const bool contiguous = run >= n && (stride == 1 || n == 1);
+C ReduceDense(const void* op, DType dtype, const void* p, int64_t n, C param) {
   if constexpr (std::is_same_v<C, int64_t> && std::is_same_v<Op, SumOp>)
-    if (contiguous && (plan.in.dtype == DType::kBool || plan.in.dtype == DType::kUInt8))
-      return SumBytes(reinterpret_cast<const uint8_t*>(plan.in.at(at + offset)), n);
-  C result;
-  const auto in_place = [&]<class S>() HWY_ATTR {
-    result = ReduceChunk(op, plan.in.as<S>() + at + offset, n, param);
+    if (size_of(dtype) == 1) return SumBytes(static_cast<const uint8_t*>(p), n);
+  C result{};
+  WhereLoadable<C>(dtype, [&]<class S>() HWY_ATTR {
+    result = ReduceChunk(*static_cast<const Op*>(op), static_cast<const S*>(p), n, param);
     return true;
-  };
-  if (contiguous && WhereLoadable<C>(plan.in.dtype, in_place)) return result;
-  for (int64_t i = 0;;) {
-    const int64_t count = std::min(run, n - i);
-    load_row(plan.in.dtype, plan.in.at(at + offset), stride, count, buffer + i);
-    i += count;
-    if (i == n) return ReduceChunk(op, buffer, n, param);
-    offset = plan.reduced_offset(begin + i, &run);
-  }
-}
-
-// ---- the walk ----
-
-template <class Op, class C>
-void RunRows(const ReducePlan& plan, const Op& op, const C* params, int64_t chunks, C* partials) {
-  DS_COUNT_ROUTE(ReduceRows);
-  parallel_for(plan.outputs * chunks, grain_for(std::min(plan.length, kChunk<C>) * size_of(plan.in.dtype)),
-               [&](int64_t begin, int64_t end) {
-                 alignas(64) C buffer[kChunk<C>];
-                 for (int64_t item = begin; item < end; ++item) {
-                   const int64_t o = chunks == 1 ? item : item / chunks, first = (item - o * chunks) * kChunk<C>;
-                   const int64_t n = std::min(kChunk<C>, plan.length - first);
-                   partials[item] = ReduceLine(plan, op, plan.kept_offset(o, plan.kept_in), first, n,
-                                               params ? params[o] : C(0), buffer);
-                 }
-               });
-}
-
-// Partials of one output lie `inner` apart here: [outer][chunk][inner].
-template <class Op, class C>
-void RunColumns(const ReducePlan& plan, const Op& op, const C* params, int64_t chunks, C* partials) {
-  DS_COUNT_ROUTE(ReduceColumns);
-  const int64_t inner = plan.kept_sizes.back(), tiles = (inner + kTile<C> - 1) / kTile<C>;
-  const int64_t items = plan.outputs / inner * tiles * chunks;
-  const int64_t bytes = std::min(plan.length, kChunk<C>) * std::min(inner, kTile<C>) * sizeof(C);
-  parallel_for(items, grain_for(bytes), [&](int64_t begin, int64_t end) {
-    Buffer acc(kLanes<C> * kTileBytes), converted(kLanes<C> * kTileBytes);
-    for (int64_t item = begin; item < end; ++item) {
-      const int64_t tile = item % tiles * kTile<C>, chunk = item / tiles % chunks, outer = item / tiles / chunks;
-      const int64_t width = std::min(kTile<C>, inner - tile), first = chunk * kChunk<C>;
-      const int64_t o = outer * inner + tile;
-      ReduceColumns(plan, op, plan.kept_offset(o, plan.kept_in), first, std::min(kChunk<C>, plan.length - first), width,
-                    params ? params + o : nullptr, acc.as<C>(), converted.as<C>());
-      std::copy_n(acc.as<C>(), width, partials + (outer * chunks + chunk) * inner + tile);
-    }
   });
+  return result;
+}
+
+template <class Op, class C>
+void AddRows(const void* op, DType dtype, const void* const* rows, int64_t nrows, int64_t width, const C* params,
+             bool fresh, C* acc) {
+  WhereLoadable<C>(dtype, [&]<class S>() HWY_ATTR {
+    AddRowsOf<S>(*static_cast<const Op*>(op), rows, nrows, width, params, fresh, acc);
+    return true;
+  });
+}
+
+template <class Op, class C>
+void FoldAddedRows(const void* op, int64_t used, int64_t width, C* acc) {
+  FoldRows(*static_cast<const Op*>(op), used, width, acc);
+}
+
+template <class Op, class C>
+constexpr ReduceFns<C> FnsOf() {
+  ReduceFns<C> fns;
+  fns.identity = Op::template identity<C>();
+  fns.dense = ReduceDense<Op, C>;
+  fns.add_rows = AddRows<Op, C>;
+  fns.fold_rows = FoldAddedRows<Op, C>;
+  fns.merge = MergePartials<Op, C>;
+  fns.bytes = std::is_same_v<C, int64_t> && std::is_same_v<Op, SumOp>;
+  return fns;
 }
 
 // results[o] = reduction of output o (plan order), with params[o] handed to Map when params is not null.
 template <class C, class Op>
 void Run(const ReducePlan& plan, const Op& op, const C* params, C* results) {
-  if (plan.outputs == 0) return;
-  if (plan.length == 0) {  // adding 0 turns a sum's neutral -0.0 into 0.0
-    std::fill_n(results, plan.outputs, static_cast<C>(Op::template identity<C>() + C(0)));
-    return;
-  }
-  const int64_t chunks = (plan.length + kChunk<C> - 1) / kChunk<C>;
-  Scratch<C> storage(chunks > 1 ? plan.outputs * chunks : 0);
-  C* partials = chunks > 1 ? storage.data() : results;
-  const int64_t inner = plan.columns ? plan.kept_sizes.back() : 1;
-  if (plan.columns)
-    RunColumns(plan, op, params, chunks, partials);
-  else
-    RunRows(plan, op, params, chunks, partials);
-  if (chunks == 1) return;
-  parallel_for(plan.outputs, grain_for(chunks * sizeof(C)), [&](int64_t begin, int64_t end) {
-    for (int64_t o = begin; o < end; ++o) {
-      C* first = partials + o / inner * chunks * inner + o % inner;
-      MergePartials<Op>(first, chunks, inner);
-      results[o] = *first;
-    }
-  });
+  static constexpr ReduceFns<C> fns = FnsOf<Op, C>();
+  if (plan.outputs > 0 && plan.length > 0) plan.columns ? DS_COUNT_ROUTE(ReduceColumns) : DS_COUNT_ROUTE(ReduceRows);
+  reduce_walk(plan, fns, &op, params, results);
 }
 
 }  // namespace deepseek::kernels::HWY_NAMESPACE

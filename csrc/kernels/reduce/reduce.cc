@@ -22,7 +22,7 @@ void ReduceAs(const View& out, const View& in, const Op& op) {
   if constexpr (!std::is_same_v<C, uint8_t>) {
     if (IsOneChunk<C>(out, in)) {
       DS_COUNT_ROUTE(ReduceOneChunk);
-      *out.as<C>() = ReduceChunk(op, in.as<C>(), in.numel(), C(0));
+      *out.as<C>() = ReduceDense<Op>(&op, dtype_of<C>, in.data, in.numel(), C(0));
       return;
     }
   }

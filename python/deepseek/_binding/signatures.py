@@ -9,10 +9,13 @@ from typing import Any
 
 from deepseek import _C
 
-# Schema type -> Python type of an argument. Tensor arguments after the first also take numbers.
+# Schema type -> Python type of an argument.
 TYPES = {
-    "Tensor": "Tensor | float",
-    "Tensor?": "Tensor | float | None",
+    "Tensor": "Tensor",
+    "Tensor?": "Tensor | None",
+    "Tensor|Number": "Tensor | float",
+    "Tensor|Number?": "Tensor | float | None",
+    "Tensor|LeftNumber": "Tensor | float",
     "Tensor[]": "Sequence[Tensor]",
     "Tensor|Number[]": "Sequence[Tensor | float]",
     "Tensor?[]": "Sequence[Tensor | None]",
@@ -32,7 +35,6 @@ TYPES = {
     "Scalar?": "float | None",
     "int[]?": "Sequence[int] | int | None",
 }
-_FIRST = {"Tensor": "Tensor"}
 
 
 def overloads_of(name: str) -> list[Any]:
@@ -57,8 +59,8 @@ def _parameters(op: Any) -> list[Parameter]:
             value = ast.literal_eval(default)
         elif kind == "Generator?":
             value = None
-        shown = _Shown(TYPES[kind] if found else _FIRST.get(kind, TYPES[kind]))
-        found.append(Parameter(f"{name}_" if name == "from" else name, where, default=value, annotation=shown))
+        shown = f"{name}_" if name == "from" else name
+        found.append(Parameter(shown, where, default=value, annotation=_Shown(TYPES[kind])))
     return found
 
 

@@ -34,14 +34,14 @@ def _result(schema: str, named: dict[str, list[str]], base: str) -> str:
     return {"Tensor[]": "tuple[Tensor, ...]", "()": "None"}.get(text, "Tensor")
 
 
-def _parameters(op: Any, method: bool, others: list[Any]) -> str:
+def _parameters(op: Any, method: bool) -> str:
     parts: list[str] = []
     keyword_only = False
     for i, (name, kind, default, is_keyword, varargs) in enumerate(op.arguments):
         if keyword.iskeyword(name):
             name += "_"
-        if i == 0 and kind == "Tensor":
-            parts.append(name if method else f"{name}: Tensor")
+        if i == 0 and method:
+            parts.append(name)
             continue
         if varargs:
             parts.append(f"*{name}: _int | Sequence[_int]")
@@ -53,14 +53,7 @@ def _parameters(op: Any, method: bool, others: list[Any]) -> str:
         text = default
         if kind == "Generator?" and text is None:
             text = "None"
-        shown = TYPES[kind]
-        if (
-            kind == "Tensor"
-            and default is None
-            and any(len(o.arguments) > i and o.arguments[i][1] != kind for o in others)
-        ):
-            shown = kind  # max(x, 0) is the overload with a dim
-        parts.append(f"{name}: {_spelled(shown)}" + ("" if text is None else f" = {text}"))
+        parts.append(f"{name}: {_spelled(TYPES[kind])}" + ("" if text is None else f" = {text}"))
     return ", ".join(parts)
 
 
@@ -71,7 +64,7 @@ def _definitions(name: str, ops: list[Any], method: bool, named: dict[str, list[
         result = "Tensor" if name != base else _result(op.schema, named, base)
         if len(ops) > 1:
             lines.append("@overload")
-        lines.append(f"def {name}({_parameters(op, method, ops)}) -> {result}: ...")
+        lines.append(f"def {name}({_parameters(op, method)}) -> {result}: ...")
     return lines
 
 

@@ -1,0 +1,15 @@
+// The loops of arithmetic.def.
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/pointwise/arithmetic.cc"
+#define DS_FAMILY "kernels/pointwise/arithmetic.def"
+#include "hwy/foreach_target.h"
+// after foreach_target.h
+#include "kernels/pointwise/lanes-inl.h"
+
+#if HWY_ONCE
+namespace deepseek::kernels {
+HWY_EXPORT(FillLanes);
+
+void fill_arithmetic(LaneFns* table) { HWY_DYNAMIC_DISPATCH(FillLanes)(table); }
+}  // namespace deepseek::kernels
+#endif
