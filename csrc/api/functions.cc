@@ -71,13 +71,13 @@ Tensor addmv_(const Tensor& input, const Tensor& mat, const Tensor& vec, Scalar 
   return OpCall(def).in(input).in(mat).in(vec).set(beta).set(alpha).in_place();
 }
 
-Tensor amin(const Tensor& input, const Dims& dim, bool keepdim) {
-  static const OpDef& def = *find_op("amin");
-  return OpCall(def).in(input).set(dim).set(keepdim).one();
+Tensor adjoint(const Tensor& input) {
+  static const OpDef& def = *find_op("adjoint");
+  return OpCall(def).in(input).one();
 }
 
-Tensor any(const Tensor& input, const Opt<Dims>& dim, bool keepdim) {
-  static const OpDef& def = *find_op("any");
+Tensor amin(const Tensor& input, const Dims& dim, bool keepdim) {
+  static const OpDef& def = *find_op("amin");
   return OpCall(def).in(input).set(dim).set(keepdim).one();
 }
 
@@ -94,6 +94,11 @@ Tensor argmin(const Tensor& input, Opt<int64_t> dim, bool keepdim) {
 Tensor argsort(const Tensor& input, int64_t dim, bool descending, bool stable) {
   static const OpDef& def = *find_op("argsort");
   return OpCall(def).in(input).set(dim).set(descending).set(stable).one();
+}
+
+Tensor argwhere(const Tensor& input) {
+  static const OpDef& def = *find_op("argwhere");
+  return OpCall(def).in(input).one();
 }
 
 Tensor as_strided(const Tensor& input, const Dims& size, const Dims& stride, Opt<int64_t> storage_offset) {
@@ -216,6 +221,31 @@ Tensor clamp_(const Tensor& input, const Tensor& min, const Tensor& max) {
   return OpCall(def).in(input).in(min).in(max).in_place();
 }
 
+Tensor clamp_max(const Tensor& input, const Tensor& max) {
+  static const OpDef& def = *find_op("clamp_max");
+  return OpCall(def).in(input).in(max).one();
+}
+
+Tensor clamp_max_(const Tensor& input, const Tensor& max) {
+  static const OpDef& def = *find_op("clamp_max");
+  return OpCall(def).in(input).in(max).in_place();
+}
+
+Tensor clamp_min(const Tensor& input, const Tensor& min) {
+  static const OpDef& def = *find_op("clamp_min");
+  return OpCall(def).in(input).in(min).one();
+}
+
+Tensor clamp_min_(const Tensor& input, const Tensor& min) {
+  static const OpDef& def = *find_op("clamp_min");
+  return OpCall(def).in(input).in(min).in_place();
+}
+
+Tensor column_stack(Inputs tensors) {
+  static const OpDef& def = *find_op("column_stack");
+  return OpCall(def).in(tensors).one();
+}
+
 Tensor copysign_(const Tensor& input, const Tensor& other) {
   static const OpDef& def = *find_op("copysign");
   return OpCall(def).in(input).in(other).in_place();
@@ -271,6 +301,26 @@ Tensor cumsum_(const Tensor& input, int64_t dim, Opt<DType> dtype) {
   return OpCall(def).in(input).set(dim).set(dtype).in_place();
 }
 
+Tensor diag(const Tensor& input, int64_t diagonal) {
+  static const OpDef& def = *find_op("diag");
+  return OpCall(def).in(input).set(diagonal).one();
+}
+
+Tensor diag_embed(const Tensor& input, int64_t offset, int64_t dim1, int64_t dim2) {
+  static const OpDef& def = *find_op("diag_embed");
+  return OpCall(def).in(input).set(offset).set(dim1).set(dim2).one();
+}
+
+Tensor diff(const Tensor& input, int64_t n, int64_t dim, const Tensor& prepend, const Tensor& append) {
+  static const OpDef& def = *find_op("diff");
+  return OpCall(def).in(input).set(n).set(dim).in(prepend).in(append).one();
+}
+
+Tensor dist(const Tensor& input, const Tensor& other, double p) {
+  static const OpDef& def = *find_op("dist");
+  return OpCall(def).in(input).in(other).set(p).one();
+}
+
 Tensor div_(const Tensor& input, const Tensor& other) {
   static const OpDef& def = *find_op("div");
   return OpCall(def).in(input).in(other).in_place();
@@ -284,6 +334,11 @@ Tensor div_(const Tensor& input, const Tensor& other, Opt<Str> rounding_mode) {
 Tensor dot(const Tensor& input, const Tensor& tensor) {
   static const OpDef& def = *find_op("dot");
   return OpCall(def).in(input).in(tensor).one();
+}
+
+Tensor dstack(Inputs tensors) {
+  static const OpDef& def = *find_op("dstack");
+  return OpCall(def).in(tensors).one();
 }
 
 Tensor elu(const Tensor& input, double alpha) {
@@ -356,6 +411,26 @@ Tensor fill_(const Tensor& input, const Tensor& value) {
   return OpCall(def).in(input).in(value).in_place();
 }
 
+Tensor fliplr(const Tensor& input) {
+  static const OpDef& def = *find_op("fliplr");
+  return OpCall(def).in(input).one();
+}
+
+Tensor flipud(const Tensor& input) {
+  static const OpDef& def = *find_op("flipud");
+  return OpCall(def).in(input).one();
+}
+
+Tensor float_power(const Tensor& input, const Tensor& exponent) {
+  static const OpDef& def = *find_op("float_power");
+  return OpCall(def).in(input).in(exponent).one();
+}
+
+Tensor float_power(Scalar input, const Tensor& exponent) {
+  static const OpDef& def = *find_op("float_power.Scalar");
+  return OpCall(def).set(input).in(exponent).one();
+}
+
 Tensor floor_(const Tensor& input) {
   static const OpDef& def = *find_op("floor");
   return OpCall(def).in(input).in_place();
@@ -406,6 +481,11 @@ Tensor gt_(const Tensor& input, const Tensor& other) {
   return OpCall(def).in(input).in(other).in_place();
 }
 
+Tensor hstack(Inputs tensors) {
+  static const OpDef& def = *find_op("hstack");
+  return OpCall(def).in(tensors).one();
+}
+
 Tensor hypot_(const Tensor& input, const Tensor& other) {
   static const OpDef& def = *find_op("hypot");
   return OpCall(def).in(input).in(other).in_place();
@@ -441,6 +521,11 @@ Tensor index_fill_(const Tensor& input, int64_t dim, const Tensor& index, const 
   return OpCall(def).in(input).set(dim).in(index).in(value).in_place();
 }
 
+Tensor inner(const Tensor& input, const Tensor& other) {
+  static const OpDef& def = *find_op("inner");
+  return OpCall(def).in(input).in(other).one();
+}
+
 Tensor isclose(const Tensor& input, const Tensor& other, double rtol, double atol, bool equal_nan) {
   static const OpDef& def = *find_op("isclose");
   return OpCall(def).in(input).in(other).set(rtol).set(atol).set(equal_nan).one();
@@ -449,6 +534,16 @@ Tensor isclose(const Tensor& input, const Tensor& other, double rtol, double ato
 Tensor isfinite_(const Tensor& input) {
   static const OpDef& def = *find_op("isfinite");
   return OpCall(def).in(input).in_place();
+}
+
+Tensor isin(const Tensor& elements, const Tensor& test_elements, bool invert) {
+  static const OpDef& def = *find_op("isin");
+  return OpCall(def).in(elements).in(test_elements).set(invert).one();
+}
+
+Tensor isin(const Tensor& elements, Scalar test_elements, bool invert) {
+  static const OpDef& def = *find_op("isin.Scalar");
+  return OpCall(def).in(elements).set(test_elements).set(invert).one();
 }
 
 Tensor isinf_(const Tensor& input) {
@@ -571,6 +666,11 @@ Tensor logsigmoid_(const Tensor& input) {
   return OpCall(def).in(input).in_place();
 }
 
+Tensor logspace(Scalar start, Scalar end, int64_t steps, double base, Opt<DType> dtype) {
+  static const OpDef& def = *find_op("logspace");
+  return OpCall(def).set(start).set(end).set(steps).set(base).set(dtype).one();
+}
+
 Tensor lt_(const Tensor& input, const Tensor& other) {
   static const OpDef& def = *find_op("lt");
   return OpCall(def).in(input).in(other).in_place();
@@ -661,11 +761,6 @@ Tensor moe(const Tensor& input, const Tensor& gate_weight, const Tensor& up_weig
   return OpCall(def).in(input).in(gate_weight).in(up_weight).in(down_weight).in(topk_indices).in(topk_weights).set(swiglu_limit).set(wide).one();
 }
 
-Tensor movedim(const Tensor& input, const Dims& source, const Dims& destination) {
-  static const OpDef& def = *find_op("movedim");
-  return OpCall(def).in(input).set(source).set(destination).one();
-}
-
 Tensor mse_loss(const Tensor& input, const Tensor& target, Str reduction) {
   static const OpDef& def = *find_op("mse_loss");
   return OpCall(def).in(input).in(target).set(reduction).one();
@@ -694,6 +789,16 @@ Tensor nan_to_num(const Tensor& input, Opt<double> nan, Opt<double> posinf, Opt<
 Tensor nan_to_num_(const Tensor& input, Opt<double> nan, Opt<double> posinf, Opt<double> neginf) {
   static const OpDef& def = *find_op("nan_to_num");
   return OpCall(def).in(input).set(nan).set(posinf).set(neginf).in_place();
+}
+
+Tensor nanmean(const Tensor& input, const Opt<Dims>& dim, bool keepdim, Opt<DType> dtype) {
+  static const OpDef& def = *find_op("nanmean");
+  return OpCall(def).in(input).set(dim).set(keepdim).set(dtype).one();
+}
+
+Tensor nansum(const Tensor& input, const Opt<Dims>& dim, bool keepdim, Opt<DType> dtype) {
+  static const OpDef& def = *find_op("nansum");
+  return OpCall(def).in(input).set(dim).set(keepdim).set(dtype).one();
 }
 
 Tensor ne_(const Tensor& input, const Tensor& other) {
@@ -791,6 +896,11 @@ Tensor randperm(int64_t n, Opt<DType> dtype) {
   return OpCall(def).set(n).set(dtype).in(Tensor()).one();
 }
 
+Tensor ravel(const Tensor& input) {
+  static const OpDef& def = *find_op("ravel");
+  return OpCall(def).in(input).one();
+}
+
 Tensor reciprocal_(const Tensor& input) {
   static const OpDef& def = *find_op("reciprocal");
   return OpCall(def).in(input).in_place();
@@ -841,6 +951,11 @@ Tensor rope(const Tensor& input, const Tensor& cos, const Tensor& sin, bool inte
   return OpCall(def).in(input).in(cos).in(sin).set(interleaved).one();
 }
 
+Tensor rot90(const Tensor& input, int64_t k, const Dims& dims) {
+  static const OpDef& def = *find_op("rot90");
+  return OpCall(def).in(input).set(k).set(dims).one();
+}
+
 Tensor round_(const Tensor& input) {
   static const OpDef& def = *find_op("round");
   return OpCall(def).in(input).in_place();
@@ -854,6 +969,16 @@ Tensor round_(const Tensor& input, int64_t decimals) {
 Tensor rsqrt_(const Tensor& input) {
   static const OpDef& def = *find_op("rsqrt");
   return OpCall(def).in(input).in_place();
+}
+
+Tensor rsub(const Tensor& input, const Tensor& other, Scalar alpha) {
+  static const OpDef& def = *find_op("rsub");
+  return OpCall(def).in(input).in(other).set(alpha).one();
+}
+
+Tensor scalar_tensor(Scalar s, Opt<DType> dtype) {
+  static const OpDef& def = *find_op("scalar_tensor");
+  return OpCall(def).set(s).set(dtype).one();
 }
 
 Tensor scaled_dot_product_attention(const Tensor& query, const Tensor& key, const Tensor& value, const Tensor& attn_mask, double dropout_p, bool is_causal, Opt<double> scale, bool enable_gqa) {
@@ -976,6 +1101,16 @@ Tensor sum(const Tensor& input, const Opt<Dims>& dim, bool keepdim, Opt<DType> d
   return OpCall(def).in(input).set(dim).set(keepdim).set(dtype).one();
 }
 
+Tensor swapaxes(const Tensor& input, int64_t axis0, int64_t axis1) {
+  static const OpDef& def = *find_op("swapaxes");
+  return OpCall(def).in(input).set(axis0).set(axis1).one();
+}
+
+Tensor swapdims(const Tensor& input, int64_t dim0, int64_t dim1) {
+  static const OpDef& def = *find_op("swapdims");
+  return OpCall(def).in(input).set(dim0).set(dim1).one();
+}
+
 Tensor swiglu_(const Tensor& input, const Tensor& other) {
   static const OpDef& def = *find_op("swiglu");
   return OpCall(def).in(input).in(other).in_place();
@@ -1021,6 +1156,11 @@ std::array<Tensor, 2> topk(const Tensor& input, int64_t k, int64_t dim, bool lar
   return OpCall(def).in(input).set(k).set(dim).set(largest).set(sorted).several<2>();
 }
 
+Tensor trace(const Tensor& input) {
+  static const OpDef& def = *find_op("trace");
+  return OpCall(def).in(input).one();
+}
+
 Tensor tril(const Tensor& input, int64_t diagonal) {
   static const OpDef& def = *find_op("tril");
   return OpCall(def).in(input).set(diagonal).one();
@@ -1031,6 +1171,11 @@ Tensor tril_(const Tensor& input, int64_t diagonal) {
   return OpCall(def).in(input).set(diagonal).in_place();
 }
 
+Tensor tril_indices(int64_t row, int64_t col, int64_t offset, Opt<DType> dtype) {
+  static const OpDef& def = *find_op("tril_indices");
+  return OpCall(def).set(row).set(col).set(offset).set(dtype).one();
+}
+
 Tensor triu(const Tensor& input, int64_t diagonal) {
   static const OpDef& def = *find_op("triu");
   return OpCall(def).in(input).set(diagonal).one();
@@ -1039,6 +1184,11 @@ Tensor triu(const Tensor& input, int64_t diagonal) {
 Tensor triu_(const Tensor& input, int64_t diagonal) {
   static const OpDef& def = *find_op("triu");
   return OpCall(def).in(input).set(diagonal).in_place();
+}
+
+Tensor triu_indices(int64_t row, int64_t col, int64_t offset, Opt<DType> dtype) {
+  static const OpDef& def = *find_op("triu_indices");
+  return OpCall(def).set(row).set(col).set(offset).set(dtype).one();
 }
 
 Tensor trunc_(const Tensor& input) {
@@ -1079,6 +1229,11 @@ Tensor varlen_attention(const Tensor& query, const Tensor& key, const Tensor& va
 Tensor view_as(const Tensor& input, const Tensor& other) {
   static const OpDef& def = *find_op("view_as");
   return OpCall(def).in(input).in(other).one();
+}
+
+Tensor vstack(Inputs tensors) {
+  static const OpDef& def = *find_op("vstack");
+  return OpCall(def).in(tensors).one();
 }
 
 Tensor where_(const Tensor& condition, const Tensor& input, const Tensor& other) {
