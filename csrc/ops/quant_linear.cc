@@ -73,9 +73,7 @@ struct QLinear {
       .doc =
           "input [..., K] @ weight [N, K] transposed + bias [N], for a quantized weight. Codes that are whole numbers: "
           "each row of input is quantized to int8 on the way. Others: the weight is dequantized to the input's dtype "
-          "in "
-          "tiles. "
-          "Gradients reach input and bias, as if the weight were dequantized and input not quantized.",
+          "in tiles. Gradients reach input and bias, as if the weight were dequantized and input not quantized.",
       .saves = Saves::kRest,
       .shown = Shown::kHidden};
   bool operator==(const QLinear&) const = default;
@@ -106,8 +104,7 @@ struct QLinearFused {
           "residual, str format, int block, str activation) -> Tensor",
       .doc =
           "activation(_quantized_linear(...)) + residual where a tile's rows are stored. float32 and bfloat16; the "
-          "bits "
-          "of the ops one by one.",
+          "bits of the ops one by one.",
       .shown = Shown::kHidden};
   bool operator==(const QLinearFused&) const = default;
   Meta infer(Inputs in) const {

@@ -20,6 +20,7 @@ OTHERS = {
     ("ops/arith.cc", "tanh"),  # gelu's argument, as PyTorch has it
 }
 TABLES = {"kernels/quant/quant_formats.cc", "kernels/pointwise/activations.h"}
+WRITTEN = {"api/functions.cc", "api/functions.h"}  # by a program, from the op table
 
 
 def literals(path: Path) -> set[str]:
@@ -32,7 +33,7 @@ def test_names_stand_in_the_tables_alone() -> None:
     found = set()
     for path in sorted(p for p in CSRC.rglob("*") if p.suffix in {".h", ".cc", ".def", ".inc"}):
         name = path.relative_to(CSRC).as_posix()
-        if name not in TABLES:
+        if name not in TABLES | WRITTEN:
             found |= {(name, word) for word in literals(path) & names}
     assert found == OTHERS | DEFAULTS
 
