@@ -35,8 +35,7 @@ class WithMasters(Optimizer):
         with deepseek.no_grad():
             for group in self.param_groups:
                 params, grads = grads_of(group)
-                for parameter in params:
-                    self._start(parameter, group)
+                self._start(params, group)
                 if params and not wants_loop(group):
                     self._fused_step(params, grads, group, factor)
                     continue
@@ -49,10 +48,11 @@ class WithMasters(Optimizer):
                         self._single_step(parameter, grad if factor == 1 else grad * factor, state, group)
         return loss
 
-    def _start(self, parameter: Tensor, group: dict[str, Any]) -> None:
-        """Make what is missing of the parameter's state."""
+    def _start(self, params: list[Tensor], group: dict[str, Any]) -> None:
+        """Make what is missing of the parameters' state."""
         if group["master_weights"]:
-            self._start_master(parameter, self.state[parameter], group)
+            for parameter in params:
+                self._start_master(parameter, self.state[parameter], group)
 
     def _fused_step(self, params: list[Tensor], grads: list[Tensor], group: dict[str, Any], factor: float) -> None:
         raise NotImplementedError

@@ -114,23 +114,23 @@ class Adam(WithMasters):
         """A recorded step makes no state: what it does is done again on every replay."""
         for group in groups:
             if group["capturable"] and not group["master_weights"]:
-                for parameter in group["params"]:
-                    self._start(parameter, group)
+                self._start(group["params"], group)
 
     def _is_capturable(self) -> bool:
         return all(
             group["capturable"] and not group["master_weights"] and not wants_loop(group) for group in self.param_groups
         )
 
-    def _start(self, parameter: Tensor, group: dict[str, Any]) -> None:
-        state = self.state[parameter]
-        stepped = self._start_master(parameter, state, group)
-        if "step" not in state:
-            state["step"] = _count(0, group["capturable"])
-            state["exp_avg"] = deepseek.zeros_like(stepped)
-            state["exp_avg_sq"] = deepseek.zeros_like(stepped)
-        if group["amsgrad"] and "max_exp_avg_sq" not in state:
-            state["max_exp_avg_sq"] = deepseek.zeros_like(stepped)
+    def _start(self, params: list[Tensor], group: dict[str, Any]) -> None:
+        for parameter in params:
+            state = self.state[parameter]
+            stepped = self._start_master(parameter, state, group)
+            if "step" not in state:
+                state["step"] = _count(0, group["capturable"])
+                state["exp_avg"] = deepseek.zeros_like(stepped)
+                state["exp_avg_sq"] = deepseek.zeros_like(stepped)
+            if group["amsgrad"] and "max_exp_avg_sq" not in state:
+                state["max_exp_avg_sq"] = deepseek.zeros_like(stepped)
 
     def _fused_step(self, params: list[Tensor], grads: list[Tensor], group: dict[str, Any], factor: float) -> None:
         states = [self.state[parameter] for parameter in params]
