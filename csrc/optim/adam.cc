@@ -17,8 +17,10 @@ struct AdamStep {
   static constexpr OpInfo info{
       .schema =
           "_adam_step(Tensor(a!)[] params, Tensor[] grads, Tensor(b!)[] exp_avgs, Tensor(c!)[] exp_avg_sqs, "
-          "Tensor(d!)?[] max_exp_avg_sqs, Tensor(e!)?[] masters, Tensor|Number[] steps, Tensor|Number lr, Tensor|Number "
-          "grad_scale, *, float beta1, float beta2, float eps, float weight_decay, bool decoupled, bool maximize) -> ()",
+          "Tensor(d!)?[] max_exp_avg_sqs, Tensor(e!)?[] masters, Tensor|Number[] steps, Tensor|Number lr, "
+          "Tensor|Number "
+          "grad_scale, *, float beta1, float beta2, float eps, float weight_decay, bool decoupled, bool maximize) -> "
+          "()",
       .doc =
           "One step of Adam (decoupled: AdamW) on all parameters; with max_exp_avg_sqs of AMSGrad. Step 1 is the "
           "first.",

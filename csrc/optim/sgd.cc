@@ -17,7 +17,8 @@ struct SgdStep {
   static constexpr OpInfo info{
       .schema =
           "_sgd_step(Tensor(a!)[] params, Tensor[] grads, Tensor(b!)?[] momentum_buffers, Tensor(c!)?[] masters, "
-          "Tensor|Number lr, Tensor|Number grad_scale, *, float momentum, float dampening, float weight_decay, bool nesterov, "
+          "Tensor|Number lr, Tensor|Number grad_scale, *, float momentum, float dampening, float weight_decay, bool "
+          "nesterov, "
           "bool first, bool maximize) -> ()",
       .doc = "One step of SGD on all parameters; in the first, the momentum becomes the gradient.",
       .differentiable = false};
