@@ -846,9 +846,9 @@ Tensor outer(const Tensor& input, const Tensor& vec2) {
   return OpCall(def).in(input).in(vec2).one();
 }
 
-Tensor pow_(const Tensor& input, const Tensor& other) {
+Tensor pow_(const Tensor& input, const Tensor& exponent) {
   static const OpDef& def = *find_op("pow");
-  return OpCall(def).in(input).in(other).in_place();
+  return OpCall(def).in(input).in(exponent).in_place();
 }
 
 Tensor prod(const Tensor& input, Opt<DType> dtype) {

@@ -178,7 +178,7 @@ Tensor normal(const Tensor& mean, const Tensor& std = scalar(1));
 Tensor normal_(const Tensor& input, double mean = 0, double std = 1);
 Tensor ones_like(const Tensor& input, Opt<DType> dtype);
 Tensor outer(const Tensor& input, const Tensor& vec2);
-Tensor pow_(const Tensor& input, const Tensor& other);
+Tensor pow_(const Tensor& input, const Tensor& exponent);
 Tensor prod(const Tensor& input, Opt<DType> dtype = {});
 Tensor prod(const Tensor& input, int64_t dim, bool keepdim = false, Opt<DType> dtype = {});
 Tensor rand_like(const Tensor& input, Opt<DType> dtype = {});
