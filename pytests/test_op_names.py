@@ -20,7 +20,7 @@ WORDS = {
     "ops/scan.cc": {"maximum", "minimum"},  # words of a docstring
     "python/call.cc": {"random", "view"},  # properties of OpDef
     "python/convert.cc": {"detach", "view"},  # methods of other libraries' arrays
-    "python/runtime.cc": {"matmul"},  # a key of build information
+    "python/bind/runtime.cc": {"matmul"},  # a key of build information
     "python/tensor_type.cc": {"detach_"},
 }
 WRITTEN = {"api/functions.cc", "api/functions.h"}  # by a program, from the table

@@ -121,7 +121,7 @@ Dims by_stride(const Dims& sizes, const Dims& strides) {
 
 bool may_overlap_itself(const Dims& sizes, const Dims& strides) {
   if (is_contiguous(sizes, strides)) return false;  // nearly always
-  int64_t reach = 0;  // largest offset reachable with the dims seen so far
+  int64_t reach = 0;                                // largest offset reachable with the dims seen so far
   for (int64_t s : sizes)
     if (s == 0) return false;
   for (int64_t d : by_stride(sizes, strides)) {

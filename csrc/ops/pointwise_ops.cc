@@ -147,8 +147,7 @@ void check_alpha(const OpInfo& info, DType t, const Scalar& alpha, int sign) {
   const std::string_view name(info.schema, std::string_view(info.schema).find('('));
   DS_CHECK(!(alpha.is_float() && is_exact(t)), name,
            ": For integral input tensors, argument alpha must not be a floating point number.");
-  DS_CHECK(!(alpha.is_bool() && t != DType::kBool), name,
-           ": Boolean alpha only supported for Boolean results.");
+  DS_CHECK(!(alpha.is_bool() && t != DType::kBool), name, ": Boolean alpha only supported for Boolean results.");
   check_fits(signed_alpha(alpha, sign, t), t);
 }
 

@@ -108,6 +108,7 @@ for _name, _indices in {"tril_indices": np.tril_indices, "triu_indices": np.triu
         low=(),
         stream=True,
         out="int64",
+        no_rows="made of sizes alone",
         errors=[
             E(RuntimeError, "row must be non-negative, got -1", -1, 2),
             E(RuntimeError, "col must be non-negative, got -2", 1, -2),

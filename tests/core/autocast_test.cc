@@ -2,6 +2,7 @@
 #include "core/autocast.h"
 
 #include "core/packed.h"
+#include "ops/matmul.h"
 #include "tests/core_testing.h"
 
 namespace deepseek {
@@ -27,7 +28,7 @@ class Region {
 };
 
 Tensor weight() { return leaf({2, 2}, {1, 2, 3, 4}, DType::kFloat32); }
-Tensor lower(const Tensor& t) { return autocast_to(t, DType::kBFloat16); }
+Tensor lower(const Tensor& t) { return autocast_inputs(linear_op(), {&t, 1})[0]; }  // to bfloat16
 
 TEST(Autocast, AWeightIsCastOnceARegion) {
   const Tensor w = weight();

@@ -85,14 +85,28 @@ TEST(Schema, WhoTakesNumbers) {
 
 TEST(Schema, EveryArgumentType) {
   const std::pair<const char*, ArgType> types[] = {
-      {"Tensor", ArgType::kTensor},        {"Tensor?", ArgType::kTensor},    {"Tensor[]", ArgType::kTensorList},
-      {"Tensor?[]", ArgType::kTensorList}, {"int", ArgType::kInt},           {"int?", ArgType::kOptInt},
-      {"int[]", ArgType::kDims},           {"int[]?", ArgType::kOptDims},    {"float", ArgType::kFloat},
-      {"float?", ArgType::kOptFloat},      {"bool", ArgType::kBool},         {"bool?", ArgType::kOptBool},
-      {"Scalar", ArgType::kScalar},        {"Scalar?", ArgType::kOptScalar}, {"str", ArgType::kStr},
-      {"str?", ArgType::kOptStr},          {"dtype?", ArgType::kOptDType},   {"Generator?", ArgType::kGenerator},
-      {"Tensor|Number", ArgType::kTensor}, {"Tensor|Number?", ArgType::kTensor},
-      {"Tensor|Number[]", ArgType::kTensorList}, {"device?", ArgType::kDevice},
+      {"Tensor", ArgType::kTensor},
+      {"Tensor?", ArgType::kTensor},
+      {"Tensor[]", ArgType::kTensorList},
+      {"Tensor?[]", ArgType::kTensorList},
+      {"int", ArgType::kInt},
+      {"int?", ArgType::kOptInt},
+      {"int[]", ArgType::kDims},
+      {"int[]?", ArgType::kOptDims},
+      {"float", ArgType::kFloat},
+      {"float?", ArgType::kOptFloat},
+      {"bool", ArgType::kBool},
+      {"bool?", ArgType::kOptBool},
+      {"Scalar", ArgType::kScalar},
+      {"Scalar?", ArgType::kOptScalar},
+      {"str", ArgType::kStr},
+      {"str?", ArgType::kOptStr},
+      {"dtype?", ArgType::kOptDType},
+      {"Generator?", ArgType::kGenerator},
+      {"Tensor|Number", ArgType::kTensor},
+      {"Tensor|Number?", ArgType::kTensor},
+      {"Tensor|Number[]", ArgType::kTensorList},
+      {"device?", ArgType::kDevice},
   };
   for (const auto& [text, kind] : types)
     EXPECT_EQ(Schema::parse(std::string("f(") + text + " a) -> Tensor").args[0].kind, kind) << text;

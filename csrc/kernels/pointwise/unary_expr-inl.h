@@ -15,13 +15,13 @@ namespace deepseek::kernels::HWY_NAMESPACE {
 // UnaryExpr<op>::Float(d, a) is what op makes of the lanes a.
 template <Pointwise op>
 struct UnaryExpr;
-#define DS_POINTWISE(S, ...)                     \
-  template <>                                    \
-  struct UnaryExpr<Pointwise::k##S> {            \
-    template <class D, class V>                  \
-    static HWY_INLINE V Float(D d, V a) {        \
-      return S##Lanes<V, D>{{}, a, d}.Float();   \
-    }                                            \
+#define DS_POINTWISE(S, ...)                   \
+  template <>                                  \
+  struct UnaryExpr<Pointwise::k##S> {          \
+    template <class D, class V>                \
+    static HWY_INLINE V Float(D d, V a) {      \
+      return S##Lanes<V, D>{{}, a, d}.Float(); \
+    }                                          \
   };
 #define DS_POINTWISE_SCALED DS_POINTWISE
 #include DS_FAMILY

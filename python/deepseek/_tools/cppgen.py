@@ -110,7 +110,7 @@ def written_by_hand() -> dict[str, int]:
     found: dict[str, int] = {}
     for name, parameters in re.findall(r"^(?:Tensor|TensorList|void) (\w+)\(([^;]*)\);", text, re.MULTILINE):
         found[name] = max(found.get(name, 0), len(_split(parameters)))
-    for path in (CSRC / "kernels" / "pointwise").glob("*.def"):
+    for path in (CSRC / "kernels" / "pointwise" / "families").glob("*.def"):
         for name in re.findall(r"^DS_\w+\(\w+, (\w+),", path.read_text("utf-8"), re.MULTILINE):
             found[name] = 99
     return found

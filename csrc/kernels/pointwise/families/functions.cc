@@ -1,7 +1,7 @@
 // The loops of functions.def.
 #undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "kernels/pointwise/functions.cc"
-#define DS_FAMILY "kernels/pointwise/functions.def"
+#define HWY_TARGET_INCLUDE "kernels/pointwise/families/functions.cc"
+#define DS_FAMILY "kernels/pointwise/families/functions.def"
 #include "hwy/foreach_target.h"
 // after foreach_target.h
 #include "kernels/pointwise/lanes-inl.h"

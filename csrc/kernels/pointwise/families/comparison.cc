@@ -1,7 +1,7 @@
 // The loops of comparison.def.
 #undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "kernels/pointwise/comparison.cc"
-#define DS_FAMILY "kernels/pointwise/comparison.def"
+#define HWY_TARGET_INCLUDE "kernels/pointwise/families/comparison.cc"
+#define DS_FAMILY "kernels/pointwise/families/comparison.def"
 #include "hwy/foreach_target.h"
 // after foreach_target.h
 #include "kernels/pointwise/lanes-inl.h"

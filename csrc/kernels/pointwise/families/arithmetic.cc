@@ -1,7 +1,7 @@
 // The loops of arithmetic.def.
 #undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "kernels/pointwise/arithmetic.cc"
-#define DS_FAMILY "kernels/pointwise/arithmetic.def"
+#define HWY_TARGET_INCLUDE "kernels/pointwise/families/arithmetic.cc"
+#define DS_FAMILY "kernels/pointwise/families/arithmetic.def"
 #include "hwy/foreach_target.h"
 // after foreach_target.h
 #include "kernels/pointwise/lanes-inl.h"
