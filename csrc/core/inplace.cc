@@ -1,7 +1,9 @@
 #include "core/inplace.h"
 
 #include <algorithm>
+#include <tuple>
 
+#include "base/reach.h"
 #include "core/autocast_off.h"
 #include "core/copy_ops.h"
 #include "core/lock_release.h"
@@ -115,6 +117,39 @@ void write_now(const Tensor& target, const Tensor& value, const char* op, bool f
   if (recording) rebase_history(target, value_edge, value.meta(), fresh);
 }
 
+// The same for all that an op writes to and reads. Memory that one tensor alone has, as parameters and states do, is
+// not looked at: a step has thousands of them.
+void check_no_partial_overlaps(const OpDef& def, Inputs in) {
+  struct Range {
+    const Storage* storage;
+    int64_t first, last;
+    size_t input;
+    bool written;
+  };
+  std::vector<Range> shared;
+  std::vector<bool> written(in.size());
+  def.schema.for_each_written(in.size(), [&](size_t i) { written[i] = true; });
+  for (size_t i = 0; i < in.size(); ++i) {
+    const Tensor& t = in[i];
+    if (!t.defined() || !t.has_data() || t.numel() == 0 || t.storage()->use_count() == 1) continue;
+    const Reach reach(t.sizes(), t.strides(), t.offset());
+    const int64_t size = size_of(t.dtype());
+    shared.push_back({t.storage().get(), reach.first * size, reach.end * size, i, written[i]});
+  }
+  std::ranges::sort(shared, [](const Range& a, const Range& b) {
+    return std::tie(a.storage, a.first, a.input) < std::tie(b.storage, b.first, b.input);
+  });
+  // In this order one overlaps an earlier one of its storage where it begins before the furthest end.
+  const Range *furthest = nullptr, *furthest_written = nullptr;
+  for (const Range& r : shared) {
+    if (furthest && furthest->storage != r.storage) furthest = furthest_written = nullptr;
+    const Range* const before = r.written ? furthest : furthest_written;
+    if (before && r.first < before->last) check_no_partial_overlap(in[before->input], in[r.input], def.name());
+    if (!furthest || r.last > furthest->last) furthest = &r;
+    if (r.written && (!furthest_written || r.last > furthest_written->last)) furthest_written = &r;
+  }
+}
+
 void dispatch_inplace_now(const OpDef& def, const void* op, Inputs in, Recorder* recorder) {
   const Tensor& self = in[0];
   const bool recording = mode().records() && any_requires_grad(in) && is_differentiable(self.dtype());
@@ -179,6 +214,7 @@ void before_declared_writes(const OpDef& def, Inputs in) {
     check_writable(in[i], def.name(), recording, false);
     if (mode().recorder) mode().recorder->before_write(in[i]);
   });
+  check_no_partial_overlaps(def, in);
   DS_CHECK(!recording, def.name(), "() writes to its arguments and has no derivative; call it under no_grad()");
 }
 

@@ -14,7 +14,7 @@ DS_BODY(ClampMaxPublic, "clamp_max(Tensor input, Tensor|Number max) -> Tensor",
 
 DS_BODY(Rsub, "rsub(Tensor input, Tensor|Number other, *, Scalar alpha=1) -> Tensor", "other - alpha * input.", false,
         kFunction, Scalar alpha;) {
-  return in[1] - (alpha.to_double() == 1 ? in[0] : in[0] * scalar(alpha));
+  return sub(in[1], in[0], alpha);
 }
 
 namespace {

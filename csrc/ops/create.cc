@@ -253,7 +253,11 @@ DS_BODY(Logspace, "logspace(Scalar start, Scalar end, int steps, float base=10.0
         Scalar start;
         Scalar end; int64_t steps; double base; Opt<DType> dtype;) {
   const DType t = dtype.value_or(default_dtype());
-  const auto bound = [&](const Scalar& s) { return is_floating(t) ? s : Scalar(s.to_int()); };
+  const auto bound = [&](const Scalar& s) {
+    if (is_floating(t)) return s;
+    check_fits(s, DType::kInt64);
+    return Scalar(s.to_int());
+  };
   const Tensor exponents = apply(Linspace{bound(start), bound(end), steps, DType::kFloat64});
   return to_dtype(pow(full({}, base, DType::kFloat64), exponents), t);
 }

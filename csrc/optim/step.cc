@@ -23,6 +23,11 @@ class StepInputs {
   const Tensor& param(size_t i) const { return at(0, i); }
   const Tensor& grad(size_t i) const { return at(1, i); }
   const Tensor& state(size_t k, size_t i) const { return at(2 + k, i); }
+  bool has_state(size_t k) const {
+    for (size_t i = 0; i < size_; ++i)
+      if (state(k, i).defined()) return true;
+    return false;
+  }
   const Tensor& master(size_t i) const { return at(2 + num_states_, i); }
   const Tensor& step(size_t i) const { return at(3 + num_states_, i); }
   const Tensor& lr() const { return in_[in_.size() - 2]; }
@@ -70,18 +75,27 @@ double number(const Tensor& t) {
   return t.item<double>();
 }
 
+constexpr double kMostSteps = 9007199254740992;  // past it doubles leave numbers out
+
 struct Group {
   DType dtype, state_dtype;
   std::vector<size_t> members;
 };
 
-// Parameters of one dtype, and of one dtype of state, go through one kernel call.
+// Parameters of one dtype, and of one dtype of state, go through one kernel call, which steps on them in any order: two
+// that are the same memory go through two.
 std::vector<Group> by_dtype(const StepInputs& inputs) {
   std::vector<Group> groups;
   for (size_t i = 0; i < inputs.size(); ++i) {
-    const DType d = inputs.param(i).dtype(), s = inputs.state_dtype(i);
-    auto found =
-        std::find_if(groups.begin(), groups.end(), [&](const Group& g) { return g.dtype == d && g.state_dtype == s; });
+    const Tensor& p = inputs.param(i);
+    const DType d = p.dtype(), s = inputs.state_dtype(i);
+    const auto same_memory = [&](size_t other) {
+      return inputs.param(other).storage() == p.storage() && inputs.param(other).offset() == p.offset();
+    };
+    auto found = std::find_if(groups.begin(), groups.end(), [&](const Group& g) {
+      return g.dtype == d && g.state_dtype == s &&
+             (p.storage()->use_count() == 1 || std::ranges::none_of(g.members, same_memory));
+    });
     if (found == groups.end()) found = groups.insert(groups.end(), {d, s, {}});
     found->members.push_back(i);
   }
@@ -110,6 +124,8 @@ void DenseMemory::write_back() const {
 
 NoResults check_step(const StepForm& form, Inputs in) {
   const StepInputs inputs(form, in);
+  std::array<bool, 3> given{};
+  for (size_t k = 0; k < inputs.num_states(); ++k) given[k] = k < form.required || inputs.has_state(k);
   for (size_t i = 0; i < inputs.size(); ++i) {
     const Tensor& p = inputs.param(i);
     DS_CHECK_AS(TypeError, p.defined(), "optimizer: parameter ", i, " is None");
@@ -120,8 +136,7 @@ NoResults check_step(const StepForm& form, Inputs in) {
     check_like(inputs.grad(i), i, "gradient", p);
     const DType state_dtype = inputs.state_dtype(i);
     for (size_t k = 0; k < inputs.num_states(); ++k)
-      if (k < form.required || inputs.state(k, 0).defined())
-        check_state(inputs.state(k, i), i, form.states[k], p, state_dtype);
+      if (given[k]) check_state(inputs.state(k, i), i, form.states[k], p, state_dtype);
     const bool has_master = inputs.master(i).defined();
     if (has_master) check_state(inputs.master(i), i, "master", p, DType::kFloat32);
     if (has_master || state_dtype != p.dtype()) kernels::check_step(form.name, p.dtype(), state_dtype, has_master);
@@ -135,6 +150,13 @@ NoResults check_step(const StepForm& form, Inputs in) {
 void run_step(const StepForm& form, Inputs in, const StepKernel& kernel) {
   const StepInputs inputs(form, in);
   const double lr = number(inputs.lr()), grad_scale = number(inputs.grad_scale());
+  std::vector<int64_t> steps(form.counted ? inputs.size() : 0);  // all are read before anything is written
+  for (size_t i = 0; i < steps.size(); ++i) {
+    const double step = number(inputs.step(i));
+    DS_CHECK(step >= 1 && step <= kMostSteps, form.name, ": the step of parameter ", i,
+             " must be from 1 to 2**53, got ", step);
+    steps[i] = static_cast<int64_t>(step);
+  }
   for (const Group& group : by_dtype(inputs)) {
     std::vector<kernels::StepTensors> work;
     DenseMemory memory;
@@ -148,7 +170,7 @@ void run_step(const StepForm& form, Inputs in, const StepKernel& kernel) {
       for (size_t k = 0; k < inputs.num_states(); ++k) t.states[k] = target(inputs.state(k, i));
       t.numel = p.numel();
       t.master = static_cast<float*>(target(inputs.master(i)));
-      if (form.counted) t.step = static_cast<int64_t>(number(inputs.step(i)));
+      if (form.counted) t.step = steps[i];
     }
     kernel(work, group.dtype, group.state_dtype, lr, grad_scale);
     memory.write_back();

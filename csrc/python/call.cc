@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <map>
 
+#include "core/autocast.h"
 #include "core/autocast_off.h"
 #include "core/inplace.h"
 #include "core/recorder.h"
@@ -27,17 +28,26 @@ PyTypeObject* result_type_for(const OpDef& def) {
   return type = PyStructSequence_NewType(&desc);
 }
 
-void write_out(PyObject* out, const Tensor& result) {
+// Refuses before anything is written.
+void check_out(PyObject* out, const Tensor& result) {
   DS_CHECK_AS(TypeError, is_tensor(out), "argument 'out' must be Tensor, not ", given_for_tensor(out));
   const Tensor target = unwrap(out);
+  DS_CHECK(!target.cell()->inference || mode().inference,
+           "Inplace update to inference tensor outside InferenceMode is not allowed. You can make a clone to get a "
+           "normal tensor before doing inplace update. (out=)");
   DS_CHECK(!target.requires_grad() && !result.requires_grad(),
            "functions with out=... arguments don't support automatic differentiation, but one of the arguments "
            "requires grad.");
   DS_CHECK(can_cast(result.dtype(), target.dtype()), "result type ", name_of(result.dtype()),
            " can't be cast to the desired output type ", name_of(target.dtype()));
+}
+
+void write_out(PyObject* out, const Tensor& result) {
+  const Tensor target = unwrap(out);
   if (target.sizes() != result.sizes()) {  // an out tensor takes the result's shape, as in PyTorch
     if (mode().recorder) mode().recorder->refuse("an out= tensor takes another size");
     const Tensor fresh = Tensor::empty(result.sizes(), target.dtype());
+    drop_kept_casts(target);
     Cell& c = *target.cell();
     c.storage = fresh.storage();
     c.offset = 0;
@@ -53,11 +63,13 @@ PyObject* finish(const Call& call, TensorList& out) {
     for (const Tensor& t : out) set_requires_grad(t);
   if (call.out) {
     if (schema.returns.size() == 1) {
+      check_out(call.out, out[0]);
       write_out(call.out, out[0]);
     } else {
       DS_CHECK_AS(TypeError,
                   PyTuple_Check(call.out) && PyTuple_GET_SIZE(call.out) == static_cast<Py_ssize_t>(out.size()),
                   "out must be a tuple of ", out.size(), " tensors");
+      for (size_t i = 0; i < out.size(); ++i) check_out(PyTuple_GET_ITEM(call.out, i), out[i]);
       for (size_t i = 0; i < out.size(); ++i) write_out(PyTuple_GET_ITEM(call.out, i), out[i]);
     }
     Py_INCREF(call.out);

@@ -49,22 +49,25 @@ bool parse_tensor(PyObject* o, const SchemaArg& a, bool numbers, Call& call) {
 }
 
 // False when `o` is no list; an entry that is no tensor is returned in `wrong`.
-bool parse_list(PyObject* o, const SchemaArg& a, Call& call, PyObject*& wrong) {
+bool parse_list(PyObject* o, const SchemaArg& a, Call& call, Object& wrong) {
   if (!PyTuple_Check(o) && !PyList_Check(o)) return false;
   for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(o); ++i) {
     PyObject* const item = PySequence_Fast_GET_ITEM(o, i);
     if (is_tensor(item)) {
       call.subclasses.see(item);
       call.inputs.push_back(unwrap(item));  // held: a list may be changed while the interpreter lock is released
-    } else if (a.optional_tensor && item == Py_None) {
+      continue;
+    }
+    if (a.optional_tensor && item == Py_None) {
       call.inputs.push_back(Tensor());
-    } else if (a.numbers != Numbers::kNo && is_number(item)) {
-      const Object held = Object::borrow(item);  // a number may run code
-      call.inputs.push_back(number_tensor(item));
-    } else {
-      wrong = item;
+      continue;
+    }
+    Object held = Object::borrow(item);  // to ask what it is may run code, which may change the list
+    if (a.numbers == Numbers::kNo || !is_number(item)) {
+      wrong = std::move(held);
       return false;
     }
+    call.inputs.push_back(number_tensor(item));
   }
   return true;
 }
@@ -235,7 +238,7 @@ bool parse(const OpDef& def, bool inplace, PyObject* const* args, Py_ssize_t nar
       continue;
     }
     bool ok = true;
-    PyObject* wrong = nullptr;  // an entry of a list
+    Object wrong;  // an entry of a list
     switch (a.kind) {
       case ArgType::kTensor:
         ok = parse_tensor(value, a, a.numbers != Numbers::kNo && !left_number, call);
@@ -278,7 +281,7 @@ bool parse(const OpDef& def, bool inplace, PyObject* const* args, Py_ssize_t nar
     }
     if (wrong)
       return refuse("argument '", a.name, "' must be a list of Tensors, but one of them is of type ",
-                    given_for_tensor(wrong));
+                    given_for_tensor(wrong.get()));
     if (!ok) {
       const bool tensors_only = a.kind == ArgType::kTensor && left_number;
       return refuse(
@@ -294,7 +297,8 @@ bool parse(const OpDef& def, bool inplace, PyObject* const* args, Py_ssize_t nar
   for (Py_ssize_t i = 0; i < nkw; ++i) {
     if (used >> i & 1) continue;
     PyObject* name = PyTuple_GET_ITEM(kwnames, i);
-    if (PyUnicode_CompareWithASCIIString(name, "out") == 0) {
+    const bool has_out = !inplace && !schema.returns_list && !schema.returns.empty();
+    if (has_out && PyUnicode_CompareWithASCIIString(name, "out") == 0) {
       call.out = kwvalues[i] == Py_None ? nullptr : kwvalues[i];  // np.sum(tensor) calls tensor.sum(out=None)
       continue;
     }

@@ -339,3 +339,17 @@ def test_a_disabled_function_that_fails_in_a_try_block() -> None:
 
     captured = deepseek.jit(f)
     assert [captured(deepseek.tensor([v])).item() for v in (1.0, 1.0, 0.0, 1.0)] == [2.0, 2.0, -1.0, 2.0]
+
+
+def test_texts_of_any_alphabet_and_objects_without_one() -> None:
+    captured = deepseek.jit(lambda x, text: x * 2)
+    x = deepseek.ones(2)
+    for text in ["€" * 40] * 3 + ["€" * 40 + "x" * i for i in range(12)]:
+        assert captured(x, text).tolist() == [2.0, 2.0]
+
+    class Unprintable:
+        def __repr__(self) -> str:
+            return "\ud800"
+
+    for value in (3, 3, Unprintable()):
+        assert captured(x, value).tolist() == [2.0, 2.0]

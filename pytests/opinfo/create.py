@@ -93,7 +93,11 @@ op(
     S(0, 2, 3, dtype=DT("float64")),
     S(0.9, 3.5, 4, 2.0, dtype=DT("int64")),
     **MAKE,
-    errors=[E((RuntimeError, ValueError), "steps|negative", 0, 1, -1)],
+    errors=[
+        E((RuntimeError, ValueError), "steps|negative", 0, 1, -1),
+        E(RuntimeError, "overflow", float("nan"), 2, 2, dtype=DT("int32")),
+        E(RuntimeError, "overflow", 0, 1e300, 2, dtype=DT("int64")),
+    ],
 )
 op(
     "scalar_tensor",

@@ -83,7 +83,7 @@ SPECIAL = (0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, np.nan, 1e-30, -1e-30, 1e30, 0
 
 def rows() -> list[str]:
     """The names of all rows."""
-    text = "".join(file.read_text(encoding="utf-8") for file in sorted(ROWS.glob("*.def")))
+    text = "".join(file.read_text(encoding="utf-8") for file in sorted(ROWS.rglob("*.def")))
     return re.findall(r"^DS_POINTWISE(?:_SCALED)?\(\w+, (\w+),", text, re.MULTILINE)
 
 

@@ -239,3 +239,26 @@ def test_private_functions_of_the_jit_check_what_they_are_given():
     ):
         with pytest.raises(TypeError):
             call()
+
+
+def test_a_list_that_its_entry_empties():
+    """To ask whether an entry is a number runs code of its class."""
+    entries = []
+
+    class Emptying(type):
+        def __getattr__(cls, name):
+            entries.clear()
+            raise AttributeError(name)
+
+    class Number(metaclass=Emptying):
+        def __float__(self):
+            return 1.0
+
+    entries[:] = [Number()]
+    with pytest.raises(TypeError):
+        T.cat(entries)
+    p, grad, mean, square = (T.full((1,), 0.5) for _ in range(4))
+    entries[:] = [Number()]  # how many steps the parameter has taken
+    options = {"eps": 1e-8, "weight_decay": 0.0, "decoupled": True, "maximize": False}
+    _C._adam_step([p], [grad], [mean], [square], [], [], entries, 0.1, 1.0, beta1=0.9, beta2=0.9, **options)
+    assert p.item() < 0.5

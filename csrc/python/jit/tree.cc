@@ -93,52 +93,62 @@ bool same_value(PyObject* a, PyObject* b) {
 
 std::string show(PyObject* o) {
   const Object text = Object::steal(PyObject_Repr(o));
-  if (!text) {
+  Py_ssize_t n = 0;
+  const char* utf8 = text ? PyUnicode_AsUTF8AndSize(text.get(), &n) : nullptr;
+  if (!utf8) {  // it has no repr, or one that is no text (lone surrogates)
     PyErr_Clear();
     return Py_TYPE(o)->tp_name;
   }
-  std::string s(utf8(text.get()));
-  return s.size() > 60 ? s.substr(0, 57) + "..." : s;
+  if (n <= 60) return std::string(utf8, static_cast<size_t>(n));
+  n = 57;
+  while (n > 0 && (utf8[n] & 0xC0) == 0x80) --n;  // not inside a character
+  return std::string(utf8, static_cast<size_t>(n)) + "...";
 }
 
 bool match(const Tree& t, PyObject* o, TensorList& tensors, std::string* why) {
-  const auto differs = [&](const std::string& text) {
-    if (why && why->empty()) *why = text;
+  // Texts are made only for who asks: they run code of the objects.
+  const auto differs = [&](auto&& text) {
+    if (why && why->empty()) *why = text();
     return false;
   };
+  const auto another_object = [&] { return std::string("another object of type ") + Py_TYPE(o)->tp_name; };
+  const auto other_keys = [] { return std::string("a dict has other keys"); };
   switch (t.kind) {
     case Tree::kTensor:
       if (reinterpret_cast<PyObject*>(Py_TYPE(o)) != t.value.get())
-        return differs("a " + str(get_attribute(t.value.get(), "__name__").get()) + " became " + Py_TYPE(o)->tp_name);
+        return differs([&] {
+          return "a " + str(get_attribute(t.value.get(), "__name__").get()) + " became " + Py_TYPE(o)->tp_name;
+        });
       tensors.push_back(unwrap(o));
       return true;
     case Tree::kValue:
-      return same_value(t.value.get(), o) || differs("the value " + show(t.value.get()) + " became " + show(o));
+      return same_value(t.value.get(), o) ||
+             differs([&] { return "the value " + show(t.value.get()) + " became " + show(o); });
     case Tree::kObject:
-      return t.value.get() == o || differs(std::string("another object of type ") + Py_TYPE(o)->tp_name);
+      return t.value.get() == o || differs(another_object);
     case Tree::kKnown:
       return false;  // only in results
     case Tree::kWeak:
-      return referent(t.value).get() == o || differs(std::string("another object of type ") + Py_TYPE(o)->tp_name);
+      return referent(t.value).get() == o || differs(another_object);
     case Tree::kTuple:
     case Tree::kList: {
       if (reinterpret_cast<PyObject*>(Py_TYPE(o)) != t.value.get())
-        return differs(show(t.value.get()) + " became " + Py_TYPE(o)->tp_name);
+        return differs([&] { return show(t.value.get()) + " became " + Py_TYPE(o)->tp_name; });
       if (static_cast<size_t>(PySequence_Fast_GET_SIZE(o)) != t.children.size())
-        return differs("a sequence of " + std::to_string(t.children.size()) + " items became one of " +
-                       std::to_string(PySequence_Fast_GET_SIZE(o)));
+        return differs([&] {
+          return "a sequence of " + std::to_string(t.children.size()) + " items became one of " +
+                 std::to_string(PySequence_Fast_GET_SIZE(o));
+        });
       for (size_t i = 0; i < t.children.size(); ++i)
         if (!match(t.children[i], PySequence_Fast_GET_ITEM(o, i), tensors, why)) return false;
       return true;
     }
     case Tree::kDict: {
-      if (!PyDict_CheckExact(o) || static_cast<size_t>(PyDict_GET_SIZE(o)) != t.keys.size())
-        return differs("a dict has other keys");
+      if (!PyDict_CheckExact(o) || static_cast<size_t>(PyDict_GET_SIZE(o)) != t.keys.size()) return differs(other_keys);
       PyObject *key, *item;
       size_t i = 0;
       for (Py_ssize_t at = 0; PyDict_Next(o, &at, &key, &item); ++i)
-        if (!same_value(t.keys[i].get(), key) || !match(t.children[i], item, tensors, why))
-          return differs("a dict has other keys");
+        if (!same_value(t.keys[i].get(), key) || !match(t.children[i], item, tensors, why)) return differs(other_keys);
       return true;
     }
   }

@@ -136,6 +136,17 @@ class Adam(WithMasters):
         states = [self.state[parameter] for parameter in params]
         for state in states:
             state["step"] += 1
+        try:
+            self._step_on(params, grads, states, group, factor)
+        except BaseException:  # nothing was written
+            for state in states:
+                state["step"] -= 1
+            raise
+
+    @staticmethod
+    def _step_on(
+        params: list[Tensor], grads: list[Tensor], states: list[dict[str, Any]], group: dict[str, Any], factor: float
+    ) -> None:
         beta1, beta2 = group["betas"]
         _C._adam_step(
             params,
