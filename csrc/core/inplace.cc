@@ -124,18 +124,22 @@ void check_no_partial_overlaps(const OpDef& def, Inputs in) {
     const Storage* storage;
     int64_t first, last;
     size_t input;
-    bool written;
+    bool written = false;
   };
   std::vector<Range> shared;
-  std::vector<bool> written(in.size());
-  def.schema.for_each_written(in.size(), [&](size_t i) { written[i] = true; });
   for (size_t i = 0; i < in.size(); ++i) {
     const Tensor& t = in[i];
     if (!t.defined() || !t.has_data() || t.numel() == 0 || t.storage()->use_count() == 1) continue;
     const Reach reach(t.sizes(), t.strides(), t.offset());
     const int64_t size = size_of(t.dtype());
-    shared.push_back({t.storage().get(), reach.first * size, reach.end * size, i, written[i]});
+    shared.push_back({t.storage().get(), reach.first * size, reach.end * size, i});
   }
+  if (shared.size() < 2) return;
+  auto next = shared.begin();  // both lists are in the order of the inputs
+  def.schema.for_each_written(in.size(), [&](size_t i) {
+    while (next != shared.end() && next->input < i) ++next;
+    if (next != shared.end() && next->input == i) next->written = true;
+  });
   std::ranges::sort(shared, [](const Range& a, const Range& b) {
     return std::tie(a.storage, a.first, a.input) < std::tie(b.storage, b.first, b.input);
   });

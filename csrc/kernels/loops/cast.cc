@@ -1,5 +1,6 @@
 #include "kernels/loops/cast.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "kernels/simd/cast_small.h"
@@ -28,6 +29,7 @@ void cast_strided(void* dst, int64_t dst_stride, const void* src, int64_t src_st
   if (src_stride == 0) {
     if (n == 0) return;
     const To value = convert<To>(*s);
+    if (dst_stride == 1) return void(std::fill_n(d, n, value));
     for (int64_t i = 0; i < n; ++i) d[i * dst_stride] = value;
     return;
   }

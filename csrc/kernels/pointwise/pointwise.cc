@@ -96,22 +96,14 @@ LaneFn lane_function(Pointwise op, DType lane, size_t arity) {
 
 RouteTarget target_of(Pointwise op) { return lane_fns(op).target; }
 
-// `count` lanes of one value.
-void spread(const FlatInput& value, DType lane, int64_t count, char* to) {
-  cast_function(value.dtype, lane)(to, 1, value.data, 0, 1);
-  dispatch(lane, [&]<class T>() {
-    T* const lanes = reinterpret_cast<T*>(to);
-    std::fill_n(lanes + 1, count - 1, *lanes);
-  });
-}
-
 void flat_blocks(LaneFn fn, DType lane, char* out, std::span<const FlatInput> inputs, bool stream, int64_t begin,
                  int64_t end) {
   alignas(64) char spread_values[kMaxOperands - 1][kBlock * 8];
   const int64_t item = size_of(lane);
   const void* in[kMaxOperands - 1];
   for (size_t k = 0; k < inputs.size(); ++k)
-    if (inputs[k].constant) spread(inputs[k], lane, std::min(kBlock, end - begin), spread_values[k]);
+    if (inputs[k].constant)
+      cast_function(inputs[k].dtype, lane)(spread_values[k], 1, inputs[k].data, 0, std::min(kBlock, end - begin));
   const auto block = [&](int64_t at, int64_t n, char* target) {
     for (size_t k = 0; k < inputs.size(); ++k)
       in[k] = inputs[k].constant ? spread_values[k] : static_cast<const char*>(inputs[k].data) + at * item;
