@@ -29,7 +29,10 @@ void run(const Gemm& g) {
         const Sum x = static_cast<Sum>(a[i * g.a_row + k * g.a_col]);
         if (x == 0) continue;
         const T* from = b + k * g.b_row + j0 * g.b_col;
-        for (int64_t j = 0; j < n; ++j) row[j] = static_cast<Sum>(from[j * g.b_col]);
+        if (g.b_col == 1)  // known to the compiler, which makes vectors of it
+          for (int64_t j = 0; j < n; ++j) row[j] = static_cast<Sum>(from[j]);
+        else
+          for (int64_t j = 0; j < n; ++j) row[j] = static_cast<Sum>(from[j * g.b_col]);
 #pragma omp simd
         for (int64_t j = 0; j < n; ++j) {
           if constexpr (std::is_same_v<T, bool>)
