@@ -1,4 +1,4 @@
-"""Runs a build and says how far it is: `[57/140] csrc/ops/sort.cc, about 3 minutes left`.
+"""Runs a build and says how far it is: `[57/140] csrc/ops/index/sort.cc, about 3 minutes left`.
 
 Usage: python .ci/progress.py LOG command…. All the command prints goes to the file LOG. On a terminal one line moves
 on, elsewhere there is one every ten seconds. Warnings are shown as they come, and what failed at the end.
@@ -15,7 +15,7 @@ import time
 from collections import deque
 from pathlib import Path
 
-# Ninja's "[57/140] Building CXX object CMakeFiles/deepseek_objects.dir/csrc/ops/sort.cc.o".
+# Ninja's "[57/140] Building CXX object CMakeFiles/deepseek_objects.dir/csrc/ops/index/sort.cc.o".
 STEP = re.compile(r"\[(\d+)/(\d+)\] (.*)")
 OBJECT = re.compile(r"Building \w+ object (?:\S*\.dir/)?(\S+)\.o")
 CPU_SECONDS_A_FILE = 3.0  # what is expected before some files have been compiled, with an empty compiler cache

@@ -16,8 +16,8 @@ SCRIPT = ROOT / ".ci" / "progress.py"
 NINJA = """\
 Using pip 26.0
   [0/2] Re-checking globbed directories...
-  [1/4] Building CXX object CMakeFiles/deepseek_objects.dir/csrc/ops/sort.cc.o
-  csrc/ops/sort.cc:7:1: warning: unused
+  [1/4] Building CXX object CMakeFiles/deepseek_objects.dir/csrc/ops/index/sort.cc.o
+  csrc/ops/index/sort.cc:7:1: warning: unused
   [2/4] Building CXX object tests/CMakeFiles/deepseek_tests.dir/sort_test.cc.o
   [3/4] Building CXX object CMakeFiles/_C.dir/csrc/python/call.cc.o
 """
@@ -42,8 +42,8 @@ def test_a_build_shows_its_steps_and_warnings_and_keeps_all_in_a_file(tmp_path):
     done = show(tmp_path, NINJA + GOOD, 0)
     lines = done.stdout.splitlines()
     assert done.returncode == 0 and not done.stderr
-    assert lines[1].startswith("[1/4] csrc/ops/sort.cc, about ") and lines[1].endswith(" left")
-    assert lines[2] == "csrc/ops/sort.cc:7:1: warning: unused"
+    assert lines[1].startswith("[1/4] csrc/ops/index/sort.cc, about ") and lines[1].endswith(" left")
+    assert lines[2] == "csrc/ops/index/sort.cc:7:1: warning: unused"
     assert lines[3:] == ["built in 0 s, 3 files compiled"]  # the next line would come after ten seconds
     assert (tmp_path / "a" / "log").read_text() == NINJA + GOOD
     assert show(tmp_path, "x\n", 0).stdout.endswith("nothing to compile\n")

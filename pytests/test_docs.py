@@ -30,7 +30,7 @@ OP_TESTS = "ops/test_ops.py", "ops/test_determinism.py"
 EXPANDED = (
     "csrc/kernels/pointwise/families/functions.cc",
     "csrc/kernels/pointwise/pointwise.cc",
-    "csrc/ops/pointwise_ops.cc",
+    "csrc/ops/pointwise/pointwise_ops.cc",
 )
 NEW_OPS = ("softsign", "squared_relu", "l2_normalize")
 
@@ -99,7 +99,7 @@ class Example:
     def _compile(self, source: Path, command: str) -> Path:
         words = shlex.split(command)
         words = words[words.index(next(w for w in words if not w.endswith("ccache"))) :]
-        out = self.folder / f"{source.parent.name}-{source.stem}.o"
+        out = self.folder / f"{'-'.join(source.with_suffix('').parts[-3:])}.o"
         at = words.index("-o")
         del words[at : at + 4]  # -o <object> -c <source>
         # The example's folder comes first, so its functions.def wins. -O1: to be checked, not measured.
@@ -113,7 +113,7 @@ class Example:
 
 
 def source_of(object_file: Path) -> str:
-    """csrc/ops/sort.cc for …/deepseek_objects.dir/csrc/ops/sort.cc.o"""
+    """csrc/ops/index/sort.cc for …/deepseek_objects.dir/csrc/ops/index/sort.cc.o"""
     text = object_file.as_posix()
     return text[text.index("csrc/") : -len(".o")]
 

@@ -17,7 +17,7 @@ FINDERS = ("find_op", "one_of")
 
 # File -> literals that have nothing to do with the op of that name.
 WORDS = {
-    "ops/scan.cc": {"maximum", "minimum"},  # words of a docstring
+    "ops/reduce/scan.cc": {"maximum", "minimum"},  # words of a docstring
     "python/call.cc": {"random", "view"},  # properties of OpDef
     "python/convert.cc": {"detach", "view"},  # methods of other libraries' arrays
     "python/bind/runtime.cc": {"matmul"},  # a key of build information

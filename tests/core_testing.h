@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "autograd/engine.h"
-#include "core/inplace.h"
+#include "core/dispatch/inplace.h"
 #include "gmock/gmock.h"
 #include "kernels/loops/copy.h"
 #include "ops/ops.h"

@@ -1,7 +1,7 @@
 // A call of an op through the table, for the functions that are written from its schema (functions.cc).
 #pragma once
 
-#include "core/inplace.h"
+#include "core/dispatch/inplace.h"
 
 namespace deepseek {
 

@@ -5,9 +5,9 @@
 #include <string>
 #include <vector>
 
+#include "core/dispatch/recorder.h"
 #include "core/mode.h"
 #include "core/node.h"
-#include "core/recorder.h"
 
 namespace deepseek {
 namespace {

@@ -3,8 +3,8 @@
 #include <mutex>
 
 #include "autograd/engine.h"
+#include "core/dispatch/recorder.h"
 #include "core/op_node.h"
-#include "core/recorder.h"
 #include "kernels/pointwise/pointwise.h"
 #include "ops/ops.h"
 

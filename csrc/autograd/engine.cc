@@ -5,9 +5,9 @@
 #include <deque>
 #include <unordered_map>
 
+#include "core/dispatch/promotion.h"
+#include "core/dispatch/recorder.h"
 #include "core/mode.h"
-#include "core/promotion.h"
-#include "core/recorder.h"
 #include "kernels/pointwise/add_zero.h"
 #include "ops/ops.h"
 

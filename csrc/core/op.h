@@ -14,10 +14,10 @@
 #include <type_traits>
 #include <vector>
 
-#include "core/fields.h"
 #include "core/mode.h"
 #include "core/node.h"
-#include "core/schema.h"
+#include "core/schema/fields.h"
+#include "core/schema/schema.h"
 #include "core/tensor.h"
 
 namespace deepseek {

@@ -4,9 +4,9 @@
 #include <atomic>
 
 #include "base/reach.h"
+#include "core/dispatch/recorder.h"
 #include "core/mode.h"
 #include "core/node.h"
-#include "core/recorder.h"
 
 namespace deepseek {
 

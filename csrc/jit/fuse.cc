@@ -3,9 +3,9 @@
 #include <string>
 
 #include "jit/graph.h"
-#include "ops/activation.h"
-#include "ops/matmul.h"
-#include "ops/pointwise.h"
+#include "ops/matmul/matmul.h"
+#include "ops/pointwise/activation.h"
+#include "ops/pointwise/pointwise.h"
 
 namespace deepseek::jit {
 namespace {

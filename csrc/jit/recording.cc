@@ -2,7 +2,7 @@
 
 #include <cstring>
 
-#include "core/recorder.h"
+#include "core/dispatch/recorder.h"
 
 namespace deepseek::jit {
 

@@ -1,8 +1,8 @@
 // Writes a graph down while a function runs.
 #pragma once
 
-#include "core/autocast.h"
-#include "core/recorder.h"
+#include "core/dispatch/autocast.h"
+#include "core/dispatch/recorder.h"
 #include "jit/graph.h"
 #include "jit/pointer_map.h"
 

@@ -1,7 +1,7 @@
 #include <new>
 
-#include "core/inplace.h"
-#include "core/recorder.h"
+#include "core/dispatch/inplace.h"
+#include "core/dispatch/recorder.h"
 #include "jit/graph.h"
 #include "jit/recording.h"
 #include "kernels/loops/copy.h"

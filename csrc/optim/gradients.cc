@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "core/recorder.h"
+#include "core/dispatch/recorder.h"
 #include "optim/step.h"
 
 namespace deepseek::optim {

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "core/recorder.h"
+#include "core/dispatch/recorder.h"
 #include "kernels/loops/copy.h"
 
 namespace deepseek::optim {

@@ -1,5 +1,5 @@
 // Autocast for Python: the mode, and the regions that casts of weights are kept for.
-#include "core/autocast.h"
+#include "core/dispatch/autocast.h"
 
 #include "python/slots.h"
 

@@ -2,11 +2,11 @@
 #include <algorithm>
 #include <map>
 
-#include "core/autocast.h"
-#include "core/autocast_off.h"
-#include "core/inplace.h"
-#include "core/recorder.h"
-#include "core/schema_types.h"
+#include "core/dispatch/autocast.h"
+#include "core/dispatch/autocast_off.h"
+#include "core/dispatch/inplace.h"
+#include "core/dispatch/recorder.h"
+#include "core/schema/schema_types.h"
 #include "python/call_arguments.h"
 #include "python/slots.h"
 

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "core/schema_types.h"
+#include "core/schema/schema_types.h"
 
 namespace deepseek::python {
 namespace {

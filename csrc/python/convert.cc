@@ -1,7 +1,7 @@
 #include "python/convert.h"
 
-#include "core/promotion.h"
-#include "core/recorder.h"
+#include "core/dispatch/promotion.h"
+#include "core/dispatch/recorder.h"
 #include "kernels/loops/copy.h"
 #include "python/dlpack.h"
 #include "python/slots.h"

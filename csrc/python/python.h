@@ -1,7 +1,7 @@
 // The binding's shared ground: the Tensor object, conversions both ways, and exception translation.
 #pragma once
 
-#include "core/recorder.h"
+#include "core/dispatch/recorder.h"
 #include "ops/ops.h"
 #include "python/object.h"
 

@@ -1,7 +1,7 @@
 #include "python/tensor_operators.h"
 
-#include "core/inplace.h"
-#include "ops/pointwise.h"
+#include "core/dispatch/inplace.h"
+#include "ops/pointwise/pointwise.h"
 #include "python/subclass.h"
 
 namespace deepseek::python {

@@ -5,8 +5,8 @@
 #include <bit>
 
 #include "autograd/engine.h"
-#include "core/autocast.h"
-#include "core/recorder.h"
+#include "core/dispatch/autocast.h"
+#include "core/dispatch/recorder.h"
 #include "python/collect.h"
 #include "python/slots.h"
 #include "python/subclass.h"

@@ -10,7 +10,7 @@ import numpy as np
 from deepseek import _C
 
 from .core import A, E, S, T, op
-from .pointwise import erf, sigmoid
+from .pointwise.pointwise import erf, sigmoid
 
 SHAPE = r"size|shape|mismatch|inconsistent|dim|expect|matrix|3D"
 MM: dict[str, Any] = {"tol": 4.0, "low_tol": 2.0}

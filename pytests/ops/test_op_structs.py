@@ -12,7 +12,7 @@ DEFINITIONS = re.compile(r"^DS_(?!OP\b)\w+\(\s*(?:k\w+, )?([A-Z]\w+),|^struct (\
 
 
 def test_no_two_ops_have_a_struct_of_one_name() -> None:
-    files = [*CSRC.glob("ops/*.cc"), *CSRC.glob("optim/*.cc"), *CSRC.glob("kernels/pointwise/families/*.def")]
+    files = [*CSRC.glob("ops/**/*.cc"), *CSRC.glob("optim/*.cc"), *CSRC.glob("kernels/pointwise/families/*.def")]
     names = [name for file in files for found in DEFINITIONS.findall(file.read_text()) for name in found if name]
     assert len(names) > 250  # the expression still finds them
     assert [name for name, count in Counter(names).items() if count > 1] == []

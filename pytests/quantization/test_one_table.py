@@ -17,7 +17,7 @@ LITERAL = re.compile(r'(?<!#include )"((?:[^"\\\n]|\\.)*)"')
 # Words that mean something else where they stand.
 OTHERS = {
     ("base/dtype.h", "int8"),  # a dtype
-    ("ops/arith.cc", "tanh"),  # gelu's argument, as PyTorch has it
+    ("ops/pointwise/arith.cc", "tanh"),  # gelu's argument, as PyTorch has it
 }
 TABLES = {"kernels/quant/quant_formats.cc", "kernels/pointwise/activations.h"}
 WRITTEN = {"api/functions.cc", "api/functions.h"}  # by a program, from the op table
@@ -39,7 +39,7 @@ def test_names_stand_in_the_tables_alone() -> None:
 
 
 # An attribute's default is a choice, not a list.
-DEFAULTS = {("ops/quant.cc", "int4")}
+DEFAULTS = {("ops/quant/quant.cc", "int4")}
 
 
 @pytest.mark.parametrize("path", sorted((PACKAGE / "quantization").glob("*.py")), ids=lambda p: p.name)

@@ -1,8 +1,8 @@
 // Casts that autocast keeps: by region, by what they were made of, and apart from those of a recording.
-#include "core/autocast.h"
+#include "core/dispatch/autocast.h"
 
 #include "core/packed.h"
-#include "ops/matmul.h"
+#include "ops/matmul/matmul.h"
 #include "tests/core_testing.h"
 
 namespace deepseek {

@@ -1,6 +1,6 @@
+#include "core/dispatch/promotion.h"
+#include "core/dispatch/recorder.h"
 #include "core/op.h"
-#include "core/promotion.h"
-#include "core/recorder.h"
 #include "tests/core_testing.h"
 
 namespace deepseek {

@@ -1,7 +1,7 @@
-#include "core/schema.h"
+#include "core/schema/schema.h"
 
 #include "base/check.h"
-#include "core/schema_types.h"
+#include "core/schema/schema_types.h"
 #include "gmock/gmock.h"
 
 namespace deepseek {

@@ -5,7 +5,7 @@
 #include <string_view>
 
 #include "base/check.h"
-#include "core/schema.h"
+#include "core/schema/schema.h"
 
 namespace {
 

@@ -1,4 +1,4 @@
-// ops/arith.cc: arithmetic with alpha, clamping, masked and parametrised forms.
+// ops/pointwise/arith.cc: arithmetic with alpha, clamping, masked and parametrised forms.
 #include "tests/core_testing.h"
 
 namespace deepseek {

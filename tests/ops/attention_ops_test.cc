@@ -1,4 +1,4 @@
-// ops/attention.cc against loops over queries and keys.
+// ops/attention/attention.cc against loops over queries and keys.
 #include "tests/core_testing.h"
 
 namespace deepseek {

@@ -1,4 +1,4 @@
-// ops/create.cc: creation, fills and copies.
+// ops/create/create.cc: creation, fills and copies.
 #include "tests/core_testing.h"
 
 namespace deepseek {

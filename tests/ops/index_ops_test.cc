@@ -1,4 +1,4 @@
-// ops/index.cc and ops/advanced_index.cc.
+// ops/index/index.cc and ops/index/advanced_index.cc.
 #include "tests/core_testing.h"
 
 namespace deepseek {

@@ -1,4 +1,4 @@
-// ops/loss.cc against the definition, in all reductions and kinds of target.
+// ops/nn/loss.cc against the definition, in all reductions and kinds of target.
 #include "tests/core_testing.h"
 
 namespace deepseek {

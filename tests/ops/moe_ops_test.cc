@@ -1,4 +1,4 @@
-// ops/moe.cc against a loop over tokens and their experts.
+// ops/moe/moe.cc against a loop over tokens and their experts.
 #include "tests/core_testing.h"
 
 namespace deepseek {

@@ -1,4 +1,5 @@
-// ops/pointwise.cc: dtype and shape rules, and the derivative of every entry of kernels/pointwise/pointwise.def.
+// ops/pointwise/pointwise.cc: dtype and shape rules, and the derivative of every entry of
+// kernels/pointwise/pointwise.def.
 #include <map>
 
 #include "tests/core_testing.h"

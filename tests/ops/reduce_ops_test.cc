@@ -1,4 +1,4 @@
-// ops/reduce.cc: shapes, dtypes, values and derivatives of reductions.
+// ops/reduce/reduce.cc: shapes, dtypes, values and derivatives of reductions.
 #include "tests/core_testing.h"
 
 namespace deepseek {

@@ -1,4 +1,4 @@
-// ops/rows.cc, ops/matmul.cc and ops/rope.cc: softmax, norms, products, rotary embeddings.
+// ops/nn/rows.cc, ops/matmul/matmul.cc and ops/nn/rope.cc: softmax, norms, products, rotary embeddings.
 #include "tests/core_testing.h"
 
 namespace deepseek {

@@ -1,4 +1,4 @@
-// ops/shape.cc: joining, repeating, reordering, triangles.
+// ops/shape/shape.cc: joining, repeating, reordering, triangles.
 #include "tests/core_testing.h"
 
 namespace deepseek {

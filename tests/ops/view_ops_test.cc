@@ -1,4 +1,4 @@
-// ops/view.cc: results that share the input's memory.
+// ops/shape/view.cc: results that share the input's memory.
 #include "tests/core_testing.h"
 
 namespace deepseek {

@@ -1,6 +1,6 @@
 // Autograd for Python: backward and grad, modes, hooks, grad_fn, user-defined Functions.
 #include "autograd/engine.h"
-#include "core/recorder.h"
+#include "core/dispatch/recorder.h"
 #include "python/bind/bind.h"
 #include "python/collect.h"
 #include "python/slots.h"

@@ -1,6 +1,6 @@
 // Functions of the module that are no ops but make, convert or describe tensors, and the op table.
-#include "core/promotion.h"
-#include "core/schema_types.h"
+#include "core/dispatch/promotion.h"
+#include "core/schema/schema_types.h"
 #include "python/bind/bind.h"
 #include "python/call_arguments.h"
 #include "python/convert.h"

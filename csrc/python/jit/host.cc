@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
-#include "core/autocast.h"
-#include "core/recorder.h"
+#include "core/dispatch/autocast.h"
+#include "core/dispatch/recorder.h"
 #include "jit/recording.h"
 #include "python/jit/observe.h"
 

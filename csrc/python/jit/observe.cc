@@ -3,7 +3,7 @@
 #include <unordered_map>
 #include <utility>
 
-#include "core/recorder.h"
+#include "core/dispatch/recorder.h"
 #include "python/slots.h"
 
 namespace deepseek::python {
