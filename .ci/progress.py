@@ -16,9 +16,11 @@ from collections import deque
 from pathlib import Path
 
 # Ninja's "[57/140] Building CXX object CMakeFiles/deepseek_objects.dir/csrc/ops/index/sort.cc.o".
+# The small files of a folder are compiled as one, "….dir/Unity/unity_csrc-ops-index_cxx.cxx.o".
 STEP = re.compile(r"\[(\d+)/(\d+)\] (.*)")
 OBJECT = re.compile(r"Building \w+ object (?:\S*\.dir/)?(\S+)\.o")
-CPU_SECONDS_A_FILE = 3.0  # what is expected before some files have been compiled, with an empty compiler cache
+UNIT = re.compile(r"Unity/unity_(.*)_cxx\.cxx")
+CPU_SECONDS_A_FILE = 4.0  # what is expected before some files have been compiled, with an empty compiler cache
 AS_MANY_FILES = 10  # how many files that expectation counts as
 LATEST = 20  # files that are looked at: the compiler cache may have had the ones before
 
@@ -82,7 +84,7 @@ def run(command: list[str], log: Path) -> int:
                 continue
             done, total, what = int(step[1]), int(step[2]), step[3]
             if compiled := OBJECT.fullmatch(what):
-                files, what = files + 1, compiled[1]
+                files, what = files + 1, UNIT.sub(lambda unit: unit[1].replace("-", "/"), compiled[1])
                 times.append(time.monotonic())
             left = ""
             if times and done < total:

@@ -19,7 +19,7 @@ Using pip 26.0
   [1/4] Building CXX object CMakeFiles/deepseek_objects.dir/csrc/ops/index/sort.cc.o
   csrc/ops/index/sort.cc:7:1: warning: unused
   [2/4] Building CXX object tests/CMakeFiles/deepseek_tests.dir/sort_test.cc.o
-  [3/4] Building CXX object CMakeFiles/_C.dir/csrc/python/call.cc.o
+  [3/4] Building CXX object CMakeFiles/_C.dir/Unity/unity_csrc-python-jit_cxx.cxx.o
 """
 GOOD = "  [4/4] Linking CXX shared module _C.so\nSuccessfully installed\n"
 BAD = "  FAILED: _C.so\n  /usr/bin/ld: undefined\n"
@@ -47,6 +47,11 @@ def test_a_build_shows_its_steps_and_warnings_and_keeps_all_in_a_file(tmp_path):
     assert lines[3:] == ["built in 0 s, 3 files compiled"]  # the next line would come after ten seconds
     assert (tmp_path / "a" / "log").read_text() == NINJA + GOOD
     assert show(tmp_path, "x\n", 0).stdout.endswith("nothing to compile\n")
+
+
+def test_a_folder_compiled_as_one_is_named_by_its_path(tmp_path):
+    unit = "[1/2] Building CXX object CMakeFiles/_C.dir/Unity/unity_csrc-python-jit_cxx.cxx.o\n"
+    assert show(tmp_path, unit, 0).stdout.splitlines()[1].startswith("[1/2] csrc/python/jit, about ")
 
 
 def test_a_failed_build_shows_why(tmp_path):

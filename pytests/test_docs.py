@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -32,6 +33,7 @@ EXPANDED = (
     "csrc/kernels/pointwise/pointwise.cc",
     "csrc/ops/pointwise/pointwise_ops.cc",
 )
+CORE_OBJECTS = re.compile(r"/deepseek_(kernels|objects)\.dir/")
 NEW_OPS = ("softsign", "squared_relu", "l2_normalize")
 
 
@@ -74,19 +76,16 @@ class Example:
 
     def build(self) -> None:
         """Compiles the new files and those that expand functions.def; links them with the objects of the build."""
-        commands = {
-            Path(entry["file"]).relative_to(ROOT).as_posix(): entry["command"]
-            for entry in json.loads((BUILD / "compile_commands.json").read_text(encoding="utf-8"))
-            if Path(entry["file"]).is_relative_to(ROOT)
-        }
-        like = {"kernels": EXPANDED[0], "ops": EXPANDED[-1]}
-        jobs = {name: (self.folder / name, commands[like[name.split("/")[1]]]) for name in self.sources}
-        jobs |= {name: (ROOT / name, commands[name]) for name in EXPANDED}
+        entries = json.loads((BUILD / "compile_commands.json").read_text(encoding="utf-8"))
+        commands = {Path(entry["file"]): entry["command"] for entry in entries}
+        units = {name: unit_of(name, commands) for name in EXPANDED}
+        like = {"kernels": units[EXPANDED[0]], "ops": units[EXPANDED[-1]]}
+        jobs = {self.folder / name: commands[like[name.split("/")[1]]] for name in self.sources}
+        jobs |= {unit: commands[unit] for unit in units.values()}
         with ThreadPoolExecutor(2) as pool:
-            objects = list(pool.map(lambda job: self._compile(*job), jobs.values()))
-        # An object without a command is of a file that was moved.
-        built = [p for p in BUILD.glob("CMakeFiles/*.dir/csrc/**/*.o") if source_of(p) in commands]
-        kept = [p for p in built if "deepseek_objects.dir" in p.parts and source_of(p) not in jobs]
+            objects = list(pool.map(lambda job: self._compile(*job), jobs.items()))
+        built = {BUILD / entry["output"]: Path(entry["file"]) for entry in entries}
+        kept = [p for p, source in built.items() if CORE_OBJECTS.search(str(p)) and source not in jobs]
         assert kept, "the build has no objects"
         binding = [p for p in built if "_C.dir" in p.parts]
         package = self.folder / "deepseek"
@@ -112,10 +111,10 @@ class Example:
         return run([sys.executable, "-S", *arguments], cwd=self.folder, env=os.environ | {"PYTHONPATH": paths})
 
 
-def source_of(object_file: Path) -> str:
-    """csrc/ops/index/sort.cc for …/deepseek_objects.dir/csrc/ops/index/sort.cc.o"""
-    text = object_file.as_posix()
-    return text[text.index("csrc/") : -len(".o")]
+def unit_of(name: str, compiled: Iterable[Path]) -> Path:
+    """What is compiled for a source: itself, or the unit of its folder, which includes it."""
+    units = (p for p in compiled if p == ROOT / name or (p.parent.name == "Unity" and f'/{name}"' in p.read_text()))
+    return next(units)
 
 
 def run(command: list[object], **options: object) -> str:

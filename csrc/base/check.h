@@ -1,9 +1,9 @@
 // Exceptions and checks. Each class maps to the Python class PyTorch raises for the same mistake.
 #pragma once
 
-#include <sstream>
 #include <stdexcept>
-#include <string>
+
+#include "base/text.h"
 
 namespace deepseek {
 
@@ -28,11 +28,15 @@ DS_DEFINE_ERROR(LoadError);         // deepseek.LoadError: a file that breaks it
 DS_DEFINE_ERROR(Interrupted);       // a Python exception (e.g. KeyboardInterrupt) is already set
 #undef DS_DEFINE_ERROR
 
+template <class E>
+[[noreturn, gnu::cold, gnu::noinline]] void fail_with(std::initializer_list<Word> message) {
+  throw E(text_of(message));
+}
+
+// Hundreds of calls with arguments of all types: one list of words each, so that they cost little to compile.
 template <class E = Error, class... Args>
-[[noreturn, gnu::cold, gnu::noinline]] void fail(const Args&... args) {
-  std::ostringstream message;
-  (message << ... << args);
-  throw E(message.str());
+[[noreturn, gnu::always_inline]] inline void fail(const Args&... args) {
+  fail_with<E>({args...});
 }
 
 }  // namespace deepseek

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cstdint>
 #include <initializer_list>
-#include <ostream>
 #include <span>
 
 #include "base/check.h"
@@ -77,11 +76,8 @@ class Dims {
   int n_ = 0;
 };
 
-inline std::ostream& operator<<(std::ostream& os, const Dims& d) {
-  os << '[';
-  for (int i = 0; i < d.size(); ++i) os << (i ? ", " : "") << d[i];
-  return os << ']';
-}
+void append(std::string& text, const Dims& d);  // "[2, 3]"
+std::ostream& operator<<(std::ostream& os, const Dims& d);
 
 // A stable sort of axes. std::stable_sort allocates a buffer, which costs more than sorting eight of them.
 template <class Before>

@@ -6,7 +6,6 @@
 #include <cstdint>
 #include <iterator>
 #include <limits>
-#include <ostream>
 #include <type_traits>
 #include <utility>
 
@@ -159,7 +158,8 @@ constexpr const char* name_of(DType t) { return traits_of(t).name; }
 constexpr int64_t size_of(DType t) { return traits_of(t).size; }
 constexpr Category category(DType t) { return traits_of(t).category; }
 
-inline std::ostream& operator<<(std::ostream& os, DType t) { return os << "deepseek." << name_of(t); }
+void append(std::string& text, DType t);  // "deepseek.float32"
+std::ostream& operator<<(std::ostream& os, DType t);
 
 constexpr bool is_exact(DType t) { return category(t) < Category::kFloat; }  // bools and integers
 constexpr bool is_integral(DType t) { return category(t) == Category::kInteger; }

@@ -1,9 +1,7 @@
 // A Python number: bool, int64, double or complex double, remembering which.
 #pragma once
 
-#include <complex>
 #include <concepts>
-#include <ostream>
 
 #include "base/dtype.h"
 
@@ -17,7 +15,10 @@ class Scalar {
   constexpr Scalar(T v) : category_(Category::kInteger), i_(static_cast<int64_t>(v)) {}
   template <std::floating_point T>
   constexpr Scalar(T v) : category_(Category::kFloat), d_(v) {}
-  constexpr Scalar(std::complex<double> v) : category_(Category::kComplex), d_(v.real()), imaginary_(v.imag()) {}
+  // Of std::complex, whose header is heavy.
+  template <class T>
+  requires requires(const T& v) { v.real() + v.imag(); }
+  constexpr Scalar(const T& v) : category_(Category::kComplex), d_(v.real()), imaginary_(v.imag()) {}
 
   Category category() const { return category_; }
   bool is_bool() const { return category_ == Category::kBool; }
@@ -37,9 +38,8 @@ class Scalar {
     check_real();
     return is_float() ? d_ : static_cast<double>(i_);
   }
-  std::complex<double> to_complex() const {
-    return is_complex() ? std::complex<double>(d_, imaginary_) : std::complex<double>(to_double());
-  }
+  double real() const { return is_complex() ? d_ : to_double(); }
+  double imag() const { return is_complex() ? imaginary_ : 0; }
   int64_t to_int() const {
     check_real();
     return is_float() ? static_cast<int64_t>(d_) : i_;
@@ -67,12 +67,9 @@ class Scalar {
     return std::bit_cast<int64_t>(d_) == std::bit_cast<int64_t>(o.d_) &&
            std::bit_cast<int64_t>(imaginary_) == std::bit_cast<int64_t>(o.imaginary_);
   }
-  // As Python writes it.
-  friend std::ostream& operator<<(std::ostream& os, const Scalar& s) {
-    if (s.is_bool()) return os << (s.i_ ? "True" : "False");
-    if (!s.is_complex()) return s.is_float() ? os << s.d_ : os << s.i_;
-    if (s.d_ == 0 && !std::signbit(s.d_)) return os << s.imaginary_ << 'j';
-    return os << '(' << s.d_ << (std::signbit(s.imaginary_) ? "" : "+") << s.imaginary_ << "j)";
+  friend Scalar conj(Scalar s) {
+    if (s.is_complex()) s.imaginary_ = -s.imaginary_;
+    return s;
   }
 
  private:
@@ -84,7 +81,8 @@ class Scalar {
   double imaginary_ = 0;
 };
 
-inline Scalar conj(const Scalar& s) { return s.is_complex() ? Scalar(std::conj(s.to_complex())) : s; }
+void append(std::string& text, const Scalar& s);  // as Python writes it
+std::ostream& operator<<(std::ostream& os, const Scalar& s);
 
 // PyTorch's rule for storing a number: it must fit, untruncated. An unsigned dtype also takes (and wraps) a negative
 // integer whose magnitude fits, a floating one infinities and NaN.

@@ -3,10 +3,10 @@
 
 #include <array>
 #include <cstring>
-#include <functional>
 #include <string>
 #include <vector>
 
+#include "base/function_ref.h"
 #include "core/tensor.h"
 
 namespace deepseek {
@@ -77,7 +77,7 @@ class Node : public Counted {
   // grads[i] is the gradient of output i (undefined: zero). Returns one gradient an edge (undefined: none).
   virtual TensorList backward(Inputs grads, BackwardPass pass) = 0;
   virtual void release_saved() {}
-  virtual void for_each_stored(const std::function<void(const Stored&)>&) const {}
+  virtual void for_each_stored(FunctionRef<void(const Stored&)>) const {}
   // Runs the hooks registered on the outputs this node stands for, replacing gradients.
   virtual void run_hooks(TensorList& grads);
 
@@ -112,7 +112,7 @@ struct WeakCell : Counted {
 // How a view was made: normally, under no_grad or inference_mode, or as one of several outputs (split, unbind).
 enum class ViewOrigin : uint8_t { kGrad, kNoGrad, kMultiple };
 
-struct GradMeta {
+struct GradMeta : Counted {     // held by its tensor alone
   Edge edge;                    // what made this tensor; empty for leaves
   Tensor grad;                  // .grad
   Node* accumulator = nullptr;  // a leaf's sink while some graph uses it

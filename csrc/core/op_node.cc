@@ -77,7 +77,7 @@ void OpNode::release_saved() {
   for (Snapshot& s : out_) s.release();
 }
 
-void OpNode::for_each_stored(const std::function<void(const Stored&)>& f) const {
+void OpNode::for_each_stored(FunctionRef<void(const Stored&)> f) const {
   const auto visit = [&](const Snapshot& s) {
     if (s.stored()) f(*s.stored());
   };

@@ -13,7 +13,7 @@ class OpNode final : public Node {
   std::string name() const override;
   TensorList backward(Inputs grads, BackwardPass pass) override;
   void release_saved() override;
-  void for_each_stored(const std::function<void(const Stored&)>& f) const override;
+  void for_each_stored(FunctionRef<void(const Stored&)> f) const override;
 
  private:
   const OpDef& def_;

@@ -119,7 +119,7 @@ PackedCopies& copies_of(Storage& s) {
 
 }  // namespace
 
-Ref<Packed> packed(Inputs sources, const PackedLayout& layout, const std::function<Ref<Packed>()>& make) {
+Ref<Packed> packed(Inputs sources, const PackedLayout& layout, FunctionRef<Ref<Packed>()> make) {
   const bool kept =
       std::ranges::none_of(sources, [](const Tensor& t) { return t.defined() && t.storage()->exposed(); });
   Entry entry = entry_for(sources, layout);

@@ -2,9 +2,9 @@
 // tensor's storage, dropped when that is written or freed. They are never saved, and count as allocated memory.
 #pragma once
 
-#include <functional>
 #include <string_view>
 
+#include "base/function_ref.h"
 #include "core/tensor.h"
 
 namespace deepseek {
@@ -34,7 +34,7 @@ struct PackedLayout {
 // storage of the first source (the large one), and keeps the memory of the others (scales, zero points) alive, whose
 // versions count as well; undefined sources are allowed. Memory that the outside may write unseen (see Storage::expose)
 // is packed anew on every call. Threads may call at once: two that find nothing both make one, and the first is kept.
-Ref<Packed> packed(Inputs sources, const PackedLayout& layout, const std::function<Ref<Packed>()>& make);
+Ref<Packed> packed(Inputs sources, const PackedLayout& layout, FunctionRef<Ref<Packed>()> make);
 
 // Frees what is kept with this tensor's storage and no longer holds; without it that waits for the next copy.
 void drop_outdated_packed(const Tensor& t);

@@ -224,7 +224,7 @@ Edge Tensor::edge() const {
 Tensor Tensor::grad() const { return cell_->grad_meta ? cell_->grad_meta->grad : Tensor(); }
 
 GradMeta& grad_meta(const Tensor& t) {
-  if (!t.cell()->grad_meta) t.cell()->grad_meta = std::make_unique<GradMeta>();
+  if (!t.cell()->grad_meta) t.cell()->grad_meta = make_ref<GradMeta>();
   return *t.cell()->grad_meta;
 }
 

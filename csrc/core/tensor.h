@@ -2,7 +2,6 @@
 // lives.
 #pragma once
 
-#include <memory>
 #include <optional>
 
 #include "base/scalar.h"
@@ -52,7 +51,7 @@ struct Cell : Counted {
   bool wrapped_number = false;  // a Python number: weakest in type promotion
   bool inference = false;       // made in inference_mode
   bool python_owned = false;    // this cell keeps `python` alive, not the other way round
-  std::unique_ptr<GradMeta> grad_meta;
+  Ref<GradMeta> grad_meta;
   void* python = nullptr;  // the Python object of this cell
 };
 

@@ -4,7 +4,6 @@
 #include <bit>
 #include <cstdio>
 #include <cstring>
-#include <sstream>
 
 #include "io/atomic_file.h"
 #include "io/json.h"
@@ -51,12 +50,10 @@ std::string quoted(std::string_view name) {
 }
 
 std::string shape_text(const TensorEntry& entry) {
-  std::ostringstream os;
-  os << '[';
-  for (size_t i = 0; i < std::min<size_t>(entry.ndim, kMaxDims); ++i) os << (i ? ", " : "") << entry.shape[i];
-  if (entry.ndim > kMaxDims) os << ", ... " << entry.ndim << " dimensions";
-  os << "] x " << name_of(entry.dtype);
-  return os.str();
+  std::string text = "[";
+  for (size_t i = 0; i < std::min<size_t>(entry.ndim, kMaxDims); ++i) text += text_of({i ? ", " : "", entry.shape[i]});
+  if (entry.ndim > kMaxDims) text += text_of({", ... ", entry.ndim, " dimensions"});
+  return text + text_of({"] x ", name_of(entry.dtype)});
 }
 
 // While a header is read: an entry, and what is checked of it once all offsets are known. The element count is taken
@@ -353,12 +350,11 @@ namespace {
 
 void append_tensor(std::string& header, const std::string& name, const Tensor& tensor, uint64_t begin) {
   const Dims& shape = tensor.sizes();
-  std::ostringstream info;
-  info << ":{\"dtype\":\"" << name_of(file_dtype_of(tensor.dtype())) << "\",\"shape\":[";
-  for (int i = 0; i < shape.size(); ++i) info << (i ? "," : "") << shape[i];
-  info << "],\"data_offsets\":[" << begin << ',' << begin + static_cast<uint64_t>(tensor.nbytes()) << "]}";
   json::append_string(header, name);
-  header += info.str();
+  header += text_of({":{\"dtype\":\"", name_of(file_dtype_of(tensor.dtype())), "\",\"shape\":["});
+  for (int i = 0; i < shape.size(); ++i) header += text_of({i ? "," : "", shape[i]});
+  const uint64_t end = begin + static_cast<uint64_t>(tensor.nbytes());
+  header += text_of({"],\"data_offsets\":[", begin, ',', end, "]}"});
 }
 
 void append_metadata(std::string& header, const Metadata& metadata) {

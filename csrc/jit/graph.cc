@@ -28,18 +28,11 @@ bool TensorState::is_of(const Tensor& t) const {
 
 std::string TensorState::difference(const Tensor& t) const {
   if (is_of(t)) return {};
-  std::ostringstream os;
-  if (t.dtype() != dtype)
-    os << "dtype " << name_of(dtype) << " became " << name_of(t.dtype());
-  else if (!(t.sizes() == sizes))
-    os << "size " << sizes << " became " << t.sizes();
-  else if (!(t.strides() == strides))
-    os << "strides " << strides << " became " << t.strides();
-  else if (t.requires_grad() != requires_grad)
-    os << "requires_grad became " << (requires_grad ? "False" : "True");
-  else
-    os << "whether it is a leaf, was made in inference mode, or has hooks changed";
-  return os.str();
+  if (t.dtype() != dtype) return text_of({"dtype ", name_of(dtype), " became ", name_of(t.dtype())});
+  if (t.sizes() != sizes) return text_of({"size ", sizes, " became ", t.sizes()});
+  if (t.strides() != strides) return text_of({"strides ", strides, " became ", t.strides()});
+  if (t.requires_grad() != requires_grad) return text_of({"requires_grad became ", requires_grad ? "False" : "True"});
+  return "whether it is a leaf, was made in inference mode, or has hooks changed";
 }
 
 bool Graph::final_effect(const GraphNode& n) const {

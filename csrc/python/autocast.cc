@@ -59,7 +59,7 @@ PyObject* clear_cache(PyObject*) {
 }
 PyObject* cache_size(PyObject*) { return PyLong_FromSize_t(autocast_cache_size()); }
 
-Method functions[] = {
+Method autocast_functions[] = {
     method<autocast_enabled>("_autocast_enabled", "Whether autocast is on."),
     method<autocast_state>("_autocast_state", "Whether autocast is on, and its dtype."),
     method<set_autocast>("_set_autocast", "Sets both."),
@@ -73,6 +73,6 @@ Method functions[] = {
 
 }  // namespace
 
-void bind_autocast(PyObject* m) { add_functions(m, functions); }
+void bind_autocast(PyObject* m) { add_functions(m, autocast_functions); }
 
 }  // namespace deepseek::python

@@ -273,7 +273,7 @@ PyObject* infer(PyObject*, PyObject* const* args, Py_ssize_t nargs, PyObject* kw
   });
 }
 
-Method functions[] = {
+Method call_functions[] = {
     method<op_call>("op_call", "Calls any op of the table by its full name."),
     method<op_composite>("op_composite", "Runs the composite that defines a fused op."),
     method<infer>("infer", "(dtype, shape) of each result, without computing it."),
@@ -318,7 +318,7 @@ void bind_ops(PyObject* m) {
     }
   }
   add_to_module(m, "_functions", shown_functions);  // what deepseek/__init__.py shows
-  add_functions(m, functions);
+  add_functions(m, call_functions);
 }
 
 }  // namespace deepseek::python

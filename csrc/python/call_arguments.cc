@@ -167,10 +167,7 @@ bool parse(const OpDef& def, bool inplace, PyObject* const* args, Py_ssize_t nar
            Mismatch& why) {
   const Schema& schema = def.schema;
   const auto refuse = [&](auto&&... parts) {
-    std::ostringstream os;
-    os << schema.base << (inplace ? "_(): " : "(): ");
-    (os << ... << parts);
-    why = {os.str()};
+    why = {deepseek::text_of({schema.base, inplace ? "_(): " : "(): ", parts...})};
     return false;
   };
   const auto refuse_count = [&](auto&&... parts) {

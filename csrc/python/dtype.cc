@@ -1,4 +1,6 @@
 // deepseek.dtype (one object a type), deepseek.Size, and Python numbers.
+#include <complex>
+
 #include "python/call_arguments.h"
 #include "python/slots.h"
 
@@ -197,7 +199,7 @@ PyObject* scalar_to_python(const Scalar& s) {
     case Category::kFloat:
       return PyFloat_FromDouble(s.to_double());
     case Category::kComplex:
-      return PyComplex_FromDoubles(s.to_complex().real(), s.to_complex().imag());
+      return PyComplex_FromDoubles(s.real(), s.imag());
   }
   __builtin_unreachable();
 }

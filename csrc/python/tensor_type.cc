@@ -122,7 +122,7 @@ int tensor_clear(PyObject* self) {
   Py_CLEAR(t->dict);
   // What traverse has shown. Nobody else holds the cell, so nobody misses the gradient's way; a destructor may run any
   // code.
-  if (t->cell && t->cell->use_count() == 1) const std::unique_ptr<GradMeta> dropped = std::move(t->cell->grad_meta);
+  if (t->cell && t->cell->use_count() == 1) const Ref<GradMeta> dropped = std::move(t->cell->grad_meta);
   return 0;
 }
 

@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <limits>
 #include <mutex>
+#include <sstream>
 
 #include "base/check.h"
 #include "runtime/cgroup.h"

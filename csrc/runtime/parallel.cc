@@ -12,7 +12,6 @@
 #include <exception>
 #include <limits>
 #include <mutex>
-#include <sstream>
 #include <string>
 #include <utility>
 
@@ -57,13 +56,10 @@ Default decide_default() {
   if (omp > 0) threads = std::min(threads, omp);
   if (own > 0) threads = own;
 
-  std::ostringstream reason;
-  reason << "affinity " << affinity << ", cgroup quota ";
-  quota ? reason << *quota : reason << "none";
-  reason << ", OMP_NUM_THREADS ";
-  omp > 0 ? reason << omp : reason << "unset";
-  if (own > 0) reason << ", overridden by DEEPSEEK_NUM_THREADS " << own;
-  return {threads, reason.str()};
+  std::string reason = text_of({"affinity ", affinity, ", cgroup quota ", quota ? Word(*quota) : Word("none"),
+                                ", OMP_NUM_THREADS ", omp > 0 ? Word(omp) : Word("unset")});
+  if (own > 0) reason += text_of({", overridden by DEEPSEEK_NUM_THREADS ", own});
+  return {threads, std::move(reason)};
 }
 
 int default_threads() {

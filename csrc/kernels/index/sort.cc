@@ -48,7 +48,7 @@ void sort_as(const View& values, const View& indices, const View& in, int dim, b
     if constexpr (std::is_same_v<T, bool>)
       sort_line<bool, PackedPair>(x[0], n, descending, y[0], raw[0]);
     else
-      with_pair<T>(n, [&]<class P>() { sort_line<T, P>(x[0], n, descending, y[0], raw[0]); });
+      with_pair<Key<T>>(n, [&]<class P>() { sort_line<T, P>(x[0], n, descending, y[0], raw[0]); });
   });
 }
 

@@ -112,10 +112,10 @@ struct WidePair {
   bool operator<(const WidePair& o) const { return k != o.k ? k < o.k : i < o.i; }
 };
 
-// Calls f.template operator()<Pair>() with the smallest pair type for lines of n elements of T.
-template <class T, class F>
+// Calls f.template operator()<Pair>() with the smallest pair type for lines of n elements with keys K.
+template <class K, class F>
 decltype(auto) with_pair(int64_t n, F&& f) {
-  if constexpr (sizeof(T) <= 4)
+  if constexpr (sizeof(K) <= 4)
     if (n < (int64_t{1} << 32)) return f.template operator()<PackedPair>();
   return f.template operator()<WidePair>();
 }

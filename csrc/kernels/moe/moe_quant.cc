@@ -72,9 +72,9 @@ struct Job {
   float* pair_rows;  // [tokens * slots, D]
 };
 
-class HiddenWorker : Worker {
+class QuantHiddenWorker : Worker {
  public:
-  HiddenWorker(const Job& job, const Int8Rows& tokens, int64_t rows)
+  QuantHiddenWorker(const Job& job, const Int8Rows& tokens, int64_t rows)
       : Worker(*job.w.gate, rows, 2), job_(job), tokens_(tokens) {}
 
   void operator()(const ExpertUnit& u) {
@@ -95,9 +95,9 @@ class HiddenWorker : Worker {
   const Int8Rows& tokens_;
 };
 
-class DownWorker : Worker {
+class QuantDownWorker : Worker {
  public:
-  DownWorker(const Job& job, const Int8Rows& hidden, int64_t rows)
+  QuantDownWorker(const Job& job, const Int8Rows& hidden, int64_t rows)
       : Worker(*job.w.down, rows, 1), job_(job), hidden_(hidden) {}
 
   void operator()(const ExpertUnit& u) {
@@ -138,11 +138,11 @@ void moe_quant_forward(const MoeQuantCall& call, const ExpertRows& rows, const P
   {
     const Int8Rows tokens({call.dtype, call.input, dim}, call.tokens, dim, padded_k(*w.gate));
     const std::vector<ExpertUnit> units = units_of(rows, *w.gate);
-    run_units(units, [&] { return HiddenWorker(job, tokens, longest_unit(units)); });
+    run_units(units, [&] { return QuantHiddenWorker(job, tokens, longest_unit(units)); });
   }
   const Int8Rows inner({call.dtype, hidden_rows.as<void>(), hidden}, rows.rows(), hidden, padded_k(*w.down));
   const std::vector<ExpertUnit> units = units_of(rows, *w.down);
-  run_units(units, [&] { return DownWorker(job, inner, longest_unit(units)); });
+  run_units(units, [&] { return QuantDownWorker(job, inner, longest_unit(units)); });
   combine_slots({call.out_dtype, call.tokens, rows.slots, dim, rows.empty}, pair_rows.as<void>(), call.weights,
                 call.out);
 }

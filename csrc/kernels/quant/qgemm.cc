@@ -15,7 +15,6 @@
 namespace deepseek::kernels {
 namespace {
 
-constexpr int64_t kColumns = PackedQuant::kColumns;
 constexpr int64_t kDequantizedColumns = 64;
 
 // Rows [i0, i0 + m) of the input.
@@ -45,14 +44,14 @@ QStoreRow row_of(const QGemm& g, int64_t i, int64_t j) {
 
 // Panels [begin, end) for the rows of x, which are those from i0 on.
 void some_panels(const QGemm& g, const PackedQuant& w, const QTileRows& x, int64_t i0, int64_t begin, int64_t end) {
-  const int64_t m = x.rows(), width = kQBlockPanels * kColumns;
+  const int64_t m = x.rows(), width = kQBlockPanels * PackedQuant::kColumns;
   const Buffer buffer(static_cast<size_t>((m + 1) * width) * sizeof(float));
   float *sums = buffer.as<float>(), *bias = sums + m * width;
   const QStoreFn store = qstore(g.dtype, g.activation);
   for (int64_t p0 = begin; p0 < end; p0 += kQBlockPanels) {
     const int64_t p1 = std::min(end, p0 + kQBlockPanels);
     qgemm_panels(w, x, p0, p1, sums, width);
-    const int64_t j = p0 * kColumns, n = std::min(w.n, p1 * kColumns) - j;
+    const int64_t j = p0 * PackedQuant::kColumns, n = std::min(w.n, p1 * PackedQuant::kColumns) - j;
     if (g.bias)  // not a choice a number: a vector load that is masked at null is slow
       std::copy_n(g.bias + j, n, bias);
     else

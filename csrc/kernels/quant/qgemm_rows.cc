@@ -8,7 +8,6 @@
 namespace deepseek::kernels {
 namespace {
 
-constexpr int64_t kColumns = PackedQuant::kColumns, kStep = PackedQuant::kStep;
 constexpr int64_t kBlockSteps = 32;  // k of panels that several tiles share: 1024
 
 size_t bytes_for(int64_t words) { return static_cast<size_t>(words) * 4; }
@@ -35,7 +34,7 @@ float quantize_row(const FloatRows& from, int64_t i, int64_t k, int8_t* codes, i
 QTileRows::QTileRows(const PackedQuant& w, int64_t most)
     : k_block_(w.block),
       blocks_(w.blocks()),
-      words_(w.steps() * (kStep / 4)),
+      words_(w.steps() * (PackedQuant::kStep / 4)),
       factor_(w.format->has_zeros ? -1 : -w.format->packed->offset),
       scales_(bytes_for(most)),
       x_(bytes_for(most * words_)),
@@ -70,7 +69,7 @@ void QTileRows::put(int64_t i, const int8_t* codes, float scale) {
 // A single tile reads each panel once, as one stream; several share blocks of k.
 void qgemm_panels(const PackedQuant& w, const QTileRows& x, int64_t p0, int64_t p1, float* sums, int64_t row) {
   if (w.steps() == 0)
-    for (int64_t i = 0; i < x.rows(); ++i) std::fill_n(sums + i * row, (p1 - p0) * kColumns, 0.0f);
+    for (int64_t i = 0; i < x.rows(); ++i) std::fill_n(sums + i * row, (p1 - p0) * PackedQuant::kColumns, 0.0f);
   const int64_t k_steps = x.tiles() == 1 ? w.steps() : std::max(kBlockSteps, w.block_steps());
   for (int64_t s = 0; s < w.steps(); s += k_steps)
     for (int64_t t = 0; t < x.tiles(); ++t) {
@@ -80,7 +79,7 @@ void qgemm_panels(const PackedQuant& w, const QTileRows& x, int64_t p0, int64_t 
       const QTileFn run = tile_for(w, tile.rows);
       for (int64_t p = p0; p < p1; ++p) {
         tile.panel = w.panel(p) + block * w.block_bytes();
-        tile.sums = sums + x.first_row(t) * row + (p - p0) * kColumns;
+        tile.sums = sums + x.first_row(t) * row + (p - p0) * PackedQuant::kColumns;
         run(tile);
       }
     }

@@ -30,10 +30,10 @@ Layout layout_of(const Dims& sizes, Inputs indices) {
     try {
       l.broadcast = broadcast_sizes("index", l.broadcast, indices[i].sizes());
     } catch (const Error&) {
-      std::ostringstream shapes;
+      std::string shapes;
       for (const Tensor& t : indices)
-        if (t.defined()) shapes << (shapes.tellp() > 0 ? ", " : "") << t.sizes();
-      fail<IndexError>("shape mismatch: indexing tensors could not be broadcast together with shapes ", shapes.str());
+        if (t.defined()) shapes += text_of({shapes.empty() ? "" : ", ", t.sizes()});
+      fail<IndexError>("shape mismatch: indexing tensors could not be broadcast together with shapes ", shapes);
     }
     if (first < 0) first = static_cast<int>(i);
     last = static_cast<int>(i);

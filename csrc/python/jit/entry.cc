@@ -1,7 +1,6 @@
 #include "python/jit/entry.h"
 
 #include <algorithm>
-#include <sstream>
 
 #include "jit/recording.h"
 #include "python/jit/host.h"

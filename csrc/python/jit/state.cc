@@ -174,9 +174,7 @@ std::string text_of(PyObject* key) {
 std::string brief(PyObject* value) {
   if (!value) return "'<missing>'";
   if (!is_tensor(value)) return show(value);
-  std::ostringstream os;
-  os << "a tensor of size " << cell_of(value).sizes;
-  return os.str();
+  return deepseek::text_of({"a tensor of size ", cell_of(value).sizes});
 }
 }  // namespace
 
