@@ -97,13 +97,12 @@ HWY_INLINE V Exp2F32(D d, V x) {
 
 // --- libmvec, kept on its fast path ---
 
-// f where all lanes are `fast`. Otherwise f of the fast lanes, and for those that are `known` their value; a vector
-// with lanes that are neither goes to f as it is, which is slow.
+// f, for which lanes that are `known` are replaced by what is fast and get their value. Lanes that are neither `fast` nor
+// known make f slow.
 template <class D, class V, class M, class F>
 HWY_INLINE V Guarded(D d, V v, M fast, M known, V value, F f, double safe = 0.5) {
   if (HWY_LIKELY(hn::AllTrue(d, fast))) return f(v);
-  if (HWY_UNLIKELY(!hn::AllTrue(d, hn::Or(fast, known)))) return f(v);
-  return hn::IfThenElse(fast, f(hn::IfThenElse(fast, v, hn::Set(d, static_cast<hn::TFromD<D>>(safe)))), value);
+  return hn::IfThenElse(known, value, f(hn::IfThenElse(known, hn::Set(d, static_cast<hn::TFromD<D>>(safe)), v)));
 }
 
 template <class D>
