@@ -45,7 +45,7 @@ PAUSE_SECONDS = 0.02  # lets the other process's threads stop spinning
 
 # --- the process that measures
 def serve(library: str, cases: Cases) -> None:
-    """Answers one line per request: {"case": name} with the seconds of one call."""
+    """Answers one line per request: {"case": name, "turn": seconds} with the seconds of one call, or {"error": text}."""
     module = load_library(library)
     if library in ("deepseek", "torch"):  # others ask for the number themselves
         module.set_num_threads(int(os.environ["DEEPSEEK_BENCH_THREADS"]))
@@ -53,13 +53,19 @@ def serve(library: str, cases: Cases) -> None:
     answer({"cases": list(table), "version": str(module.__version__)})
     current, timed, calls, rates = "", None, 0, {}
     for line in sys.stdin:
-        name = json.loads(line)["case"]
+        request = json.loads(line)
+        name, turn = request["case"], request.get("turn", TURN_SECONDS)
         if name != current:
-            timed = None  # frees the inputs of the case before
-            made = table[name]()
-            timed, *work = made if isinstance(made, tuple) else (made, {})
+            current, timed = "", None  # frees the inputs of the case before
+            try:
+                made = table[name]()
+                timed, *work = made if isinstance(made, tuple) else (made, {})
+                calls = calibrate(timed, turn)
+            except Exception as error:
+                answer({"error": f"{type(error).__name__}: {error}"})
+                continue
             rates = work[0] if len(work) == 1 else {work[1]: work[0]}
-            current, calls = name, calibrate(timed)
+            current = name
         gc.collect()
         gc.disable()
         begin = time.perf_counter()
@@ -74,18 +80,21 @@ def answer(reply: dict[str, Any]) -> None:
     print(json.dumps(reply), flush=True)
 
 
-def calibrate(timed: Callable[[], Any]) -> int:
+def calibrate(timed: Callable[[], Any], turn: float) -> int:
     """Warms up, then says how many calls fill a turn."""
+    started = time.perf_counter()
     for _ in range(3):
         timed()
+        if time.perf_counter() - started > turn:
+            break
     calls = 1
     while True:
         begin = time.perf_counter()
         for _ in range(calls):
             timed()
         seconds = time.perf_counter() - begin
-        if seconds > TURN_SECONDS / 4:
-            return max(1, round(calls * TURN_SECONDS / seconds))
+        if seconds > turn / 4:
+            return max(1, round(calls * turn / seconds))
         calls *= 4
 
 
@@ -138,13 +147,19 @@ class Worker:
         return dict(json.loads(line))
 
     def time(self, case: str) -> dict[str, Any]:
-        """One turn."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps({"case": case}) + "\n")
-        self.process.stdin.flush()
-        reply = self._read()
+        """One turn of a case that works."""
+        reply = self.ask(case)
+        if "error" in reply:
+            raise SystemExit(f"{case}: {reply['error']}")
         time.sleep(PAUSE_SECONDS)
         return reply
+
+    def ask(self, case: str, turn: float = TURN_SECONDS) -> dict[str, Any]:
+        """One turn, or why there is none."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps({"case": case, "turn": turn}) + "\n")
+        self.process.stdin.flush()
+        return self._read()
 
     def close(self) -> None:
         assert self.process.stdin is not None
