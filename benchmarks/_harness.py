@@ -45,7 +45,7 @@ PAUSE_SECONDS = 0.02  # lets the other process's threads stop spinning
 
 # --- the process that measures
 def serve(library: str, cases: Cases) -> None:
-    """Answers one line per request: {"case": name, "turn": seconds} with the seconds of one call, or {"error": text}."""
+    """Answers {"case": name, "turn": seconds}, a line each, with the seconds of one call or {"error": text}."""
     module = load_library(library)
     if library in ("deepseek", "torch"):  # others ask for the number themselves
         module.set_num_threads(int(os.environ["DEEPSEEK_BENCH_THREADS"]))

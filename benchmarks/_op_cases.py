@@ -1,8 +1,8 @@
 """The samples of the op tests (`pytests/opinfo`) at sizes worth timing: every op, with the arguments it is tested with.
 
 A sample is scaled by one factor for all of its dims that are not 1, so that equal sizes stay equal, and bounds of
-indices with them. The program reads the entries and passes them on in a file (`write`); the measuring processes, deepseek
-and PyTorch, whose functions have the same names, make calls of them (`cases`).
+indices with them. The program reads the entries and passes them on in a file (`write`); the measuring processes,
+deepseek and PyTorch, whose functions have the same names, make calls of them (`cases`).
 """
 
 from __future__ import annotations

@@ -681,19 +681,9 @@ Tensor masked_fill_(const Tensor& input, const Tensor& mask, const Tensor& value
   return OpCall(def).in(input).in(mask).in(value).in_place();
 }
 
-Tensor masked_scatter(const Tensor& input, const Tensor& mask, const Tensor& source) {
-  static const OpDef& def = *find_op("masked_scatter");
-  return OpCall(def).in(input).in(mask).in(source).one();
-}
-
 Tensor masked_scatter_(const Tensor& input, const Tensor& mask, const Tensor& source) {
   static const OpDef& def = *find_op("masked_scatter");
   return OpCall(def).in(input).in(mask).in(source).in_place();
-}
-
-Tensor masked_select(const Tensor& input, const Tensor& mask) {
-  static const OpDef& def = *find_op("masked_select");
-  return OpCall(def).in(input).in(mask).one();
 }
 
 Tensor max(const Tensor& input) {

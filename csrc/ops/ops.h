@@ -147,6 +147,8 @@ Tensor index_select(const Tensor& input, int64_t dim, const Tensor& index);
 Tensor index_add(const Tensor& input, int64_t dim, const Tensor& index, const Tensor& source);
 // Advanced indexing; an undefined entry keeps its dim whole. Masks are expanded to index lists.
 Tensor index(const Tensor& input, Inputs indices);
+Tensor masked_select(const Tensor& input, const Tensor& mask);
+Tensor masked_scatter(const Tensor& input, const Tensor& mask, const Tensor& source);
 Tensor index_put(const Tensor& input, Inputs indices, const Tensor& values, bool accumulate);
 void index_put_(const Tensor& self, Inputs indices, const Tensor& values, bool accumulate);
 Tensor nonzero(const Tensor& input);

@@ -338,6 +338,7 @@ CASES = [
     C("mul", S(T(37, 67, lo=0.5), T(1)), "spread"),
     C("gelu", S(T(37, 67)), "pointwise"),
     C("transposed", S(T(37, 67)), "copy.tiled"),
+    C("flip", S(T(37, 67), [1]), "copy.reversed"),
     C("streamed", S(T(7, 1031), T(7, 1031)), "pointwise.stream copy.stream"),
     C("cat", S([T(37, 67), T(5, 67)]), "copy.block"),
     # what is made of several

@@ -91,8 +91,7 @@ void check_indices(const char* op, const View& index, int64_t size, int dim, boo
 }
 
 void gather(const View& out, const View& in, const View& index, int dim) {
-  with_word(size_of(out.dtype),
-            [&]<class Word>() { walk_along(out, index, in, dim).read<Word>(TakeFromTable{}); });
+  with_word(size_of(out.dtype), [&]<class Word>() { walk_along(out, index, in, dim).read<Word>(TakeFromTable{}); });
 }
 
 void scatter(const View& out, const View& index, const View& src, int dim, ScatterMode mode) {
@@ -125,8 +124,7 @@ void index_select(const View& out, const View& in, int dim, const View& index) {
 void index_add(const View& out, int dim, const View& index, const View& src, double alpha) {
   IndexWalk walk = walk_along(src, along(index, src.sizes, dim), out, dim);
   dispatch(out.dtype, [&]<class T>() {
-    if (alpha == 1.0)
-      return walk.write<T>(EachElement{[](T& to, const T& from) { to = add_values(to, from); }});
+    if (alpha == 1.0) return walk.write<T>(EachElement{[](T& to, const T& from) { to = add_values(to, from); }});
     const auto scale = convert<ComputeType<T>>(alpha);
     walk.write<T>(EachElement{[=](T& to, const T& from) {
       if constexpr (std::is_integral_v<T>)

@@ -96,20 +96,17 @@ bool nothing(const IndexPlan& plan) {
 void index_get(const View& out, const void* in, const IndexPlan& plan) {
   if (nothing(plan)) return;
   const OneIndex index(plan);
-  with_word(size_of(out.dtype), [&]<class Word>() {
-    walk_of(plan, index, out, const_cast<void*>(in)).read<Word>(TakeFromTable{});
-  });
+  with_word(size_of(out.dtype),
+            [&]<class Word>() { walk_of(plan, index, out, const_cast<void*>(in)).read<Word>(TakeFromTable{}); });
 }
 
 void index_put(void* dst, const View& values, const IndexPlan& plan, bool accumulate) {
   if (nothing(plan)) return;
   const OneIndex index(plan);
   IndexWalk walk = walk_of(plan, index, values, dst);
-  if (!accumulate)
-    return with_word(size_of(values.dtype), [&]<class Word>() { walk.write<Word>(PutIntoTable{}); });
-  dispatch(values.dtype, [&]<class T>() {
-    walk.write<T>(EachElement{[](T& to, const T& from) { to = add_values(to, from); }});
-  });
+  if (!accumulate) return with_word(size_of(values.dtype), [&]<class Word>() { walk.write<Word>(PutIntoTable{}); });
+  dispatch(values.dtype,
+           [&]<class T>() { walk.write<T>(EachElement{[](T& to, const T& from) { to = add_values(to, from); }}); });
 }
 
 }  // namespace deepseek::kernels

@@ -5,6 +5,7 @@
 
 #include "base/view.h"
 #include "kernels/loops/iter.h"
+#include "kernels/loops/words.h"
 #include "runtime/parallel.h"
 
 namespace deepseek::kernels {
@@ -40,22 +41,6 @@ void merge_in_order(Loop<kMax>& loop) {
   if (!loop.sizes.empty()) return;
   loop.sizes.push_back(1);
   for (int k = 0; k < loop.operands; ++k) loop.strides[k].push_back(1);
-}
-
-// Calls f.template operator()<Word>() with an unsigned type of `bytes` bytes: moving elements needs no dtype.
-template <class F>
-decltype(auto) with_word(int64_t bytes, F&& f) {
-  switch (bytes) {
-    case 1:
-      return f.template operator()<uint8_t>();
-    case 2:
-      return f.template operator()<uint16_t>();
-    case 4:
-      return f.template operator()<uint32_t>();
-    case 8:
-      return f.template operator()<uint64_t>();
-  }
-  fail<NotImplementedError>("internal: elements of ", bytes, " bytes are not moved");
 }
 
 // Positions p of one operand, `flat`. Each has an index and meets the element of the other, `table`, at

@@ -1,6 +1,7 @@
 #include "kernels/index/masked.h"
 
 #include <algorithm>
+#include <cstring>
 #include <vector>
 
 #include "kernels/index/index_walk.h"
@@ -45,6 +46,7 @@ std::vector<int64_t> chunk_starts(const View& in) {
   return starts;
 }
 
+// f(elements of x, their mask, n, strides of both, selected elements before them) for runs of a chunk.
 template <class Word, class F>
 void for_masked(const View& x, const View& mask, F&& f) {
   const int64_t n = mask.numel();
@@ -57,12 +59,34 @@ void for_masked(const View& x, const View& mask, F&& f) {
   const int64_t sx = loop.strides[0].back(), sm = loop.strides[1].back();
   parallel_for(static_cast<int64_t>(starts.size()) - 1, 2, [&](int64_t begin, int64_t end) {
     int64_t at = starts[begin];
-    loop.for_range(begin * kChunk, std::min(n, end * kChunk), [&](auto p, int64_t count) {
-      Word* const values = reinterpret_cast<Word*>(p[0]);
-      const uint8_t* const bits = reinterpret_cast<const uint8_t*>(p[1]);
-      for (int64_t i = 0; i < count; ++i)
-        if (bits[i * sm]) f(values[i * sx], at++);
+    loop.for_range(begin * kChunk, std::min(n, end * kChunk), [&](const auto& p, int64_t count) {
+      f(reinterpret_cast<Word*>(p[0]), sx, reinterpret_cast<const uint8_t*>(p[1]), sm, count, at);
     });
+  });
+}
+
+// Through a buffer, in which every element is stored and the selected ones are kept: no branch for the CPU to guess.
+template <class Word>
+void select(const View& out, const View& in, const View& mask) {
+  constexpr int64_t kBlock = 1024;
+  Word* const to = out.as<Word>();
+  const auto keep = [to](const Word* x, int64_t sx, const uint8_t* bits, int64_t sm, int64_t n, int64_t& at) {
+    Word kept[kBlock];
+    for (int64_t begin = 0; begin < n; begin += kBlock) {
+      int64_t count = 0;
+      for (int64_t i = begin; i < std::min(n, begin + kBlock); ++i) {
+        kept[count] = x[i * sx];
+        count += bits[i * sm] != 0;
+      }
+      std::memcpy(to + at, kept, static_cast<size_t>(count) * sizeof(Word));
+      at += count;
+    }
+  };
+  for_masked<Word>(in, mask, [&](const Word* x, int64_t sx, const uint8_t* bits, int64_t sm, int64_t n, int64_t& at) {
+    if (sx == 1 && sm == 1)
+      keep(x, 1, bits, 1, n, at);
+    else
+      keep(x, sx, bits, sm, n, at);
   });
 }
 
@@ -106,14 +130,16 @@ void nonzero(const View& out, const View& in) {
 }
 
 void masked_select(const View& out, const View& in, const View& mask) {
-  with_word(size_of(in.dtype), [&]<class Word>() {
-    for_masked<Word>(in, mask, [to = out.as<Word>()](const Word& x, int64_t i) { to[i] = x; });
-  });
+  with_word(size_of(in.dtype), [&]<class Word>() { select<Word>(out, in, mask); });
 }
 
 void masked_scatter(const View& out, const View& mask, const View& src) {
   with_word(size_of(out.dtype), [&]<class Word>() {
-    for_masked<Word>(out, mask, [from = src.as<Word>()](Word& x, int64_t i) { x = from[i]; });
+    const Word* const from = src.as<Word>();
+    for_masked<Word>(out, mask, [=](Word* x, int64_t sx, const uint8_t* bits, int64_t sm, int64_t n, int64_t& at) {
+      for (int64_t i = 0; i < n; ++i)
+        if (bits[i * sm]) x[i * sx] = from[at++];
+    });
   });
 }
 

@@ -1,9 +1,12 @@
 #include "kernels/loops/copy.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "kernels/loops/cast.h"
 #include "kernels/loops/iter.h"
+#include "kernels/loops/turn_square.h"
+#include "kernels/loops/words.h"
 #include "kernels/simd/routes.h"
 #include "kernels/simd/stream.h"
 #include "runtime/parallel.h"
@@ -13,13 +16,30 @@ namespace {
 
 constexpr int64_t kTile = 32;
 
+// nr x nc elements of a tile; where both sides are contiguous along a dim of their own, in squares.
+template <class T>
+void copy_tile(T* out, int64_t out_row, const T* in, int64_t in_row, int64_t in_col, int64_t nr, int64_t nc) {
+  int64_t done = 0;  // rows
+  if constexpr (kSquare < T >> 0) {
+    constexpr int64_t kSide = kSquare<T>;
+    for (; in_row == 1 && done + kSide <= nr; done += kSide) {
+      int64_t c = 0;
+      for (; c + kSide <= nc; c += kSide)
+        turn_square(in + done + c * in_col, in_col, out + done * out_row + c, out_row);
+      for (int64_t r = done; r < done + kSide; ++r)
+        for (int64_t rest = c; rest < nc; ++rest) out[r * out_row + rest] = in[r + rest * in_col];
+    }
+  }
+  for (int64_t r = done; r < nr; ++r)
+    for (int64_t c = 0; c < nc; ++c) out[r * out_row + c] = in[r * in_row + c * in_col];
+}
+
 // A transposed inner pair of dims: copy in square tiles so that both sides stay in cache lines.
 template <class T>
 void copy_tiled(const Loop<2>& loop, int other) {
   const int last = loop.sizes.size() - 1;
   const int64_t rows = loop.sizes[other], cols = loop.sizes[last];
-  const int64_t out_row = loop.strides[0][other], out_col = loop.strides[0][last];
-  const int64_t in_row = loop.strides[1][other], in_col = loop.strides[1][last];
+  const int64_t out_row = loop.strides[0][other], in_row = loop.strides[1][other], in_col = loop.strides[1][last];
   Loop<2> outer = loop;
   outer.sizes[other] = (rows + kTile - 1) / kTile;
   outer.sizes[last] = 1;
@@ -36,14 +56,28 @@ void copy_tiled(const Loop<2>& loop, int other) {
       }
       T* out = reinterpret_cast<T*>(loop.data[0]) + out_offset;
       const T* in = reinterpret_cast<const T*>(loop.data[1]) + in_offset;
-      const int64_t nr = std::min(kTile, rows - row0);
-      for (int64_t c0 = 0; c0 < cols; c0 += kTile) {
-        const int64_t nc = std::min(kTile, cols - c0);
-        for (int64_t r = 0; r < nr; ++r)
-          for (int64_t c = 0; c < nc; ++c) out[r * out_row + (c0 + c) * out_col] = in[r * in_row + (c0 + c) * in_col];
-      }
+      for (int64_t c = 0; c < cols; c += kTile)
+        copy_tile(out + c, out_row, in + c * in_col, in_row, in_col, std::min(kTile, rows - row0),
+                  std::min(kTile, cols - c));
     }
   });
+}
+
+// Runs that lie in memory the other way round.
+template <class T>
+void copy_reversed(const Loop<2>& loop) {
+  parallel_for(loop.numel(), grain_for(2 * sizeof(T)), [&](int64_t b, int64_t e) {
+    loop.for_range(b, e, [&](const auto& p, int64_t n) {
+      T* const to = reinterpret_cast<T*>(p[0]);
+      const T* const from = reinterpret_cast<const T*>(p[1]) - (n - 1);
+      for (int64_t i = 0; i < n; ++i) to[i] = from[n - 1 - i];
+    });
+  });
+}
+
+int64_t add_clamped(int64_t a, int64_t b) {
+  int64_t sum;
+  return __builtin_add_overflow(a, b, &sum) ? (b < 0 ? INT64_MIN : INT64_MAX) : sum;
 }
 
 // The dim along which the input is contiguous, when it is not the innermost one and both are long enough to tile.
@@ -77,18 +111,11 @@ void copy(const View& out, const View& in) {
   if (out.dtype == in.dtype) {
     if (const int other = transposed_dim(loop); other >= 0) {
       count_route(Route::kCopyTiled);
-      switch (size_of(out.dtype)) {
-        case 1:
-          return copy_tiled<uint8_t>(loop, other);
-        case 2:
-          return copy_tiled<uint16_t>(loop, other);
-        case 4:
-          return copy_tiled<uint32_t>(loop, other);
-        case 8:
-          return copy_tiled<uint64_t>(loop, other);
-        default:
-          fail<NotImplementedError>("internal: copy of elements of ", size_of(out.dtype), " bytes");
-      }
+      return with_word(size_of(out.dtype), [&]<class Word>() { copy_tiled<Word>(loop, other); });
+    }
+    if (loop.inner_stride(0) == 1 && loop.inner_stride(1) == -1 && loop.inner() >= 8) {
+      count_route(Route::kCopyReversed);
+      return with_word(size_of(out.dtype), [&]<class Word>() { copy_reversed<Word>(loop); });
     }
   }
   count_route(Route::kCopyCast);
@@ -112,6 +139,37 @@ void fill(const View& out, const void* value, DType from) {
   alignas(16) char converted[16];
   cast_function(from, out.dtype)(converted, 1, value, 1, 1);
   copy(out, View{converted, out.dtype, out.sizes, Dims::filled(out.ndim(), 0)});
+}
+
+void copy_band(const View& out, const View& in, int64_t least, int64_t most) {
+  const int last = out.ndim() - 1;
+  const int64_t rows = out.sizes[last - 1], columns = out.sizes[last], item = size_of(out.dtype);
+  const bool runs = out.strides[last] == 1 && in.strides[last] == 1;
+  if (!runs) copy(out, in);
+  Loop<2> loop;  // over rows
+  for (View v : {out, in}) {
+    v.sizes.erase(last), v.strides.erase(last);
+    loop.add(v);
+  }
+  parallel_for(loop.numel(), grain_for(2 * columns * item), [&](int64_t b, int64_t e) {
+    int64_t at = b;
+    loop.for_range(b, e, [&](const auto& p, int64_t n) {
+      for (int64_t i = 0; i < n; ++i, ++at) {
+        char* const to = p[0] + i * loop.inner_stride(0) * item;
+        const char* const from = p[1] + i * loop.inner_stride(1) * item;
+        const int64_t row = at % rows, begin = std::clamp<int64_t>(add_clamped(row, least), 0, columns);
+        const int64_t end = std::clamp<int64_t>(add_clamped(row, most), begin, columns);
+        if (runs) {
+          std::memset(to, 0, begin * item);
+          if (to != from) std::memcpy(to + begin * item, from + begin * item, (end - begin) * item);
+          std::memset(to + end * item, 0, (columns - end) * item);
+          continue;
+        }
+        for (int64_t c = 0; c < columns; ++c)
+          if (c < begin || c >= end) std::memset(to + c * out.strides[last] * item, 0, item);
+      }
+    });
+  });
 }
 
 }  // namespace deepseek::kernels

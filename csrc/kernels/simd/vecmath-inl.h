@@ -97,8 +97,8 @@ HWY_INLINE V Exp2F32(D d, V x) {
 
 // --- libmvec, kept on its fast path ---
 
-// f, for which lanes that are `known` are replaced by what is fast and get their value. Lanes that are neither `fast` nor
-// known make f slow.
+// f, for which lanes that are `known` are replaced by what is fast and get their value. Lanes that are neither `fast`
+// nor known make f slow.
 template <class D, class V, class M, class F>
 HWY_INLINE V Guarded(D d, V v, M fast, M known, V value, F f, double safe = 0.5) {
   if (HWY_LIKELY(hn::AllTrue(d, fast))) return f(v);

@@ -178,6 +178,9 @@ bool any_defined(Inputs list) {
 }  // namespace
 
 Tensor index(const Tensor& input, Inputs indices) {
+  if (indices.size() == 1 && indices[0].defined() && indices[0].dtype() == DType::kBool && input.dim() > 0 &&
+      indices[0].sizes() == input.sizes())
+    return masked_select(input, indices[0]);
   TensorList all{input};
   for (const Tensor& t : expand_masks(input, indices)) all.push_back(t);
   if (!any_defined(Inputs(all).subspan(1))) return input;

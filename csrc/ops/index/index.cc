@@ -390,27 +390,70 @@ DS_BODY(CountNonzero, "count_nonzero(Tensor input, int[]? dim=None) -> Tensor",
   return sum(ne(in[0], 0), dim, false);
 }
 
-DS_BODY(MaskedSelect, "masked_select(Tensor input, Tensor mask) -> Tensor",
-        "Elements where mask is True, as a 1-d tensor.", false, kBoth, ) {
-  DS_CHECK(in[1].dtype() == DType::kBool, "masked_select: expected BoolTensor for mask, got ", name_of(in[1].dtype()));
-  const Dims sizes = broadcast_sizes("masked_select", in[0].sizes(), in[1].sizes());
-  if (sizes.empty()) return index(reshape(in[0], {1}), TensorList{reshape(in[1], {1})});
-  return index(expand(in[0], sizes), TensorList{expand(in[1], sizes)});
-}
+struct MaskedSelect {
+  static constexpr OpInfo info{.schema = "masked_select(Tensor input, Tensor mask) -> Tensor",
+                               .doc = "Elements where mask is True, as a 1-d tensor.",
+                               .saves = Saves::kRest,
+                               .reads_data = true};
+  bool operator==(const MaskedSelect&) const = default;
+  static Dims sizes(Inputs in) { return broadcast_sizes("masked_select", in[0].sizes(), in[1].sizes()); }
+  Meta infer(Inputs in) const {
+    DS_CHECK(in[1].dtype() == DType::kBool, "masked_select: expected BoolTensor for mask, got ",
+             name_of(in[1].dtype()));
+    return {in[0].dtype(), {kernels::count_nonzero(in[1].view_as(sizes(in)))}};
+  }
+  void eval(Inputs in, Tensor& out) const {
+    kernels::masked_select(out.view(), in[0].view_as(sizes(in)), in[1].view_as(sizes(in)));
+  }
+  Grads vjp(const Vjp& c) const { return {masked_scatter(zeros(sizes(c.in), c.grad[0].dtype()), c.in[1], c.grad[0])}; }
+};
+DS_OP(MaskedSelect);
+Tensor masked_select(const Tensor& input, const Tensor& mask) { return apply(MaskedSelect{}, input, mask); }
 
-DS_BODY(MaskedScatter, "masked_scatter(Tensor input, Tensor mask, Tensor source) -> Tensor",
-        "input with source's first elements where mask is True.", true, kBoth, ) {
-  DS_CHECK(in[1].dtype() == DType::kBool, "masked_scatter_ only supports boolean masks, but got ",
-           name_of(in[1].dtype()));
-  DS_CHECK(in[0].dtype() == in[2].dtype(), "masked_scatter: expected self and source to have same dtypes but got ",
-           name_of(in[0].dtype()), " and ", name_of(in[2].dtype()));
-  const Dims sizes = broadcast_sizes("masked_scatter", in[0].sizes(), in[1].sizes());
-  const TensorList where{expand(in[1], sizes)};
-  const int64_t n = kernels::count_nonzero(where[0].view());
-  DS_CHECK(in[2].numel() >= n,
-           "masked_scatter: expected self to have number of elements >= number of ones in mask; source has ",
-           in[2].numel(), ", mask ", n);
-  return index_put(expand(in[0], sizes), where, slice(flatten(in[2], 0, -1), 0, 0, n), false);
+struct MaskedScatter {
+  static constexpr OpInfo info{.schema = "masked_scatter(Tensor input, Tensor mask, Tensor source) -> Tensor",
+                               .doc = "input with source's first elements where mask is True.",
+                               .saves = Saves::kRest,
+                               .inplace = true,
+                               .writes_part = true,
+                               .refuses_values = true};
+  bool operator==(const MaskedScatter&) const = default;
+  Meta infer(Inputs in) const {
+    DS_CHECK(in[1].dtype() == DType::kBool, "masked_scatter_ only supports boolean masks, but got ",
+             name_of(in[1].dtype()));
+    DS_CHECK(in[0].dtype() == in[2].dtype(), "masked_scatter: expected self and source to have same dtypes but got ",
+             name_of(in[0].dtype()), " and ", name_of(in[2].dtype()));
+    return {in[0].dtype(), broadcast_sizes("masked_scatter", in[0].sizes(), in[1].sizes())};
+  }
+  void eval(Inputs in, Tensor& out) const {
+    const View mask = in[1].view_as(out.sizes());
+    const int64_t n = kernels::count_nonzero(mask);
+    DS_CHECK(in[2].numel() >= n,
+             "masked_scatter: expected self to have number of elements >= number of ones in mask; source has ",
+             in[2].numel(), ", mask ", n);
+    kernels::copy(out.view(), in[0].view_as(out.sizes()));
+    Tensor source = in[2];
+    if (!source.view().contiguous()) {
+      source = Tensor::empty(in[2].sizes(), in[2].dtype());
+      kernels::copy(source.view(), in[2].view());
+    }
+    kernels::masked_scatter(out.view(), mask, source.view());
+  }
+  Grads vjp(const Vjp& c) const {
+    const Tensor &g = c.grad[0], &mask = c.in[1];
+    Grads out(3);
+    if (c.need(0)) out[0] = masked_fill(g, mask, scalar(0.0));
+    if (c.need(2)) {  // what was not taken gets zeros
+      const Tensor taken = masked_select(g, mask);
+      const Tensor rest = zeros({c.in[2].numel() - taken.numel()}, g.dtype());
+      out[2] = reshape(cat(TensorList{taken, rest}, 0), c.in[2].sizes());
+    }
+    return out;
+  }
+};
+DS_OP(MaskedScatter);
+Tensor masked_scatter(const Tensor& input, const Tensor& mask, const Tensor& source) {
+  return apply(MaskedScatter{}, input, mask, source);
 }
 
 }  // namespace deepseek

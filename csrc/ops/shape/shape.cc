@@ -230,31 +230,71 @@ Tensor movedim(const Tensor& input, const Dims& source, const Dims& destination)
   return Movedim{source, destination}.body({&input, 1});
 }
 
-DS_BODY(Roll, "roll(Tensor input, int[] shifts, int[]? dims=None) -> Tensor",
-        "Elements shifted cyclically along dims (flattened without dims).", false, kBoth, Dims shifts;
-        Opt<Dims> dims;) {
-  Tensor x = in[0];
-  DS_CHECK(!shifts.empty(), "`shifts` required");
-  if (!dims || (*dims).empty()) {
-    DS_CHECK(shifts.size() == 1, "shifts and dimensions must align. shifts: ", shifts.size(), ", dims: 0");
-    return reshape(Roll{shifts, Opt<Dims>(Dims{0})}.body(TensorList{flatten(x, 0, -1)}), x.sizes());
+struct Roll {
+  Dims shifts;
+  Opt<Dims> dims;
+  static constexpr OpInfo info{.schema = "roll(Tensor input, int[] shifts, int[]? dims=None) -> Tensor",
+                               .doc = "Elements shifted cyclically along dims (flattened without dims).",
+                               .saves = Saves::kNone};
+  bool operator==(const Roll&) const = default;
+  bool flat() const { return !dims || (*dims).empty(); }
+  Meta infer(Inputs in) const {
+    DS_CHECK(!shifts.empty(), "`shifts` required");
+    const int count = flat() ? 0 : (*dims).size();
+    DS_CHECK(shifts.size() == (flat() ? 1 : count), "shifts and dimensions must align. shifts: ", shifts.size(),
+             ", dims: ", count);
+    for (int i = 0; i < count; ++i) {
+      DS_CHECK_AS(IndexError, in[0].dim() > 0, "Dimension specified as ", (*dims)[i], " but tensor has no dimensions");
+      wrap_dim("roll", (*dims)[i], in[0].dim());
+    }
+    return {in[0].dtype(), in[0].sizes()};
   }
-  DS_CHECK(shifts.size() == (*dims).size(), "shifts and dimensions must align. shifts: ", shifts.size(),
-           ", dims: ", (*dims).size());
-  for (int64_t d : *dims) {
-    DS_CHECK_AS(IndexError, x.dim() > 0, "Dimension specified as ", d, " but tensor has no dimensions");
-    wrap_dim("roll", d, x.dim());
+  void eval(Inputs in, Tensor& out) const {
+    if (out.numel() == 0) return;
+    if (!flat()) return copy_parts(out.view(), in[0].view(), total_shifts(in[0]));
+    Tensor x = in[0];
+    if (!x.view().contiguous()) {
+      x = Tensor::empty(in[0].sizes(), in[0].dtype());
+      kernels::copy(x.view(), in[0].view());
+    }
+    const auto line = [&](const Tensor& t) { return View{t.data_ptr(), t.dtype(), {t.numel()}, {1}}; };
+    copy_parts(line(out), line(x), Dims{wrapped(shifts[0], x.numel())});
   }
-  if (x.numel() == 0) return clone(x);
-  for (int i = 0; i < shifts.size(); ++i) {
-    const int64_t n = x.size((*dims)[i]);
-    const int64_t s = ((shifts[i] % n) + n) % n;
-    if (s == 0) continue;
-    const Tensor parts[] = {slice(x, (*dims)[i], n - s, n), slice(x, (*dims)[i], 0, n - s)};
-    x = cat(parts, (*dims)[i]);
+  Grads vjp(const Vjp& c) const {
+    Dims back = shifts;
+    for (int i = 0; i < back.size(); ++i) {
+      const int64_t n = flat() ? c.in[0].numel() : c.in[0].size((*dims)[i]);
+      back[i] = n == 0 ? 0 : -wrapped(shifts[i], n);
+    }
+    return {apply(Roll{back, dims}, c.grad[0])};
   }
-  return x.is(in[0]) ? clone(x) : x;
-}
+
+ private:
+  static int64_t wrapped(int64_t shift, int64_t n) { return (shift % n + n) % n; }
+  Dims total_shifts(const Tensor& x) const {
+    Dims total = Dims::filled(x.dim(), 0);
+    for (int i = 0; i < shifts.size(); ++i) {
+      const int d = wrap_dim("roll", (*dims)[i], x.dim());
+      total[d] = (total[d] + wrapped(shifts[i], x.sizes()[d])) % x.sizes()[d];
+    }
+    return total;
+  }
+  // Each dim that is shifted cuts the tensor in two, which change places.
+  static void copy_parts(const View& out, const View& in, const Dims& shift, int from = 0) {
+    int d = from;
+    while (d < out.ndim() && shift[d] == 0) ++d;
+    if (d == out.ndim()) return kernels::copy(out, in);
+    const int64_t n = out.sizes[d], s = shift[d];
+    const auto part = [d](View v, int64_t begin, int64_t count) {
+      v.data = v.at(begin * v.strides[d]);
+      v.sizes[d] = count;
+      return v;
+    };
+    copy_parts(part(out, 0, s), part(in, n - s, s), shift, d + 1);
+    copy_parts(part(out, s, n - s), part(in, 0, n - s), shift, d + 1);
+  }
+};
+DS_OP(Roll);
 
 DS_BODY(Repeat, "repeat(Tensor input, int[]* repeats) -> Tensor", "input tiled `repeats` times along each dim.", false,
         kMethod, Dims repeats;) {
@@ -331,26 +371,40 @@ DS_BODY(RepeatInterleaveTensor,
 }
 
 namespace {
-// Where column - row compares with `diagonal`, for the last two dims.
-Tensor band(const char* op, const Tensor& x, int64_t diagonal, bool lower) {
-  DS_CHECK(x.dim() >= 2, op, ": input tensor must have at least 2 dimensions");
-  const Tensor rows = unsqueeze(arange(x.size(-2)), 1), cols = arange(x.size(-1));
-  return lower ? le(cols - rows, diagonal) : ge(cols - rows, diagonal);
-}
-Tensor keep_band(const char* op, const Tensor& x, int64_t diagonal, bool lower) {
-  const Tensor keep = band(op, x, diagonal, lower);
-  return x.dtype() == DType::kBool ? logical_and(x, keep) : where(keep, x, full({}, 0, x.dtype()));
+Meta band_meta(const char* op, Inputs in) {
+  DS_CHECK(in[0].dim() >= 2, op, ": input tensor must have at least 2 dimensions");
+  return {in[0].dtype(), in[0].sizes()};
 }
 }  // namespace
 
-DS_BODY(Tril, "tril(Tensor input, int diagonal=0) -> Tensor", "The lower triangle; zeros above `diagonal`.", true,
-        kBoth, int64_t diagonal;) {
-  return keep_band("tril", in[0], diagonal, true);
-}
-DS_BODY(Triu, "triu(Tensor input, int diagonal=0) -> Tensor", "The upper triangle; zeros below `diagonal`.", true,
-        kBoth, int64_t diagonal;) {
-  return keep_band("triu", in[0], diagonal, false);
-}
+struct Tril {
+  int64_t diagonal;
+  static constexpr OpInfo info{.schema = "tril(Tensor input, int diagonal=0) -> Tensor",
+                               .doc = "The lower triangle; zeros above `diagonal`.",
+                               .saves = Saves::kNone,
+                               .inplace = true};
+  bool operator==(const Tril&) const = default;
+  Meta infer(Inputs in) const { return band_meta("tril", in); }
+  void eval(Inputs in, Tensor& out) const {
+    const int64_t most = diagonal == INT64_MAX ? diagonal : diagonal + 1;
+    kernels::copy_band(out.view(), in[0].view(), INT64_MIN, most);
+  }
+  Grads vjp(const Vjp& c) const { return {apply(*this, c.grad[0])}; }
+};
+DS_OP(Tril);
+
+struct Triu {
+  int64_t diagonal;
+  static constexpr OpInfo info{.schema = "triu(Tensor input, int diagonal=0) -> Tensor",
+                               .doc = "The upper triangle; zeros below `diagonal`.",
+                               .saves = Saves::kNone,
+                               .inplace = true};
+  bool operator==(const Triu&) const = default;
+  Meta infer(Inputs in) const { return band_meta("triu", in); }
+  void eval(Inputs in, Tensor& out) const { kernels::copy_band(out.view(), in[0].view(), diagonal, INT64_MAX); }
+  Grads vjp(const Vjp& c) const { return {apply(*this, c.grad[0])}; }
+};
+DS_OP(Triu);
 
 DS_BODY(AsStridedPublic, "as_strided(Tensor input, int[] size, int[] stride, int? storage_offset=None) -> Tensor",
         "View with given sizes, strides and storage offset, all in elements.", false, kBoth, Dims size;

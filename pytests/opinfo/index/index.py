@@ -381,6 +381,8 @@ op(
     S(T(3), A([True, False, True]), T(3)),
     S(T(), A(True), T()),
     S(T(0, 3), B(0, 3), T(2)),
+    S(T(3), A([False, False, False]), T(0)),
+    S(T(3), A([True, False, True]), T(2, 5)),
     **MOVE,
     errors=[
         E(RuntimeError, "bool", T(3), A([1, 0, 1]), T(3)),

@@ -12,7 +12,7 @@ from .views import MOVE
 
 
 def triangle(f: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda x, diagonal=0: f(x, diagonal)
+    return lambda x, diagonal=0: f(x, max(min(diagonal, 10**6), -(10**6)))
 
 
 for _name, _f in {"tril": np.tril, "triu": np.triu}.items():
@@ -25,6 +25,10 @@ for _name, _f in {"tril": np.tril, "triu": np.triu}.items():
         S(T(2, 3, 3)),
         S(T(0, 3)),
         S(T(4, 3), diagonal=9),
+        S(T(2, 0)),
+        S(T(3, 4), 2**63 - 1),
+        S(T(3, 4), -(2**63)),
+        S(T(2, 1, 5, 17), -3),
         **MOVE,
         scalar=False,
         big=[S(T(300, 401))],

@@ -65,16 +65,35 @@ op(
         E(IndexError, "range", T(3, 4), 1, [0, 2]),
     ],
 )
+
+
+def roll(x: np.ndarray, shifts: Any, dims: Any = None) -> np.ndarray:
+    if dims is None or dims == []:
+        return np.roll(x, int(np.atleast_1d(np.asarray(shifts, object))[0]) % max(x.size, 1))
+    for shift, dim in zip(np.atleast_1d(np.asarray(shifts, object)), np.atleast_1d(dims), strict=True):
+        x = np.roll(x, int(shift) % max(x.shape[dim], 1), dim)
+    return x
+
+
 op(
     "roll",
-    lambda x, shifts, dims=None: np.roll(x, shifts, dims if dims != [] else None),
+    roll,
     S(T(3, 4), 1),
     S(T(3, 4), -1, 0),
     S(T(3, 4), [1, 6], [0, 1]),
+    S(T(3, 4), -(2**63), 0),
+    S(T(2, 3, 5), [2**63 - 1, -4, 3], [2, 0, 2]),
+    S(T(2, 3, 5), [7], []),
     S(T(0, 3), 1, 0),
     S(T(), 1),
     **MOVE,
-    errors=[E(IndexError, "dim|range", T(3), 1, 1)],
+    big=[S(T(300, 401), [77, -100], [0, 1]), S(T(300, 401), 12345)],
+    errors=[
+        E(IndexError, "dim|range", T(3), 1, 1),
+        E(RuntimeError, "must align", T(3), [1, 2], 0),
+        E(RuntimeError, "must align", T(3), [1, 2]),
+        E(RuntimeError, "required", T(3), []),
+    ],
 )
 
 

@@ -90,6 +90,30 @@ TEST(Copy, EmptyAndIdentical) {
   EXPECT_EQ(some.data, before);
 }
 
+TEST(Copy, BandsOfEveryLayout) {
+  constexpr int64_t kNone = INT64_MIN, kAll = INT64_MAX;
+  const std::pair<int64_t, int64_t> bands[] = {{kNone, 1},   {0, kAll},      {-3, 5},
+                                               {kAll, kAll}, {kNone, kNone}, {60, kAll}};
+  Array<int16_t> in({3, 40, 50}, 1);
+  fill_integers(in, 3, 1, 1000);
+  for (const auto& [least, most] : bands)
+    for (const View& v :
+         {in.view(), transposed(in.view(), 1, 2), transposed(in.view(), 0, 2), sliced(in.view(), 2, -1)}) {
+      std::vector<double> expected = values_of(v);
+      const int64_t rows = v.sizes[1], columns = v.sizes[2];
+      for (int64_t i = 0; i < static_cast<int64_t>(expected.size()); ++i) {
+        const int64_t off = i % columns - i / columns % rows;
+        if (off < least || off >= most) expected[static_cast<size_t>(i)] = 0;
+      }
+      Array<int16_t> out(v.sizes);
+      expect_same_bits<int16_t>(out, [&] { copy_band(out.view(), v, least, most); });
+      EXPECT_EQ(values_of(out.view()), expected) << v.strides << " " << least << " " << most;
+      copy(out.view(), v);
+      copy_band(out.view(), out.view(), least, most);  // in place
+      EXPECT_EQ(values_of(out.view()), expected) << v.strides << " " << least << " " << most;
+    }
+}
+
 TEST(Fill, EveryDTypeAndLayout) {
   const double value = 3;
   for (int d = 0; d < kNumDTypes; ++d)

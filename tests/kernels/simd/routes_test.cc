@@ -35,12 +35,14 @@ TEST(Routes, CountTheTargetThatRan) {
 }
 
 TEST(Routes, TellPathsApart) {
-  Array<float> in({40, 40}), out({40, 40});
+  Array<float> in({40, 40}), wide({40, 80}), out({40, 40});
   reset_route_counts();
   copy(out.view(), in.view());
   copy(out.view(), testing::transposed(in.view(), 0, 1));
   copy(out.view(), testing::sliced(in.view(), 1, -1));
-  const std::map<std::string, uint64_t> expected{{"copy.block", 1}, {"copy.tiled", 1}, {"copy.cast", 1}};
+  copy(out.view(), testing::sliced(wide.view(), 1, 2));
+  const std::map<std::string, uint64_t> expected{
+      {"copy.block", 1}, {"copy.tiled", 1}, {"copy.reversed", 1}, {"copy.cast", 1}};
   EXPECT_EQ(counted(), expected);
   reset_route_counts();
   EXPECT_TRUE(counted().empty());
