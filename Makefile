@@ -12,7 +12,7 @@ export CCACHE_NOHASHDIR := 1
 PY := .venv/bin/python
 SOURCES = $(shell find csrc tests benchmarks -name '*.h' -o -name '*.cc')
 
-.PHONY: help build build-tests demo picture examples notebooks test test-avx2 interpreters wheel slow generators parity parity-sample asan tsan fuzz bench lint format types clean distclean
+.PHONY: help build build-tests demo picture examples notebooks test test-avx2 interpreters wheel slow generators parity parity-sample asan tsan fuzz bench bench-compare lint format types clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -125,8 +125,20 @@ fuzz: ## libFuzzer on the parsers of files and schemas, FUZZ_SECONDS=60 each
 	    -dict=build/fuzz/corpus/$$name.dict -artifact_prefix=build/fuzz/$$name- build/fuzz/corpus/$$name; \
 	done
 
-bench: build ## every program in benchmarks/; BENCH_FLAGS=--write writes the tables of the pages
-	for program in benchmarks/bench_*.py; do echo "== $$program"; $(PY) "$$program" $(BENCH_FLAGS); done
+# Values of DEEPSEEK_ISA: all that this machine has, and AVX2 where that is less.
+for_each_isa = for isa in "" $$(grep -qm 1 avx512f /proc/cpuinfo && echo avx2); do export DEEPSEEK_ISA=$$isa;
+
+# What is printed is stored too, JSON lines. The tables of the pages are those of the first set of instructions.
+bench: build ## every program in benchmarks/, also with AVX2 alone; BENCH_FLAGS=--write writes the tables of the pages
+	mkdir -p build/bench
+	$(for_each_isa) for program in benchmarks/bench_*.py; do \
+	  echo "== $$program $$isa"; \
+	  $(PY) "$$program" $$([ -n "$$isa" ] || echo $(BENCH_FLAGS)) \
+	    | tee "build/bench/$$(basename "$$program" .py)-$${isa:-best}.jsonl"; \
+	done; done
+
+bench-compare: build ## every op beside the same op of another commit, COMMIT=174ce56
+	$(for_each_isa) $(PY) benchmarks/compare_commits.py "$(COMMIT)" $(BENCH_FLAGS); done
 
 lint: .venv/ready ## ruff and clang-format
 	.ci/debian-packages clang-format-14

@@ -40,6 +40,8 @@ QUIET = 0.9  # a smaller share of free time makes the figures rough, those of se
 PARITY = 0.95  # what "at least as fast" means on a shared machine
 OTHERS = ("llama_cpp", "onnxruntime")  # peers beside PyTorch
 PYTHONS = {"torch": "DEEPSEEK_BENCH_TORCH_PYTHON"}  # peers that have an interpreter of their own
+# What keeps PyTorch's own kernels, oneDNN and MKL from the instructions that DEEPSEEK_ISA=avx2 keeps us from.
+AVX2_OF_PEERS = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
 PAUSE_SECONDS = 0.02  # lets the other process's threads stop spinning
 
 
@@ -133,6 +135,8 @@ class Worker:
 
     def __init__(self, python: str, library: str, threads: int) -> None:
         environment = os.environ | {"DEEPSEEK_BENCH_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
+        if os.environ.get("DEEPSEEK_ISA") == "avx2":
+            environment |= AVX2_OF_PEERS
         command = [python, sys.argv[0], "--worker", library]
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
@@ -246,7 +250,13 @@ def machine(threads: int) -> dict[str, Any]:
     used = sum(float(spinner.communicate()[0]) for spinner in spinners)
     free = min(1.0, used / (0.5 * threads))
     isa = _C.build_info()["isa"]
-    return {"cores": len(os.sched_getaffinity(0)), "threads": threads, "isa": isa, "free": round(free, 2)}
+    cores = len(os.sched_getaffinity(0))
+    return {"cpu": cpu_model(), "cores": cores, "threads": threads, "isa": isa, "free": round(free, 2)}
+
+
+def cpu_model() -> str:
+    with open("/proc/cpuinfo", encoding="utf-8") as lines:
+        return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
 # --- tables in the pages

@@ -56,8 +56,18 @@ struct BatchMatmul {
   }
   Grads vjp(const Vjp& c) const {
     const Tensor& g = c.grad[0];
-    return {c.need(0) ? apply(*this, g, transpose(conj(c.in[1]), -2, -1)) : Tensor(),
-            c.need(1) ? apply(*this, transpose(conj(c.in[0]), -2, -1), g) : Tensor()};
+    return {c.need(0) ? gradient(c.in[0], g, transposed(conj(c.in[1]))) : Tensor(),
+            c.need(1) ? gradient(c.in[1], transposed(conj(c.in[0])), g) : Tensor()};
+  }
+
+ private:
+  static Tensor transposed(const Tensor& t) { return transpose(t, -2, -1); }
+  // a @ b in the layout of the operand it is the gradient of: that of a transposed matrix becomes, on its way back, a
+  // contiguous one, to which others are added row by row.
+  Tensor gradient(const Tensor& operand, const Tensor& a, const Tensor& b) const {
+    const Dims& strides = operand.strides();
+    const bool by_columns = strides[operand.dim() - 2] == 1 && strides[operand.dim() - 1] != 1;
+    return by_columns ? transposed(apply(*this, transposed(b), transposed(a))) : apply(*this, a, b);
   }
 };
 DS_OP(BatchMatmul);
