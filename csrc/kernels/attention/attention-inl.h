@@ -111,6 +111,8 @@ struct FloatMath {
                      const float* keep, float* out, int64_t out_row, bool fresh);
   static void values(int64_t rows, int64_t columns, int64_t n, const float* a, const int8_t* b, int64_t b_row,
                      const float* keep, float* out, int64_t out_row, bool fresh);
+  static void values(int64_t rows, int64_t columns, int64_t n, const float* a, const BFloat16* b, int64_t b_row,
+                     const float* keep, float* out, int64_t out_row, bool fresh);
   // out[keys, columns] += A B, A [keys][panel] over n rows, B [n][columns].
   static void add(int64_t keys, int64_t n, int64_t columns, const float* a, const float* b, float*, float* out);
   // The same to rows out[0..keys-1] that lie apart.

@@ -143,7 +143,7 @@ class ForwardBlock {
 
 // n rows of `size` elements from `first` on, to be asked for.
 template <class E>
-RowsPrefetch RowsAhead(const E* first, int64_t n, int64_t size, int64_t row) {
+NearRowsPrefetch RowsAhead(const E* first, int64_t n, int64_t size, int64_t row) {
   return {first, n, size * static_cast<int64_t>(sizeof(E)), row * static_cast<int64_t>(sizeof(E))};
 }
 

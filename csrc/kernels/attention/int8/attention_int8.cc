@@ -84,24 +84,26 @@ class Int8Products {
                           .scale = scales_.as<float>() + p * panel_rows(),
                           .vecs = vecs(p),
                           .count = words_};
-    RowsPrefetch ahead = RowsAhead(v_ + key_ * a_.v.strides[2], few() ? n : 0, s_.dv, a_.v.strides[2]);
+    NearRowsPrefetch ahead = next_rows(k_, a_.k.strides[2], s_.d);
     for (int64_t j = 0; j < n; j += kStep) {
       const int64_t some = std::min(kStep, n - j);
       if constexpr (kVnni)
         vnni_(some, keys_ + j * key_row_, key_row_, k_scale_ + key_ + j, panel, to + j * panel_rows());
       else
         PairScores(some, keys_ + j * key_row_, k_scale_ + key_ + j, panel, to + j * panel_rows());
-      ahead.advance(kStep * s_.dv / 64 + 1);
+      ahead.advance(kStep * s_.d / 64 + 1);
     }
   }
   void values(int64_t p, int64_t n, const float* weights, const float* keep, float* to, bool fresh) {
-    const int64_t next = few() ? std::min(kKeyTile, s_.keys - key_ - kKeyTile) : 0;
-    RowsPrefetch ahead = RowsAhead(k_ + (key_ + kKeyTile) * a_.k.strides[2], next, s_.d, a_.k.strides[2]);
-    for (int64_t j = 0; j < n; j += kStep) {
-      FloatMath::values(rows_of(p), width_, std::min(kStep, n - j), weights + j * panel_rows(),
-                        values_ + j * value_row_, value_row_, j == 0 ? keep : nullptr, to, width_, fresh && j == 0);
-      ahead.advance(kStep * s_.d / 64 + 1);
-    }
+    NearRowsPrefetch ahead = next_rows(v_, a_.v.strides[2], s_.dv);
+    const int64_t lines = kStep * panel_rows() / 64 + 1;
+    for (int64_t j = 0; j < n; j += kStep)
+      for (int64_t c = 0; c < width_; c += panel_rows()) {
+        FloatMath::values(rows_of(p), std::min(panel_rows(), width_ - c), std::min(kStep, n - j),
+                          weights + j * panel_rows(), values_ + j * value_row_ + c, value_row_, j == 0 ? keep : nullptr,
+                          to + c, width_, fresh && j == 0);
+        ahead.advance(lines);
+      }
   }
 
  private:
@@ -109,6 +111,11 @@ class Int8Products {
   int64_t half() const { return lanes_ / 2; }  // rows a vector
   int64_t vecs(int64_t p) const { return (rows_of(p) + half() - 1) / half(); }
   bool few() const { return count_ <= few_rows::kMaxRows; }
+  // Those of the next tile, which come from memory where the rows that read them are few.
+  NearRowsPrefetch next_rows(const int8_t* codes, int64_t row, int64_t size) const {
+    const int64_t next = key_ + kKeyTile;
+    return RowsAhead(codes + next * row, few() ? std::min(kKeyTile, s_.keys - next) : 0, size, row);
+  }
 
   void take_query(const E* from, int64_t r) {
     ConvertRow(from, s_.d, s_.d, query_.as<float>());

@@ -25,6 +25,10 @@ void FloatMath::values(int64_t rows, int64_t columns, int64_t n, const float* a,
                        const float* keep, float* out, int64_t out_row, bool fresh) {
   value_tiles<Dot>(rows, columns, n, a, b, b_row, keep, out, out_row, fresh);
 }
+void FloatMath::values(int64_t rows, int64_t columns, int64_t n, const float* a, const BFloat16* b, int64_t b_row,
+                       const float* keep, float* out, int64_t out_row, bool fresh) {
+  value_tiles<Dot>(rows, columns, n, a, b, b_row, keep, out, out_row, fresh);
+}
 void FloatMath::add(int64_t keys, int64_t n, int64_t columns, const float* a, const float* b, float*, float* out) {
   add_tiles<Dot>(keys, columns, n, a, panel_rows(), b, columns, out, columns);
 }

@@ -11,10 +11,17 @@
 
 #include "kernels/attention/attention-inl.h"
 #include "kernels/attention/products/attention_bf16.h"
+#include "kernels/attention/products/attention_few_rows.h"
 #include "runtime/allocator.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace deepseek::kernels::HWY_NAMESPACE {
+
+#if HWY_TARGET <= HWY_AVX3
+namespace few_keys = few_rows::avx512;
+#else
+namespace few_keys = few_rows::avx2;
+#endif
 
 template <class Word>
 struct Operand {

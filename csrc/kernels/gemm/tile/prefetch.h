@@ -9,13 +9,13 @@
 
 namespace deepseek::kernels {
 
-// Brings pieces of memory to the L2 cache a few lines at a time: a product hides the way of its next operand behind the
-// tiles of this one. Changes no result. Pieces::next() is the next one, of no bytes where there is none.
+// Brings pieces of memory to the L2 or L1 cache a few lines at a time: a product hides the way of its next operand
+// behind the tiles of this one. Changes no result. Pieces::next() is the next one, of no bytes where there is none.
 struct MemoryPiece {
   const char* data = nullptr;
   int64_t bytes = 0;
 };
-template <class Pieces>
+template <class Pieces, int kCache = 2>
 class Prefetch : public Pieces {
  public:
   using Pieces::Pieces;
@@ -26,7 +26,7 @@ class Prefetch : public Pieces {
         if (piece_.bytes <= 0) return;
       }
       const int64_t end = std::min(at_ + lines * kLine, piece_.bytes);
-      for (; at_ < end; at_ += kLine, --lines) __builtin_prefetch(piece_.data + at_, 0, 2);
+      for (; at_ < end; at_ += kLine, --lines) __builtin_prefetch(piece_.data + at_, 0, 4 - kCache);
     }
   }
   void clear() {
@@ -64,6 +64,8 @@ class MemoryRows {
   int64_t rows_ = 0, row_bytes_ = 0, step_bytes_ = 0;
 };
 using RowsPrefetch = Prefetch<MemoryRows>;
+// For what is read once, soon: where it passes the L2 cache by, a core has more lines on their way.
+using NearRowsPrefetch = Prefetch<MemoryRows, 1>;
 
 // What of B a product that goes through it in blocks, columns innermost, reads after one of k values ends: its next
 // columns, from j on, or the first ones of the next block of k, of which k_after values are left.

@@ -1,7 +1,6 @@
 #include <cmath>
 #include <cstring>
 
-#include "kernels/attention/products/attention_few_rows.h"
 #include "kernels/simd/routes.h"
 #include "runtime/allocator.h"
 #include "runtime/cpu.h"
@@ -125,18 +124,16 @@ class SparseForwardBlock {
 
   // Scores of the panel, in small steps, for the sake of what is asked for between them. A few rows, as when decoding,
   // leave no lanes idle.
-  void multiply([[maybe_unused]] int64_t rows, int64_t n, int64_t vecs, float* scores) {
+  void multiply(int64_t rows, int64_t n, int64_t vecs, float* scores) {
     const int64_t words = M::words(s_.d), lines = sums_ahead_.lines();
     int64_t j = 0;
-#if HWY_TARGET <= HWY_AVX3
     if (rows <= few_rows::kMaxRows)
-      for (RowsPrefetch none; j + few_rows::kKeys <= n; j += few_rows::kKeys) {
+      for (NearRowsPrefetch none; j + few_rows::kKeys <= n; j += few_rows::kKeys) {
         HWY_ALIGN float sums[few_rows::kMaxRows * few_rows::kKeys];
-        few_rows::scores(rows, words, keys_.data + j * keys_.row, keys_.row, queries_.as<Word>(), sums, none);
+        few_keys::scores(rows, words, keys_.data + j * keys_.row, keys_.row, queries_.as<Word>(), sums, none);
         Transpose(sums, few_rows::kKeys, rows, few_rows::kKeys, scores + j * panel_rows(), panel_rows());
         sums_ahead_.advance(lines / (n / few_rows::kKeys) + 1);
       }
-#endif
     for (; j < n; j += kRows) {
       M::scores(std::min<int64_t>(kRows, n - j), vecs, words, keys_.data + j * keys_.row, keys_.row,
                 queries_.as<Word>(), scores + j * panel_rows());

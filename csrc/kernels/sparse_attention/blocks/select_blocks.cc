@@ -3,7 +3,6 @@
 #include <cmath>
 #include <vector>
 
-#include "kernels/attention/products/attention_few_rows.h"
 #include "kernels/simd/routes.h"
 #include "runtime/allocator.h"
 #include "runtime/cpu.h"
@@ -120,18 +119,16 @@ class BlockSelector {
       const Operand<Word> rows =
           M::rows(rows_of(v) + j * v.strides[2], v.strides[2], count, d_, mean_words_.as<Word>(), true);
       int64_t done = 0;
-#if HWY_TARGET <= HWY_AVX3
       if (n <= few_rows::kMaxRows) {  // as when decoding: no lanes are idle
-        RowsPrefetch none;
+        NearRowsPrefetch none;
         for (; done + few_rows::kKeys <= count; done += few_rows::kKeys) {
           HWY_ALIGN float sums[few_rows::kMaxRows * few_rows::kKeys];
-          few_rows::scores(n, M::words(d_), rows.data + done * rows.row, rows.row, panel_.as<Word>(), sums, none);
+          few_keys::scores(n, M::words(d_), rows.data + done * rows.row, rows.row, panel_.as<Word>(), sums, none);
           for (int64_t r = 0; r < n; ++r)
             std::copy_n(sums + r * few_rows::kKeys, few_rows::kKeys, scores + r * width + j - begin + done);
         }
         if (done == count) continue;
       }
-#endif
       M::scores(count - done, vecs, M::words(d_), rows.data + done * rows.row, rows.row, panel_.as<Word>(),
                 some_.as<float>());
       Transpose(some_.as<float>(), panel_rows(), count - done, n, scores + (j - begin + done), width);
