@@ -14,9 +14,9 @@ namespace {
 // A walk in which `table` is indexed along dim; flat has the index's sizes.
 IndexWalk walk_along(const View& flat, const View& index, const View& table, int dim) {
   View rest{table.data, table.dtype, index.sizes, table.strides};
-  if (rest.ndim() == 0) return {flat, index, rest, 0, 1};
+  if (rest.ndim() == 0) return {flat, index, rest, 0, 1, false};
   rest.strides[dim] = 0;
-  return {flat, index, rest, table.strides[dim], table.sizes[dim]};
+  return {flat, index, rest, table.strides[dim], table.sizes[dim], false};
 }
 
 template <class T>
@@ -49,6 +49,18 @@ View along(const View& index, const Dims& sizes, int dim) {
   return v;
 }
 
+// Whether lowest <= ids[i] < end for all, where lowest <= 0 <= end: without branches, so that the compiler makes
+// vectors of it.
+template <class Id>
+bool all_within(const Id* ids, int64_t n, int64_t lowest, int64_t end) {
+  uint64_t signs = 0;  // of what must not be negative
+  for (int64_t i = 0; i < n; ++i) {
+    const auto id = static_cast<uint64_t>(static_cast<int64_t>(ids[i]));
+    signs |= (id - static_cast<uint64_t>(lowest)) | (static_cast<uint64_t>(end - 1) - id);
+  }
+  return signs >> 63 == 0;
+}
+
 }  // namespace
 
 void check_indices(const char* op, const View& index, int64_t size, int dim, bool allow_negative) {
@@ -62,14 +74,10 @@ void check_indices(const char* op, const View& index, int64_t size, int dim, boo
   const bool wide = IndexReader(index).wide;
   const int64_t step = loop.strides[0].back();
   const auto visit = [&]<class Id>(const Id* ids, int64_t count, int64_t at) {
-    // Whether any is bad first: without branches, the compiler makes vectors of it.
-    const auto width = static_cast<uint64_t>(size - lowest);
-    bool bad = false;
-    for (int64_t i = 0; i < count; ++i) bad |= static_cast<uint64_t>(ids[i * step] - lowest) >= width;
-    if (!bad) return;
-    const auto is_bad = [&](int64_t i) { return static_cast<uint64_t>(ids[i * step] - lowest) >= width; };
+    if (step == 1 && all_within(ids, count, lowest, size)) return;
     int64_t i = 0, seen = first_bad.load();
-    while (!is_bad(i)) ++i;
+    while (i < count && all_within(ids + i * step, 1, lowest, size)) ++i;
+    if (i == count) return;
     while (at + i < seen && !first_bad.compare_exchange_weak(seen, at + i)) {
     }
   };

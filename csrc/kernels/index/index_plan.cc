@@ -84,7 +84,7 @@ class OneIndex {
 IndexWalk walk_of(const IndexPlan& plan, const OneIndex& index, const View& flat, void* indexed) {
   View table{indexed, flat.dtype, plan.out_sizes, plan.strides};
   table.data = table.at(index.lowest);
-  return {flat, index.view(), table, index.step, index.size};
+  return {flat, index.view(), table, index.step, index.size, plan.indices.size() == 1};
 }
 
 bool nothing(const IndexPlan& plan) {

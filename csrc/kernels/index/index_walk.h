@@ -44,16 +44,17 @@ void merge_in_order(Loop<kMax>& loop) {
 }
 
 // Positions p of one operand, `flat`. Each has an index and meets the element of the other, `table`, at
-//   sum over d of p[d] * table.strides[d], + wrapped(index[p]) * step.
+//   sum over d of p[d] * table.strides[d], + index[p] * step.
 // The table's strides are 0 on dims that the index stands for; index and table have flat's sizes.
 struct IndexWalk {
   Loop<3> loop;  // flat, index, table
   bool wide;     // int64 indices, not int32
   int64_t step;
-  int64_t size;  // how many values an index may have; negative ones count from the end
+  int64_t size;  // how many values an index may have
+  bool wraps;    // negative ones count from the end
 
-  IndexWalk(const View& flat, const View& index, const View& table, int64_t step, int64_t size)
-      : wide(IndexReader(index).wide), step(step), size(size) {
+  IndexWalk(const View& flat, const View& index, const View& table, int64_t step, int64_t size, bool wraps)
+      : wide(IndexReader(index).wide), step(step), size(size), wraps(wraps) {
     for (const View& v : {flat, index, table}) loop.add(v);
   }
 
@@ -162,7 +163,11 @@ struct IndexWalk {
         move(*(mine(id) ? table + j * table_step + id * step : &other), flat[j * flat_step]);
       }
     } else if (flat_step == 1 && id_step == 1 && table_step == 0) {
-      for (int64_t j = 0; j < n; ++j) move(table[wrapped(ids[j]) * step], flat[j]);
+      if (!wraps && step == 1)
+#pragma GCC unroll 8
+        for (int64_t j = 0; j < n; ++j) move(table[ids[j]], flat[j]);
+      else
+        for (int64_t j = 0; j < n; ++j) move(table[wrapped(ids[j]) * step], flat[j]);
     } else {
       for (int64_t j = 0; j < n; ++j)
         move(table[j * table_step + wrapped(ids[j * id_step]) * step], flat[j * flat_step]);
