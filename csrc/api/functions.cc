@@ -161,6 +161,11 @@ Tensor bernoulli_(const Tensor& input, const Tensor& p) {
   return OpCall(def).in(input).in(p).in(Tensor()).one();
 }
 
+Tensor bincount(const Tensor& input, const Tensor& weights, int64_t minlength) {
+  static const OpDef& def = *find_op("bincount");
+  return OpCall(def).in(input).in(weights).set(minlength).one();
+}
+
 Tensor bitwise_and_(const Tensor& input, const Tensor& other) {
   static const OpDef& def = *find_op("bitwise_and");
   return OpCall(def).in(input).in(other).in_place();
@@ -679,11 +684,6 @@ Tensor lt_(const Tensor& input, const Tensor& other) {
 Tensor masked_fill_(const Tensor& input, const Tensor& mask, const Tensor& value) {
   static const OpDef& def = *find_op("masked_fill");
   return OpCall(def).in(input).in(mask).in(value).in_place();
-}
-
-Tensor masked_scatter_(const Tensor& input, const Tensor& mask, const Tensor& source) {
-  static const OpDef& def = *find_op("masked_scatter");
-  return OpCall(def).in(input).in(mask).in(source).in_place();
 }
 
 Tensor max(const Tensor& input) {

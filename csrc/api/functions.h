@@ -41,6 +41,7 @@ Tensor baddbmm_(const Tensor& input, const Tensor& batch1, const Tensor& batch2,
 Tensor bernoulli(const Tensor& input);
 Tensor bernoulli(const Tensor& input, double p);
 Tensor bernoulli_(const Tensor& input, const Tensor& p = scalar(0.5));
+Tensor bincount(const Tensor& input, const Tensor& weights = {}, int64_t minlength = 0);
 Tensor bitwise_and_(const Tensor& input, const Tensor& other);
 Tensor bitwise_left_shift_(const Tensor& input, const Tensor& other);
 Tensor bitwise_not_(const Tensor& input);
@@ -145,7 +146,6 @@ Tensor logsigmoid_(const Tensor& input);
 Tensor logspace(Scalar start, Scalar end, int64_t steps, double base = 10.0, Opt<DType> dtype = {});
 Tensor lt_(const Tensor& input, const Tensor& other);
 Tensor masked_fill_(const Tensor& input, const Tensor& mask, const Tensor& value);
-Tensor masked_scatter_(const Tensor& input, const Tensor& mask, const Tensor& source);
 Tensor max(const Tensor& input);
 Tensor max(const Tensor& input, const Tensor& other);
 std::array<Tensor, 2> max(const Tensor& input, int64_t dim, bool keepdim = false);

@@ -149,6 +149,7 @@ Tensor index_add(const Tensor& input, int64_t dim, const Tensor& index, const Te
 Tensor index(const Tensor& input, Inputs indices);
 Tensor masked_select(const Tensor& input, const Tensor& mask);
 Tensor masked_scatter(const Tensor& input, const Tensor& mask, const Tensor& source);
+Tensor masked_scatter_(const Tensor& self, const Tensor& mask, const Tensor& source);
 Tensor index_put(const Tensor& input, Inputs indices, const Tensor& values, bool accumulate);
 void index_put_(const Tensor& self, Inputs indices, const Tensor& values, bool accumulate);
 Tensor nonzero(const Tensor& input);

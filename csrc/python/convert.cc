@@ -2,6 +2,7 @@
 
 #include "core/dispatch/promotion.h"
 #include "core/dispatch/recorder.h"
+#include "kernels/index/masked.h"
 #include "kernels/loops/copy.h"
 #include "python/dlpack.h"
 #include "python/slots.h"
@@ -88,7 +89,9 @@ Tensor from_numpy(PyObject* given) {
       Storage::external(pointer, static_cast<size_t>(extent), release_object, Object(array).release());
   if (is_true(owned(PySequence_GetItem(data.get(), 1)).get())) storage->set_read_only();
   storage->expose();
-  return Tensor::from_storage(std::move(storage), sizes, strides, 0, dtype);
+  Tensor t = Tensor::from_storage(std::move(storage), sizes, strides, 0, dtype);
+  if (dtype == DType::kBool && t.numel() > 0) kernels::check_bools("from_numpy", t.view());
+  return t;
 }
 
 namespace {

@@ -1,6 +1,7 @@
 #include "python/dlpack.h"
 
 #include "base/reach.h"
+#include "kernels/index/masked.h"
 #include "python/slots.h"
 
 namespace deepseek::python {
@@ -143,7 +144,9 @@ Tensor adopt(PyObject* capsule, bool read_only) {
       Storage::external(start + reach.first * size, static_cast<size_t>((reach.end - reach.first) * size), release, m);
   if (read_only) storage->set_read_only();
   storage->expose();
-  return Tensor::from_storage(std::move(storage), sizes, strides, -reach.first, dtype);
+  Tensor t = Tensor::from_storage(std::move(storage), sizes, strides, -reach.first, dtype);
+  if (dtype == DType::kBool && t.numel() > 0) kernels::check_bools("from_dlpack", t.view());
+  return t;
 }
 
 }  // namespace

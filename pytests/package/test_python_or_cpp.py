@@ -18,7 +18,6 @@ IGNORED = {"layout", "pin_memory"}
 
 # A schema could say their signatures, but not what they do.
 NEED_PYTHON = {
-    "bincount": "the number of bins is read from its input",
     "positive": "it gives its argument itself",
     "split": "lists of any length, an op's have at most 8 numbers",
     "split_with_sizes": "lists of any length",

@@ -424,3 +424,20 @@ def test_arguments_of_array() -> None:
     with pytest.raises(ValueError, match="copy"):
         x.__array__(np.float64, copy=False)
     assert np.asarray(deepseek.tensor(3)).shape == () and np.asarray(deepseek.ones(0, 3)).shape == (0, 3)
+
+
+def test_bytes_that_are_no_bools_are_refused() -> None:
+    bytes_ = np.array([[0, 2], [255, 1]], np.uint8)
+    for make in (
+        lambda: deepseek.from_numpy(bytes_.view(bool)),
+        lambda: deepseek.tensor(bytes_).view(deepseek.bool),
+        lambda: deepseek.tensor(bytes_).t().view(deepseek.bool),
+        lambda: deepseek.tensor(np.array([513], np.int16)).view(deepseek.bool),
+    ):
+        with pytest.raises(RuntimeError, match="bytes other than 0 and 1.*x != 0"):
+            make()
+    mask = deepseek.tensor(bytes_ // 128).view(deepseek.bool)
+    np.testing.assert_array_equal(mask.numpy(), [[False, False], [True, False]])
+    mask.view(deepseek.uint8).fill_(7)  # what is chosen stays what is not zero, and within its memory
+    np.testing.assert_array_equal(deepseek.arange(4).reshape(2, 2)[mask].numpy(), [0, 1, 2, 3])
+    assert mask.nonzero().shape == (4, 2)

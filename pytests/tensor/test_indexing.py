@@ -180,3 +180,19 @@ def test_an_index_from_an_item() -> None:
         and [10, 11, 12][deepseek.tensor(1)] == 11
         and x[x[1] : x[3]].tolist() == [1, 2]
     )
+
+
+def test_index_add_multiplies_by_numbers_of_its_dtype() -> None:
+    x, at = deepseek.zeros(2, dtype=deepseek.int8), deepseek.tensor([0])
+    with pytest.raises(RuntimeError, match="300 cannot be converted to type int8 without overflow"):
+        x.index_add(0, at, deepseek.ones(1, dtype=deepseek.int8), alpha=300)
+    large = deepseek.zeros(1, dtype=deepseek.int64).index_add(0, at, deepseek.tensor([1]), alpha=2**53 + 1)
+    assert large.item() == 2**53 + 1
+
+
+def test_bincount_has_the_dtype_of_its_weights() -> None:
+    x, none = deepseek.tensor([0, 2, 2]), deepseek.tensor([], dtype=deepseek.int64)
+    for dtype, result in ((deepseek.float32, deepseek.float32), (deepseek.float16, deepseek.float64)):
+        counts = x.bincount(deepseek.ones(3, dtype=dtype), minlength=4)
+        assert counts.dtype == result and counts.tolist() == [1, 0, 2, 0]
+    assert none.bincount(deepseek.ones(0), minlength=3).dtype == deepseek.int64

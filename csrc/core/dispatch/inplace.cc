@@ -166,8 +166,10 @@ void dispatch_inplace_now(const OpDef& def, const void* op, Inputs in, Recorder*
     def.infer(op, in, metas);
     if (metas[0].dtype == self.dtype() && metas[0].sizes == self.sizes()) {
       TensorList safe(in);
-      for (size_t i = 1; i < safe.size(); ++i) {  // an input that overlaps the target is read from a copy
-        if (!shares_memory(safe[i], self) || same_geometry(safe[i], self)) continue;
+      // An input that overlaps the target is read from a copy; one that is the target need not be where an element of
+      // the result is made of those at its place.
+      for (size_t i = 1; i < safe.size(); ++i) {
+        if (!shares_memory(safe[i], self) || (def.info->elementwise && same_geometry(safe[i], self))) continue;
         Tensor copy = Tensor::empty(safe[i].sizes(), safe[i].dtype());
         kernels::copy(copy.view(), safe[i].view());
         copy.cell()->wrapped_number = safe[i].cell()->wrapped_number;

@@ -66,9 +66,12 @@ bool all_within(const Id* ids, int64_t n, int64_t lowest, int64_t end) {
 void check_indices(const char* op, const View& index, int64_t size, int dim, bool allow_negative) {
   const int64_t lowest = allow_negative ? -size : 0;
   Loop<1> loop;
-  loop.add(index);
+  View distinct = index;  // once where a dim repeats them
+  for (int d = 0; d < distinct.ndim(); ++d)
+    if (distinct.strides[d] == 0 && distinct.sizes[d] > 1) distinct.sizes[d] = 1;
+  loop.add(distinct);
   merge_in_order(loop);
-  const int64_t n = index.numel();
+  const int64_t n = distinct.numel();
   if (n == 0) return;
   std::atomic<int64_t> first_bad{n};
   const bool wide = IndexReader(index).wide;
@@ -129,17 +132,20 @@ void index_select(const View& out, const View& in, int dim, const View& index) {
   gather(out, in, along(index, out.sizes, dim), dim);
 }
 
-void index_add(const View& out, int dim, const View& index, const View& src, double alpha) {
+void index_add(const View& out, int dim, const View& index, const View& src, const Scalar& alpha) {
   IndexWalk walk = walk_along(src, along(index, src.sizes, dim), out, dim);
   dispatch(out.dtype, [&]<class T>() {
-    if (alpha == 1.0) return walk.write<T>(EachElement{[](T& to, const T& from) { to = add_values(to, from); }});
-    const auto scale = convert<ComputeType<T>>(alpha);
-    walk.write<T>(EachElement{[=](T& to, const T& from) {
-      if constexpr (std::is_integral_v<T>)
-        to = add_values(to, multiply_values(static_cast<T>(scale), from));
-      else
+    if (alpha.to_double() == 1.0)
+      return walk.write<T>(EachElement{[](T& to, const T& from) { to = add_values(to, from); }});
+    if constexpr (std::is_integral_v<T>) {
+      const auto scale = convert<T>(alpha.to_int());
+      walk.write<T>(EachElement{[=](T& to, const T& from) { to = add_values(to, multiply_values(scale, from)); }});
+    } else {
+      const auto scale = convert<ComputeType<T>>(alpha.to_double());
+      walk.write<T>(EachElement{[=](T& to, const T& from) {
         to = T(static_cast<ComputeType<T>>(to) + scale * static_cast<ComputeType<T>>(from));
-    }});
+      }});
+    }
   });
 }
 
@@ -157,13 +163,29 @@ void count_few(const View& out, const Id* ids, int64_t n, int64_t step) {
   int64_t* const counts = buffer.as<int64_t>();
   std::fill_n(counts, threads * kCopies * bins, 0);
   parallel_for(threads, 1, [&](int64_t first, int64_t last) {
-    int64_t* const mine = counts + first * kCopies * bins;
-    for (int64_t i = n * first / threads; i < n * last / threads; ++i) ++mine[i % kCopies * bins + ids[i * step]];
+    for (int64_t t = first; t < last; ++t) {
+      int64_t* const mine = counts + t * kCopies * bins;
+      const int64_t end = n * (t + 1) / threads;
+      int64_t i = n * t / threads;
+      for (; i + kCopies <= end; i += kCopies)
+        for (int64_t copy = 0; copy < kCopies; ++copy) ++mine[copy * bins + ids[(i + copy) * step]];
+      for (; i < end; ++i) ++mine[ids[i * step]];
+    }
   });
   for (int64_t copy = 0; copy < threads * kCopies; ++copy)
     for (int64_t b = 0; b < bins; ++b) out.as<int64_t>()[b] += counts[copy * bins + b];
 }
 }  // namespace
+
+std::pair<int64_t, int64_t> index_range(const View& index) {
+  const int64_t *const ids = index.as<int64_t>(), n = index.numel();
+  int64_t least = ids[0], largest = ids[0];
+  for (int64_t i = 1; i < n; ++i) {
+    least = ids[i] < least ? ids[i] : least;
+    largest = ids[i] > largest ? ids[i] : largest;
+  }
+  return {least, largest};
+}
 
 void bincount(const View& out, const View& index, const View* weights) {
   const IndexReader ids(index);

@@ -2,8 +2,10 @@
 // check again. Writes with equal indices happen in index order, so results do not depend on the thread count.
 #pragma once
 
+#include <utility>
 #include <vector>
 
+#include "base/scalar.h"
 #include "base/view.h"
 
 namespace deepseek::kernels {
@@ -22,8 +24,8 @@ void scatter(const View& out, const View& index, const View& src, int dim, Scatt
 
 // index is 1-d here. out.sizes[dim] == index.sizes[0]; other sizes are in's.
 void index_select(const View& out, const View& in, int dim, const View& index);
-// out[..., index[i], ...] += alpha * src[..., i, ...]; alpha is rounded to the dtype first for integers.
-void index_add(const View& out, int dim, const View& index, const View& src, double alpha);
+// out[..., index[i], ...] += alpha * src[..., i, ...].
+void index_add(const View& out, int dim, const View& index, const View& src, const Scalar& alpha);
 void index_copy(const View& out, int dim, const View& index, const View& src);
 
 // x[i0, :, i1, ...] with broadcast index tensors. Position p of `out_sizes` stands for the element at
@@ -39,6 +41,8 @@ void index_get(const View& out, const void* in, const IndexPlan& plan);
 // values has out_sizes (broadcast by stride 0) and the dtype of dst.
 void index_put(void* dst, const View& values, const IndexPlan& plan, bool accumulate);
 
+// The least and the largest of contiguous int64 numbers, of which there is one.
+std::pair<int64_t, int64_t> index_range(const View& index);
 // out[index[i]] += 1 or weights[i] (in index order); out is contiguous, int64 or the weights' dtype (f32, f64).
 void bincount(const View& out, const View& index, const View* weights = nullptr);
 

@@ -77,7 +77,9 @@ struct IndexWalk {
     const int64_t threads = num_threads(), n = loop.numel(), grain = grain_for(2 * sizeof(T) + 8);
     if (n == 0) return;
     if (n <= limited_grain(grain) || threads == 1) return write_all<T>(loop, move, EveryIndex{});
-    if (free >= 0 && loop.sizes[free] >= kCutSizes * threads) return write_cut<T>(free, grain, move);
+    const bool breaks_runs = free == loop.sizes.size() - 1;
+    if (free >= 0 && loop.sizes[free] >= (breaks_runs ? kLongRun : 2) * threads) return write_cut<T>(free, grain, move);
+    if (threads < kFewestOwners) return write_all<T>(loop, move, EveryIndex{});
     const int64_t owners = std::min({threads, size, n / limited_grain(grain) + 1});
     parallel_for(owners, 1, [&](int64_t begin, int64_t end) {
       write_all<T>(loop, move, OwnIndices{size * begin / owners, size * end / owners});
@@ -85,7 +87,8 @@ struct IndexWalk {
   }
 
  private:
-  static constexpr int64_t kCutSizes = 16;  // of a dim, a thread: fewer are not worth the broken runs
+  static constexpr int64_t kLongRun = 16;      // elements: shorter ones cost more than a thread saves
+  static constexpr int64_t kFewestOwners = 4;  // threads: each looks at all indices, which two do not make up for
 
   // Which indices a thread is for.
   struct EveryIndex {
@@ -157,10 +160,18 @@ struct IndexWalk {
       if (flat_step == 1 && table_step == 1) return move.row(row, flat, n);
       for (int64_t j = 0; j < n; ++j) move(row[j * table_step], flat[j * flat_step]);
     } else if constexpr (!Mine::kAll) {
-      T other{};  // takes what is not ours: no branch for the processor to guess
-      for (int64_t j = 0; j < n; ++j) {
-        const int64_t id = wrapped(ids[j * id_step]);
-        move(*(mine(id) ? table + j * table_step + id * step : &other), flat[j * flat_step]);
+      constexpr int64_t kBlock = 256;
+      int32_t own[kBlock];  // every position is stored, our own are kept: no branch for the processor to guess
+      for (int64_t begin = 0; begin < n; begin += kBlock) {
+        int64_t count = 0;
+        for (int64_t j = begin; j < std::min(n, begin + kBlock); ++j) {
+          own[count] = static_cast<int32_t>(j - begin);
+          count += mine(wrapped(ids[j * id_step]));
+        }
+        for (int64_t i = 0; i < count; ++i) {
+          const int64_t j = begin + own[i];
+          move(table[j * table_step + wrapped(ids[j * id_step]) * step], flat[j * flat_step]);
+        }
       }
     } else if (flat_step == 1 && id_step == 1 && table_step == 0) {
       if (!wraps && step == 1)

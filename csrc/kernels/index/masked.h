@@ -7,6 +7,9 @@
 namespace deepseek::kernels {
 
 int64_t count_nonzero(const View& in);  // NaN is nonzero
+// Memory that comes from outside as bool: refuses bytes that are neither 0 nor 1, which arithmetic would take as
+// numbers.
+void check_bools(const char* op, const View& in);
 // out: int64, contiguous [count_nonzero(in), in.ndim()].
 void nonzero(const View& out, const View& in);
 // out: contiguous, count_nonzero(mask) elements of in's dtype; in and mask (bool) have the same sizes.

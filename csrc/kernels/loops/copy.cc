@@ -89,6 +89,17 @@ int transposed_dim(const Loop<2>& loop) {
   return -1;
 }
 
+// The same copy with dims that the input has backwards walked from their ends, the innermost of the output aside.
+void walk_forwards(View& out, View& in) {
+  for (int d = 0; d < in.ndim(); ++d) {
+    if (in.strides[d] >= 0 || out.strides[d] == 1 || in.sizes[d] == 0) continue;
+    for (View* v : {&out, &in}) {
+      v->data = v->at((v->sizes[d] - 1) * v->strides[d]);
+      v->strides[d] = -v->strides[d];
+    }
+  }
+}
+
 }  // namespace
 
 void copy(const View& out, const View& in) {
@@ -104,9 +115,11 @@ void copy(const View& out, const View& in) {
     });
     return;
   }
+  View to = out, from = in;
+  walk_forwards(to, from);
   Loop<2> loop;
-  loop.add(out);
-  loop.add(in);
+  loop.add(to);
+  loop.add(from);
   loop.collapse();
   if (out.dtype == in.dtype) {
     if (const int other = transposed_dim(loop); other >= 0) {
@@ -144,8 +157,8 @@ void fill(const View& out, const void* value, DType from) {
 void copy_band(const View& out, const View& in, int64_t least, int64_t most) {
   const int last = out.ndim() - 1;
   const int64_t rows = out.sizes[last - 1], columns = out.sizes[last], item = size_of(out.dtype);
-  const bool runs = out.strides[last] == 1 && in.strides[last] == 1;
-  if (!runs) copy(out, in);
+  const bool runs = out.strides[last] == 1, copied = runs && in.strides[last] == 1;
+  if (!copied) copy(out, in);
   Loop<2> loop;  // over rows
   for (View v : {out, in}) {
     v.sizes.erase(last), v.strides.erase(last);
@@ -161,7 +174,7 @@ void copy_band(const View& out, const View& in, int64_t least, int64_t most) {
         const int64_t end = std::clamp<int64_t>(add_clamped(row, most), begin, columns);
         if (runs) {
           std::memset(to, 0, begin * item);
-          if (to != from) std::memcpy(to + begin * item, from + begin * item, (end - begin) * item);
+          if (copied && to != from) std::memcpy(to + begin * item, from + begin * item, (end - begin) * item);
           std::memset(to + end * item, 0, (columns - end) * item);
           continue;
         }

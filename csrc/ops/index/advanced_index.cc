@@ -3,8 +3,10 @@
 #include "core/dispatch/inplace.h"
 #include "core/dispatch/lock_release.h"
 #include "core/dispatch/promotion.h"
+#include "core/mode.h"
 #include "kernels/index/embedding.h"
 #include "kernels/index/index.h"
+#include "kernels/index/masked.h"
 #include "kernels/loops/copy.h"
 #include "ops/composite.h"
 #include "ops/operands.h"
@@ -187,13 +189,28 @@ Tensor index(const Tensor& input, Inputs indices) {
   return apply_list(Index{}, all)[0];
 }
 
+namespace {
+// One mask over the whole tensor and a value for each of its elements: no positions need to be listed. A recording
+// lists them, as how many there are may change.
+bool fills_mask(const Tensor& input, Inputs indices, const Tensor& values, bool accumulate) {
+  return !accumulate && !mode().recorder && indices.size() == 1 && indices[0].defined() &&
+         indices[0].dtype() == DType::kBool && indices[0].sizes() == input.sizes() && values.dtype() == input.dtype() &&
+         values.dim() == 1 && values.numel() == kernels::count_nonzero(indices[0].view());
+}
+}  // namespace
+
 Tensor index_put(const Tensor& input, Inputs indices, const Tensor& values, bool accumulate) {
+  if (fills_mask(input, indices, values, accumulate)) return masked_scatter(input, indices[0], values);
   TensorList all{input, values};
   for (const Tensor& t : expand_masks(input, indices)) all.push_back(t);
   return apply_list(IndexPut{accumulate}, all)[0];
 }
 
 void index_put_(const Tensor& self, Inputs indices, const Tensor& values, bool accumulate) {
+  if (fills_mask(self, indices, values, accumulate)) {
+    masked_scatter_(self, indices[0], values);
+    return;
+  }
   TensorList all{self, values};
   for (const Tensor& t : expand_masks(self, indices)) all.push_back(t);
   const IndexPut op{accumulate};

@@ -5,7 +5,6 @@
 
 #include "core/dispatch/promotion.h"
 #include "kernels/index/embedding.h"
-#include "kernels/index/masked.h"
 #include "kernels/loops/copy.h"
 #include "ops/composite.h"
 
@@ -254,17 +253,21 @@ struct IndexAdd {
       index_info("index_add(Tensor input, int dim, Tensor index, Tensor source, *, Scalar alpha=1) -> Tensor",
                  "input with alpha * source added to the listed entries of a dim, in index order.", Saves::kRest, true);
   bool operator==(const IndexAdd&) const = default;
-  Meta infer(Inputs in) const { return index_write_meta("index_add", in, dim); }
+  Meta infer(Inputs in) const {
+    DS_CHECK(!(alpha.is_float() && is_exact(in[0].dtype())),
+             "index_add: For integral input tensors, argument alpha must not be a floating point number.");
+    check_fits(alpha, in[0].dtype());
+    return index_write_meta("index_add", in, dim);
+  }
   void eval(Inputs in, Tensor& out) const {
     const int d = wrap_dim("index_add", dim, in[0].dim());
     kernels::copy(out.view(), in[0].view());
     kernels::check_indices("index_add", in[1].view(), size_along(in[0], d), d, false);
-    if (in[2].numel() > 0)
-      kernels::index_add(at_least_1d(out), d, at_least_1d(in[1]), at_least_1d(in[2]), alpha.to_double());
+    if (in[2].numel() > 0) kernels::index_add(at_least_1d(out), d, at_least_1d(in[1]), at_least_1d(in[2]), alpha);
   }
   Grads vjp(const Vjp& c) const {
     Tensor source;
-    if (c.need(3 - 1)) source = reshape(index_select(c.grad[0], dim, c.in[1]) * scalar(alpha), c.in[2].sizes());
+    if (c.need(2)) source = reshape(index_select(c.grad[0], dim, c.in[1]) * scalar(alpha), c.in[2].sizes());
     return {c.grad[0], Tensor(), source};
   }
 };
@@ -365,95 +368,5 @@ struct OneHot {
   }
 };
 DS_OP(OneHot);
-
-struct Nonzero {
-  static constexpr OpInfo info{.schema = "nonzero(Tensor input) -> Tensor",
-                               .doc = "Indices of the non-zero elements, int64 [n, ndim].",
-                               .differentiable = false,
-                               .reads_data = true};
-  bool operator==(const Nonzero&) const = default;
-  Meta infer(Inputs in) const { return {DType::kInt64, {kernels::count_nonzero(in[0].view()), in[0].dim()}}; }
-  void eval(Inputs in, Tensor& out) const {
-    if (out.numel() > 0) kernels::nonzero(out.view(), in[0].view());
-  }
-};
-DS_OP(Nonzero);
-Tensor nonzero(const Tensor& input) { return apply(Nonzero{}, input); }
-
-DS_BODY(Argwhere, "argwhere(Tensor input) -> Tensor",
-        "Indices of the elements that are not zero: shape [n, dims], as `nonzero`.", false, kBoth, ) {
-  return nonzero(in[0]);
-}
-
-DS_BODY(CountNonzero, "count_nonzero(Tensor input, int[]? dim=None) -> Tensor",
-        "How many elements are non-zero, over dims.", false, kBoth, Opt<Dims> dim;) {
-  return sum(ne(in[0], 0), dim, false);
-}
-
-struct MaskedSelect {
-  static constexpr OpInfo info{.schema = "masked_select(Tensor input, Tensor mask) -> Tensor",
-                               .doc = "Elements where mask is True, as a 1-d tensor.",
-                               .saves = Saves::kRest,
-                               .reads_data = true};
-  bool operator==(const MaskedSelect&) const = default;
-  static Dims sizes(Inputs in) { return broadcast_sizes("masked_select", in[0].sizes(), in[1].sizes()); }
-  Meta infer(Inputs in) const {
-    DS_CHECK(in[1].dtype() == DType::kBool, "masked_select: expected BoolTensor for mask, got ",
-             name_of(in[1].dtype()));
-    return {in[0].dtype(), {kernels::count_nonzero(in[1].view_as(sizes(in)))}};
-  }
-  void eval(Inputs in, Tensor& out) const {
-    kernels::masked_select(out.view(), in[0].view_as(sizes(in)), in[1].view_as(sizes(in)));
-  }
-  Grads vjp(const Vjp& c) const { return {masked_scatter(zeros(sizes(c.in), c.grad[0].dtype()), c.in[1], c.grad[0])}; }
-};
-DS_OP(MaskedSelect);
-Tensor masked_select(const Tensor& input, const Tensor& mask) { return apply(MaskedSelect{}, input, mask); }
-
-struct MaskedScatter {
-  static constexpr OpInfo info{.schema = "masked_scatter(Tensor input, Tensor mask, Tensor source) -> Tensor",
-                               .doc = "input with source's first elements where mask is True.",
-                               .saves = Saves::kRest,
-                               .inplace = true,
-                               .writes_part = true,
-                               .refuses_values = true};
-  bool operator==(const MaskedScatter&) const = default;
-  Meta infer(Inputs in) const {
-    DS_CHECK(in[1].dtype() == DType::kBool, "masked_scatter_ only supports boolean masks, but got ",
-             name_of(in[1].dtype()));
-    DS_CHECK(in[0].dtype() == in[2].dtype(), "masked_scatter: expected self and source to have same dtypes but got ",
-             name_of(in[0].dtype()), " and ", name_of(in[2].dtype()));
-    return {in[0].dtype(), broadcast_sizes("masked_scatter", in[0].sizes(), in[1].sizes())};
-  }
-  void eval(Inputs in, Tensor& out) const {
-    const View mask = in[1].view_as(out.sizes());
-    const int64_t n = kernels::count_nonzero(mask);
-    DS_CHECK(in[2].numel() >= n,
-             "masked_scatter: expected self to have number of elements >= number of ones in mask; source has ",
-             in[2].numel(), ", mask ", n);
-    kernels::copy(out.view(), in[0].view_as(out.sizes()));
-    Tensor source = in[2];
-    if (!source.view().contiguous()) {
-      source = Tensor::empty(in[2].sizes(), in[2].dtype());
-      kernels::copy(source.view(), in[2].view());
-    }
-    kernels::masked_scatter(out.view(), mask, source.view());
-  }
-  Grads vjp(const Vjp& c) const {
-    const Tensor &g = c.grad[0], &mask = c.in[1];
-    Grads out(3);
-    if (c.need(0)) out[0] = masked_fill(g, mask, scalar(0.0));
-    if (c.need(2)) {  // what was not taken gets zeros
-      const Tensor taken = masked_select(g, mask);
-      const Tensor rest = zeros({c.in[2].numel() - taken.numel()}, g.dtype());
-      out[2] = reshape(cat(TensorList{taken, rest}, 0), c.in[2].sizes());
-    }
-    return out;
-  }
-};
-DS_OP(MaskedScatter);
-Tensor masked_scatter(const Tensor& input, const Tensor& mask, const Tensor& source) {
-  return apply(MaskedScatter{}, input, mask, source);
-}
 
 }  // namespace deepseek

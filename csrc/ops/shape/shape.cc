@@ -2,6 +2,7 @@
 #include "core/dispatch/promotion.h"
 #include "kernels/loops/copy.h"
 #include "ops/composite.h"
+#include "ops/operands.h"
 
 namespace deepseek {
 
@@ -252,11 +253,7 @@ struct Roll {
   void eval(Inputs in, Tensor& out) const {
     if (out.numel() == 0) return;
     if (!flat()) return copy_parts(out.view(), in[0].view(), total_shifts(in[0]));
-    Tensor x = in[0];
-    if (!x.view().contiguous()) {
-      x = Tensor::empty(in[0].sizes(), in[0].dtype());
-      kernels::copy(x.view(), in[0].view());
-    }
+    const Tensor x = dense(in[0], in[0].dtype());
     const auto line = [&](const Tensor& t) { return View{t.data_ptr(), t.dtype(), {t.numel()}, {1}}; };
     copy_parts(line(out), line(x), Dims{wrapped(shifts[0], x.numel())});
   }
@@ -382,7 +379,8 @@ struct Tril {
   static constexpr OpInfo info{.schema = "tril(Tensor input, int diagonal=0) -> Tensor",
                                .doc = "The lower triangle; zeros above `diagonal`.",
                                .saves = Saves::kNone,
-                               .inplace = true};
+                               .inplace = true,
+                               .writes_part = true};
   bool operator==(const Tril&) const = default;
   Meta infer(Inputs in) const { return band_meta("tril", in); }
   void eval(Inputs in, Tensor& out) const {
@@ -398,7 +396,8 @@ struct Triu {
   static constexpr OpInfo info{.schema = "triu(Tensor input, int diagonal=0) -> Tensor",
                                .doc = "The upper triangle; zeros below `diagonal`.",
                                .saves = Saves::kNone,
-                               .inplace = true};
+                               .inplace = true,
+                               .writes_part = true};
   bool operator==(const Triu&) const = default;
   Meta infer(Inputs in) const { return band_meta("triu", in); }
   void eval(Inputs in, Tensor& out) const { kernels::copy_band(out.view(), in[0].view(), diagonal, INT64_MAX); }

@@ -2,6 +2,7 @@
 // scatter.
 #include "base/reach.h"
 #include "core/dispatch/promotion.h"
+#include "kernels/index/masked.h"
 #include "kernels/loops/copy.h"
 #include "ops/composite.h"
 
@@ -215,6 +216,10 @@ struct ViewDType {
 DS_OP(ViewDType);
 DS_BODY(ViewAsDType, "view.dtype(Tensor input, dtype? dtype) -> Tensor",
         "The same memory read as another dtype; no gradient flows through it.", false, kMethod, Opt<DType> dtype;) {
+  if (dtype && *dtype == DType::kBool && in[0].dtype() != DType::kBool && in[0].has_data()) {
+    const Tensor bytes = apply(ViewDType{Opt<DType>(DType::kUInt8)}, in[0]);
+    if (bytes.numel() > 0) kernels::check_bools("view", bytes.view());
+  }
   return apply(ViewDType{dtype}, in[0]);
 }
 

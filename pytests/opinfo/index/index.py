@@ -174,6 +174,7 @@ op(
     S(T(3, 4), 0, A([2, 0, 2]), T(3, 4)),
     S(T(3, 4), -1, A([1, 1]), T(3, 2)),
     S(T(3, 4), 0, A([1]), T(1, 4), alpha=2),
+    S(A([5, 6]), 0, A([1, 1]), A([1, 3]), alpha=2**53 + 1).but(ints=False),
     S(T(4), 0, I(0, hi=1), T(0)),
     S(T(0, 3), 1, A([0]), T(0, 1)),
     ints=INTS,
@@ -182,8 +183,12 @@ op(
     errors=[
         E((IndexError, RuntimeError), RANGE, T(3), 0, A([3]), T(1)),
         E((IndexError, RuntimeError), "size|shape|match|number", T(3), 0, A([0, 1]), T(3)),
+        E(RuntimeError, "floating point", A([1]), 0, A([0]), A([1]), alpha=0.5),
     ],
-    rows=[S(T(37, 65), 1, I(80, hi=65), T(37, 80)), S(T(37, 65), 1, I(80, hi=65), T(37, 80), alpha=0.3)],
+    rows=[
+        S(T(37, 65), 1, I(80, hi=65), T(37, 80)),
+        S(T(37, 65), 1, I(80, hi=65), T(37, 80), alpha=0.3).but(ints=False),
+    ],
 )
 op(
     "index_copy",

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core import INTS, A, E, I, S, T, op
+from ..core import INTS, A, B, E, I, S, T, op
 
 NAN = math.nan
 BAD_DIM = E(IndexError, "dim|range", T(3, 4), 2)
@@ -138,10 +138,14 @@ op(
     rows=[S(SORTED_ROWS, T(37, 30))],
     big=[S(A(np.linspace(-2, 2, 500)), T(300, 401))],
 )
+
+
 op(
     "bincount",
     lambda x, weights=None, minlength=0: np.bincount(x, weights, minlength),
     S(A([0, 1, 1, 3])),
+    S(A(np.array([3, 250, 3], np.uint8))),
+    S(A([0, 1, 1]), A(np.array([5, 1, 2], np.int32))),
     S(A([0, 2]), minlength=5),
     S(A([0, 1, 1]), A([0.5, 1.0, 2.0], grad=False)),
     S(A(np.array([], np.int64))),
@@ -149,9 +153,18 @@ op(
     scalar=False,
     floats=("float64",),
     low=(),
-    errors=[E((RuntimeError, ValueError), "negative", A([-1]))],
+    errors=[
+        E(RuntimeError, "negative", A([-1])),
+        E(RuntimeError, "1-d", A([[1]])),
+        E(RuntimeError, "1-d", T(3)),
+        E(RuntimeError, "minlength", A([1]), minlength=-1),
+        E(RuntimeError, "same length", A([1]), T(2)),
+        E(RuntimeError, "too large", A([2**63 - 1])),
+        E(NotImplementedError, "bool", B(3)),
+        E(TypeError, "Tensor", [1, 2]),
+    ],
     no_rows="counts over all elements",
-    big=[S(I(70001, hi=50), T(70001, grad=False))],
+    big=[S(I(70001, hi=50), T(70001, grad=False)), S(I(70001, hi=50)), S(I(70001, hi=5000))],
 )
 op(
     "msort",

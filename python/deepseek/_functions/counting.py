@@ -14,31 +14,6 @@ if TYPE_CHECKING:
     from typing import Literal
 
 
-@public
-@method
-def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Tensor:
-    """How often each value occurs, or the sum of its weights: shape [max(input) + 1], at least ``minlength``.
-
-    Args:
-        input: non-negative integers, shape [n].
-        weights: shape [n]; the result has its dtype (float64 for integers).
-        minlength: at least this many bins.
-
-    Raises:
-        RuntimeError: negative values, not 1-d, not integers, or weights of another size.
-    """
-    if input.dim() != 1 or input.dtype.is_floating_point or (input.numel() and int(input.min()) < 0):
-        raise RuntimeError("bincount only supports 1-d non-negative integral inputs.")
-    if weights is not None and weights.shape != input.shape:
-        raise RuntimeError("weights should be 1-d and have the same length as input")
-    bins = max(int(input.max()) + 1 if input.numel() else 0, minlength)
-    if weights is None:
-        weights = _C.ones(input.shape, dtype=_C.int64)
-    elif not weights.dtype.is_floating_point:
-        weights = _C._to_dtype(weights, _C.float64)
-    return _C.zeros([bins], dtype=weights.dtype).index_add(0, _C._to_dtype(input, _C.int64), weights.detach())
-
-
 def _result(values: Tensor, inverse: Tensor | None, counts: Tensor | None) -> Tensor | tuple[Tensor, ...]:
     found = (values, *(t for t in (inverse, counts) if t is not None))
     return found if len(found) > 1 else values

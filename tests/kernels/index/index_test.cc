@@ -138,7 +138,7 @@ void scatter_case(ScatterMode mode, int dim) {
         T& to = at<T>(want.view, {dim == 0 ? x : i, dim == 1 ? x : j, dim == 2 ? x : k});
         to = combine(to, at<T>(src.view, {i, j, k}), mode);
       }
-  for (int threads : {1, 2}) {
+  for (int threads : {1, 2, 5}) {
     set_num_threads(threads);
     Array<T> got(start);
     scatter(got.view, index.view, src.view, dim, mode);
@@ -258,7 +258,7 @@ TEST(Index, PutIsTheSameForAnyThreadCount) {
         float& to = want.data[ids.data[i] * d + j];
         to = accumulate ? to + values.data[i * d + j] : values.data[i * d + j];
       }
-    for (int threads : {1, 2}) {
+    for (int threads : {1, 2, 5}) {
       set_num_threads(threads);
       Array<float> got({rows, d});
       index_put(got.view.data, values.view, plan, accumulate);
@@ -343,7 +343,7 @@ void embedding_case() {
         ++counts[ids.data[i]];
         for (int64_t j = 0; j < d; ++j) want[ids.data[i] * d + j] += static_cast<ComputeType<T>>(grad.data[i * d + j]);
       }
-      for (int threads : {1, 2}) {
+      for (int threads : {1, 2, 5}) {
         set_num_threads(threads);
         Array<T> got({rows, d});
         std::fill(got.data.begin(), got.data.end(), T(9));
