@@ -6,6 +6,7 @@
 #include "core/dispatch/recorder.h"
 #include "kernels/loops/copy.h"
 #include "ops/composite.h"
+#include "runtime/parallel.h"
 
 namespace deepseek {
 
@@ -116,6 +117,19 @@ struct FullLike {
 DS_OP(FullLike);
 Tensor full_like(const Tensor& t, Scalar value) { return apply(FullLike{value, {}}, t); }
 
+// p[i] = value(i) for first <= i < end, where the position is a double: exact, and ready for vectors.
+template <class T, class F>
+void fill_by_position(T* p, int64_t first, int64_t end, F value) {
+  constexpr int64_t kBlock = 1 << 20;
+  parallel_for(end - first, grain_for(2 * sizeof(double)), [&](int64_t b, int64_t e) {
+    for (int64_t begin = first + b; begin < first + e; begin += kBlock) {
+      const auto n = static_cast<int32_t>(std::min(kBlock, first + e - begin));
+      const auto position = static_cast<double>(begin);
+      for (int32_t j = 0; j < n; ++j) p[begin + j] = static_cast<T>(value(position + static_cast<double>(j)));
+    }
+  });
+}
+
 // arange in one of its three spellings.
 struct ArangeRange {
   Scalar start, end, step;
@@ -137,10 +151,13 @@ struct ArangeRange {
       if constexpr (std::is_integral_v<T>) {
         // Integers count from the integer part of start by the integer part of step; on the way there they may wrap.
         const auto first = static_cast<uint64_t>(start.to_int()), by = static_cast<uint64_t>(step.to_int());
-        for (int64_t i = 0; i < n; ++i)
-          p[i] = static_cast<T>(static_cast<int64_t>(first + by * static_cast<uint64_t>(i)));
+        parallel_for(n, grain_for(2 * sizeof(int64_t)), [&](int64_t b, int64_t e) {
+          for (int64_t i = b; i < e; ++i)
+            p[i] = static_cast<T>(static_cast<int64_t>(first + by * static_cast<uint64_t>(i)));
+        });
       } else {
-        for (int64_t i = 0; i < n; ++i) p[i] = T(start.to_double() + static_cast<double>(i) * step.to_double());
+        fill_by_position(p, 0, n,
+                         [first = start.to_double(), by = step.to_double()](double i) { return first + i * by; });
       }
     });
   }
@@ -227,11 +244,11 @@ struct Linspace {
     const auto parts = static_cast<double>(std::max<int64_t>(steps - 1, 1));
     const double step = std::isfinite(b - a) ? (b - a) / parts : b / parts - a / parts;
     dispatch(out.dtype(), [&]<class T>() {
-      T* p = out.data<T>();
       // From both ends, so that the last value is exact.
-      for (int64_t i = 0; i < steps; ++i)
-        p[i] = static_cast<T>(i < steps / 2 || steps == 1 ? a + step * static_cast<double>(i)
-                                                          : b - step * static_cast<double>(steps - 1 - i));
+      const int64_t half = std::max<int64_t>(steps / 2, steps == 1);
+      const auto last = static_cast<double>(steps - 1);
+      fill_by_position(out.data<T>(), 0, half, [=](double i) { return a + step * i; });
+      fill_by_position(out.data<T>(), half, steps, [=](double i) { return b - step * (last - i); });
     });
   }
 
